@@ -1,0 +1,1 @@
+"""Few-shot image classification with CLIP and a cache model, without training."""

@@ -1,0 +1,104 @@
+"""The exceptions of this package, and the one way to ask for an optional dependency.
+
+Every error a user can cause is a `TipAdapterError`, with one line that says what was expected, what came, and what to do::
+
+    TipAdapterError
+    ├── InputError (ValueError)        an argument or an array that does not fit
+    │   ├── ImageError                 a picture that cannot be read, or should not be
+    │   ├── DatasetError               a folder or manifest that is no data set
+    │   └── FeatureError               features of the wrong shape, encoder, or value
+    ├── ModelFileError                 a saved file that is truncated, tampered with, or too new
+    ├── EncoderError                   an encoder that is unknown, out of reach, or not the right one
+    └── MissingExtraError (ImportError)  an optional dependency that is not installed
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__all__ = [
+    "DatasetError",
+    "EncoderError",
+    "FeatureError",
+    "ImageError",
+    "InputError",
+    "MissingExtraError",
+    "ModelFileError",
+    "TipAdapterError",
+    "require_extra",
+]
+
+
+class TipAdapterError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(TipAdapterError, ValueError):
+    """An argument or an array does not fit."""
+
+    exit_code = 3
+
+
+class ImageError(InputError):
+    """A picture cannot be read, or should not be."""
+
+
+class DatasetError(InputError):
+    """A folder or a manifest is no data set."""
+
+
+class FeatureError(InputError):
+    """Features have the wrong shape, come from another encoder, or hold values that are no numbers."""
+
+
+class ModelFileError(TipAdapterError):
+    """A saved file is truncated, tampered with, or of a newer format."""
+
+    exit_code = 4
+
+
+class EncoderError(TipAdapterError):
+    """An encoder is unknown, out of reach, or not the one a classifier was fitted with."""
+
+    exit_code = 5
+
+
+class MissingExtraError(TipAdapterError, ImportError):
+    """An optional dependency is not installed."""
+
+    exit_code = 6
+
+
+def require_extra(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency, or say in one line how to install it.
+
+    Parameters
+    ----------
+    module : str
+        Name of the module, such as ``"torch"``.
+    extra : str
+        The extra of this package that brings it, such as ``"torch"``.
+
+    Returns
+    -------
+    module
+
+    Raises
+    ------
+    MissingExtraError
+        When the module, or one that it needs, is not installed.
+
+    Examples
+    --------
+    >>> from tip_adapter.errors import require_extra
+    >>> require_extra("json", "data").__name__
+    'json'
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        message = f"This needs the package {error.name or module}, which is not installed: pip install 'tip-adapter[{extra}]'"
+        raise MissingExtraError(message) from error
