@@ -121,7 +121,8 @@ def per_class_recall(predictions: ArrayLike, labels: ArrayLike, *, n_classes: in
     counts = confusion_matrix(predictions, labels, n_classes=n_classes)
     totals = counts.sum(axis=1)
     recall = np.full(len(counts), np.nan)
-    return np.divide(np.diagonal(counts), totals, out=recall, where=totals > 0)
+    np.divide(np.diagonal(counts), totals, out=recall, where=totals > 0)
+    return recall
 
 
 def confusion_matrix(predictions: ArrayLike, labels: ArrayLike, *, n_classes: int | None = None) -> IntArray:
@@ -278,8 +279,9 @@ def log_softmax(logits: ArrayLike) -> Float64Array:
     if not np.isfinite(highest).all():  # NaN and +∞ surface in the maximum, as does a row of −∞
         row = int(np.flatnonzero(~np.isfinite(highest))[0])
         raise InputError(f"Expected logits with a finite maximum, got {highest[row, 0]} in row {row}")
-    shifted = values - highest
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    shifted: Float64Array = values - highest
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted
 
 
 def bootstrap_interval(
