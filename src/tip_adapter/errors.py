@@ -1,6 +1,7 @@
 """The exceptions of this package, and the one way to ask for an optional dependency.
 
-Every error a user can cause is a `TipAdapterError`, with one line that says what was expected, what came, and what to do::
+Every error a user can cause is a `TipAdapterError`, with one line that says what was expected, what came, and what to
+do::
 
     TipAdapterError
     ├── InputError (ValueError)        an argument or an array that does not fit
@@ -10,6 +11,8 @@ Every error a user can cause is a `TipAdapterError`, with one line that says wha
     ├── ModelFileError                 a saved file that is truncated, tampered with, or too new
     ├── EncoderError                   an encoder that is unknown, out of reach, or not the right one
     └── MissingExtraError (ImportError)  an optional dependency that is not installed
+
+`FeatureWarning` is the one warning: features were not as expected, and were mended.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ __all__ = [
     "DatasetError",
     "EncoderError",
     "FeatureError",
+    "FeatureWarning",
     "ImageError",
     "InputError",
     "MissingExtraError",
@@ -72,6 +76,10 @@ class MissingExtraError(TipAdapterError, ImportError):
     exit_code = 6
 
 
+class FeatureWarning(UserWarning):
+    """Features were not as expected, and were mended."""
+
+
 def require_extra(module: str, extra: str) -> ModuleType:
     """Import an optional dependency, or say in one line how to install it.
 
@@ -100,5 +108,5 @@ def require_extra(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        message = f"This needs the package {error.name or module}, which is not installed: pip install 'tip-adapter[{extra}]'"
-        raise MissingExtraError(message) from error
+        missing = error.name or module
+        raise MissingExtraError(f"{missing} is needed and not installed: pip install 'tip-adapter[{extra}]'") from error

@@ -1,0 +1,57 @@
+"""Zero-shot classification: class texts in, logits out; the shots only name classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tip_adapter.heads import LinearHead
+from tip_adapter.methods.base import FewShotMethod, SupportSet
+
+__all__ = ["ZeroShot"]
+
+
+class ZeroShot(FewShotMethod):
+    """CLIP's zero-shot classifier, ``s·f·Wᵀ``.
+
+    Parameters
+    ----------
+    zero_shot_weights : array-like of shape (C, D), optional
+        Class text features. Without them every class is equally likely.
+    class_names : sequence of str, optional
+        Names of the rows of `zero_shot_weights`.
+    logit_scale : float, default=100.0
+        s, the inverse temperature the encoder was trained with.
+
+    References
+    ----------
+    Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021, section 3.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods import ZeroShot
+    >>> eye = np.eye(2, dtype=np.float32)
+    >>> ZeroShot(eye, class_names=["hat", "cap"]).fit(eye, ["cap", "hat"]).predict(eye).tolist()
+    ['hat', 'cap']
+    """
+
+    def __init__(
+        self,
+        zero_shot_weights: Any = None,
+        *,
+        class_names: Sequence[str] | None = None,
+        logit_scale: float = 100.0,
+    ) -> None:
+        self.zero_shot_weights = zero_shot_weights
+        self.class_names = class_names
+        self.logit_scale = logit_scale
+
+    def _fit_head(self, support: SupportSet) -> LinearHead:
+        return LinearHead(support.n_classes, support.zero_shot_weights, support.logit_scale)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # Without texts it knows nothing, and the estimator checks give it none.
+        tags.classifier_tags.poor_score = True
+        return tags
