@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import glob
-import json
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tip_adapter.errors import DatasetError, require_extra
+from tip_adapter.errors import DatasetError
+from tip_adapter.manifests import Row, read_manifest
 from tip_adapter.typing import IntArray, StrPath
 
 __all__ = ["IMAGE_SUFFIXES", "ImageDataset", "find_images", "load_dataset"]
@@ -97,8 +96,8 @@ def load_dataset(source: StrPath, *, split: str | None = None, min_classes: int 
     """Read which images there are and of which class, without opening any.
 
     A folder holds one folder per class, whose name is the class's and whose images may lie in folders further down; or
-    it holds such folders for train, validation (val, valid) and test. A manifest is a .csv, .jsonl or .parquet file (the
-    last with the extra ``data``) with the columns ``path`` (relative to the manifest), ``label``, and optionally
+    it holds such folders for train, validation (val, valid) and test. A manifest is a .csv, .jsonl or .parquet file
+    (the last with the extra ``data``) with the columns ``path`` (relative to the manifest), ``label``, and optionally
     ``split``. Hidden files, and files that are no images, are passed over. Links are followed, loops are not.
 
     Parameters
@@ -298,10 +297,14 @@ def _splits_of(folder: Path) -> dict[str, Path]:
     return splits
 
 
+def _same_split(name: str, other: str) -> bool:
+    return _SPLITS.get(name.lower(), name) == _SPLITS.get(other.lower(), other)
+
+
 def _chosen_split(split: str, available: list[str], source: Path) -> str:
     """Return which of the available names a split means, so that val finds validation."""
     for name in available:
-        if _SPLITS.get(name.lower(), name) == _SPLITS.get(split.lower(), split):
+        if _same_split(name, split):
             return name
     listed = f"it has {', '.join(available)}" if available else "it is not split"
     raise DatasetError(f"Expected a split {split!r} in {source}, but {listed}: choose another")
@@ -324,19 +327,9 @@ def _checked_classes(labels: set[str], source: Path, min_classes: int) -> tuple[
 
 
 def _read_manifest(path: Path, split: str | None) -> list[tuple[str, Path]]:
-    readers: dict[str, Callable[[Path], Iterator[tuple[int, dict[str, Any]]]]]
-    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        kinds = ", ".join(readers)
-        raise DatasetError(f"Expected a folder of class folders or a manifest ({kinds}), got the file {path}")
-    rows = list(reader(path))
-    if not rows:
-        raise DatasetError(f"Expected rows in {path}, found none: add one per image")
-    chosen = _rows_of_split(rows, split, path)
     labels: dict[Path, str] = {}
     pairs = []
-    for number, row in chosen:
+    for number, row in _rows_of_split(read_manifest(path), split, path):
         label, image = _label_of(row, number, path), _image_of(row, number, path)
         if labels.setdefault(image, label) != label:
             both = f"{labels[image]!r} and {label!r}"
@@ -347,13 +340,12 @@ def _read_manifest(path: Path, split: str | None) -> list[tuple[str, Path]]:
     return pairs
 
 
-def _rows_of_split(
-    rows: list[tuple[int, dict[str, Any]]], split: str | None, path: Path
-) -> list[tuple[int, dict[str, Any]]]:
-    splits = sorted({str(row["split"]) for _, row in rows if row.get("split") not in (None, "")})
+def _rows_of_split(rows: list[Row], split: str | None, path: Path) -> list[Row]:
+    values = [str(row.get("split") or "") for _, row in rows]
+    splits = sorted(set(values) - {""})
     if split is not None:
         wanted = _chosen_split(split, splits, path)
-        return [(number, row) for number, row in rows if str(row.get("split")) == wanted]
+        return [row for row, value in zip(rows, values, strict=True) if _same_split(value, wanted)]
     if len(splits) > 1:
         raise DatasetError(f"Expected one split of {path}, which has {', '.join(splits)}: name the split to take")
     return rows
@@ -377,59 +369,3 @@ def _image_of(row: dict[str, Any], number: int, path: Path) -> Path:
             f"Expected an image at {image} (row {number} of {path}), found none: correct or remove the row"
         )
     return image
-
-
-def _check_columns(columns: Iterable[str], path: Path) -> None:
-    present = list(columns)
-    missing = [name for name in ("path", "label") if name not in present]
-    if missing:
-        got = ", ".join(present) or "none"
-        raise DatasetError(f"Expected the columns path and label in {path}, got {got}: add {' and '.join(missing)}")
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield rows with their line number, as editors show it."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:  # -sig: spreadsheets write a byte order mark
-            reader = csv.DictReader(file, strict=True)
-            _check_columns(reader.fieldnames or (), path)
-            for row in reader:
-                yield reader.line_num, row
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise DatasetError(
-            f"Expected a comma-separated UTF-8 file at {path}, got an error ({error}): correct it"
-        ) from error
-
-
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, _jsonl_row(line, number, path)
-    except (UnicodeDecodeError, OSError) as error:
-        raise DatasetError(f"Expected UTF-8 lines of JSON in {path}, got an error ({error}): correct it") from error
-
-
-def _jsonl_row(line: str, number: int, path: Path) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DatasetError(
-            f"Expected a JSON object in row {number} of {path}, got an error ({error}): correct it"
-        ) from error
-    if not isinstance(row, dict):
-        raise DatasetError(f"Expected a JSON object in row {number} of {path}, got {type(row).__name__}: correct it")
-    _check_columns(row, path)
-    return row
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    parquet = require_extra("pyarrow.parquet", "data")
-    try:
-        table = parquet.read_table(path)
-    except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
-        raise DatasetError(f"Expected a Parquet file at {path}, got an error ({error}): write it again") from error
-    _check_columns(table.column_names, path)
-    wanted = [name for name in ("path", "label", "split") if name in table.column_names]
-    yield from enumerate(table.select(wanted).to_pylist(), start=1)

@@ -56,8 +56,9 @@ def image_name(source: ImageSource) -> str:
     ('photos/hat.jpg', 'an image given as bytes')
     """
     if isinstance(source, str | os.PathLike):
-        return str(os.fspath(source))
-    return f"an image given as {type(source).__name__}"
+        return os.fspath(source)
+    filename = getattr(source, "filename", None)  # of a Pillow image that was opened from a file
+    return str(filename) if filename else f"an image given as {type(source).__name__}"
 
 
 def read_image_bytes(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> bytes:

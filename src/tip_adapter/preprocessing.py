@@ -115,12 +115,17 @@ class Preprocessing:
         resample = _RESAMPLE[self.interpolation]
         if self.resize is None:
             return np.asarray(image.resize((self.size, self.size), resample))
-        short, long = sorted(image.size)
-        scaled = int(self.resize * long / short)
-        width, height = (self.resize, scaled) if image.width <= image.height else (scaled, self.resize)
-        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-        resized = image.resize((width, height), resample)
-        return np.asarray(resized.crop((left, top, left + self.size, top + self.size)))
+        # The crop is taken from the source, not from the resized image: the same pixels, without computing (or, for a
+        # picture of 1 × 100,000, allocating) those that would be cut away.
+        short = min(image.size)
+        spans = [self._center_span(side, int(self.resize * side / short)) for side in image.size]
+        (left, right), (top, bottom) = spans
+        return np.asarray(image.resize((self.size, self.size), resample, box=(left, top, right, bottom)))
+
+    def _center_span(self, side: int, resized: int) -> tuple[float, float]:
+        """Return which part of a side the centre crop covers once that side has been resized."""
+        start = round((resized - self.size) / 2)
+        return start * side / resized, min((start + self.size) * side / resized, side)
 
     def random_view(self, image: Image.Image, rng: np.random.Generator) -> UInt8Array:
         """Crop a random half to all of the area, resize it to a square, and mirror it half of the time.
@@ -235,18 +240,17 @@ class Preprocessing:
         """
         _refuse_other_steps(config)
         size, resize = _sides(config)
-        interpolation = {3: "bicubic", 2: "bilinear"}.get(config.get("resample", 3))
+        interpolation = _interpolation(config.get("resample", 3))
+        draft = config.get("draft", True)
         try:
-            mean, std = ((0.0,) * 3, (1.0,) * 3)
-            if config.get("do_normalize", True):
-                mean, std = tuple(config["image_mean"]), tuple(config["image_std"])
-            return cls(size, resize, interpolation, mean, std, draft=config.get("draft", True))  # type: ignore[arg-type]
+            if not config.get("do_normalize", True):
+                return cls(size, resize, interpolation, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), draft=draft)
+            mean, std = tuple(config["image_mean"]), tuple(config["image_std"])
+            return cls(size, resize, interpolation, mean, std, draft=draft)
         except KeyError as error:
-            raise EncoderError(
-                f"Expected a preprocessor_config.json with {error.args[0]}, got {sorted(config)}"
-            ) from None
-        except InputError as error:
-            raise EncoderError(f"Unsupported preprocessor_config.json: {error}") from None
+            raise EncoderError(f"Expected a preprocessor_config.json with {error}, got {sorted(config)}") from error
+        except (InputError, TypeError) as error:
+            raise EncoderError(f"Expected a preprocessor_config.json like CLIP's or SigLIP's, got: {error}") from error
 
 
 def _random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -275,11 +279,14 @@ def _refuse_other_steps(config: Mapping[str, Any]) -> None:
     factor = config.get("rescale_factor", 1 / 255)
     if not math.isclose(factor, 1 / 255, rel_tol=1e-6):
         raise EncoderError(f"Expected a preprocessor_config.json with rescale_factor 1/255, got {factor}")
-    if config.get("resample", 3) not in (2, 3):
-        resample = config["resample"]
-        raise EncoderError(
-            f"Expected a preprocessor_config.json with resample 2 or 3 (bilinear, bicubic), got {resample}"
-        )
+
+
+def _interpolation(resample: Any) -> Literal["bicubic", "bilinear"]:
+    if resample == Image.Resampling.BICUBIC:
+        return "bicubic"
+    if resample == Image.Resampling.BILINEAR:
+        return "bilinear"
+    raise EncoderError(f"Expected a preprocessor_config.json with resample 2 or 3 (bilinear, bicubic), got {resample}")
 
 
 def _sides(config: Mapping[str, Any]) -> tuple[int, int | None]:
