@@ -1,0 +1,170 @@
+"""The name of an encoder, or a path, goes in; an encoder comes out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tip_adapter.encoders.base import BaseEncoder, Encoder
+from tip_adapter.encoders.hub import HUB_ALIASES
+from tip_adapter.errors import EncoderError
+from tip_adapter.typing import StrPath
+
+__all__ = ["ENCODERS", "ENCODER_PREFIXES", "Encoder", "export_encoder", "load_encoder"]
+
+ENCODERS = {
+    "lite": "EfficientNet-Lite0 and MiniLM, whose weights pip brings: no download (extra lite, for the first use)",
+    **{alias: f"hub:{model.repository}" for alias, model in HUB_ALIASES.items()},
+    "fake": "colours and hashes, without weights: for tests and examples",
+}
+"""Names of encoders, each with what it stands for."""
+
+ENCODER_PREFIXES = {
+    "hub:": "hub:owner/name, a Hugging Face repository with ONNX towers",
+    "huggingface:": "huggingface:owner/name or huggingface:/a/folder, CLIP or SigLIP on torch (extra torch)",
+    "open-clip:": "open-clip:ViT-B-16/laion2b_s34b_b88k, a model of open_clip on torch (extra open-clip)",
+}
+"""Beginnings of names that say where an encoder comes from."""
+
+
+def load_encoder(name_or_path: StrPath, *, precision: str = "fp32", logit_scale: float | None = None) -> BaseEncoder:
+    """Load an encoder by its name, by where it comes from, or from a local ONNX directory.
+
+    Nothing is ever downloaded but for a Hub alias, ``hub:``, ``huggingface:`` with a repository, and ``open-clip:``;
+    and then only what the local cache does not have yet.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        A name of `ENCODERS`; a name that begins with one of `ENCODER_PREFIXES`; or the path of a directory that holds
+        ``onnx/vision_model.onnx``, ``onnx/text_model.onnx``, ``tokenizer.json`` and ``preprocessor_config.json``, the
+        layout of transformers.js and of `export_encoder`.
+    precision : str, default="fp32"
+        Of the weights.
+    logit_scale : float, optional
+        Instead of the encoder's own. Needed for ONNX directories that do not say it.
+
+    Returns
+    -------
+    encoder : Encoder
+
+    Raises
+    ------
+    EncoderError
+        When there is no such encoder, it is out of reach, or its files are missing or damaged.
+    MissingExtraError
+        When it needs packages that are not installed.
+
+    Examples
+    --------
+    >>> from tip_adapter.encoders import load_encoder
+    >>> encoder = load_encoder("fake")
+    >>> encoder.dim, encoder.logit_scale
+    (64, 20.0)
+    """
+    name = os.fspath(name_or_path)
+    return _loader(name)(name, precision, logit_scale)
+
+
+def export_encoder(encoder_name: StrPath, out_dir: StrPath, *, logit_scale: float | None = None) -> Path:
+    """Write an encoder as an ONNX directory, which runs without torch and without a network.
+
+    Parameters
+    ----------
+    encoder_name : str or path
+        Whatever `load_encoder` takes, except ``fake``.
+    out_dir : path
+        Must not exist yet. It appears at the end, complete and checked: features equal the source's within 1e-4.
+    logit_scale : float, optional
+        Recorded instead of the encoder's own.
+
+    Returns
+    -------
+    directory : pathlib.Path
+
+    Raises
+    ------
+    EncoderError
+        When the encoder cannot be loaded or exported, or the folder exists already.
+    MissingExtraError
+        When packages are not installed.
+    """
+    from tip_adapter.encoders.export import copy_encoder, export_towers
+    from tip_adapter.encoders.onnx import OnnxEncoder
+    from tip_adapter.encoders.torch_encoder import TorchEncoder
+
+    encoder = load_encoder(encoder_name, logit_scale=logit_scale)
+    if isinstance(encoder, OnnxEncoder):
+        return copy_encoder(encoder, out_dir)
+    if isinstance(encoder, TorchEncoder):
+        return export_towers(encoder, out_dir)
+    raise EncoderError(f"The encoder {encoder.name} has no towers to export: choose another one")
+
+
+_Loader = Callable[[str, str, float | None], BaseEncoder]
+
+
+def _loader(name: str) -> _Loader:
+    if name in HUB_ALIASES or name.startswith("hub:"):
+        return _load_from_hub
+    if name in _LOADERS:
+        return _LOADERS[name]
+    for prefix, loader in _PREFIX_LOADERS.items():
+        if name.startswith(prefix):
+            return loader
+    if Path(name).is_dir():
+        return _load_directory
+    valid = ", ".join(ENCODERS)
+    forms = "; ".join(ENCODER_PREFIXES.values())
+    raise EncoderError(f"Unknown encoder {name!r}: choose one of {valid}; the path of an ONNX directory; {forms}")
+
+
+def _load_lite(name: str, precision: str, logit_scale: float | None) -> BaseEncoder:
+    from tip_adapter.encoders.lite import load_lite
+
+    return load_lite(precision=precision, logit_scale=logit_scale)
+
+
+def _load_fake(name: str, precision: str, logit_scale: float | None) -> BaseEncoder:
+    from tip_adapter.encoders.fake import FakeEncoder
+
+    _expect_fp32(name, precision)
+    return FakeEncoder() if logit_scale is None else FakeEncoder(logit_scale=logit_scale)
+
+
+def _load_from_hub(name: str, precision: str, logit_scale: float | None) -> BaseEncoder:
+    from tip_adapter.encoders.hub import load_hub_encoder
+
+    return load_hub_encoder(name, precision=precision, logit_scale=logit_scale)
+
+
+def _load_huggingface(name: str, precision: str, logit_scale: float | None) -> BaseEncoder:
+    _expect_fp32(name, precision)
+    from tip_adapter.encoders.huggingface import load_huggingface
+
+    return load_huggingface(name, logit_scale=logit_scale)
+
+
+def _load_open_clip(name: str, precision: str, logit_scale: float | None) -> BaseEncoder:
+    _expect_fp32(name, precision)
+    from tip_adapter.encoders.open_clip import load_open_clip
+
+    return load_open_clip(name, logit_scale=logit_scale)
+
+
+def _load_directory(name: str, precision: str, logit_scale: float | None) -> BaseEncoder:
+    from tip_adapter.encoders.onnx import OnnxEncoder
+
+    if not (Path(name) / "onnx").is_dir() and (Path(name) / "config.json").is_file():
+        raise EncoderError(f"Expected {name} to hold ONNX towers, got a torch model: use huggingface:{name}")
+    return OnnxEncoder(name, precision=precision, logit_scale=logit_scale)
+
+
+def _expect_fp32(name: str, precision: str) -> None:
+    if precision != "fp32":
+        raise EncoderError(f"The encoder {name} has no precision {precision!r}, only fp32")
+
+
+_LOADERS: dict[str, _Loader] = {"lite": _load_lite, "fake": _load_fake}
+_PREFIX_LOADERS: dict[str, _Loader] = {"huggingface:": _load_huggingface, "open-clip:": _load_open_clip}

@@ -1,0 +1,195 @@
+"""Views of photos and texts go into an encoder; rows of one common feature space come out."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from tip_adapter.errors import EncoderError, InputError
+from tip_adapter.images import ImageSource, Preprocessing, load_image
+from tip_adapter.typing import Float32Array, UInt8Array
+
+__all__ = ["BaseEncoder", "Encoder"]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What the rest of the package asks of an encoder, whatever runs inside.
+
+    Attributes
+    ----------
+    name : str
+        What `load_encoder` was asked for.
+    id : str
+        Hexadecimal SHA-256 over the weights, the preprocessing with its version, and the precision. Features of equal
+        ids may be compared and stored together.
+    dim : int
+        D, the length of a feature.
+    logit_scale : float
+        What the cosine similarity of image and text is multiplied by (1/temperature); 100 for OpenAI's CLIP.
+    preprocessing : Preprocessing
+        How photos become the views that `encode_pixels` takes.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - the class docstring covers the attributes
+
+    @property
+    def id(self) -> str: ...  # noqa: D102
+
+    @property
+    def dim(self) -> int: ...  # noqa: D102
+
+    @property
+    def logit_scale(self) -> float: ...  # noqa: D102
+
+    @property
+    def preprocessing(self) -> Preprocessing: ...  # noqa: D102
+
+    def encode_pixels(self, pixels: UInt8Array) -> Float32Array:
+        """Encode views.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (B, S, S, 3), uint8
+            Views as `Preprocessing` makes them, S being ``preprocessing.size``.
+
+        Returns
+        -------
+        features : ndarray of shape (B, D), float32
+            Not normalised: a cache key is the mean of these over the views of a shot.
+        """
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> Float32Array:
+        """Encode texts; what does not fit into the context length is cut off.
+
+        Parameters
+        ----------
+        texts : sequence of T str
+
+        Returns
+        -------
+        features : ndarray of shape (T, D), float32
+            Not normalised.
+        """
+        ...
+
+    def encode_images(self, images: Sequence[ImageSource]) -> Float32Array:
+        """Decode photos, take the middle of each, and encode them in one batch.
+
+        Parameters
+        ----------
+        images : sequence of B paths, bytes, Pillow images or uint8 arrays
+
+        Returns
+        -------
+        features : ndarray of shape (B, D), float32
+            Not normalised.
+        """
+        ...
+
+
+class BaseEncoder(ABC):
+    """The part that all encoders of this package share: identity, checks, and decoding.
+
+    Parameters
+    ----------
+    name : str
+    weights_id : str
+        Hexadecimal hash over what the features depend on besides preprocessing and precision: weights and vocabulary.
+    dim : int
+    logit_scale : float
+        Positive.
+    preprocessing : Preprocessing
+    precision : str, default="fp32"
+
+    Raises
+    ------
+    EncoderError
+        When the logit scale is not a positive number.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        weights_id: str,
+        dim: int,
+        logit_scale: float,
+        preprocessing: Preprocessing,
+        precision: str = "fp32",
+    ) -> None:
+        if not (math.isfinite(logit_scale) and logit_scale > 0):
+            raise EncoderError(f"Expected a positive logit scale for the encoder {name}, got {logit_scale}")
+        self.name = name
+        self.weights_id = weights_id
+        self.dim = dim
+        self.logit_scale = float(logit_scale)
+        self.preprocessing = preprocessing
+        self.precision = precision
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} dim={self.dim} precision={self.precision}>"
+
+    @property
+    def id(self) -> str:
+        """Hexadecimal SHA-256 over weights, preprocessing and precision."""
+        parts = "\n".join((self.weights_id, self.preprocessing.key, self.precision))
+        return hashlib.sha256(parts.encode()).hexdigest()
+
+    def encode_pixels(self, pixels: UInt8Array) -> Float32Array:
+        """Encode views (B, S, S, 3) of uint8 into un-normalised features (B, D).
+
+        Raises
+        ------
+        InputError
+            When shape or type of the views differ.
+        """
+        inputs = self.preprocessing.normalize(pixels)
+        if len(inputs) == 0:
+            return np.empty((0, self.dim), dtype=np.float32)
+        return self._encode_inputs(inputs)
+
+    def encode_texts(self, texts: Sequence[str]) -> Float32Array:
+        """Encode T texts into un-normalised features (T, D).
+
+        Raises
+        ------
+        InputError
+            When `texts` is one string, or holds something else than strings.
+        """
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise InputError(f"Expected a sequence of texts, got {texts!r:.80}: put a single text into a list")
+        if len(texts) == 0:
+            return np.empty((0, self.dim), dtype=np.float32)
+        return self._encode_texts(list(texts))
+
+    def encode_images(self, images: Sequence[ImageSource]) -> Float32Array:
+        """Decode B photos, take the middle of each, and encode them in one batch: features (B, D).
+
+        Raises
+        ------
+        ImageError
+            When a photo cannot be decoded.
+        """
+        if isinstance(images, str | bytes):
+            raise InputError("Expected a sequence of images, got a single one: put it into a list")
+        if len(images) == 0:
+            return np.empty((0, self.dim), dtype=np.float32)
+        min_side = self.preprocessing.min_side()
+        views = [self.preprocessing.center_view(load_image(image, min_side=min_side)) for image in images]
+        return self.encode_pixels(np.stack(views))
+
+    @abstractmethod
+    def _encode_inputs(self, inputs: Float32Array) -> Float32Array:
+        """Encode normalised views (B, 3, S, S), B ≥ 1."""
+
+    @abstractmethod
+    def _encode_texts(self, texts: list[str]) -> Float32Array:
+        """Encode a list of at least one text."""

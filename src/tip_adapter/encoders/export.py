@@ -1,0 +1,206 @@
+"""An encoder goes in; a directory with its towers as ONNX graphs comes out, in the layout of transformers.js."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tip_adapter.encoders.file_hashes import file_sha256
+from tip_adapter.encoders.layout import METADATA_FILE, METADATA_VERSION, weight_files
+from tip_adapter.encoders.onnx import OnnxEncoder
+from tip_adapter.encoders.tokenizer import TextSettings
+from tip_adapter.encoders.torch_encoder import TorchEncoder
+from tip_adapter.errors import EncoderError, require_extra
+from tip_adapter.typing import Float32Array, StrPath
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["PARITY_TOLERANCE", "copy_encoder", "export_towers"]
+
+PARITY_TOLERANCE = 1e-4
+_OPSET = 17
+# Of several lengths, so that a graph that has learned one length by heart is found out; the last is cut.
+_PROBE_TEXTS = ("a", "a photo of a cat.", "a blurry photo of the large red hat of a person", "so many words " * 100)
+
+
+def export_towers(encoder: TorchEncoder, out_dir: StrPath, *, replace_equal: bool = False) -> Path:
+    """Write both towers as ONNX graphs with a dynamic batch, check them against torch, and put them in place.
+
+    Parameters
+    ----------
+    encoder : TorchEncoder
+    out_dir : path
+        Must not exist yet.
+    replace_equal : bool, default=False
+        Accept that another process puts the same encoder there meanwhile.
+
+    Returns
+    -------
+    directory : pathlib.Path
+
+    Raises
+    ------
+    EncoderError
+        When the folder exists, or the graphs' features differ from torch's by more than 1e-4 on unit rows. Nothing is
+        left behind then.
+    MissingExtraError
+        When a package of the extra `torch` is missing.
+    """
+    require_extra("onnx", "torch")
+    with _new_directory(Path(out_dir), accept_existing=replace_equal) as directory:
+        (directory / "onnx").mkdir()
+        _write_graphs(encoder, directory / "onnx")
+        _write_side_files(encoder, directory)
+        _check_parity(encoder, OnnxEncoder(directory))
+    return Path(out_dir)
+
+
+def copy_encoder(encoder: OnnxEncoder, out_dir: StrPath) -> Path:
+    """Copy an encoder that is an ONNX directory already, such as `lite` or a downloaded one.
+
+    Parameters
+    ----------
+    encoder : OnnxEncoder
+    out_dir : path
+        Must not exist yet.
+
+    Returns
+    -------
+    directory : pathlib.Path
+
+    Raises
+    ------
+    EncoderError
+        When the folder exists.
+    """
+    source = encoder.layout.directory
+    with _new_directory(Path(out_dir)) as directory:
+        files = [*weight_files(source).values(), *source.glob("*.json")]
+        for path in dict.fromkeys(files):
+            target = directory / path.relative_to(source)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, target)  # follows the links of the Hub's cache
+        _write_metadata(encoder, directory, encoder.layout.text)
+    return Path(out_dir)
+
+
+def _write_graphs(encoder: TorchEncoder, folder: Path) -> None:
+    import torch
+
+    size = encoder.preprocessing.size
+    pixels = torch.zeros(2, 3, size, size)
+    _write_graph(encoder.image_tower, (pixels,), folder / "vision_model.onnx", ["pixel_values"], "image_embeds")
+    texts = encoder.text_arguments(_PROBE_TEXTS[1:3])  # two lengths: the mask has to matter in the trace
+    _write_graph(encoder.text_tower, texts, folder / "text_model.onnx", list(encoder.text_inputs), "text_embeds")
+
+
+def _write_graph(
+    module: torch.nn.Module, arguments: tuple[Any, ...], path: Path, inputs: Sequence[str], output: str
+) -> None:
+    import torch
+
+    axes = {name: {0: "batch"} if name == "pixel_values" else {0: "batch", 1: "length"} for name in inputs}
+    with torch.no_grad(), _exporter_warnings():
+        # The TorchScript exporter: the newer one needs onnxscript, and eight times as long.
+        torch.onnx.export(
+            module,
+            arguments,
+            str(path),
+            input_names=list(inputs),
+            output_names=[output],
+            dynamic_axes={**axes, output: {0: "batch"}},
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+
+
+@contextmanager
+def _exporter_warnings() -> Iterator[None]:
+    """Ignore what the exporter always says; the parity check tells whether it mattered."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based", DeprecationWarning)
+        warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
+        warnings.filterwarnings("ignore", "Constant folding", UserWarning)
+        warnings.filterwarnings("ignore", "Exporting aten::index operator", UserWarning)
+        warnings.filterwarnings("ignore", "Converting a tensor to a Python", Warning)
+        yield
+
+
+def _write_side_files(encoder: TorchEncoder, directory: Path) -> None:
+    (directory / "tokenizer.json").write_text(encoder.tokenizer.to_json(), encoding="utf-8")
+    _write_json(directory / "preprocessor_config.json", encoder.preprocessing.to_preprocessor_config())
+    if encoder.config:
+        _write_json(directory / "config.json", encoder.config)
+    settings = encoder.tokenizer.settings
+    # For readers such as transformers.js; our own settings are in the metadata.
+    lengths = {"model_max_length": settings.context_length, "pad_token": settings.pad_token}
+    _write_json(directory / "tokenizer_config.json", lengths)
+    _write_metadata(encoder, directory, settings)
+
+
+def _write_metadata(encoder: TorchEncoder | OnnxEncoder, directory: Path, settings: TextSettings) -> None:
+    content = {
+        "format_version": METADATA_VERSION,
+        "name": encoder.name,
+        "weights_id": encoder.weights_id,
+        "logit_scale": encoder.logit_scale,
+        "text": asdict(settings),
+        "files": {name: file_sha256(path) for name, path in weight_files(directory).items()},
+    }
+    _write_json(directory / METADATA_FILE, content)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _check_parity(expected: TorchEncoder, exported: OnnxEncoder) -> None:
+    size = expected.preprocessing.size
+    pixels = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), dtype=np.uint8)
+    comparisons = (
+        ("image", expected.encode_pixels(pixels), exported.encode_pixels(pixels)),
+        ("text", expected.encode_texts(_PROBE_TEXTS), exported.encode_texts(_PROBE_TEXTS)),
+        ("text", expected.encode_texts(_PROBE_TEXTS[:1]), exported.encode_texts(_PROBE_TEXTS[:1])),
+    )
+    for tower, ours, theirs in comparisons:
+        difference = float(np.abs(_unit_rows(ours) - _unit_rows(theirs)).max())
+        if not difference <= PARITY_TOLERANCE:
+            raise EncoderError(
+                f"Expected the ONNX {tower} tower of {expected.name} to give torch's features within "
+                f"{PARITY_TOLERANCE:g}, got a difference of {difference:.2g}: nothing was written, please report it"
+            )
+
+
+def _unit_rows(features: Float32Array) -> Float32Array:
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
+@contextmanager
+def _new_directory(target: Path, *, accept_existing: bool = False) -> Iterator[Path]:
+    """Yield a temporary sibling that becomes `target` when the block ends well, and disappears when it does not."""
+    if target.exists():
+        raise EncoderError(f"Expected {target} not to exist yet: choose another place or remove it")
+    if not target.parent.is_dir():
+        raise EncoderError(f"Expected the folder {target.parent} to exist: make it, or choose another place")
+    working = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield working
+        working.chmod(0o755)  # mkdtemp keeps others out
+        try:
+            os.rename(working, target)
+        except OSError:
+            if not (accept_existing and (target / METADATA_FILE).is_file()):
+                raise
+    finally:
+        shutil.rmtree(working, ignore_errors=True)

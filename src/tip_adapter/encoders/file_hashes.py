@@ -1,0 +1,75 @@
+"""Paths of large files go in; their SHA-256 come out, read from the disk only when a file has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from tip_adapter.locations import cache_dir
+
+__all__ = ["file_sha256"]
+
+# A file changed again within the clock's granularity would keep its stamp: fresh files are not remembered, as in git.
+_SETTLED_S = 2.0
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal.
+
+    Hashing the weights of a CLIP takes up to a second, too long for every start of the command line. So the hash is
+    kept in the cache folder under the file's path, and trusted as long as size, inode, modification time and change
+    time (which programs cannot set back) stay the same to the nanosecond.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+
+    Returns
+    -------
+    digest : str
+
+    Examples
+    --------
+    >>> from tip_adapter.encoders.file_hashes import file_sha256
+    >>> len(file_sha256(Path(__file__)))
+    64
+    """
+    path = path.resolve()
+    note = cache_dir() / "hashes" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
+    stamp = _stamp(path)
+    if (known := _read(note)) and known.get("stamp") == stamp and isinstance(known.get("sha256"), str):
+        return str(known["sha256"])
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    newest_s = max(stamp[2:]) / 1e9
+    if _stamp(path) == stamp and time.time() - newest_s > _SETTLED_S:
+        _write(note, {"path": str(path), "stamp": stamp, "sha256": digest})
+    return digest
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _read(note: Path) -> dict[str, object]:
+    try:
+        content = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write(note: Path, content: dict[str, object]) -> None:
+    """Leave the note for next time; a cache folder that cannot be written only means hashing again."""
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=note.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
+            json.dump(content, file)
+        os.replace(file.name, note)
+    except OSError:
+        return

@@ -1,0 +1,114 @@
+"""The name of a Hugging Face repository goes in; a local folder with the files that are needed comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tip_adapter.encoders.layout import PRECISION_SUFFIXES, SIDE_FILES, TOWERS
+from tip_adapter.errors import EncoderError
+
+if TYPE_CHECKING:
+    from tip_adapter.encoders.onnx import OnnxEncoder
+
+__all__ = ["HUB_ALIASES", "HubModel", "fetch", "load_hub_encoder"]
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A repository with ONNX towers, and the logit scale that its graphs leave out."""
+
+    repository: str
+    logit_scale: float
+
+
+# SigLIP's scales are exp(logit_scale) of google/siglip-base-patch16-224 and google/siglip2-base-patch16-224.
+HUB_ALIASES = {
+    "clip-vit-b-32": HubModel("Xenova/clip-vit-base-patch32", 100.0),
+    "clip-vit-b-16": HubModel("Xenova/clip-vit-base-patch16", 100.0),
+    "clip-vit-l-14": HubModel("Xenova/clip-vit-large-patch14", 100.0),
+    "siglip-b-16": HubModel("Xenova/siglip-base-patch16-224", 117.3308),
+    "siglip2-b-16": HubModel("onnx-community/siglip2-base-patch16-224-ONNX", 112.6689),
+}
+
+
+def load_hub_encoder(name: str, *, precision: str = "fp32", logit_scale: float | None = None) -> OnnxEncoder:
+    """Load an encoder from a repository with ONNX towers in the layout of transformers.js.
+
+    Parameters
+    ----------
+    name : str
+        An alias, or ``hub:owner/name``.
+    precision : str, default="fp32"
+        Only the graphs of this precision are downloaded.
+    logit_scale : float, optional
+        Instead of the known one.
+
+    Returns
+    -------
+    encoder : OnnxEncoder
+
+    Raises
+    ------
+    EncoderError
+        When the repository is out of reach, or holds no such encoder.
+    """
+    from tip_adapter.encoders.onnx import OnnxEncoder
+
+    if precision not in PRECISION_SUFFIXES:
+        valid = ", ".join(PRECISION_SUFFIXES)
+        raise EncoderError(f"Unknown precision {precision!r} for the encoder {name}: choose one of {valid}")
+    repository = HUB_ALIASES[name].repository if name in HUB_ALIASES else name.removeprefix("hub:")
+    graphs = tuple(f"onnx/{tower}{PRECISION_SUFFIXES[precision]}.onnx" for tower in TOWERS)
+    patterns = (*SIDE_FILES, *graphs, *(f"{graph}_data*" for graph in graphs))
+    directory = fetch(repository, patterns, lambda folder: all((folder / graph).is_file() for graph in graphs))
+    scales = {model.repository: model.logit_scale for model in HUB_ALIASES.values()}
+    scale = logit_scale if logit_scale is not None else scales.get(repository)
+    return OnnxEncoder(directory, name=name, precision=precision, logit_scale=scale)
+
+
+def fetch(repository: str, patterns: Sequence[str], is_complete: Callable[[Path], bool]) -> Path:
+    """Return the folder of a repository's snapshot: from the local cache when it is complete, else downloaded.
+
+    Parameters
+    ----------
+    repository : str
+        As ``owner/name``.
+    patterns : sequence of str
+        Of the files that are wanted.
+    is_complete : callable
+        Tells of a folder in the cache whether it has all that is needed.
+
+    Returns
+    -------
+    directory : pathlib.Path
+
+    Raises
+    ------
+    EncoderError
+        When the download fails.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        directory = Path(snapshot_download(repository, allow_patterns=list(patterns), local_files_only=True))
+        if is_complete(directory):
+            return directory
+    except LocalEntryNotFoundError:
+        pass  # the ordinary case of a first use
+    except HFValidationError as error:
+        raise EncoderError(f"Expected a repository as owner/name, got {repository!r}: {error}") from error
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(patterns)))
+    except RepositoryNotFoundError as error:
+        raise EncoderError(
+            f"Found no repository {repository} on the Hugging Face Hub: check the name, or log in if it is private"
+        ) from error
+    except Exception as error:  # the network's many ways to fail
+        raise EncoderError(
+            f"Could not download {repository} from the Hugging Face Hub ({type(error).__name__}). Offline? "
+            "Choose the encoder lite, which needs no download, or give the path of a local ONNX directory"
+        ) from error

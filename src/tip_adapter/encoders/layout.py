@@ -1,0 +1,228 @@
+"""A directory in the layout of transformers.js goes in; everything but the graphs themselves comes out, checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tip_adapter.encoders.file_hashes import file_sha256
+from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
+from tip_adapter.errors import EncoderError
+from tip_adapter.images import Preprocessing
+
+__all__ = [
+    "METADATA_FILE",
+    "METADATA_VERSION",
+    "PRECISION_SUFFIXES",
+    "SIDE_FILES",
+    "TOWERS",
+    "OnnxLayout",
+    "read_json",
+    "read_layout",
+    "usual_text_settings",
+    "weight_files",
+]
+
+TOWERS = ("vision_model", "text_model")
+PRECISION_SUFFIXES = {"fp32": ""}  # suffixes of file names, as transformers.js uses them
+METADATA_FILE = "tip_adapter.json"
+METADATA_VERSION = 1
+SIDE_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    METADATA_FILE,
+)
+_CONTEXT_LENGTHS = {"clip": 77, "siglip": 64}
+_LOGIT_SCALES = {"clip": 100.0}  # where every released CLIP stopped, as it is clipped there
+
+
+@dataclass(frozen=True)
+class OnnxLayout:
+    """What an ONNX directory says about itself.
+
+    Attributes
+    ----------
+    directory : pathlib.Path
+    name : str or None
+        Recorded by our export.
+    vision_model, text_model : pathlib.Path
+        The graphs.
+    preprocessing : Preprocessing
+    text : TextSettings
+    logit_scale : float or None
+        None when neither our export recorded it nor the kind of model tells.
+    model_type : str or None
+        ``"clip"`` or ``"siglip"``, when config.json says so.
+    weights_id : str
+    """
+
+    directory: Path
+    name: str | None
+    vision_model: Path
+    text_model: Path
+    preprocessing: Preprocessing
+    text: TextSettings
+    logit_scale: float | None
+    model_type: str | None
+    weights_id: str
+
+    def tokenizer(self) -> TextTokenizer:
+        """Read the tokenizer, which is only needed once texts are encoded."""
+        path = self.directory / "tokenizer.json"
+        return TextTokenizer(path.read_text(encoding="utf-8"), self.text, source=str(path))
+
+
+def read_layout(directory: Path, precision: str = "fp32") -> OnnxLayout:
+    """Read and check the small files of an ONNX directory, and hash the large ones.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+        Holds ``onnx/vision_model.onnx``, ``onnx/text_model.onnx``, ``tokenizer.json``, ``preprocessor_config.json``.
+    precision : str, default="fp32"
+        Chooses among the graphs.
+
+    Returns
+    -------
+    layout : OnnxLayout
+
+    Raises
+    ------
+    EncoderError
+        When a file is missing, damaged, or not what our export recorded.
+    """
+    if precision not in PRECISION_SUFFIXES:
+        valid = ", ".join(PRECISION_SUFFIXES)
+        raise EncoderError(f"Unknown precision {precision!r} for the encoder {directory}: choose one of {valid}")
+    suffix = PRECISION_SUFFIXES[precision]
+    vision_model, text_model = (directory / "onnx" / f"{tower}{suffix}.onnx" for tower in TOWERS)
+    for path in (vision_model, text_model, directory / "tokenizer.json", directory / "preprocessor_config.json"):
+        if not path.is_file():
+            raise EncoderError(
+                f"Expected the encoder {directory} to have {path.relative_to(directory)}, found none: "
+                "it needs both ONNX towers, tokenizer.json and preprocessor_config.json (see export-encoder)"
+            )
+    metadata = _read_metadata(directory)
+    config = _read_optional(directory / "config.json")
+    model_type = config.get("model_type")
+    return OnnxLayout(
+        directory=directory,
+        name=metadata.get("name"),
+        vision_model=vision_model,
+        text_model=text_model,
+        preprocessing=Preprocessing.from_preprocessor_config(read_json(directory / "preprocessor_config.json")),
+        text=_recorded_text(metadata) or usual_text_settings(directory, config),
+        logit_scale=metadata.get("logit_scale", _LOGIT_SCALES.get(str(model_type))),
+        model_type=model_type,
+        weights_id=_weights_id(directory, suffix, metadata),
+    )
+
+
+def weight_files(directory: Path, suffix: str = "") -> dict[str, Path]:
+    """Return the files that the features depend on by their names in the directory, external data included."""
+    graphs = [path for tower in TOWERS for path in sorted((directory / "onnx").glob(f"{tower}{suffix}.onnx*"))]
+    return {path.relative_to(directory).as_posix(): path for path in [*graphs, directory / "tokenizer.json"]}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object, or raise an `EncoderError` that names the file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"Expected {path} to be a readable JSON file, got {error}: fetch it again") from error
+    if not isinstance(content, dict):
+        raise EncoderError(f"Expected {path} to hold a JSON object, got {type(content).__name__}: fetch it again")
+    return content
+
+
+def _read_optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
+
+
+def _read_metadata(directory: Path) -> dict[str, Any]:
+    path = directory / METADATA_FILE
+    metadata = _read_optional(path)
+    version = metadata.get("format_version", METADATA_VERSION)
+    if version != METADATA_VERSION:
+        raise EncoderError(f"Expected {path} of format {METADATA_VERSION}, got {version}: update tip-adapter")
+    expected = {"format_version", "name", "weights_id", "logit_scale", "text", "files"}
+    if metadata and set(metadata) != expected:
+        raise EncoderError(f"Expected {path} to hold {sorted(expected)}, got {sorted(metadata)}: export again")
+    return metadata
+
+
+def _recorded_text(metadata: Mapping[str, Any]) -> TextSettings | None:
+    return TextSettings(**metadata["text"]) if metadata else None
+
+
+def usual_text_settings(directory: Path, config: Mapping[str, Any]) -> TextSettings:
+    """Work out what the files of CLIP and SigLIP leave unsaid.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+        With the files that go with the tokenizer.
+    config : mapping
+        Content of config.json.
+
+    Returns
+    -------
+    settings : TextSettings
+
+    Raises
+    ------
+    EncoderError
+        When the files tell neither context length nor padding token.
+    """
+    kind = str(config.get("model_type"))
+    tokenizer_config = _read_optional(directory / "tokenizer_config.json")
+    lengths = (
+        (config.get("text_config") or {}).get("max_position_embeddings"),
+        tokenizer_config.get("model_max_length"),
+        _CONTEXT_LENGTHS.get(kind),
+    )
+    # Tokenizers without a limit write 1e30.
+    length = next((int(length) for length in lengths if length and length < 1e6), None)
+    if length is None:
+        raise EncoderError(f"Expected {directory}/tokenizer_config.json to give model_max_length: add it")
+    return TextSettings(
+        context_length=length,
+        pad_token=_pad_token(directory, tokenizer_config, kind),
+        # Only CLIP reads its text feature at the end token, so that padding after it does not matter.
+        pad_to_context=kind != "clip",
+        # SigLIP 2 was trained on lower-cased texts; the tokenizer is Gemma's, which keeps the case.
+        lowercase=kind == "siglip" and str(tokenizer_config.get("tokenizer_class")).startswith("Gemma"),
+    )
+
+
+def _pad_token(directory: Path, tokenizer_config: Mapping[str, Any], kind: str) -> str:
+    for config in (tokenizer_config, _read_optional(directory / "special_tokens_map.json")):
+        token = config.get("pad_token")
+        token = token.get("content") if isinstance(token, dict) else token
+        if isinstance(token, str):
+            return token
+    if kind == "clip":
+        return "<|endoftext|>"
+    raise EncoderError(f"Expected {directory}/tokenizer_config.json to name a pad_token: add it")
+
+
+def _weights_id(directory: Path, suffix: str, metadata: Mapping[str, Any]) -> str:
+    """Return the recorded identity of the weights when the files are the recorded ones, else hash the files."""
+    hashes = {name: file_sha256(path) for name, path in weight_files(directory, suffix).items()}
+    if not metadata:
+        return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+    recorded = metadata["files"]
+    for name in sorted(hashes | recorded):
+        if hashes.get(name) != recorded.get(name):
+            raise EncoderError(
+                f"Expected {directory / name} to be the file that was exported, but its SHA-256 differs: "
+                f"delete {directory} and export (or prepare) the encoder again"
+            )
+    return str(metadata["weights_id"])

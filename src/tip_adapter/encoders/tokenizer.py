@@ -1,0 +1,86 @@
+"""Texts and a ``tokenizer.json`` go in; padded token ids and attention masks come out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tip_adapter.errors import EncoderError
+
+__all__ = ["TextSettings", "TextTokenizer"]
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """How texts become token ids, besides the vocabulary.
+
+    Parameters
+    ----------
+    context_length : int
+        Longest number of tokens, special ones included; longer texts are cut, and keep their end token.
+    pad_token : str
+        Appended on the right.
+    pad_to_context : bool
+        Pad every text to the context length, as SigLIP needs; otherwise to the longest of the batch, which gives CLIP
+        the same features several times faster.
+    lowercase : bool, default=False
+        Lower-case texts first, for SigLIP 2, whose ``tokenizer.json`` leaves that to others.
+    """
+
+    context_length: int
+    pad_token: str
+    pad_to_context: bool
+    lowercase: bool = False
+
+
+class TextTokenizer:
+    """A Hugging Face tokenizer with the context length and the padding that a text tower was trained with.
+
+    Parameters
+    ----------
+    tokenizer_json : str
+        Content of a ``tokenizer.json``.
+    settings : TextSettings
+    source : str, default="tokenizer.json"
+        What messages call the tokenizer.
+
+    Raises
+    ------
+    EncoderError
+        When the content is no tokenizer, or has no such padding token.
+    """
+
+    def __init__(self, tokenizer_json: str, settings: TextSettings, *, source: str = "tokenizer.json") -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_str(tokenizer_json)
+        except Exception as error:  # the Rust side raises bare Exception
+            raise EncoderError(f"Expected {source} to be a tokenizer, got {_one_line(error)}") from error
+        pad_token, length = settings.pad_token, settings.context_length
+        pad_id = self._tokenizer.token_to_id(pad_token)
+        if pad_id is None:
+            raise EncoderError(f"Expected {source} to know the padding token {pad_token!r}: it fits another model")
+        self.settings = settings
+        self._tokenizer.enable_truncation(max_length=length)
+        fixed = length if settings.pad_to_context else None
+        self._tokenizer.enable_padding(direction="right", pad_id=pad_id, pad_token=pad_token, length=fixed)
+
+    def __call__(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return token ids and attention mask, both of shape (T, L) with L ≤ context length."""
+        lowered = [text.lower() if self.settings.lowercase else text for text in texts]
+        encodings = self._tokenizer.encode_batch(lowered)
+        ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
+        mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64)
+        return ids, mask
+
+    def to_json(self) -> str:
+        """Return the tokenizer in the form that it was built from, truncation and padding included."""
+        return str(self._tokenizer.to_str())
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

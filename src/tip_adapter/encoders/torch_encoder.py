@@ -1,0 +1,138 @@
+"""Views and texts go through two torch modules; features come out, and `export` can turn the modules into ONNX graphs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tip_adapter.encoders.base import BaseEncoder
+from tip_adapter.encoders.tokenizer import TextTokenizer
+from tip_adapter.images import Preprocessing
+from tip_adapter.typing import Float32Array
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["TorchEncoder", "quiet_transformers", "state_hash"]
+
+_TEXTS_PER_RUN = 32
+
+
+class TorchEncoder(BaseEncoder):
+    """An encoder made of torch modules on the CPU, in evaluation mode.
+
+    Parameters
+    ----------
+    name : str
+    image_tower : torch.nn.Module
+        ``image_tower(pixel_values)`` of shape (B, 3, S, S) gives features (B, D).
+    text_tower : torch.nn.Module
+        ``text_tower(*inputs)``, of token ids (T, L) and whatever else `text_inputs` names, gives features (T, D).
+    tokenizer : TextTokenizer
+    preprocessing : Preprocessing
+    logit_scale : float
+    text_inputs : sequence of str
+        ``("input_ids",)`` or ``("input_ids", "attention_mask")``.
+    weights_id : str, optional
+        By default the hash of the modules' state and the vocabulary.
+    config : mapping, optional
+        Content of the model's config.json, which an export passes on.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        image_tower: torch.nn.Module,
+        text_tower: torch.nn.Module,
+        tokenizer: TextTokenizer,
+        preprocessing: Preprocessing,
+        *,
+        logit_scale: float,
+        text_inputs: Sequence[str] = ("input_ids",),
+        weights_id: str | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        import torch
+
+        self.image_tower = image_tower.eval()
+        self.text_tower = text_tower.eval()
+        self.tokenizer = tokenizer
+        self.text_inputs = tuple(text_inputs)
+        self.config = dict(config or {})
+        size = preprocessing.size
+        with torch.no_grad():
+            dim = int(image_tower(torch.zeros(1, 3, size, size)).shape[1])
+        super().__init__(
+            name,
+            weights_id=weights_id or state_hash((image_tower, text_tower), tokenizer),
+            dim=dim,
+            logit_scale=logit_scale,
+            preprocessing=preprocessing,
+        )
+
+    def text_arguments(self, texts: Sequence[str]) -> tuple[torch.Tensor, ...]:
+        """Return what the text tower takes: tensors (T, L) of int64, in the order of `text_inputs`."""
+        import torch
+
+        ids, mask = self.tokenizer(texts)
+        inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        return tuple(inputs[name] for name in self.text_inputs)
+
+    def _encode_inputs(self, inputs: Float32Array) -> Float32Array:
+        import torch
+
+        with torch.no_grad():
+            return np.asarray(self.image_tower(torch.from_numpy(inputs)).numpy(), dtype=np.float32)
+
+    def _encode_texts(self, texts: list[str]) -> Float32Array:
+        import torch
+
+        features = np.empty((len(texts), self.dim), dtype=np.float32)
+        order = np.argsort([len(text) for text in texts], kind="stable")  # equal lengths together: little padding
+        with torch.no_grad():
+            for start in range(0, len(texts), _TEXTS_PER_RUN):
+                rows = order[start : start + _TEXTS_PER_RUN]
+                features[rows] = self.text_tower(*self.text_arguments([texts[row] for row in rows])).numpy()
+        return features
+
+
+def state_hash(modules: Sequence[torch.nn.Module], tokenizer: TextTokenizer) -> str:
+    """Return a hash of weights and vocabulary that does not depend on file formats.
+
+    Parameters
+    ----------
+    modules : sequence of torch.nn.Module
+    tokenizer : TextTokenizer
+
+    Returns
+    -------
+    digest : str
+        SHA-256 in hexadecimal.
+    """
+    digest = hashlib.sha256(tokenizer.to_json().encode())
+    for module in modules:
+        for key, tensor in sorted(module.state_dict().items()):
+            array = np.ascontiguousarray(tensor.detach().cpu().float().numpy())
+            digest.update(f"{key} {array.shape}".encode())
+            digest.update(memoryview(array.reshape(-1)).cast("B"))
+    return digest.hexdigest()
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from drawing its loading bar and its advice on stderr, and restore its settings afterwards."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
