@@ -102,7 +102,9 @@ class FeatureSet:
         -------
         FeatureSet
         """
-        chosen = np.arange(len(self))[np.asarray(indices)]
+        positions = np.asarray(indices)
+        # An empty list is an array of floats, which cannot index.
+        chosen = np.arange(len(self))[positions if positions.size else positions.astype(np.intp)]
         return type(self)(
             raw=self.raw[chosen],
             encoder_id=self.encoder_id,

@@ -207,7 +207,7 @@ def push_to_hub(path: StrPath, repo_id: str, *, private: bool = True) -> str:
 def _download(address: str) -> Path:
     """Fetch a repository of the Hub into its cache, or take it from there."""
     repo_id, _, revision = address.partition("@")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo_id):
         raise InputError(f"Expected {HUB_PREFIX}owner/name, got {HUB_PREFIX}{address}")
     import huggingface_hub
 
@@ -219,8 +219,7 @@ def _download(address: str) -> Path:
 def _clear_hub_errors(repo_id: str) -> Iterator[None]:
     try:
         yield
-    # Whatever goes wrong here, of HTTP, names, rights or files, is an OSError or a ValueError.
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the network's many ways to fail, in the words of several HTTP libraries
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise TipAdapterError(
             f"The Hub repository {repo_id} cannot be reached ({reason[0]}): check its name, your access and the network"
