@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import unicodedata
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,10 +214,11 @@ def _images_at(path: Path) -> list[Path]:
 
 def _images_below(folder: Path) -> list[Path]:
     """List the images in a folder and below, sorted, entering each real folder once and none of its own parents."""
-    entered = {os.path.realpath(parent) for parent in folder.absolute().parents}
-    waiting, images = [folder], []
+    start = Path(os.path.realpath(folder))
+    entered = {*map(os.path.realpath, folder.absolute().parents), *map(str, start.parents)}
+    waiting, images = deque([folder]), []
     while waiting:
-        current = waiting.pop()
+        current = waiting.popleft()  # nearest first, so that of several ways to a folder the shortest is shown
         real = os.path.realpath(current)
         if real in entered:
             continue
@@ -353,7 +355,8 @@ def _rows_of_split(rows: list[Row], split: str | None, path: Path) -> list[Row]:
 
 def _label_of(row: dict[str, Any], number: int, path: Path) -> str:
     label = row.get("label")
-    text = _class_name(str(label).strip()) if isinstance(label, str | int) else ""
+    named = isinstance(label, str | int) and not isinstance(label, bool)
+    text = _class_name(str(label).strip()) if named else ""
     if not text:
         raise DatasetError(f"Expected a label in row {number} of {path}, got {label!r}: fill it in or remove the row")
     return text

@@ -21,6 +21,7 @@ PREPROCESSING_VERSION = 1  # raise it whenever the same photo and settings would
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _CROP_SCALE = (0.5, 1.0)  # share of the area
 _CROP_RATIO = (3 / 4, 4 / 3)  # width / height
+_MAX_RATIO = 32  # of a picture's sides; far beyond what a centre crop can show
 
 
 @dataclass(frozen=True)
@@ -115,17 +116,12 @@ class Preprocessing:
         resample = _RESAMPLE[self.interpolation]
         if self.resize is None:
             return np.asarray(image.resize((self.size, self.size), resample))
-        # The crop is taken from the source, not from the resized image: the same pixels, without computing (or, for a
-        # picture of 1 × 100,000, allocating) those that would be cut away.
+        image = _middle(image, _MAX_RATIO)
         short = min(image.size)
-        spans = [self._center_span(side, int(self.resize * side / short)) for side in image.size]
-        (left, right), (top, bottom) = spans
-        return np.asarray(image.resize((self.size, self.size), resample, box=(left, top, right, bottom)))
-
-    def _center_span(self, side: int, resized: int) -> tuple[float, float]:
-        """Return which part of a side the centre crop covers once that side has been resized."""
-        start = round((resized - self.size) / 2)
-        return start * side / resized, min((start + self.size) * side / resized, side)
+        width, height = (int(self.resize * side / short) for side in image.size)
+        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+        resized = image.resize((width, height), resample)
+        return np.asarray(resized.crop((left, top, left + self.size, top + self.size)))
 
     def random_view(self, image: Image.Image, rng: np.random.Generator) -> UInt8Array:
         """Crop a random half to all of the area, resize it to a square, and mirror it half of the time.
@@ -251,6 +247,13 @@ class Preprocessing:
             raise EncoderError(f"Expected a preprocessor_config.json with {error}, got {sorted(config)}") from error
         except (InputError, TypeError) as error:
             raise EncoderError(f"Expected a preprocessor_config.json like CLIP's or SigLIP's, got: {error}") from error
+
+
+def _middle(image: Image.Image, ratio: int) -> Image.Image:
+    """Cut the ends off a long strip, which would take gigabytes once its short side is resized."""
+    width, height = (min(side, ratio * min(image.size)) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height)) if (width, height) != image.size else image
 
 
 def _random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
