@@ -102,7 +102,9 @@ class Preprocessing:
         return self.resize or self.size
 
     def center_view(self, image: Image.Image) -> UInt8Array:
-        """Resize and crop the middle, with torchvision's rounding.
+        """Resize and crop the middle, to the pixel as torchvision and OpenAI's CLIP do.
+
+        (transformers rounds an odd margin down instead: its crop can start one pixel earlier.)
 
         Parameters
         ----------
