@@ -111,7 +111,7 @@ def _write_graph(
     import torch
 
     axes = {name: {0: "batch"} if name == "pixel_values" else {0: "batch", 1: "length"} for name in inputs}
-    with torch.no_grad(), _exporter_warnings():
+    with torch.no_grad(), _exporter_warnings(), _plain_attention():
         # The TorchScript exporter: the newer one needs onnxscript, and eight times as long.
         torch.onnx.export(
             module,
@@ -135,6 +135,19 @@ def _exporter_warnings() -> Iterator[None]:
         warnings.filterwarnings("ignore", "Exporting aten::index operator", UserWarning)
         warnings.filterwarnings("ignore", "Converting a tensor to a Python", Warning)
         yield
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Keep torch from its fused attention, which ONNX has no operator for."""
+    import torch
+
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def _write_side_files(encoder: TorchEncoder, directory: Path) -> None:
@@ -183,13 +196,13 @@ def _check_parity(expected: TorchEncoder, exported: OnnxEncoder) -> None:
 
 
 def _unit_rows(features: Float32Array) -> Float32Array:
-    return features / np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True), dtype=np.float32)
 
 
 @contextmanager
 def _new_directory(target: Path, *, accept_existing: bool = False) -> Iterator[Path]:
     """Yield a temporary sibling that becomes `target` when the block ends well, and disappears when it does not."""
-    if target.exists():
+    if target.exists() and not accept_existing:
         raise EncoderError(f"Expected {target} not to exist yet: choose another place or remove it")
     if not target.parent.is_dir():
         raise EncoderError(f"Expected the folder {target.parent} to exist: make it, or choose another place")

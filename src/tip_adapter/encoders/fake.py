@@ -50,7 +50,7 @@ class FakeEncoder(BaseEncoder):
         colours = inputs.reshape(len(inputs), 3, _GRID, cell, _GRID, cell).mean(axis=(3, 5), dtype=np.float64)
         # einsum, unlike BLAS, gives a row the same value in every batch.
         features = np.einsum("bi,id->bd", colours.reshape(len(inputs), -1), self._projection) + self._offset
-        return features.astype(np.float32)
+        return np.asarray(features, dtype=np.float32)
 
     def _encode_texts(self, texts: list[str]) -> Float32Array:
         digests = [hashlib.sha256(text.encode()).digest() for text in texts]

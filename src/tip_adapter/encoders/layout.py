@@ -198,7 +198,7 @@ def usual_text_settings(directory: Path, config: Mapping[str, Any]) -> TextSetti
         # Only CLIP reads its text feature at the end token, so that padding after it does not matter.
         pad_to_context=kind != "clip",
         # SigLIP 2 was trained on lower-cased texts; the tokenizer is Gemma's, which keeps the case.
-        lowercase=kind == "siglip" and str(tokenizer_config.get("tokenizer_class")).startswith("Gemma"),
+        lowercase=kind == "siglip" and str(tokenizer_config.get("tokenizer_class")).startswith(("Gemma", "Siglip2")),
     )
 
 

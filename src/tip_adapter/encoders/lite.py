@@ -1,4 +1,4 @@
-"""The packages of the extra `lite` go in, once; a small encoder that needs no download, and then no torch, comes out."""
+"""The packages of the extra `lite` go in, once; a small encoder without download, and then without torch, comes out."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def lite_directory() -> Path:
 def load_lite(*, precision: str = "fp32", logit_scale: float | None = None) -> OnnxEncoder:
     """Load the encoder `lite`, preparing it when this is the first time.
 
-    Image tower: EfficientNet-Lite0 trained on ImageNet, pooled to 1280 numbers. Text tower: a cache model of its own in
-    the spirit of Tip-Adapter. Keys are sentence embeddings of the 1,000 ImageNet classes, values the centred rows of the
-    image tower's classifier; a text becomes the softmax-weighted sum of those rows.
+    Image tower: EfficientNet-Lite0 trained on ImageNet, pooled to 1280 numbers. Text tower: a cache model of its own,
+    in the spirit of Tip-Adapter. Keys are sentence embeddings of the 1,000 ImageNet classes, values the centred rows of
+    the image tower's classifier; a text becomes the softmax-weighted sum of those rows.
 
     Parameters
     ----------

@@ -62,6 +62,9 @@ class LiteTextTower(nn.Module):
         The image tower's classifier rows, centred and of unit length.
     """
 
+    keys: Tensor
+    values: Tensor
+
     def __init__(self, language_model: nn.Module, keys: Tensor, values: Tensor) -> None:
         super().__init__()
         self.language_model = language_model
@@ -80,7 +83,7 @@ class LiteTextTower(nn.Module):
     def forward_embeddings(self, inputs_embeds: Tensor, attention_mask: Tensor) -> Tensor:
         """Encode input embeddings (T, L, 384), which prompt tuning may have learned, into unit rows (T, 1280)."""
         sentences = embed_sentences(self.language_model, inputs_embeds, attention_mask)
-        affinity = torch.softmax(_SHARPNESS * sentences @ self.keys.T, dim=1)  # type: ignore[operator]
+        affinity = torch.softmax(_SHARPNESS * sentences @ self.keys.T, dim=1)
         return nn.functional.normalize(affinity @ self.values, dim=1)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tip_adapter.errors import EncoderError
 
-__all__ = ["TextSettings", "TextTokenizer"]
+__all__ = ["TextSettings", "TextTokenizer", "Tokenizer"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,23 @@ class TextSettings:
     pad_token: str
     pad_to_context: bool
     lowercase: bool = False
+
+
+class Tokenizer(Protocol):
+    """What a `TorchEncoder` asks of its tokenizer."""
+
+    @property
+    def settings(self) -> TextSettings:
+        """How texts are cut and padded."""
+        ...
+
+    def __call__(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return token ids and attention mask, both of shape (T, L)."""
+        ...
+
+    def to_json(self) -> str:
+        """Return the content of a ``tokenizer.json``."""
+        ...
 
 
 class TextTokenizer:

@@ -1,4 +1,4 @@
-"""Views and texts go through two torch modules; features come out, and `export` can turn the modules into ONNX graphs."""
+"""Views and texts go through two torch modules, which `export` can turn into ONNX graphs; features come out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter.encoders.base import BaseEncoder
-from tip_adapter.encoders.tokenizer import TextTokenizer
+from tip_adapter.encoders.tokenizer import Tokenizer
 from tip_adapter.images import Preprocessing
 from tip_adapter.typing import Float32Array
 
@@ -32,7 +32,7 @@ class TorchEncoder(BaseEncoder):
         ``image_tower(pixel_values)`` of shape (B, 3, S, S) gives features (B, D).
     text_tower : torch.nn.Module
         ``text_tower(*inputs)``, of token ids (T, L) and whatever else `text_inputs` names, gives features (T, D).
-    tokenizer : TextTokenizer
+    tokenizer : Tokenizer
     preprocessing : Preprocessing
     logit_scale : float
     text_inputs : sequence of str
@@ -48,7 +48,7 @@ class TorchEncoder(BaseEncoder):
         name: str,
         image_tower: torch.nn.Module,
         text_tower: torch.nn.Module,
-        tokenizer: TextTokenizer,
+        tokenizer: Tokenizer,
         preprocessing: Preprocessing,
         *,
         logit_scale: float,
@@ -68,7 +68,7 @@ class TorchEncoder(BaseEncoder):
             dim = int(image_tower(torch.zeros(1, 3, size, size)).shape[1])
         super().__init__(
             name,
-            weights_id=weights_id or state_hash((image_tower, text_tower), tokenizer),
+            weights_id=weights_id or state_hash((image_tower, text_tower), tokenizer.to_json()),
             dim=dim,
             logit_scale=logit_scale,
             preprocessing=preprocessing,
@@ -100,25 +100,26 @@ class TorchEncoder(BaseEncoder):
         return features
 
 
-def state_hash(modules: Sequence[torch.nn.Module], tokenizer: TextTokenizer) -> str:
+def state_hash(modules: Sequence[torch.nn.Module], vocabulary: str) -> str:
     """Return a hash of weights and vocabulary that does not depend on file formats.
 
     Parameters
     ----------
     modules : sequence of torch.nn.Module
-    tokenizer : TextTokenizer
+    vocabulary : str
+        Whatever identifies the tokenizer.
 
     Returns
     -------
     digest : str
         SHA-256 in hexadecimal.
     """
-    digest = hashlib.sha256(tokenizer.to_json().encode())
+    digest = hashlib.sha256(vocabulary.encode())
     for module in modules:
         for key, tensor in sorted(module.state_dict().items()):
             array = np.ascontiguousarray(tensor.detach().cpu().float().numpy())
             digest.update(f"{key} {array.shape}".encode())
-            digest.update(memoryview(array.reshape(-1)).cast("B"))
+            digest.update(array.tobytes())
     return digest.hexdigest()
 
 

@@ -1,0 +1,118 @@
+"""The name or folder of a Hugging Face CLIP or SigLIP goes in; an encoder on torch comes out."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from tip_adapter.encoders.hub import fetch
+from tip_adapter.encoders.layout import read_json, usual_text_settings
+from tip_adapter.encoders.tokenizer import TextTokenizer
+from tip_adapter.encoders.torch_encoder import TorchEncoder, quiet_transformers
+from tip_adapter.errors import EncoderError, require_extra
+from tip_adapter.images import Preprocessing
+
+__all__ = ["load_huggingface"]
+
+_MODEL_TYPES = ("clip", "siglip")
+_SMALL_FILES = ("*.json", "merges.txt", "vocab.txt", "*.model")
+_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # the second only where there is none of the first
+
+
+def load_huggingface(name: str, *, logit_scale: float | None = None) -> TorchEncoder:
+    """Load a CLIP or a SigLIP with transformers.
+
+    Parameters
+    ----------
+    name : str
+        ``huggingface:owner/name``, or ``huggingface:`` and the path of a folder as `save_pretrained` writes it.
+    logit_scale : float, optional
+        Instead of the model's own.
+
+    Returns
+    -------
+    encoder : TorchEncoder
+
+    Raises
+    ------
+    EncoderError
+        When the model is out of reach, damaged, or neither CLIP nor SigLIP.
+    MissingExtraError
+        When torch or transformers are not installed.
+    """
+    for module in ("torch", "transformers"):
+        require_extra(module, "torch")
+    directory = _directory_of(name)
+    config = read_json(directory / "config.json")
+    if config.get("model_type") not in _MODEL_TYPES:
+        kinds = " or ".join(_MODEL_TYPES)
+        raise EncoderError(f"Expected {name} to be a model of type {kinds}, got {config.get('model_type')!r}")
+    preprocessing = Preprocessing.from_preprocessor_config(read_json(directory / "preprocessor_config.json"))
+    model, tokenizer_json = _load_model(directory, name)
+    settings = usual_text_settings(directory, config)
+    from tip_adapter.encoders.huggingface_towers import ImageTower, TextTower
+
+    return TorchEncoder(
+        name,
+        ImageTower(model),
+        TextTower(model),
+        TextTokenizer(tokenizer_json, settings, source=f"the tokenizer of {name}"),
+        preprocessing,
+        logit_scale=math.exp(float(model.logit_scale.detach())) if logit_scale is None else logit_scale,
+        config=config,
+    )
+
+
+def _directory_of(name: str) -> Path:
+    source = name.removeprefix("huggingface:")
+    directory = Path(source).expanduser()
+    if directory.is_dir():
+        return directory
+    if directory.is_absolute() or source.startswith((".", "~")):
+        raise EncoderError(f"Expected a folder with a model at {source}, found none: check the path")
+    for weights in _WEIGHTS:
+        directory = fetch(source, (*_SMALL_FILES, weights), lambda folder: _has_weights(folder))
+        if _has_weights(directory):
+            return directory
+    raise EncoderError(f"Expected {source} to have weights for torch, found neither {' nor '.join(_WEIGHTS)}")
+
+
+def _has_weights(directory: Path) -> bool:
+    return any(any(directory.glob(pattern)) for pattern in _WEIGHTS)
+
+
+def _load_model(directory: Path, name: str) -> tuple[Any, str]:
+    """Return the model, and its tokenizer as the content of a tokenizer.json."""
+    import torch
+    from transformers import AutoModel
+
+    try:
+        with quiet_transformers():
+            model, report = AutoModel.from_pretrained(
+                directory,
+                local_files_only=True,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                output_loading_info=True,
+            )
+            tokenizer_json = _tokenizer_json(directory)
+    except Exception as error:  # of damaged files: OSError, ValueError, KeyError, SafetensorError …
+        reason = " ".join(str(error).split())[:200]
+        raise EncoderError(f"Could not load {name} with transformers: {reason}") from error
+    if report["missing_keys"]:  # transformers would go on with random numbers
+        missing = ", ".join(sorted(report["missing_keys"])[:3])
+        raise EncoderError(
+            f"Expected the weights of {name} to be complete, but {missing} … are missing: fetch it again"
+        )
+    return model.eval(), tokenizer_json
+
+
+def _tokenizer_json(directory: Path) -> str:
+    path = directory / "tokenizer.json"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    from transformers import AutoTokenizer
+
+    # Older repositories of CLIP have vocab.json and merges.txt only.
+    return str(AutoTokenizer.from_pretrained(directory, local_files_only=True).backend_tokenizer.to_str())

@@ -1,0 +1,50 @@
+"""A CLIP or SigLIP of transformers goes in; its halves come out as torch modules that give plain feature tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["ImageTower", "TextTower"]
+
+
+class ImageTower(nn.Module):
+    """The image half, projection included.
+
+    Parameters
+    ----------
+    model : transformers.CLIPModel or transformers.SiglipModel
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.vision_model = model.vision_model
+        self.projection = getattr(model, "visual_projection", nn.Identity())  # SigLIP has none
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Encode (B, 3, S, S) into un-normalised features (B, D)."""
+        features: Tensor = self.projection(self.vision_model(pixel_values=pixel_values).pooler_output)
+        return features
+
+
+class TextTower(nn.Module):
+    """The text half, projection included.
+
+    Neither kind of model needs the attention mask: CLIP's attention is causal and ends at the end token, SigLIP was
+    trained with its padding in sight.
+
+    Parameters
+    ----------
+    model : transformers.CLIPModel or transformers.SiglipModel
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.text_model = model.text_model
+        self.projection = getattr(model, "text_projection", nn.Identity())
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Encode token ids (T, L) into un-normalised features (T, D)."""
+        features: Tensor = self.projection(self.text_model(input_ids=input_ids).pooler_output)
+        return features

@@ -1,0 +1,199 @@
+"""The name of a model and of its weights in open_clip goes in; an encoder on torch comes out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
+from tip_adapter.encoders.torch_encoder import TorchEncoder, state_hash
+from tip_adapter.errors import EncoderError, InputError, require_extra
+from tip_adapter.images import Preprocessing
+
+__all__ = ["OpenClipTokenizer", "load_open_clip"]
+
+_PREFIX = "open-clip:"
+_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+_PROBE_TEXTS = ("a photo of a cat.", "It's 12 RED  hats, isn't it?", "", "so many words " * 100)
+
+
+def load_open_clip(name: str, *, logit_scale: float | None = None) -> TorchEncoder:
+    """Load a model of open_clip with pretrained weights.
+
+    Parameters
+    ----------
+    name : str
+        ``open-clip:architecture/weights``, such as ``open-clip:ViT-B-16/laion2b_s34b_b88k``; open_clip's
+        ``list_pretrained()`` has the pairs.
+    logit_scale : float, optional
+        Instead of the model's own.
+
+    Returns
+    -------
+    encoder : TorchEncoder
+
+    Raises
+    ------
+    EncoderError
+        When there is no such pair, the weights are out of reach, or the model prepares photos in another way.
+    MissingExtraError
+        When open_clip is not installed.
+    """
+    open_clip = require_extra("open_clip", "open-clip")
+    architecture, _, weights = name.removeprefix(_PREFIX).partition("/")
+    _expect_known(open_clip.list_pretrained(), architecture, weights, name)
+    try:
+        model = open_clip.create_model(architecture, pretrained=weights)
+    except Exception as error:  # the network's many ways to fail
+        reason = " ".join(str(error).split())[:200]
+        raise EncoderError(
+            f"Could not load {name} ({reason}). Offline? Choose the encoder lite, which needs no download, "
+            "or give the path of a local ONNX directory"
+        ) from error
+    from tip_adapter.encoders.open_clip_towers import ImageTower, TextTower
+
+    model = model.float().eval()
+    return TorchEncoder(
+        name,
+        ImageTower(model),
+        TextTower(model),
+        OpenClipTokenizer(open_clip.get_tokenizer(architecture), name),
+        preprocessing_of(open_clip.get_model_preprocess_cfg(model), name),
+        logit_scale=math.exp(float(model.logit_scale.detach())) if logit_scale is None else logit_scale,
+        # A tokenizer goes with its architecture.
+        weights_id=state_hash((model,), f"{_PREFIX}{architecture}"),
+    )
+
+
+def preprocessing_of(settings: Mapping[str, Any], name: str) -> Preprocessing:
+    """Translate the ``preprocess_cfg`` of open_clip.
+
+    Parameters
+    ----------
+    settings : mapping
+        With ``size``, and perhaps ``mean``, ``std``, ``interpolation``, ``resize_mode``.
+    name : str
+        What messages call the encoder.
+
+    Returns
+    -------
+    preprocessing : Preprocessing
+
+    Raises
+    ------
+    EncoderError
+        When views are not square, or resized in another way.
+    """
+    size = settings["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    mode = settings.get("resize_mode", "shortest")
+    if height != width or mode not in ("shortest", "squash"):
+        raise EncoderError(f"Expected {name} to take square views by shortest side or squashing, got {size} by {mode}")
+    mean, std = (tuple(settings.get(key) or usual) for key, usual in (("mean", _CLIP_MEAN), ("std", _CLIP_STD)))
+    interpolation = settings.get("interpolation", "bicubic")
+    try:
+        return Preprocessing(height, None if mode == "squash" else height, interpolation, mean, std)
+    except InputError as error:
+        raise EncoderError(f"The encoder {name} prepares photos in another way: {error}") from error
+
+
+class OpenClipTokenizer:
+    """A tokenizer of open_clip, as it is; translated into a ``tokenizer.json`` only when that is asked for.
+
+    Parameters
+    ----------
+    tokenizer : callable
+        What ``open_clip.get_tokenizer`` returns.
+    name : str
+        What messages call the encoder.
+    """
+
+    def __init__(self, tokenizer: Any, name: str) -> None:
+        self._tokenizer = tokenizer
+        self._name = name
+        self._wrapped = getattr(tokenizer, "tokenizer", None)  # of transformers, in open_clip's HFTokenizer
+        # open_clip's own tokenizer fills up with zeros, whatever token that is.
+        pad_token = self._wrapped.pad_token if self._wrapped else _token_of(tokenizer, 0)
+        self.settings = TextSettings(int(tokenizer.context_length), pad_token, pad_to_context=True)
+
+    def __call__(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return token ids and a mask of ones, which these models do not ask for, of shape (T, context length)."""
+        ids = np.asarray(self._tokenizer(list(texts)).numpy(), dtype=np.int64)
+        return ids, np.ones_like(ids)
+
+    def to_json(self) -> str:
+        """Translate into a ``tokenizer.json`` that gives the same ids.
+
+        Raises
+        ------
+        EncoderError
+            When it would give others.
+        """
+        content = self._wrapped.backend_tokenizer.to_str() if self._wrapped else _byte_pair_json(self._tokenizer)
+        for cleaned in (content, _with_canonical_texts(content)):
+            translated = TextTokenizer(cleaned, self.settings, source=f"the tokenizer of {self._name}")
+            if np.array_equal(translated(_PROBE_TEXTS)[0], self(_PROBE_TEXTS)[0]):
+                return translated.to_json()
+        raise EncoderError(
+            f"The tokenizer of {self._name} cannot be written as a tokenizer.json: use it without export"
+        )
+
+
+def _expect_known(pairs: Sequence[tuple[str, str]], architecture: str, weights: str, name: str) -> None:
+    if (architecture, weights) in {tuple(pair) for pair in pairs}:
+        return
+    tags = sorted(tag for known, tag in pairs if known == architecture)
+    if tags:
+        raise EncoderError(f"Unknown weights in {name!r}: {architecture} has {', '.join(tags)}")
+    architectures = ", ".join(sorted({known for known, _ in pairs}))
+    raise EncoderError(f"Expected {_PREFIX}architecture/weights, got {name!r}: choose one of {architectures}")
+
+
+def _token_of(tokenizer: Any, token_id: int) -> str:
+    return next(str(token) for token, index in tokenizer.encoder.items() if index == token_id)
+
+
+def _byte_pair_json(tokenizer: Any) -> str:
+    """Write open_clip's SimpleTokenizer, CLIP's byte pairs, with the parts of the library `tokenizers`."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    merges = sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.get)
+    start, end = (_token_of(tokenizer, index) for index in (tokenizer.sot_token_id, tokenizer.eot_token_id))
+    translated = Tokenizer(
+        models.BPE(vocab=dict(tokenizer.encoder), merges=merges, end_of_word_suffix="</w>", unk_token=end)
+    )
+    translated.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    translated.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PATTERN), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    translated.post_processor = processors.RobertaProcessing(
+        (end, tokenizer.eot_token_id), (start, tokenizer.sot_token_id), trim_offsets=False, add_prefix_space=False
+    )
+    return str(translated.to_str())
+
+
+def _with_canonical_texts(content: str) -> str:
+    """Let a tokenizer lower-case texts and drop punctuation first, as open_clip does for SigLIP."""
+    from tokenizers import Regex, Tokenizer, normalizers
+
+    tokenizer = Tokenizer.from_str(content)
+    steps = [
+        normalizers.Replace("_", " "),
+        normalizers.Replace(Regex(r"[!-/:-@\[-`{-~]"), ""),
+        normalizers.Lowercase(),
+        normalizers.Replace(Regex(r"\s+"), " "),
+        normalizers.Strip(),
+    ]
+    tokenizer.normalizer = normalizers.Sequence([*steps, *([tokenizer.normalizer] if tokenizer.normalizer else [])])
+    return str(tokenizer.to_str())

@@ -1,0 +1,47 @@
+"""A model of open_clip goes in; its halves come out as torch modules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["ImageTower", "TextTower"]
+
+
+class ImageTower(nn.Module):
+    """The image half.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        With ``encode_image``.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Encode (B, 3, S, S) into un-normalised features (B, D)."""
+        features: Tensor = self.model.encode_image(pixel_values)
+        return features
+
+
+class TextTower(nn.Module):
+    """The text half.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        With ``encode_text``.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Encode token ids (T, context length) into un-normalised features (T, D)."""
+        features: Tensor = self.model.encode_text(input_ids)
+        return features
