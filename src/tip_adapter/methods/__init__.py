@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from tip_adapter.errors import InputError
 from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.gda import GDA
 from tip_adapter.methods.tip_adapter import TipAdapter
 from tip_adapter.methods.zero_shot import ZeroShot
 
-__all__ = ["METHODS", "FewShotMethod", "TipAdapter", "ZeroShot", "method_class"]
+__all__ = ["GDA", "METHODS", "FewShotMethod", "TipAdapter", "ZeroShot", "method_class"]
 
 METHODS: dict[str, type[FewShotMethod]] = {
     "zero-shot": ZeroShot,
     "tip-adapter": TipAdapter,
+    "gda": GDA,
 }
 """Every method by the name that `ImageClassifier`, the command line and benchmarks use."""
 

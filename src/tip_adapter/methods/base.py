@@ -6,6 +6,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -13,11 +14,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from tip_adapter.cross_validation import Evidence, evidence_from_support, evidence_from_validation
 from tip_adapter.errors import FeatureError, FeatureWarning, InputError
 from tip_adapter.heads import Head, softmax, zero_shot_logits
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
-__all__ = ["FewShotMethod", "SupportSet", "unit_rows"]
+__all__ = ["FewShotMethod", "SupportSet", "given_or_auto", "unit_rows"]
 
 NORM_TOLERANCE = 1e-3
 """Rows of float16 features are this close to unit length; they are taken as they are."""
@@ -37,6 +39,8 @@ class SupportSet:
     zero_shot_weights : ndarray of shape (C, D), float32, or None
         Unit rows; NaN for a class without text; None where no class has text.
     logit_scale : float
+    validation : tuple of features (B, D) and labels (B,), optional
+        Images apart from the support set that hyper-parameters are chosen on.
     """
 
     features: Float32Array
@@ -44,11 +48,27 @@ class SupportSet:
     n_classes: int
     zero_shot_weights: Float32Array | None
     logit_scale: float
+    validation: tuple[Float32Array, IntArray] | None = None
 
-    @property
+    @cached_property
     def text_logits(self) -> Float32Array:
         """Zero-shot logits of the support features, (N, C)."""
-        return zero_shot_logits(self.features, self.zero_shot_weights, self.logit_scale, self.n_classes)
+        return self._text(self.features)
+
+    @property
+    def validation_set(self) -> tuple[Float32Array, IntArray, Float32Array] | None:
+        """The validation images with their zero-shot logits, (B, C)."""
+        return None if self.validation is None else (*self.validation, self._text(self.validation[0]))
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What hyper-parameters are chosen on: the validation images if there are any, else left-out shots."""
+        if self.validation_set is not None:
+            return evidence_from_validation(*self.validation_set, self.labels)
+        return evidence_from_support(self.features, self.labels, self.text_logits)
+
+    def _text(self, features: Float32Array) -> Float32Array:
+        return zero_shot_logits(features, self.zero_shot_weights, self.logit_scale, self.n_classes)
 
     @property
     def counts(self) -> IntArray:
@@ -78,7 +98,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     class_names: Sequence[str] | None
     logit_scale: float
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, *, validation: tuple[Any, Any] | None = None) -> Self:
         """Fit to the support set.
 
         Parameters
@@ -87,6 +107,9 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Features of the shots, rows of unit length (others are normalised, with a warning).
         y : array-like of shape (N,)
             Class names, or integers that index `class_names` (without them: the rows of `zero_shot_weights`).
+        validation : tuple of X (B, D) and y (B,), optional
+            Images apart from the shots, on which hyper-parameters left at "auto" are chosen by accuracy, as papers do.
+            Without it they are chosen from the shots alone.
 
         Returns
         -------
@@ -108,7 +131,12 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"Expected at least two classes, got one class, {self.classes_[0]!r}: add shots, or class names."
             )
         support = SupportSet(
-            features, labels, len(self.classes_), None if weights is None else weights[columns], float(self.logit_scale)
+            features,
+            labels,
+            len(self.classes_),
+            None if weights is None else weights[columns],
+            float(self.logit_scale),
+            None if validation is None else self._checked_validation(*validation),
         )
         self.head_ = self._fit_head(support)
         return self
@@ -184,12 +212,28 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         try:
             validated = validate_data(self, X, y, reset=fitting, dtype=np.float32)
             if fitting:
-                check_classification_targets(validated[1])
+                with warnings.catch_warnings():
+                    # One shot per class is no regression.
+                    warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+                    check_classification_targets(validated[1])
         except ValueError as error:
             told = " ".join(str(error).split())
             remedy = " Was another encoder used?" if "is expecting" in told else ""
             raise FeatureError(told + remedy) from error
         return validated
+
+    def _checked_validation(self, X: Any, y: Any) -> tuple[Float32Array, IntArray]:
+        features, known = unit_rows(self._validated(_to_numpy(X))), self.classes_.tolist()
+        names = np.asarray(y)
+        unknown = sorted(set(names.tolist()) - set(known))
+        if unknown:
+            raise InputError(
+                f"Expected validation labels among the classes, got {', '.join(map(repr, unknown[:5]))}: "
+                "leave those images out, or add shots."
+            )
+        if len(names) != len(features):
+            raise InputError(f"Expected a label for each of {len(features)} validation images, got {len(names)}.")
+        return features, np.searchsorted(self.classes_, names).astype(np.intp)
 
     def _checked_weights(self, dim: int) -> Float32Array | None:
         if self.zero_shot_weights is None:
@@ -283,3 +327,34 @@ def unit_rows(features: Float32Array) -> Float32Array:
     )
     result: Float32Array = np.divide(features, norms, out=np.zeros_like(features), where=norms > 0)
     return result
+
+
+def given_or_auto(name: str, value: float | str) -> float | None:
+    """Read a hyper-parameter: a number that is at least 0, or "auto" as None.
+
+    Parameters
+    ----------
+    name : str
+        For the message.
+    value : float or "auto"
+
+    Returns
+    -------
+    float or None
+
+    Raises
+    ------
+    InputError
+        When it is neither.
+
+    Examples
+    --------
+    >>> from tip_adapter.methods.base import given_or_auto
+    >>> given_or_auto("alpha", "auto"), given_or_auto("alpha", 1)
+    (None, 1.0)
+    """
+    if isinstance(value, str) and value == "auto":
+        return None
+    if isinstance(value, str) or not np.isfinite(value) or value < 0:
+        raise InputError(f"Expected {name} to be at least 0, or 'auto', got {value!r}.")
+    return float(value)

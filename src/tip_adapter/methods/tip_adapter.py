@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
-
-from tip_adapter.errors import InputError
 from tip_adapter.heads import CacheHead
-from tip_adapter.methods.base import FewShotMethod, SupportSet
+from tip_adapter.methods.base import FewShotMethod, SupportSet, given_or_auto
 from tip_adapter.search import search
 
 __all__ = ["TipAdapter"]
@@ -76,7 +73,7 @@ class TipAdapter(FewShotMethod):
         self.balanced = balanced
 
     def _fit_head(self, support: SupportSet) -> CacheHead:
-        alpha, beta = _given("alpha", self.alpha), _given("beta", self.beta)
+        alpha, beta = given_or_auto("alpha", self.alpha), given_or_auto("beta", self.beta)
         self.search_ = None
         if alpha is None or beta is None:
             self.search_ = search(
@@ -86,6 +83,7 @@ class TipAdapter(FewShotMethod):
                 alpha=alpha,
                 beta=beta,
                 balanced=self.balanced,
+                validation=support.validation_set,
             )
             alpha, beta = self.search_.alpha, self.search_.beta
         self.alpha_, self.beta_ = alpha, beta
@@ -99,12 +97,3 @@ class TipAdapter(FewShotMethod):
             beta=beta,
             balanced=self.balanced,
         )
-
-
-def _given(name: str, value: float | str) -> float | None:
-    """Read a number that is at least 0, or "auto" as None."""
-    if value == "auto":
-        return None
-    if isinstance(value, str) or not np.isfinite(value) or value < 0:
-        raise InputError(f"Expected {name} to be at least 0, or 'auto', got {value!r}.")
-    return float(value)

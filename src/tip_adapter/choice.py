@@ -1,0 +1,317 @@
+"""How much to trust an expert beside the text: its answers to images it has not seen in, weight and evidence out.
+
+Every method that adds ``α·expert`` to the zero-shot logits meets the question how large α should be. From shots alone,
+the likelihood of the answers to left-out shots decides, corrected for what leaving out changes (fewer shots) and, where
+shots are few, held near a ratio stated beforehand. With a validation set accuracy on it decides, as in most papers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tip_adapter.alpha import best_accuracy_alpha, best_likelihood_alpha
+from tip_adapter.cross_validation import Evidence, Fit, Rule, spread
+from tip_adapter.errors import InputError
+from tip_adapter.typing import FloatArray, IntArray
+
+__all__ = ["Choice", "SpreadPrior", "best_likelihood_weights", "choose", "nll_and_accuracy"]
+
+WEAK_WIDTH = float(np.log(4.0))
+"""Where shots are not few the prior is this wide: it only bounds α where a handful of images says nothing about it."""
+
+
+@dataclass(frozen=True)
+class SpreadPrior:
+    """What is known beforehand about the ratio ``c = α·σ(expert) / σ(text)``.
+
+    σ is the standard deviation over classes. On real CLIP features the best ratio hardly depends on the data set, only
+    on the shots, of which it is an increasing function.
+
+    Attributes
+    ----------
+    ratios : mapping of int to float
+        c by shots per class; interpolated between, in logarithms.
+    growth : float
+        The best c grows as shots to this power, so what was found with the shots a fold keeps is scaled up. 0 for
+        experts whose own output grows as it should.
+    width : float
+        Standard deviation of log c where shots are few.
+    """
+
+    ratios: Mapping[int, float]
+    growth: float = 1.0
+    width: float = 0.35
+
+    def at(self, shots: float) -> float:
+        """Ratio c expected with so many shots per class.
+
+        Examples
+        --------
+        >>> from tip_adapter.choice import SpreadPrior
+        >>> round(SpreadPrior({1: 0.1, 4: 0.4}).at(2), 3)
+        0.2
+        """
+        known = sorted(self.ratios)
+        return float(np.exp(np.interp(np.log(shots), np.log(known), np.log([self.ratios[k] for k in known]))))
+
+
+def nll_and_accuracy(logits: FloatArray, labels: IntArray) -> tuple[float, float]:
+    """Negative log-likelihood (nats per image) and accuracy; NaN without images.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (B, C)
+    labels : ndarray of shape (B,)
+
+    Returns
+    -------
+    nll, accuracy : float
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.choice import nll_and_accuracy
+    >>> nll_and_accuracy(np.array([[0.0, 50.0]]), np.array([1]))
+    (0.0, 1.0)
+    """
+    if not len(labels):
+        return float("nan"), float("nan")
+    top = logits.max(axis=1)
+    total = np.exp(logits - top[:, None]).sum(axis=1)
+    nll = np.mean(np.log(total) + top - logits[np.arange(len(labels)), labels])
+    return float(nll), float(np.mean(logits.argmax(axis=1) == labels))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for ``text + α·expert``, and from what evidence.
+
+    Attributes
+    ----------
+    parameters : dict of str to float
+        The expert's parameters.
+    alpha : float
+        Weight of the expert fitted to all shots.
+    rule : {"cross-validation", "cross-validation and prior", "prior", "validation"}
+        "cross-validation" on the shots, "cross-validation and prior" where they are few, "prior" where none can be left
+        out, or "validation".
+    n_folds, n_scored : int
+        Folds (0 without), and images that were scored.
+    nll, accuracy : float
+        Of the answers to left-out shots or validation images; NaN under the rule "prior".
+    zero_shot_nll, zero_shot_accuracy : float
+        The same of text alone.
+    tried : tuple of (dict, float)
+        Every combination of parameters with its negative log-likelihood.
+    """
+
+    parameters: dict[str, float]
+    alpha: float
+    rule: Rule
+    n_folds: int
+    n_scored: int
+    nll: float
+    accuracy: float
+    zero_shot_nll: float
+    zero_shot_accuracy: float
+    tried: tuple[tuple[dict[str, float], float], ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """One sentence for people."""
+        values = {"alpha": self.alpha, **self.parameters}
+        chosen = ", ".join(f"{name} = {value:.3g}" for name, value in values.items())
+        if self.rule == "prior":
+            return f"{chosen} by the rule for one shot per class (nothing can be left out)"
+        source = "the validation set" if not self.n_folds else f"{self.n_folds}-fold cross-validation on the shots"
+        if self.rule == "cross-validation and prior":
+            source += " and the prior for few shots"
+        compared = f"{100 * self.accuracy:.1f} % against {100 * self.zero_shot_accuracy:.1f} % zero-shot"
+        return f"{chosen} by {source} ({compared})"
+
+
+def choose(
+    evidence: Evidence,
+    candidates: Iterable[tuple[dict[str, float], Fit]],
+    *,
+    prior: SpreadPrior,
+    alpha: float | None = None,
+    left_out: Callable[[dict[str, float]], FloatArray] | None = None,
+) -> Choice:
+    """Choose α, and the parameters of an expert, for ``text + α·expert``.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    candidates : iterable of (parameters, fit)
+        What to choose from. Under the rule "prior" the first is taken.
+    prior : SpreadPrior
+    alpha : float, optional
+        A weight that is given and not to be chosen.
+    left_out : callable, optional
+        A faster way to the logits of the images under some parameters than `Evidence.logits`.
+
+    Returns
+    -------
+    Choice
+
+    Raises
+    ------
+    InputError
+        Without candidates.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.choice import SpreadPrior, choose
+    >>> from tip_adapter.cross_validation import evidence_from_support
+    >>> features, labels = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1, 1]], np.repeat([0, 1], 3)
+    >>> evidence = evidence_from_support(features, labels, np.zeros((6, 2)))
+    >>> choose(evidence, [({}, lambda kept: lambda queries: queries)], prior=SpreadPrior({1: 1.0})).accuracy
+    1.0
+    """
+    best: Choice | None = None
+    tried: list[tuple[dict[str, float], float]] = []
+    for parameters, fit in candidates:
+        expert = evidence.logits(fit) if left_out is None else left_out(parameters)
+        choice = _weigh(evidence, fit, expert, parameters, prior, alpha)
+        tried.append((parameters, choice.nll))
+        if best is None or _order(choice) < _order(best):
+            best = choice
+        if evidence.rule == "prior":
+            break
+    if best is None:
+        raise InputError("Expected at least one candidate to choose from, got none.")
+    return dataclasses.replace(best, tried=tuple(tried))
+
+
+def _order(choice: Choice) -> tuple[float, float]:
+    return (-choice.accuracy, choice.nll) if choice.rule == "validation" else (choice.nll, 0.0)
+
+
+def _weigh(
+    evidence: Evidence,
+    fit: Fit,
+    expert: FloatArray,
+    parameters: dict[str, float],
+    prior: SpreadPrior,
+    given: float | None,
+) -> Choice:
+    rows = evidence.scored
+    text, labels, expert = evidence.text[rows], evidence.labels[rows], expert[rows]
+    if given is not None:
+        full = seen = given
+    elif evidence.rule == "validation":
+        full = seen = best_accuracy_alpha(text, expert, labels)[0]
+    else:
+        full, seen = _weight_from_shots(evidence, fit, text, expert, labels, prior)
+    nll, accuracy = nll_and_accuracy(text + seen * expert, labels)
+    zero_shot_nll, zero_shot_accuracy = nll_and_accuracy(text, labels)
+    if given is None and _harms(text, expert, labels, seen):
+        full, nll, accuracy = 0.0, zero_shot_nll, zero_shot_accuracy
+    return Choice(
+        parameters,
+        float(full),
+        evidence.rule,
+        evidence.n_folds if rows.any() else 0,
+        len(labels),
+        nll,
+        accuracy,
+        zero_shot_nll,
+        zero_shot_accuracy,
+    )
+
+
+def _harms(text: FloatArray, expert: FloatArray, labels: IntArray, alpha: float) -> bool:
+    """Whether accuracy falls by more than two standard errors: likelihood can gain where accuracy loses."""
+    before, after = text.argmax(axis=1) == labels, (text + alpha * expert).argmax(axis=1) == labels
+    lost, won = int(np.sum(before & ~after)), int(np.sum(~before & after))
+    return bool(lost - won > 2 * np.sqrt(lost + won))
+
+
+def _weight_from_shots(
+    evidence: Evidence, fit: Fit, text: FloatArray, expert: FloatArray, labels: IntArray, prior: SpreadPrior
+) -> tuple[float, float]:
+    """Weight of the full expert, and of the experts that the left-out shots were shown to.
+
+    The best ratio of spreads grows with the shots, so what was found with the shots a fold keeps is scaled up.
+    """
+    text_spread = spread(evidence.text) or 1.0
+    expected = prior.at(evidence.shots)
+    full_spread = evidence.new_image_spread(fit) if evidence.few else spread(expert)
+    if full_spread == 0:
+        return 0.0, 0.0
+    if evidence.rule == "prior":
+        alpha = expected * text_spread / full_spread
+        return alpha, alpha
+    fold_spread = spread(expert)
+    if fold_spread == 0:
+        return 0.0, 0.0
+    unit, growth = text_spread / fold_spread, evidence.growth**prior.growth
+    width = prior.width if evidence.few else WEAK_WIDTH
+    ratio = _likely_ratio(text, expert * unit, labels, expected / growth, width)
+    return ratio * growth * text_spread / full_spread, ratio * unit
+
+
+def _likely_ratio(text: FloatArray, expert: FloatArray, labels: IntArray, expected: float, width: float) -> float:
+    """Ratio c with the least sum of negative log-likelihood and a normal penalty on log c."""
+    from scipy.optimize import minimize_scalar
+
+    start, _ = best_likelihood_alpha(text, expert, labels)
+
+    def loss(log_ratio: float) -> float:
+        surprise = len(labels) * nll_and_accuracy(text + np.exp(log_ratio) * expert, labels)[0]
+        return surprise + float(log_ratio - np.log(expected)) ** 2 / (2 * width**2)
+
+    # The likelihood alone is best at `start`, the prior alone at `expected`: the optimum lies between.
+    centre = np.log(np.clip(start, expected / 100, expected * 100))
+    low, high = sorted((float(centre), float(np.log(expected))))
+    if high - low < 1e-3:
+        return float(np.exp(low))
+    best: float = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 5e-3}).x
+    return float(np.exp(best))
+
+
+def best_likelihood_weights(logits: FloatArray, labels: IntArray) -> FloatArray:
+    """Find non-negative weights of several experts' logits with the least negative log-likelihood: a convex problem.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (E, B, C)
+        Of E experts, text among them.
+    labels : ndarray of shape (B,), integers in [0, C)
+
+    Returns
+    -------
+    ndarray of shape (E,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.choice import best_likelihood_weights
+    >>> good, useless = np.eye(2)[[0, 0, 1, 1, 0]], np.eye(2)[[0, 1, 0, 1, 0]]
+    >>> best_likelihood_weights(np.stack([good, useless]), np.array([0, 0, 1, 1, 1])).round(2).tolist()
+    [1.39, 0.0]
+    """
+    from scipy.optimize import minimize
+
+    spreads = np.array([spread(expert) or 1.0 for expert in logits])
+    scaled = logits / spreads[:, None, None]
+    scaled = scaled - np.take_along_axis(scaled, labels[None, :, None], axis=2)
+
+    def loss(weights: FloatArray) -> tuple[float, FloatArray]:
+        total = np.tensordot(weights, scaled, axes=1)
+        top = total.max(axis=1, keepdims=True)
+        powers = np.exp(total - top)
+        sums = powers.sum(axis=1, keepdims=True)
+        value = float(np.mean(np.log(sums) + top))
+        return value, np.einsum("bc,ebc->e", powers / sums, scaled) / len(labels)
+
+    start = np.full(len(logits), 1.0)
+    bounds = [(0.0, 1e3)] * len(logits)
+    found: FloatArray = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x / spreads
+    return found

@@ -1,0 +1,104 @@
+"""GDA against loops written from the formula, its closed-form folds, and its bounds."""
+
+import numpy as np
+import pytest
+
+from tip_adapter.methods.gda import GDA, Moments, gaussian_fit
+
+
+def random_rows(rng, n, dim):
+    rows = rng.normal(size=(n, dim))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def paper_logits(queries, features, labels, n_classes):
+    """Loops over the paper's equations, with its pinv."""
+    dim, n = features.shape[1], len(features)
+    means = [features[labels == c].astype(float).mean(axis=0) for c in range(n_classes)]
+    scatter = sum(np.outer(f - means[c], f - means[c]) for f, c in zip(features.astype(float), labels, strict=True))
+    covariance = scatter / (n - 1)
+    precision = dim * np.linalg.pinv((n - 1) * covariance + np.trace(covariance) * np.eye(dim))
+    bias = [np.log(1 / n_classes) - 0.5 * mean @ precision @ mean for mean in means]
+    return np.array([[q @ precision @ m + b for m, b in zip(means, bias, strict=True)] for q in queries.astype(float)])
+
+
+@pytest.mark.parametrize("counts", [(4, 4, 4), (1, 5, 2)])
+def test_it_is_the_formula_of_the_paper(counts):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), counts)
+    shots, texts, queries = (random_rows(rng, n, 6) for n in (len(labels), 3, 5))
+    logits = GDA(texts, alpha=0.7, logit_scale=10.0).fit(shots, labels).logits(queries)
+    expected = 10.0 * queries @ texts.T + 0.7 * paper_logits(queries, shots, labels, 3)
+    # A constant per image, such as log π, changes no probability.
+    difference = logits - expected
+    assert np.ptp(difference, axis=1).max() < 1e-4
+
+
+def test_a_part_taken_from_the_sums_is_a_fit_without_it():
+    rng = np.random.default_rng(1)
+    shots, queries, labels = random_rows(rng, 40, 8), random_rows(rng, 5, 8), np.repeat(np.arange(4), 10)
+    kept = rng.random(40) < 0.6
+    weights, bias = Moments.of(shots[kept], labels[kept], 4).classifier()
+    np.testing.assert_allclose(gaussian_fit(shots, labels, 4)(kept)(queries), queries @ weights.T + bias, rtol=1e-9)
+
+
+def test_one_shot_per_class_is_the_nearest_mean_by_a_rule_that_is_said():
+    rng = np.random.default_rng(2)
+    shots = random_rows(rng, 5, 8)
+    method = GDA().fit(shots, np.arange(5))
+    assert method.search_.rule == "prior"
+    assert "one shot per class" in method.search_.summary
+    queries = random_rows(rng, 20, 8)
+    np.testing.assert_array_equal(method.predict(queries), (queries @ shots.T).argmax(axis=1))
+
+
+def test_copies_of_one_photo_have_no_covariance_and_do_no_harm():
+    rng = np.random.default_rng(3)
+    shots, labels = np.repeat(random_rows(rng, 3, 8), 4, axis=0), np.repeat(np.arange(3), 4)
+    logits = GDA(random_rows(rng, 3, 8)).fit(shots, labels).logits(shots)
+    assert np.isfinite(logits).all()
+    assert (logits.argmax(axis=1) == labels).all()
+
+
+def test_a_class_without_shots_keeps_its_zero_shot_score():
+    rng = np.random.default_rng(4)
+    texts, shots, labels = random_rows(rng, 4, 8), random_rows(rng, 9, 8), np.repeat([0, 1, 3], 3)
+    method = GDA(texts, alpha=2.0, logit_scale=7.0).fit(shots, labels)
+    np.testing.assert_allclose(method.logits(shots)[:, 2], 7.0 * shots @ texts[2], rtol=1e-5)
+
+
+def test_a_class_without_text_is_found_by_its_shots():
+    rng = np.random.default_rng(5)
+    centres = random_rows(rng, 3, 16)
+    labels = np.repeat(np.arange(3), 6)
+    shots = centres[labels] + 0.1 * rng.normal(size=(18, 16)).astype(np.float32)
+    shots /= np.linalg.norm(shots, axis=1, keepdims=True)
+    texts = centres.copy()
+    texts[1] = np.nan
+    assert GDA(texts, logit_scale=20.0).fit(shots, labels).predict(centres[1:2]) == [1]
+
+
+def test_validation_images_decide_by_accuracy():
+    rng = np.random.default_rng(6)
+    texts, shots, labels = random_rows(rng, 3, 8), random_rows(rng, 12, 8), np.repeat(np.arange(3), 4)
+    method = GDA(texts, logit_scale=10.0).fit(shots, labels, validation=(shots, labels))
+    assert method.search_.rule == "validation"
+    assert method.search_.accuracy == method.score(shots, labels)
+    assert method.search_.accuracy >= method.search_.zero_shot_accuracy
+
+
+def test_on_real_features_it_reaches_what_was_measured(shared_data):
+    data = np.load(shared_data / "clip-vit-b32" / "stanford_cars.npz")
+    queries, truth = data["test_features"].astype(np.float32), data["test_labels"]
+    zero_shot = np.mean((queries @ data["zero_shot_weights"].T).argmax(axis=1) == truth)
+    reached = {}
+    for shots in (1, 2, 4, 16):
+        features = data[f"support_{shots}_features"].astype(np.float32)
+        reached[shots] = (
+            GDA(data["zero_shot_weights"]).fit(features, data[f"support_{shots}_labels"]).score(queries, truth)
+        )
+    assert zero_shot == pytest.approx(0.5896, abs=1e-4)
+    assert reached[1] > 0.61
+    assert reached[2] > 0.635
+    assert reached[4] > 0.69
+    assert reached[16] > 0.775
