@@ -19,8 +19,9 @@ ENCODER = FakeEncoder()
 
 def test_every_named_template_has_one_place_for_the_class():
     assert all(template.count("{}") == 1 for templates in TEMPLATES.values() for template in templates)
-    assert TEMPLATES["default"] == DEFAULT_TEMPLATES == ("a photo of a {}.",)
-    assert len(TEMPLATES["openai-7"]) == 7
+    assert TEMPLATES["ensemble"] == DEFAULT_TEMPLATES
+    assert TEMPLATES["photo"] == ("a photo of a {}.",)
+    assert len(TEMPLATES["ensemble"]) == 7
 
 
 def test_weights_are_the_normalised_mean_of_normalised_features():
@@ -56,7 +57,7 @@ def test_many_prompts_are_encoded_in_batches_and_only_once():
             return super().encode_texts(texts)
 
     names = [[f"class {index % 150}"] for index in range(300)]
-    weights = zero_shot_weights(Recorder(), names, TEMPLATES["openai-7"])
+    weights = zero_shot_weights(Recorder(), names, TEMPLATES["ensemble"])
     assert weights.shape == (300, 64)
     assert len(calls) == len(set(calls)) == 150 * 7
 
@@ -73,7 +74,7 @@ def test_unusable_text_feature_names_the_prompt(value):
         def encode_texts(self, texts):
             return np.full((len(texts), self.dim), value, dtype=np.float32)
 
-    with pytest.raises(FeatureError, match=r"the prompt 'a photo of a hat\.'"):
+    with pytest.raises(FeatureError, match=r"the prompt 'itap of a hat\.'"):
         zero_shot_weights(Broken(), [["hat"]])
 
 
@@ -82,7 +83,7 @@ def test_wrong_shape_of_text_features():
         def encode_texts(self, texts):
             return np.ones((len(texts), 3), dtype=np.float32)
 
-    with pytest.raises(FeatureError, match=r"shape \(1, 64\) from encoder fake, got \(1, 3\)"):
+    with pytest.raises(FeatureError, match=r"shape \(7, 64\) from encoder fake, got \(7, 3\)"):
         zero_shot_weights(Broken(), [["hat"]])
 
 
@@ -102,10 +103,10 @@ def test_bad_texts_and_templates(class_texts, templates, message):
 
 
 def test_resolve_templates():
-    assert resolve_templates("openai-7") == TEMPLATES["openai-7"]
+    assert resolve_templates("ensemble") == TEMPLATES["ensemble"]
     assert resolve_templates("a {}.") == ("a {}.",)
     assert resolve_templates(["a {}.", "b {}."]) == ("a {}.", "b {}.")
-    with pytest.raises(InputError, match=r"or one of default, openai-7, got 'opena'"):
+    with pytest.raises(InputError, match=r"or one of ensemble, photo, got 'opena'"):
         resolve_templates("opena")
 
 

@@ -25,10 +25,8 @@ __all__ = [
     "zero_shot_weights",
 ]
 
-# "openai-7": the seven templates that Radford et al. (2021) found to do best together on ImageNet.
 TEMPLATES: dict[str, tuple[str, ...]] = {
-    "default": ("a photo of a {}.",),
-    "openai-7": (
+    "ensemble": (
         "itap of a {}.",
         "a bad photo of the {}.",
         "a origami {}.",
@@ -37,8 +35,11 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "art of the {}.",
         "a photo of the small {}.",
     ),
+    "photo": ("a photo of a {}.",),
 }
-DEFAULT_TEMPLATES = TEMPLATES["default"]
+"""Named sets. "ensemble": the seven that Radford et al. (2021) found to do best together on ImageNet."""
+
+DEFAULT_TEMPLATES = TEMPLATES["ensemble"]
 PROMPTS_PER_BATCH = 256
 
 
@@ -62,7 +63,7 @@ def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     Examples
     --------
     >>> from tip_adapter.prompts import resolve_templates
-    >>> resolve_templates("default")
+    >>> resolve_templates("photo")
     ('a photo of a {}.',)
     >>> resolve_templates("a sketch of a {}.")
     ('a sketch of a {}.',)
@@ -205,7 +206,7 @@ def zero_shot_weights(
     --------
     >>> from tip_adapter.encoders import load_encoder
     >>> from tip_adapter.prompts import TEMPLATES, zero_shot_weights
-    >>> zero_shot_weights(load_encoder("fake"), [["dog"], ["cat", "kitten"]], TEMPLATES["openai-7"]).shape
+    >>> zero_shot_weights(load_encoder("fake"), [["dog"], ["cat", "kitten"]], TEMPLATES["ensemble"]).shape
     (2, 64)
     """
     templates = resolve_templates(templates)

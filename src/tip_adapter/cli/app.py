@@ -1,0 +1,86 @@
+"""The program `tip-adapter`: its commands, and how errors become one line and an exit code.
+
+Exit codes: 0 done, 1 other failure, 2 wrong usage, 3 bad input, 4 bad model file, 5 encoder, 6 missing package, 130
+interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from importlib.metadata import version
+from typing import Annotated, TextIO
+
+import typer
+
+from tip_adapter.cli import demo, encoders, models
+from tip_adapter.errors import TipAdapterError
+
+__all__ = ["app", "main"]
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Few labelled photos per class in, an accurate image classifier out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("tip-adapter"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Few labelled photos per class in, an accurate image classifier out."""
+
+
+app.command()(demo.demo)
+app.command()(models.fit)
+app.command()(models.predict)
+app.command()(models.evaluate)
+app.command()(models.info)
+app.command()(encoders.embed)
+app.command("export-encoder")(encoders.export_encoder)
+
+
+def main() -> None:
+    """Run the program, with every expected error as one line on stderr and an exit code of its own."""
+    warnings.showwarning = _show_warning
+    # Pillow warns of large pictures and broken EXIF data; our own limits and errors say what matters.
+    warnings.filterwarnings("ignore", module="PIL")
+    try:
+        app()
+    except TipAdapterError as error:
+        _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe, such as `head`, has seen enough.
+        sys.stderr.close()
+        sys.exit(0)
+    except OSError as error:
+        _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+
+
+def _fail(message: str, exit_code: int) -> None:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    sys.exit(exit_code)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    typer.echo(f"warning: {message}", err=True)

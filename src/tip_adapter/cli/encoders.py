@@ -1,0 +1,123 @@
+"""Commands about features and encoders: embed, export-encoder."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tip_adapter.cli.options import (
+    EncoderOption,
+    JsonOption,
+    SeedOption,
+    SkipBadOption,
+    ViewsOption,
+    echo_json,
+    echo_skipped,
+)
+
+__all__ = ["embed", "export_encoder"]
+
+
+def embed(
+    photos: Annotated[list[str], typer.Argument(help="Photos, folders of photos, patterns; or one manifest.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the features to this .safetensors file.")
+    ] = None,
+    encoder: EncoderOption = None,
+    views: ViewsOption = 1,
+    seed: SeedOption = 0,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Views per call of the encoder.")] = 32,
+    store: Annotated[Path | None, typer.Option("--store", help="Feature store. Default: in the cache folder.")] = None,
+    skip_bad: SkipBadOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Encode photos into the feature store; nothing is encoded twice, and an interrupted run goes on where it ended."""
+    from tip_adapter.classifier import default_encoder
+    from tip_adapter.encoders import load_encoder
+    from tip_adapter.features import extract_features, save_features
+    from tip_adapter.progress import progress_bar
+    from tip_adapter.store import FeatureStore
+
+    start = time.perf_counter()
+    paths, labels = _photos_and_labels(photos)
+    loaded = load_encoder(encoder or default_encoder())
+    counts = {"cached": 0}
+    with FeatureStore(store) as features_store, progress_bar("Encoding") as bar:
+
+        def progress(done: int, total: int, cached: int) -> None:
+            counts["cached"] = cached
+            if bar:
+                bar(done, total, cached)
+
+        extraction = extract_features(
+            loaded,
+            paths,
+            views=views,
+            random_state=seed,
+            store=features_store,
+            batch_size=batch_size,
+            skip_bad=skip_bad,
+            progress=progress,
+        )
+        where = features_store.path
+    if output is not None:
+        kept_labels = None if labels is None else [labels[index] for index in extraction.kept]
+        save_features(output, extraction.features, kept_labels)
+    seconds = time.perf_counter() - start
+    echo_skipped(extraction.skipped)
+    n = len(extraction.features)
+    facts = {
+        "n": n,
+        "cached": counts["cached"],
+        "encoded": n - counts["cached"],
+        "dim": loaded.dim,
+        "views": views,
+        "encoder": {"name": loaded.name, "id": loaded.id},
+        "store": str(where),
+        "output": None if output is None else str(output),
+        "seconds": seconds,
+        "skipped": extraction.skipped,
+    }
+    if as_json:
+        echo_json(facts)
+        return
+    typer.echo(f"{n} photos, {facts['encoded']} newly encoded, {seconds:.1f} s; features in {where}")
+    if output is not None:
+        typer.echo(f"saved: {output}")
+
+
+def _photos_and_labels(photos: list[str]) -> tuple[list[Path], list[str] | None]:
+    """A manifest brings labels; folders of class folders bring them, too; other photos have none."""
+    from tip_adapter.datasets import find_images, load_dataset
+    from tip_adapter.errors import DatasetError
+
+    if (len(photos) == 1 and Path(photos[0]).is_dir()) or photos[0].endswith((".csv", ".jsonl", ".parquet")):
+        try:
+            dataset = load_dataset(photos[0], min_classes=1)
+        except DatasetError:
+            if not Path(photos[0]).is_dir():
+                raise
+        else:
+            return list(dataset.paths), [dataset.class_names[label] for label in dataset.labels]
+    return find_images(photos), None
+
+
+def export_encoder(
+    encoder: Annotated[str, typer.Argument(help="lite, huggingface:…, open-clip:…, or whatever else can be loaded.")],
+    output: Annotated[Path, typer.Argument(help="New folder for the ONNX towers, tokenizer and settings.")],
+    logit_scale: Annotated[
+        float | None, typer.Option("--logit-scale", help="Record this instead of the encoder's own.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write an encoder as an ONNX folder that runs without torch and without a network."""
+    from tip_adapter.encoders import export_encoder as export
+
+    folder = export(encoder, output, logit_scale=logit_scale)
+    if as_json:
+        echo_json({"output": str(folder)})
+    else:
+        typer.echo(f"saved: {folder}; use it with --encoder {folder}")

@@ -1,0 +1,268 @@
+"""Commands that make a classifier and use it: fit, predict, evaluate, info."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tip_adapter.cli.options import (
+    ClassNamesOption,
+    EncoderOption,
+    JsonOption,
+    SeedOption,
+    ShotsOption,
+    SkipBadOption,
+    TemplateOption,
+    ViewsOption,
+    class_texts,
+    echo_json,
+    echo_skipped,
+    echo_table,
+    templates,
+)
+
+if TYPE_CHECKING:
+    from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.evaluation import Evaluation
+
+__all__ = ["evaluate", "fit", "info", "predict"]
+
+ModelArgument = Annotated[
+    str, typer.Argument(help="A saved classifier: a folder such as clothes.tip, or hub:owner/name.")
+]
+WhereOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder", "-e", help="Where the classifier's encoder is now. Default: the name it was fitted with."
+    ),
+]
+SplitOption = Annotated[
+    str | None, typer.Option("--split", help="train, validation or test, where the data has splits.")
+]
+
+
+def fit(
+    data: Annotated[Path, typer.Argument(help="Folder of class folders, or a manifest (.csv, .jsonl, .parquet).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to save the classifier in.")] = Path(
+        "classifier.tip"
+    ),
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", help="Name of a method; see `tip-adapter info`.")
+    ] = None,
+    encoder: EncoderOption = None,
+    shots: ShotsOption = None,
+    seed: SeedOption = 0,
+    class_names: ClassNamesOption = None,
+    template: TemplateOption = None,
+    views: ViewsOption = 1,
+    split: SplitOption = None,
+    skip_bad: SkipBadOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn a classifier from a few labelled photos per class, and save it."""
+    from tip_adapter.classifier import DEFAULT_METHOD, ImageClassifier
+    from tip_adapter.datasets import load_dataset
+    from tip_adapter.progress import progress_bar
+
+    start = time.perf_counter()
+    dataset = load_dataset(data, split=_training_split(data, split))
+    classifier = ImageClassifier(
+        encoder,
+        method or DEFAULT_METHOD,
+        templates=templates(template),
+        class_texts=class_texts(class_names),
+        views=views,
+    )
+    with progress_bar("Encoding shots") as progress:
+        classifier.fit(dataset, shots=shots, random_state=seed, skip_bad=skip_bad, progress=progress)
+    classifier.save(output)
+    seconds = time.perf_counter() - start
+    echo_skipped(classifier.skipped_)
+    model = classifier.model_
+    if as_json:
+        echo_json(_described(classifier) | {"output": str(output), "seconds": seconds, "skipped": classifier.skipped_})
+        return
+    typer.echo(f"{len(model.shots)} shots of {len(model.class_names)} classes, {model.method.name}, {seconds:.1f} s")
+    if "summary" in model.method.chosen:
+        typer.echo(model.method.chosen["summary"])
+    typer.echo(f"saved: {output}")
+
+
+def _training_split(data: Path, split: str | None) -> str | None:
+    """Fit on the split "train" of a folder that has one, unless another is asked for."""
+    return "train" if split is None and (data / "train").is_dir() else split
+
+
+def predict(
+    model: ModelArgument,
+    photos: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or patterns such as 'in/*.jpg'.")],
+    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Classes to show per photo.")] = 1,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write a table: .csv, .jsonl or .parquet.")
+    ] = None,
+    encoder: WhereOption = None,
+    skip_bad: SkipBadOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Name the class of photos."""
+    from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.datasets import find_images
+    from tip_adapter.progress import progress_bar
+    from tip_adapter.tables import check_table_path, write_table
+
+    if output is not None:
+        check_table_path(output)
+    classifier = ImageClassifier.load(model, encoder=encoder)
+    paths = find_images(photos)
+    with progress_bar("Classifying") as progress:
+        predictions = classifier.predict_top(paths, top_k=top_k, skip_bad=skip_bad, progress=progress)
+    echo_skipped(classifier.skipped_)
+    if output is not None:
+        write_table(output, [prediction.flat() for prediction in predictions])
+    if as_json:
+        echo_json({"predictions": [p.to_dict() for p in predictions], "skipped": classifier.skipped_})
+    elif output is None:
+        _show_predictions(predictions, top_k)
+    else:
+        typer.echo(f"{len(predictions)} predictions saved: {output}")
+
+
+def _show_predictions(predictions: list[Any], top_k: int) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("photo", overflow="fold")
+    for rank in range(min(top_k, len(predictions[0].top))):
+        table.add_column("class" if rank == 0 else f"{rank + 1}.")
+        table.add_column("probability", justify="right")
+    for prediction in predictions:
+        cells = [cell for name, probability in prediction.top for cell in (name, f"{probability:.3f}")]
+        table.add_row(prediction.path, *cells)
+    echo_table(table)
+
+
+def evaluate(
+    model: ModelArgument,
+    data: Annotated[Path, typer.Argument(help="Folder of class folders, or a manifest, with the true classes.")],
+    encoder: WhereOption = None,
+    split: SplitOption = None,
+    confusion: Annotated[
+        Path | None, typer.Option("--confusion", help="Save a picture of the confusion matrix (.png, .svg, .pdf).")
+    ] = None,
+    skip_bad: SkipBadOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a classifier on labelled photos, beside text alone and the shots alone."""
+    from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.datasets import load_dataset
+    from tip_adapter.progress import progress_bar
+
+    classifier = ImageClassifier.load(model, encoder=encoder)
+    if split is None and (data / "test").is_dir():
+        split = "test"
+    dataset = load_dataset(data, split=split, min_classes=1)
+    with progress_bar("Encoding photos") as progress:
+        evaluation = classifier.evaluate(dataset, skip_bad=skip_bad, progress=progress)
+    echo_skipped(classifier.skipped_)
+    if confusion is not None:
+        from tip_adapter.plots import save_confusion_matrix
+
+        save_confusion_matrix(confusion, evaluation.confusion, evaluation.class_names)
+    if as_json:
+        echo_json(evaluation.to_dict() | {"skipped": classifier.skipped_})
+    else:
+        _show_evaluation(evaluation, classifier)
+        if confusion is not None:
+            typer.echo(f"confusion matrix: {confusion}")
+
+
+def _show_evaluation(evaluation: Evaluation, classifier: ImageClassifier) -> None:
+    from rich.table import Table
+
+    low, high = evaluation.accuracy_interval
+    name = classifier.model_.method.name
+    typer.echo(f"{evaluation.n} photos")
+    typer.echo(f"{name}: {evaluation.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%})")
+    for label, value in (("zero-shot", evaluation.zero_shot_accuracy), ("shots alone", evaluation.cache_accuracy)):
+        if value is not None:
+            typer.echo(f"{label}: {value:.1%}")
+    typer.echo(
+        "; ".join(f"top {k}: {value:.1%}" for k, value in evaluation.top_k_accuracy.items() if k > 1)
+        + f"; NLL {evaluation.nll:.3f}; ECE {evaluation.ece:.3f}"
+    )
+    table = Table(box=None, pad_edge=False)
+    for column, justify in (("class", "left"), ("photos", "right"), ("recall", "right"), ("precision", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    table.add_column("most often taken for")
+    for index, row in enumerate(evaluation.to_dict()["per_class"]):
+        mistakes = evaluation.confusion[index].copy()
+        mistakes[index] = 0
+        worst = f"{evaluation.class_names[mistakes.argmax()]} ({mistakes.max()})" if mistakes.any() else ""
+        table.add_row(row["class"], str(row["n"]), _per_cent(row["recall"]), _per_cent(row["precision"]), worst)
+    echo_table(table)
+
+
+def _per_cent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+def info(
+    model: Annotated[str | None, typer.Argument(help="A saved classifier. Without: this installation.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Describe a saved classifier, or this installation: version, methods, encoders, cache folder."""
+    if model is not None:
+        from tip_adapter.classifier import ImageClassifier
+
+        classifier = ImageClassifier.load(model)
+        if as_json:
+            echo_json(_described(classifier))
+        else:
+            typer.echo(classifier.model_.card())
+        return
+    from importlib.metadata import version
+
+    from tip_adapter.classifier import default_encoder
+    from tip_adapter.encoders import ENCODERS
+    from tip_adapter.locations import cache_dir
+    from tip_adapter.methods import METHODS
+
+    facts = {
+        "version": version("tip-adapter"),
+        "methods": list(METHODS),
+        "encoders": ENCODERS,
+        "default_encoder": default_encoder(),
+        "cache_folder": str(cache_dir()),
+    }
+    if as_json:
+        echo_json(facts)
+        return
+    typer.echo(f"tip-adapter {facts['version']}, cache folder {facts['cache_folder']}")
+    typer.echo(f"methods: {', '.join(METHODS)}")
+    typer.echo(f"encoders (default {default_encoder()}):")
+    for name, meaning in ENCODERS.items():
+        typer.echo(f"  {name}: {meaning}")
+
+
+def _described(classifier: ImageClassifier) -> dict[str, Any]:
+    """A fitted classifier as JSON values."""
+    import numpy as np
+
+    model = classifier.model_
+    counts = np.bincount(model.shots.labels, minlength=len(model.class_names))
+    return {
+        "encoder": vars(model.encoder),
+        "method": model.method.name,
+        "chosen": dict(model.method.chosen),
+        "templates": list(model.templates),
+        "views": model.views,
+        "seed": model.random_state,
+        "shots": len(model.shots),
+        "classes": [
+            {"class": name, "shots": int(count), "texts": list(texts)}
+            for name, count, texts in zip(model.class_names, counts, model.class_texts, strict=True)
+        ],
+    }

@@ -1,0 +1,82 @@
+"""Options that several commands share, and what they print with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = [
+    "ClassNamesOption",
+    "EncoderOption",
+    "JsonOption",
+    "SeedOption",
+    "ShotsOption",
+    "SkipBadOption",
+    "TemplateOption",
+    "ViewsOption",
+    "class_texts",
+    "echo_json",
+    "echo_skipped",
+    "echo_table",
+    "templates",
+]
+
+EncoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder", "-e", help="lite, clip-vit-b-32, hub:owner/name, a folder … Default: $TIP_ADAPTER_ENCODER."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without photos that cannot be read; list them.")]
+ShotsOption = Annotated[int | None, typer.Option("--shots", "-k", min=1, help="Photos per class. Default: all.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the draw of shots and of views.")]
+ViewsOption = Annotated[int, typer.Option("--views", min=1, help="Views per shot: 1 is the middle, more are crops.")]
+ClassNamesOption = Annotated[
+    Path | None, typer.Option("--class-names", help="JSON file: class name → one text, or a list of texts.")
+]
+TemplateOption = Annotated[
+    list[str] | None,
+    typer.Option("--template", "-t", help="Such as 'a sketch of a {}.', or the name of a set; may be repeated."),
+]
+
+
+def class_texts(path: Path | None) -> dict[str, tuple[str, ...]] | None:
+    """Read the file of `--class-names`, if there is one."""
+    from tip_adapter.prompts import load_class_texts
+
+    return None if path is None else load_class_texts(path)
+
+
+def templates(given: list[str] | None) -> str | list[str]:
+    """One name or template alone may name a set; several are templates."""
+    if not given:
+        return "ensemble"
+    return given[0] if len(given) == 1 else given
+
+
+def echo_json(value: Any) -> None:
+    """Print one JSON object on stdout."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def echo_table(table: Table) -> None:
+    """Print a table on stdout, wide enough for its content where stdout is no terminal."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table)
+
+
+def echo_skipped(skipped: list[tuple[str, str]]) -> None:
+    """List the photos that were left out, on stderr."""
+    for name, reason in skipped:
+        typer.echo(f"skipped: {reason if name in reason else f'{name}: {reason}'}", err=True)

@@ -1,0 +1,283 @@
+"""A fitted classifier as data: classes, texts, shots and a head go in; one saved folder comes out, and back.
+
+No encoder and no estimator is needed to hold, save or load a model, so loading one is quick.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from tip_adapter.errors import InputError, ModelFileError
+from tip_adapter.features import FeatureSet
+from tip_adapter.heads import Head, head_from_state, head_state
+from tip_adapter.persistence import load_bundle, save_bundle
+from tip_adapter.typing import Float32Array, IntArray, StrPath
+
+__all__ = ["EncoderRecord", "FewShotModel", "MethodRecord", "Shots", "shot_ids"]
+
+HEAD_PREFIX = "head."
+THUMBNAIL_FOLDER = "thumbs/"
+
+
+@dataclass(frozen=True)
+class EncoderRecord:
+    """Which encoder a model was fitted with, and needs again."""
+
+    name: str
+    id: str
+    dim: int
+    logit_scale: float
+    precision: str = "fp32"
+
+
+@dataclass(frozen=True)
+class MethodRecord:
+    """Which method made the head, from which parameters, and what it chose by itself."""
+
+    name: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Shots:
+    """The support set of a model.
+
+    Attributes
+    ----------
+    features : FeatureSet
+        One un-normalised feature per shot, the mean over its views.
+    labels : ndarray of shape (N,), integers that index the class names
+    ids : tuple of N str
+        Short names of the shots, unique, made of their digests.
+    thumbnails : mapping of id to bytes
+        Small JPEG pictures; may be empty.
+    """
+
+    features: FeatureSet
+    labels: IntArray
+    ids: tuple[str, ...]
+    thumbnails: Mapping[str, bytes]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def shot_ids(digests: tuple[str, ...]) -> tuple[str, ...]:
+    """Name shots by the first 12 digits of their digests, with a number behind for the same photo again.
+
+    Parameters
+    ----------
+    digests : tuple of N str
+
+    Returns
+    -------
+    tuple of N str
+        All different.
+
+    Examples
+    --------
+    >>> from tip_adapter.model import shot_ids
+    >>> shot_ids(("a" * 64, "b" * 64, "a" * 64))
+    ('aaaaaaaaaaaa', 'bbbbbbbbbbbb', 'aaaaaaaaaaaa-2')
+    """
+    seen: dict[str, int] = {}
+    ids = []
+    for digest in digests:
+        short = digest[:12]
+        seen[short] = seen.get(short, 0) + 1
+        ids.append(short if seen[short] == 1 else f"{short}-{seen[short]}")
+    return tuple(ids)
+
+
+@dataclass(frozen=True, eq=False)
+class FewShotModel:
+    """All that a classifier knows once it is fitted.
+
+    Attributes
+    ----------
+    encoder : EncoderRecord
+    class_names : tuple of C str
+    class_texts : tuple of C tuples of str
+        The words for each class; an empty tuple for a class without text.
+    templates : tuple of str
+    zero_shot_weights : ndarray of shape (C, D), float32
+        Unit rows; NaN for a class without text.
+    shots : Shots
+    head : Head
+        The fitted formula; its columns are `class_names`.
+    method : MethodRecord
+    views : int
+        Views per shot.
+    random_state : int
+        Seed of shots and views.
+    """
+
+    encoder: EncoderRecord
+    class_names: tuple[str, ...]
+    class_texts: tuple[tuple[str, ...], ...]
+    templates: tuple[str, ...]
+    zero_shot_weights: Float32Array
+    shots: Shots
+    head: Head
+    method: MethodRecord
+    views: int
+    random_state: int
+
+    def save(self, path: StrPath) -> None:
+        """Write the model as a folder, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            Such as ``clothes.tip``.
+
+        Raises
+        ------
+        TipAdapterError
+            When it cannot be written.
+        """
+        kind, head_arrays, head_parameters = head_state(self.head)
+        arrays: dict[str, np.ndarray[Any, Any]] = {
+            "zero_shot_weights": self.zero_shot_weights,
+            "shots.features": self.shots.features.raw[:, 0],
+            "shots.labels": self.shots.labels.astype(np.int64),
+            **{HEAD_PREFIX + name: array for name, array in head_arrays.items()},
+        }
+        config = {
+            "encoder": vars(self.encoder),
+            "class_names": list(self.class_names),
+            "class_texts": [list(texts) for texts in self.class_texts],
+            "templates": list(self.templates),
+            "method": {
+                "name": self.method.name,
+                "parameters": dict(self.method.parameters),
+                "chosen": dict(self.method.chosen),
+            },
+            "head": {"kind": kind, "parameters": head_parameters},
+            "shots": {
+                "ids": list(self.shots.ids),
+                "names": list(self.shots.features.names),
+                "digests": list(self.shots.features.digests),
+            },
+            "views": self.views,
+            "random_state": self.random_state,
+            "versions": {"tip-adapter": version("tip-adapter"), "python": platform.python_version()},
+        }
+        files = {f"{THUMBNAIL_FOLDER}{name}.jpg": data for name, data in self.shots.thumbnails.items()}
+        files["README.md"] = self.card().encode()
+        save_bundle(path, arrays, config, files)
+
+    @classmethod
+    def load(cls, path: StrPath) -> FewShotModel:
+        """Read a model that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The folder, or ``hub:owner/name``.
+
+        Returns
+        -------
+        FewShotModel
+
+        Raises
+        ------
+        ModelFileError
+            When it is no model, truncated, changed since, or of a newer version.
+        """
+        bundle = load_bundle(path)
+        try:
+            return cls._from_bundle(bundle.arrays, bundle.config, _thumbnails(bundle))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"The saved classifier {path} lacks what this version expects: {error}.") from error
+
+    @classmethod
+    def _from_bundle(
+        cls, arrays: Mapping[str, Any], config: Mapping[str, Any], thumbnails: Mapping[str, bytes]
+    ) -> FewShotModel:
+        encoder = EncoderRecord(**config["encoder"])
+        record = config["shots"]
+        features = FeatureSet(
+            arrays["shots.features"][:, None], encoder.id, tuple(record["digests"]), tuple(record["names"])
+        )
+        labels = arrays["shots.labels"].astype(np.intp)
+        head_arrays = {
+            name.removeprefix(HEAD_PREFIX): array for name, array in arrays.items() if name.startswith(HEAD_PREFIX)
+        }
+        names = tuple(config["class_names"])
+        if len(labels) != len(features) or len(arrays["zero_shot_weights"]) != len(names):
+            raise InputError("its arrays do not fit its classes")
+        return cls(
+            encoder=encoder,
+            class_names=names,
+            class_texts=tuple(tuple(texts) for texts in config["class_texts"]),
+            templates=tuple(config["templates"]),
+            zero_shot_weights=arrays["zero_shot_weights"],
+            shots=Shots(features, labels, tuple(record["ids"]), thumbnails),
+            head=head_from_state(config["head"]["kind"], head_arrays, config["head"]["parameters"]),
+            method=MethodRecord(**config["method"]),
+            views=config["views"],
+            random_state=config["random_state"],
+        )
+
+    def card(self) -> str:
+        """Describe the model for people, in Markdown.
+
+        Returns
+        -------
+        str
+        """
+        counts = np.bincount(self.shots.labels, minlength=len(self.class_names))
+        rows = "\n".join(
+            f"| {name} | {count} | {', '.join(texts) or 'none'} |"
+            for name, count, texts in zip(self.class_names, counts, self.class_texts, strict=True)
+        )
+        chosen = "\n".join(f"- {name}: {value}" for name, value in self.method.chosen.items())
+        return f"""# Few-shot image classifier
+
+A classifier of {len(self.class_names)} classes made from {len(self.shots)} labelled photos with Tip-Adapter.
+
+- method: {self.method.name}
+- encoder: {self.encoder.name} ({self.encoder.dim} dimensions, {self.encoder.precision}, id {self.encoder.id[:12]})
+- views per shot: {self.views}, seed {self.random_state}
+- templates: {"; ".join(self.templates)}
+{chosen}
+
+| class | shots | texts |
+|---|---|---|
+{rows}
+
+Use it with `tip-adapter predict THIS_FOLDER photo.jpg`, or in Python with
+`tip_adapter.ImageClassifier.load("THIS_FOLDER").predict(["photo.jpg"])`.
+It answers with one of its classes for any photo; measure it on photos of your own before you rely on it.
+"""
+
+
+def _thumbnails(bundle: Any) -> Mapping[str, bytes]:
+    """The pictures of a bundle, each read and checked when it is asked for."""
+    names = [name for name in bundle.file_names if name.startswith(THUMBNAIL_FOLDER)]
+    return _LazyThumbnails(bundle, {name.removeprefix(THUMBNAIL_FOLDER).removesuffix(".jpg"): name for name in names})
+
+
+class _LazyThumbnails(Mapping[str, bytes]):
+    """Pictures that stay on the disk until somebody looks at one."""
+
+    def __init__(self, bundle: Any, files: Mapping[str, str]) -> None:
+        self._bundle, self._files = bundle, files
+
+    def __getitem__(self, name: str) -> bytes:
+        data: bytes = self._bundle.read_file(self._files[name])
+        return data
+
+    def __iter__(self) -> Any:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
