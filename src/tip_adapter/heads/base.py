@@ -1,0 +1,114 @@
+"""What all heads share: unit features and class texts in, zero-shot logits out; logits in, probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+from tip_adapter.typing import Float32Array, FloatArray
+
+__all__ = ["Head", "row_chunks", "softmax", "zero_shot_logits"]
+
+
+class Head(Protocol):
+    """A formula on features."""
+
+    def logits(self, features: Float32Array) -> Float32Array:
+        """Logits (B, C) of unit features (B, D)."""
+        ...
+
+
+def zero_shot_logits(
+    features: Float32Array, zero_shot_weights: Float32Array | None, logit_scale: float, n_classes: int
+) -> Float32Array:
+    """Zero-shot logits ``s·f·Wᵀ``, also where some or all classes have no text.
+
+    A class without text (a row of NaN) gets the average probability of the classes with text, the prior that says
+    nothing about it.
+
+    Parameters
+    ----------
+    features : ndarray of shape (B, D), float32
+        Unit rows.
+    zero_shot_weights : ndarray of shape (C, D), float32, or None
+        Unit rows; None is no text for any class: all logits are 0.
+    logit_scale : float
+        s, the inverse temperature the encoder was trained with.
+    n_classes : int
+        C.
+
+    Returns
+    -------
+    ndarray of shape (B, C), float32
+
+    References
+    ----------
+    Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021, section 3.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads import zero_shot_logits
+    >>> zero_shot_logits(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), 10.0, 2)
+    array([[10.,  0.],
+           [ 0., 10.]], dtype=float32)
+    """
+    if zero_shot_weights is None:
+        return np.zeros((len(features), n_classes), dtype=np.float32)
+    logits: Float32Array = np.float32(logit_scale) * (features @ zero_shot_weights.T)
+    silent = np.isnan(zero_shot_weights[:, 0])
+    if silent.any():
+        known = logits[:, ~silent].astype(np.float64)
+        top = known.max(axis=1, keepdims=True)
+        logits[:, silent] = top + np.log(np.exp(known - top).mean(axis=1, keepdims=True))
+    return logits
+
+
+def softmax(logits: FloatArray) -> FloatArray:
+    """Probabilities of logits along the last axis, in float64.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (..., C)
+
+    Returns
+    -------
+    ndarray of shape (..., C), float64
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads import softmax
+    >>> softmax(np.zeros((1, 4)))
+    array([[0.25, 0.25, 0.25, 0.25]])
+    """
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    result: FloatArray = powers / powers.sum(axis=-1, keepdims=True)
+    return result
+
+
+CHUNK_ELEMENTS = 8_000_000
+"""Values for pairs of query and key held at a time: 32 MB."""
+
+
+def row_chunks(n_rows: int, n_columns: int) -> Iterator[slice]:
+    """Cut rows into runs whose table of pairs with all columns fits in bounded memory.
+
+    Parameters
+    ----------
+    n_rows, n_columns : int
+
+    Yields
+    ------
+    slice
+
+    Examples
+    --------
+    >>> from tip_adapter.heads.base import row_chunks
+    >>> list(row_chunks(5, 2_500_000))
+    [slice(0, 3, None), slice(3, 5, None)]
+    """
+    step = max(1, CHUNK_ELEMENTS // max(1, n_columns))
+    return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))

@@ -1,0 +1,361 @@
+"""Formulas that ask the keys of the shots one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+
+import numpy as np
+
+from tip_adapter.cache_model import Cache, affinity, class_mass, tip_logits
+from tip_adapter.heads.base import row_chunks, zero_shot_logits
+from tip_adapter.typing import Float32Array, IntArray
+
+__all__ = [
+    "CacheHead",
+    "ChannelCacheHead",
+    "NeighbourHead",
+    "TipXHead",
+    "neighbour_votes",
+    "text_divergence",
+    "text_log_probabilities",
+    "unit_channels",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class CacheHead:
+    """Tip-Adapter's formula: ``s·f·Wᵀ + α·exp(-β(1 - f·Fᵀ))·Y``.
+
+    Parameters
+    ----------
+    n_classes : int
+        C.
+    zero_shot_weights : ndarray of shape (C, D) or None
+        W, unit rows; rows of NaN for classes without text.
+    logit_scale : float
+        s.
+    keys : ndarray of shape (N, D), float32
+        F.
+    labels : ndarray of shape (N,), integers in [0, C)
+    alpha, beta : float
+        At least 0.
+    balanced : bool, default=True
+        Weigh classes equally whatever their number of shots; see `tip_adapter.cache_model.Cache.build`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads import CacheHead
+    >>> eye = np.eye(2, dtype=np.float32)
+    >>> CacheHead(2, eye, 10.0, keys=eye, labels=np.array([0, 1]), alpha=1.0, beta=1.0).logits(eye).round(2)
+    array([[11.  ,  0.37],
+           [ 0.37, 11.  ]], dtype=float32)
+    """
+
+    n_classes: int
+    zero_shot_weights: Float32Array | None
+    logit_scale: float
+    keys: Float32Array
+    labels: IntArray
+    alpha: float
+    beta: float
+    balanced: bool = True
+
+    @cached_property
+    def cache(self) -> Cache:
+        """The keys sorted by class."""
+        return Cache.build(self.keys, self.labels, self.n_classes, balanced=self.balanced)
+
+    def logits(self, features: Float32Array) -> Float32Array:
+        """Logits (B, C) of unit features (B, D)."""
+        text = zero_shot_logits(features, self.zero_shot_weights, self.logit_scale, self.n_classes)
+        return tip_logits(text, features, self.cache, alpha=self.alpha, beta=self.beta)
+
+
+@dataclasses.dataclass(frozen=True)
+class TipXHead:
+    """Tip-X's formula: ``s·f·Wᵀ + (α·exp(-β(1 - f·Fᵀ)) + γ·ψ(-KL(p_f ‖ p_F)))·Y``, ``p = softmax(f·Wᵀ / .5)``.
+
+    Parameters
+    ----------
+    n_classes : int
+        C.
+    zero_shot_weights : ndarray of shape (C, D)
+        W, unit rows; rows of NaN for classes without text.
+    logit_scale : float
+        s.
+    keys : ndarray of shape (N, D), float32
+        F.
+    labels : ndarray of shape (N,), integers in [0, C)
+    alpha, beta, gamma : float
+        At least 0.
+    slope, offset : float
+        ψ(x) = slope·x + offset, which brings -KL to the range of the affinities.
+    balanced : bool, default=True
+        As for `CacheHead`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads import TipXHead
+    >>> eye = np.eye(2, dtype=np.float32)
+    >>> head = TipXHead(
+    ...     2, eye, 10.0, keys=eye, labels=np.array([0, 1]), alpha=1.0, beta=1.0, gamma=1.0, slope=1.0, offset=1.0
+    ... )
+    >>> head.logits(eye).round(2)
+    array([[12.  , -0.16],
+           [-0.16, 12.  ]], dtype=float32)
+    """
+
+    n_classes: int
+    zero_shot_weights: Float32Array
+    logit_scale: float
+    keys: Float32Array
+    labels: IntArray
+    alpha: float
+    beta: float
+    gamma: float
+    slope: float
+    offset: float
+    balanced: bool = True
+
+    @cached_property
+    def cache(self) -> Cache:
+        """The keys sorted by class."""
+        return Cache.build(self.keys, self.labels, self.n_classes, balanced=self.balanced)
+
+    @cached_property
+    def key_texts(self) -> Float32Array:
+        """Logarithms of the keys' probabilities over the texts, in the order of `cache`."""
+        return text_log_probabilities(self.cache.keys, self.zero_shot_weights)
+
+    def logits(self, features: Float32Array) -> Float32Array:
+        """Logits (B, C) of unit features (B, D)."""
+        result = zero_shot_logits(features, self.zero_shot_weights, self.logit_scale, self.n_classes)
+        texts = text_log_probabilities(features, self.zero_shot_weights)
+        for rows in row_chunks(len(features), len(self.keys)):
+            values = np.float32(self.alpha) * affinity(features[rows], self.cache.keys, self.beta)
+            scaled = np.float32(self.slope) * -text_divergence(texts[rows], self.key_texts) + np.float32(self.offset)
+            result[rows] += class_mass(values + np.float32(self.gamma) * scaled, self.cache).astype(np.float32)
+        return result
+
+
+TEXT_TEMPERATURE = 0.5
+"""Tip-X's temperature of the probabilities over the texts."""
+
+
+def text_log_probabilities(features: Float32Array, zero_shot_weights: Float32Array) -> Float32Array:
+    """Log of ``softmax(f·Wᵀ / .5)`` over the classes with text.
+
+    Parameters
+    ----------
+    features : ndarray of shape (B, D), float32
+    zero_shot_weights : ndarray of shape (C, D), float32
+        Rows of NaN are left out.
+
+    Returns
+    -------
+    ndarray of shape (B, classes with text), float32
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads.cache import text_log_probabilities
+    >>> eye = np.eye(2, dtype=np.float32)
+    >>> text_log_probabilities(eye, eye).round(3)
+    array([[-0.127, -2.127],
+           [-2.127, -0.127]], dtype=float32)
+    """
+    known = zero_shot_weights[~np.isnan(zero_shot_weights[:, 0])]
+    scaled = features @ (known.T / np.float32(TEXT_TEMPERATURE))
+    top = scaled.max(axis=1, keepdims=True)
+    result: Float32Array = scaled - top - np.log(np.exp(scaled - top).sum(axis=1, keepdims=True))
+    return result
+
+
+def text_divergence(queries: Float32Array, keys: Float32Array) -> Float32Array:
+    """Kullback-Leibler divergence of every query's text probabilities from every key's.
+
+    Parameters
+    ----------
+    queries : ndarray of shape (B, T), float32
+    keys : ndarray of shape (N, T), float32
+        Log-probabilities.
+
+    Returns
+    -------
+    ndarray of shape (B, N), float32
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads.cache import text_divergence
+    >>> logs = np.log(np.array([[0.5, 0.5], [0.25, 0.75]], dtype=np.float32))
+    >>> text_divergence(logs, logs).round(3)
+    array([[0.   , 0.144],
+           [0.131, 0.   ]], dtype=float32)
+    """
+    probabilities = np.exp(queries)
+    result: Float32Array = (probabilities * queries).sum(axis=1, keepdims=True) - probabilities @ keys.T
+    return result
+
+
+@dataclasses.dataclass(frozen=True)
+class ChannelCacheHead:
+    """APE's formula: ``s·f·Wᵀ + α·exp(-β(1 - f′·F′ᵀ))·diag(v)·Y``, ``f′`` the chosen channels of f, normalised.
+
+    Parameters
+    ----------
+    n_classes : int
+        C.
+    zero_shot_weights : ndarray of shape (C, D) or None
+        W, unit rows; rows of NaN for classes without text.
+    logit_scale : float
+        s.
+    keys : ndarray of shape (N, Q), float32
+        F′, unit rows.
+    labels : ndarray of shape (N,), integers in [0, C)
+    key_weights : ndarray of shape (N,), float32
+        v: how much every key counts.
+    channels : ndarray of shape (Q,), integers in [0, D)
+    alpha, beta : float
+        At least 0.
+    balanced : bool, default=True
+        As for `CacheHead`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads import ChannelCacheHead
+    >>> eye = np.eye(2, dtype=np.float32)
+    >>> ones, both = np.ones(2, dtype=np.float32), np.array([0, 1])
+    >>> head = ChannelCacheHead(
+    ...     2, eye, 10.0, keys=eye, labels=both, key_weights=ones, channels=both, alpha=1.0, beta=1.0
+    ... )
+    >>> head.logits(eye).round(2)
+    array([[11.  ,  0.37],
+           [ 0.37, 11.  ]], dtype=float32)
+    """
+
+    n_classes: int
+    zero_shot_weights: Float32Array | None
+    logit_scale: float
+    keys: Float32Array
+    labels: IntArray
+    key_weights: Float32Array
+    channels: IntArray
+    alpha: float
+    beta: float
+    balanced: bool = True
+
+    @cached_property
+    def cache(self) -> Cache:
+        """The keys sorted by class."""
+        return Cache.build(self.keys, self.labels, self.n_classes, balanced=self.balanced)
+
+    def logits(self, features: Float32Array) -> Float32Array:
+        """Logits (B, C) of unit features (B, D)."""
+        result = zero_shot_logits(features, self.zero_shot_weights, self.logit_scale, self.n_classes)
+        queries, weights = unit_channels(features, self.channels), self.key_weights[self.cache.order]
+        for rows in row_chunks(len(features), len(self.keys)):
+            values = affinity(queries[rows], self.cache.keys, self.beta) * weights
+            result[rows] += np.float32(self.alpha) * class_mass(values, self.cache).astype(np.float32)
+        return result
+
+
+def unit_channels(features: Float32Array, channels: IntArray) -> Float32Array:
+    """Keep some channels of features and normalise the rows; rows of zeros stay.
+
+    Parameters
+    ----------
+    features : ndarray of shape (B, D), float32
+    channels : ndarray of shape (Q,)
+
+    Returns
+    -------
+    ndarray of shape (B, Q), float32
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads.cache import unit_channels
+    >>> unit_channels(np.array([[3, 9, 4]], dtype=np.float32), np.array([0, 2]))
+    array([[0.6, 0.8]], dtype=float32)
+    """
+    part = features[:, channels]
+    norms = np.linalg.norm(part, axis=1, keepdims=True)
+    result: Float32Array = np.divide(part, norms, out=np.zeros_like(part), where=norms > 0)
+    return result
+
+
+@dataclasses.dataclass(frozen=True)
+class NeighbourHead:
+    """Votes of the k nearest keys: ``log((votes + 1/C) / (k + 1))``.
+
+    Parameters
+    ----------
+    n_classes : int
+        C.
+    keys : ndarray of shape (N, D), float32
+        Unit rows.
+    labels : ndarray of shape (N,), integers in [0, C)
+    neighbours : int
+        k, from 1 to N.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads import NeighbourHead
+    >>> eye = np.eye(2, dtype=np.float32)
+    >>> NeighbourHead(2, eye, np.array([0, 1]), 1).logits(eye).round(2)
+    array([[-0.29, -1.39],
+           [-1.39, -0.29]], dtype=float32)
+    """
+
+    n_classes: int
+    keys: Float32Array
+    labels: IntArray
+    neighbours: int
+
+    def logits(self, features: Float32Array) -> Float32Array:
+        """Logits (B, C) of unit features (B, D)."""
+        result = np.empty((len(features), self.n_classes), dtype=np.float32)
+        for rows in row_chunks(len(features), len(self.keys)):
+            result[rows] = neighbour_votes(features[rows] @ self.keys.T, self.labels, self.n_classes, self.neighbours)
+        return result
+
+
+TIE = 1e-3
+"""What a vote's cosine adds to it, so that equal votes go to the nearer class."""
+
+
+def neighbour_votes(cosines: Float32Array, labels: IntArray, n_classes: int, neighbours: int) -> Float32Array:
+    """Logarithm of the smoothed share of votes of the nearest keys.
+
+    Parameters
+    ----------
+    cosines : ndarray of shape (B, N), float32
+        -inf for keys without a vote.
+    labels : ndarray of shape (N,), integers in [0, C)
+    n_classes : int
+    neighbours : int
+        k, from 1 to N.
+
+    Returns
+    -------
+    ndarray of shape (B, C), float32
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads.cache import neighbour_votes
+    >>> neighbour_votes(np.array([[0.9, 0.8, 0.1]], dtype=np.float32), np.array([0, 1, 1]), 2, 3).round(2)
+    array([[-0.98, -0.47]], dtype=float32)
+    """
+    nearest = np.argpartition(-cosines, neighbours - 1, axis=1)[:, :neighbours]
+    similar = np.take_along_axis(cosines, nearest, axis=1).astype(np.float64)
+    votes = np.zeros((len(cosines), n_classes))
+    voting = np.where(np.isfinite(similar), 1 + TIE * np.where(np.isfinite(similar), similar, 0), 0)
+    np.add.at(votes, (np.arange(len(cosines))[:, None], labels[nearest]), voting)
+    return np.log((votes + 1 / n_classes) / (neighbours + 1)).astype(np.float32)

@@ -1,0 +1,104 @@
+"""Formulas that are linear in the feature or in its kernels to the shots."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tip_adapter.cache_model import affinity
+from tip_adapter.heads.base import row_chunks, zero_shot_logits
+from tip_adapter.typing import Float32Array
+
+__all__ = ["KernelHead", "LinearHead"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearHead:
+    """Zero-shot logits plus a linear function of the feature: ``s·f·Wᵀ + f·Vᵀ + b``.
+
+    Parameters
+    ----------
+    n_classes : int
+        C.
+    zero_shot_weights : ndarray of shape (C, D) or None
+        W, unit rows; rows of NaN for classes without text.
+    logit_scale : float
+        s.
+    weights : ndarray of shape (C, D) or None
+        V.
+    bias : ndarray of shape (C,) or None
+        b.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads import LinearHead
+    >>> LinearHead(2, np.eye(2, dtype=np.float32), 10.0).logits(np.eye(2, dtype=np.float32))
+    array([[10.,  0.],
+           [ 0., 10.]], dtype=float32)
+    """
+
+    n_classes: int
+    zero_shot_weights: Float32Array | None
+    logit_scale: float
+    weights: Float32Array | None = None
+    bias: Float32Array | None = None
+
+    def logits(self, features: Float32Array) -> Float32Array:
+        """Logits (B, C) of unit features (B, D)."""
+        result = zero_shot_logits(features, self.zero_shot_weights, self.logit_scale, self.n_classes)
+        if self.weights is not None:
+            result += features @ self.weights.T
+        if self.bias is not None:
+            result += self.bias
+        return result
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelHead:
+    """Zero-shot logits, a linear function and a sum of kernels: ``s·f·Wᵀ + f·Vᵀ + b + exp(-β(1 - f·Fᵀ))·A``.
+
+    Parameters
+    ----------
+    n_classes : int
+        C.
+    zero_shot_weights : ndarray of shape (C, D) or None
+        W, unit rows; rows of NaN for classes without text.
+    logit_scale : float
+        s.
+    keys : ndarray of shape (N, D), float32
+        F.
+    coefficients : ndarray of shape (N, C), float32
+        A: what every key says about every class.
+    beta : float
+        At least 0.
+    weights : ndarray of shape (C, D) or None
+        V.
+    bias : ndarray of shape (C,) or None
+        b.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads import KernelHead
+    >>> eye = np.eye(2, dtype=np.float32)
+    >>> KernelHead(2, eye, 10.0, keys=eye, coefficients=eye, beta=1.0).logits(eye).round(2)
+    array([[11.  ,  0.37],
+           [ 0.37, 11.  ]], dtype=float32)
+    """
+
+    n_classes: int
+    zero_shot_weights: Float32Array | None
+    logit_scale: float
+    keys: Float32Array
+    coefficients: Float32Array
+    beta: float
+    weights: Float32Array | None = None
+    bias: Float32Array | None = None
+
+    def logits(self, features: Float32Array) -> Float32Array:
+        """Logits (B, C) of unit features (B, D)."""
+        linear = LinearHead(self.n_classes, self.zero_shot_weights, self.logit_scale, self.weights, self.bias)
+        result = linear.logits(features)
+        for rows in row_chunks(len(features), len(self.keys)):
+            result[rows] += affinity(features[rows], self.keys, self.beta) @ self.coefficients
+        return result
