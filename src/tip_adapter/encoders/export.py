@@ -128,12 +128,14 @@ def _write_graph(
 @contextmanager
 def _exporter_warnings() -> Iterator[None]:
     """Ignore what the exporter always says; the parity check tells whether it mattered."""
+    import torch
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based", DeprecationWarning)
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)
         warnings.filterwarnings("ignore", "Exporting aten::index operator", UserWarning)
-        warnings.filterwarnings("ignore", "Converting a tensor to a Python", Warning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
         yield
 
 

@@ -107,13 +107,13 @@ def prepare_lite(progress: Callable[[str], None] | None = None) -> Path:
     from tip_adapter.encoders.lite_torch import load_lite_torch
 
     encoder = load_lite_torch(report)
-    report("Writing the towers of lite as ONNX graphs")
+    report("writing the towers as ONNX graphs")
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         return export_towers(encoder, directory, replace_equal=True)
     except OSError as error:
         raise EncoderError(
-            f"Could not prepare lite in {directory}: {error}. Set TIP_ADAPTER_CACHE elsewhere"
+            f"Could not prepare lite in {directory}: {error}. To put it elsewhere, set TIP_ADAPTER_CACHE"
         ) from error
 
 
@@ -121,5 +121,8 @@ def _prepare_with_status() -> None:
     from rich.console import Console
 
     console = Console(stderr=True)
-    with console.status("Preparing the encoder lite (once, about half a minute)") as status:
-        prepare_lite(lambda step: status.update(f"Preparing the encoder lite (once): {step}"))
+    title = "Preparing the encoder lite (once, about half a minute)"
+    if not console.is_terminal:  # where a status line would not show
+        console.print(title)
+    with console.status(title) as status:
+        prepare_lite(lambda step: status.update(f"{title}: {step}"))

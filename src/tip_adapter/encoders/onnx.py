@@ -190,4 +190,4 @@ def _logit_scale(layout: OnnxLayout, given: float | None) -> float:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return " ".join(str(error).split())[:500]

