@@ -95,9 +95,9 @@ def best_accuracy_alpha(text: FloatArray, cache: FloatArray, labels: IntArray) -
     (3.0, 1.0)
     """
     low, high = _correct_intervals(text, cache, labels)
-    right = low < high
+    right = (low < high) & (high > 0)
     low, high = low[right], high[right]
-    ends = np.unique(np.concatenate([[0.0], low, high[np.isfinite(high)]]))
+    ends = np.unique(np.concatenate([[0.0], low[low > 0], high[np.isfinite(high)]]))
     # Inside the stretch that begins at ends[i]: intervals begun by then, less those over by then.
     counts = np.searchsorted(np.sort(low), ends, side="right") - np.searchsorted(np.sort(high), ends, side="right")
     at_zero = int(np.sum((low < 0) & (high > 0)))
