@@ -8,14 +8,13 @@ shots are few, held near a ratio stated beforehand. With a validation set accura
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tip_adapter.alpha import best_accuracy_alpha, best_likelihood_alpha
 from tip_adapter.cross_validation import Evidence, Fit, Rule, spread
-from tip_adapter.errors import InputError
 from tip_adapter.typing import FloatArray, IntArray
 
 __all__ = ["Choice", "SpreadPrior", "best_likelihood_weights", "choose", "nll_and_accuracy"]
@@ -136,7 +135,8 @@ class Choice:
 
 def choose(
     evidence: Evidence,
-    candidates: Iterable[tuple[dict[str, float], Fit]],
+    expert: Callable[[dict[str, float]], Fit],
+    axes: Mapping[str, Sequence[float]] | None = None,
     *,
     prior: SpreadPrior,
     alpha: float | None = None,
@@ -147,8 +147,11 @@ def choose(
     Parameters
     ----------
     evidence : Evidence
-    candidates : iterable of (parameters, fit)
-        What to choose from. Under the rule "prior" the first is taken.
+    expert : callable
+        From parameters to a `tip_adapter.cross_validation.Fit`.
+    axes : mapping of str to sequence of float, optional
+        Values to try of every parameter, the one to take without evidence first. One parameter after another is chosen,
+        the others held at the best so far.
     prior : SpreadPrior
     alpha : float, optional
         A weight that is given and not to be chosen.
@@ -159,11 +162,6 @@ def choose(
     -------
     Choice
 
-    Raises
-    ------
-    InputError
-        Without candidates.
-
     Examples
     --------
     >>> import numpy as np
@@ -171,21 +169,33 @@ def choose(
     >>> from tip_adapter.cross_validation import evidence_from_support
     >>> features, labels = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1, 1]], np.repeat([0, 1], 3)
     >>> evidence = evidence_from_support(features, labels, np.zeros((6, 2)))
-    >>> choose(evidence, [({}, lambda kept: lambda queries: queries)], prior=SpreadPrior({1: 1.0})).accuracy
-    1.0
+    >>> choice = choose(
+    ...     evidence,
+    ...     lambda parameters: lambda kept: lambda queries: parameters["sign"] * queries,
+    ...     {"sign": (-1.0, 1.0)},
+    ...     prior=SpreadPrior({1: 1.0}),
+    ... )
+    >>> choice.parameters, choice.accuracy
+    ({'sign': 1.0}, 1.0)
     """
-    best: Choice | None = None
-    tried: list[tuple[dict[str, float], float]] = []
-    for parameters, fit in candidates:
-        expert = evidence.logits(fit) if left_out is None else left_out(parameters)
-        choice = _weigh(evidence, fit, expert, parameters, prior, alpha)
-        tried.append((parameters, choice.nll))
-        if best is None or _order(choice) < _order(best):
-            best = choice
-        if evidence.rule == "prior":
-            break
-    if best is None:
-        raise InputError("Expected at least one candidate to choose from, got none.")
+    from threadpoolctl import threadpool_limits
+
+    axes = axes or {}
+
+    def weigh(parameters: dict[str, float]) -> Choice:
+        fit = expert(parameters)
+        logits = evidence.logits(fit) if left_out is None else left_out(parameters)
+        return _weigh(evidence, fit, logits, parameters, prior, alpha)
+
+    # Many small systems: threads of the linear algebra would wait for each other longer than they work.
+    with threadpool_limits(1, user_api="blas"):
+        best = weigh({name: values[0] for name, values in axes.items()})
+        tried = [(best.parameters, best.nll)]
+        for name, values in axes.items() if evidence.rule != "prior" else ():
+            for value in values[1:]:
+                choice = weigh({**best.parameters, name: value})
+                tried.append((choice.parameters, choice.nll))
+                best = min(best, choice, key=_order)
     return dataclasses.replace(best, tried=tuple(tried))
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from tip_adapter.search import support_folds
+from tip_adapter.search import MAX_FOLDS, support_folds
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 __all__ = ["Evidence", "Fit", "Rule", "evidence_from_support", "evidence_from_validation", "spread"]
@@ -121,7 +121,9 @@ class Evidence:
         return float(np.concatenate(spreads).mean())
 
 
-def evidence_from_support(features: Float32Array, labels: IntArray, text: FloatArray) -> Evidence:
+def evidence_from_support(
+    features: Float32Array, labels: IntArray, text: FloatArray, *, max_folds: int = MAX_FOLDS
+) -> Evidence:
     """Use the shots themselves, one of every class left out at once.
 
     Parameters
@@ -131,6 +133,7 @@ def evidence_from_support(features: Float32Array, labels: IntArray, text: FloatA
     labels : ndarray of shape (N,), integers in [0, C)
     text : ndarray of shape (N, C)
         Zero-shot logits.
+    max_folds : int, default=8
 
     Returns
     -------
@@ -145,7 +148,7 @@ def evidence_from_support(features: Float32Array, labels: IntArray, text: FloatA
     >>> evidence.rule, evidence.n_folds, round(evidence.growth, 3)
     ('cross-validation', 4, 1.333)
     """
-    folds = support_folds(features, labels)
+    folds = support_folds(features, labels, max_folds)
     kept = np.bincount(labels)[labels] - np.bincount(_pairs(labels, folds))[_pairs(labels, folds)]
     scored = kept > 0
     growth = float(np.mean(np.bincount(labels)[labels][scored] / kept[scored])) if scored.any() else 1.0

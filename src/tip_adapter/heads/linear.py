@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from tip_adapter.cache_model import affinity
+import numpy as np
+
 from tip_adapter.heads.base import row_chunks, zero_shot_logits
 from tip_adapter.typing import Float32Array
 
@@ -47,7 +48,8 @@ class LinearHead:
         """Logits (B, C) of unit features (B, D)."""
         result = zero_shot_logits(features, self.zero_shot_weights, self.logit_scale, self.n_classes)
         if self.weights is not None:
-            result += features @ self.weights.T
+            # In float64: weights from small covariances are large and cancel each other.
+            result += (features.astype(np.float64) @ self.weights.T.astype(np.float64)).astype(np.float32)
         if self.bias is not None:
             result += self.bias
         return result
@@ -99,6 +101,9 @@ class KernelHead:
         """Logits (B, C) of unit features (B, D)."""
         linear = LinearHead(self.n_classes, self.zero_shot_weights, self.logit_scale, self.weights, self.bias)
         result = linear.logits(features)
-        for rows in row_chunks(len(features), len(self.keys)):
-            result[rows] += affinity(features[rows], self.keys, self.beta) @ self.coefficients
+        # In float64: coefficients of like shots are large and cancel each other.
+        keys, coefficients = self.keys.T.astype(np.float64), self.coefficients.astype(np.float64)
+        for rows in row_chunks(len(features), 2 * len(self.keys)):
+            affinities = np.exp(self.beta * (features[rows].astype(np.float64) @ keys - 1.0))
+            result[rows] += (affinities @ coefficients).astype(np.float32)
         return result

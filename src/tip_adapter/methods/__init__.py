@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 from tip_adapter.errors import InputError
+from tip_adapter.methods.ape import APE
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.gda import GDA
+from tip_adapter.methods.knn import KNN
+from tip_adapter.methods.linear_probe import LinearProbe
+from tip_adapter.methods.proker import ProKeR
+from tip_adapter.methods.prototype import Prototype
 from tip_adapter.methods.tip_adapter import TipAdapter
+from tip_adapter.methods.tip_x import TipX
 from tip_adapter.methods.zero_shot import ZeroShot
 
-__all__ = ["GDA", "METHODS", "FewShotMethod", "TipAdapter", "ZeroShot", "method_class"]
+__all__ = [
+    "APE",
+    "GDA",
+    "KNN",
+    "METHODS",
+    "FewShotMethod",
+    "LinearProbe",
+    "ProKeR",
+    "Prototype",
+    "TipAdapter",
+    "TipX",
+    "ZeroShot",
+    "method_class",
+]
 
 METHODS: dict[str, type[FewShotMethod]] = {
     "zero-shot": ZeroShot,
     "tip-adapter": TipAdapter,
+    "tip-x": TipX,
+    "ape": APE,
     "gda": GDA,
+    "proker": ProKeR,
+    "prototype": Prototype,
+    "knn": KNN,
+    "linear-probe": LinearProbe,
 }
 """Every method by the name that `ImageClassifier`, the command line and benchmarks use."""
 

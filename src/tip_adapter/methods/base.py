@@ -19,10 +19,13 @@ from tip_adapter.errors import FeatureError, FeatureWarning, InputError
 from tip_adapter.heads import Head, softmax, zero_shot_logits
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
-__all__ = ["FewShotMethod", "SupportSet", "given_or_auto", "unit_rows"]
+__all__ = ["ABSENT_LOGIT", "FewShotMethod", "SupportSet", "given_or_auto", "unit_rows"]
 
 NORM_TOLERANCE = 1e-3
 """Rows of float16 features are this close to unit length; they are taken as they are."""
+
+ABSENT_LOGIT = -1e4
+"""Logit of a class that has no shots, for methods that do not ask its text: it is never predicted."""
 
 
 @dataclass(frozen=True)

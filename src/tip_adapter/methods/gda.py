@@ -10,7 +10,7 @@ import numpy as np
 
 from tip_adapter.choice import SpreadPrior, choose
 from tip_adapter.heads import LinearHead
-from tip_adapter.methods.base import FewShotMethod, SupportSet, given_or_auto
+from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod, SupportSet, given_or_auto
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 __all__ = ["GDA", "Moments", "gaussian_fit"]
@@ -176,14 +176,17 @@ class GDA(FewShotMethod):
         self.search_ = None
         if alpha is None:
             fit = gaussian_fit(support.features, support.labels, support.n_classes)
-            self.search_ = choose(support.evidence, [({}, fit)], prior=PRIOR)
+            self.search_ = choose(support.evidence, lambda _: fit, prior=PRIOR)
             alpha = self.search_.alpha / unit
         self.alpha_ = alpha
         weights, bias = Moments.of(support.features, support.labels, support.n_classes).classifier()
+        bias = alpha * unit * bias
+        if support.zero_shot_weights is None:
+            bias[support.counts == 0] = ABSENT_LOGIT
         return LinearHead(
             support.n_classes,
             support.zero_shot_weights,
             support.logit_scale,
             weights=(alpha * unit * weights).astype(np.float32),
-            bias=(alpha * unit * bias).astype(np.float32),
+            bias=bias.astype(np.float32),
         )

@@ -1,0 +1,105 @@
+"""Nearest neighbours: the shots most similar to a query vote on its class; texts are not asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from tip_adapter.choice import nll_and_accuracy
+from tip_adapter.errors import InputError
+from tip_adapter.heads import NeighbourHead
+from tip_adapter.heads.cache import neighbour_votes
+from tip_adapter.methods.base import FewShotMethod, SupportSet
+from tip_adapter.typing import FloatArray
+
+__all__ = ["KNN"]
+
+NEIGHBOURS = (1, 2, 3, 5, 8, 12, 16, 24, 32)
+"""What "auto" tries, as far as there are shots."""
+
+
+class KNN(FewShotMethod):
+    """Votes of the k nearest shots, ``log((votes + 1/C) / (k + 1))``; equal votes go to the nearer class.
+
+    A baseline without text: class texts only align the classes, and a class without shots is never predicted.
+
+    Parameters
+    ----------
+    zero_shot_weights : array-like of shape (C, D), optional
+        Not used for answers.
+    class_names : sequence of str, optional
+        Names of the classes.
+    neighbours : int or "auto", default="auto"
+        k. "auto" chooses it by the likelihood of left-out shots (with one shot per class: 1), or, where validation
+        images are given, by their accuracy.
+    logit_scale : float, default=100.0
+        Not used; there so that all methods are built alike.
+
+    Attributes
+    ----------
+    neighbours_ : int
+        What was chosen.
+    scores_ : dict of int to (float, float)
+        Negative log-likelihood and accuracy of every k that was tried.
+    classes_ : ndarray of shape (C,)
+        Sorted class names, or the integers that index `class_names`.
+
+    References
+    ----------
+    Cover and Hart, "Nearest Neighbor Pattern Classification", IEEE Transactions on Information Theory, 1967.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.knn import KNN
+    >>> shots = np.array([[0.6, 0, 0.8], [0, 0.6, 0.8]], dtype=np.float32)
+    >>> KNN(class_names=["hat", "cap"]).fit(shots, ["hat", "cap"]).predict([[0.8, 0, 0.6]]).tolist()
+    ['hat']
+    """
+
+    def __init__(
+        self,
+        zero_shot_weights: Any = None,
+        *,
+        class_names: Sequence[str] | None = None,
+        neighbours: int | Literal["auto"] = "auto",
+        logit_scale: float = 100.0,
+    ) -> None:
+        self.zero_shot_weights = zero_shot_weights
+        self.class_names = class_names
+        self.neighbours = neighbours
+        self.logit_scale = logit_scale
+
+    def _fit_head(self, support: SupportSet) -> NeighbourHead:
+        shots = len(support.labels)
+        self.scores_: dict[int, tuple[float, float]] = {}
+        if self.neighbours == "auto":
+            self.neighbours_ = self._choose(support)
+        elif not isinstance(self.neighbours, int | np.integer) or not 1 <= self.neighbours <= shots:
+            raise InputError(
+                f"Expected neighbours to be a whole number from 1 to {shots} (the shots), or 'auto', "
+                f"got {self.neighbours!r}."
+            )
+        else:
+            self.neighbours_ = int(self.neighbours)
+        return NeighbourHead(support.n_classes, support.features, support.labels, self.neighbours_)
+
+    def _choose(self, support: SupportSet) -> int:
+        evidence = support.evidence
+        rows = np.flatnonzero(evidence.scored)
+        if not len(rows):
+            return 1
+        cosines = evidence.features[rows] @ support.features.T
+        voters = cosines.shape[1]
+        if evidence.folds is not None:
+            cosines[evidence.folds[rows][:, None] == evidence.folds[None, :]] = -np.inf
+            voters -= int(np.bincount(evidence.folds).max())
+        for tried in NEIGHBOURS:
+            if tried <= max(voters, 1):
+                votes: FloatArray = neighbour_votes(cosines, support.labels, support.n_classes, tried)
+                self.scores_[tried] = nll_and_accuracy(votes, evidence.labels[rows])
+        if evidence.rule == "validation":
+            return max(self.scores_, key=lambda tried: self.scores_[tried][1])
+        return min(self.scores_, key=lambda tried: self.scores_[tried][0])
