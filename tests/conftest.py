@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -13,3 +15,22 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("real photos and CLIP features (shared/data) are not on this machine")
     return SHARED_DATA
+
+
+def write_photos(folder: Path, per_class: int, seed: int) -> None:
+    """Write small photos of three classes that differ in colour."""
+    rng = np.random.default_rng(seed)
+    for name, color in (("red", (200, 40, 40)), ("green", (40, 200, 40)), ("sky blue", (40, 40, 200))):
+        (folder / name).mkdir(parents=True)
+        for index in range(per_class):
+            pixels = np.clip(np.array(color) + rng.integers(-40, 40, (48, 40, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"photo {index}é.png")
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch) -> Path:
+    """A folder with train/ and test/, three classes each, in an empty cache of its own."""
+    monkeypatch.setenv("TIP_ADAPTER_CACHE", str(tmp_path / "cache"))
+    write_photos(tmp_path / "photos" / "train", 5, seed=0)
+    write_photos(tmp_path / "photos" / "test", 3, seed=1)
+    return tmp_path / "photos"

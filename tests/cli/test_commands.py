@@ -1,0 +1,214 @@
+"""The program as a user runs it: what it prints, its exit codes, and one line for every error."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tip_adapter.cli import main
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the program in this process; returns exit code, stdout, stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tip-adapter", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def model(run, photos, tmp_path):
+    path = tmp_path / "c.tip"
+    assert run("fit", photos, "-e", "fake", "-k", 4, "-m", "tip-adapter", "-o", path)[0] == 0
+    return path
+
+
+def width_of(path):
+    with Image.open(path) as picture:
+        return picture.width
+
+
+def failed(result, code, *words):
+    """The one line on stderr, once everything about it is as promised."""
+    assert result[0] == code, result
+    assert result[1] == ""
+    lines = result[2].strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    for word in words:
+        assert word in lines[0]
+
+
+def test_fit_evaluate_predict_info(run, photos, model, tmp_path):
+    code, out, _ = run("evaluate", model, photos, "--json", "--confusion", tmp_path / "confusion.png")
+    facts = json.loads(out)
+    assert code == 0
+    assert {"accuracy", "accuracy_interval", "zero_shot_accuracy", "cache_accuracy", "n"} <= set(facts)
+    assert (facts["n"], facts["accuracy"]) == (9, 1.0)
+    assert width_of(tmp_path / "confusion.png") > 100
+    assert "zero-shot" in run("evaluate", model, photos)[1]
+    code, out, _ = run("predict", model, photos / "test", "--json", "--top-k", 2)
+    predictions = json.loads(out)["predictions"]
+    assert code == 0
+    assert len(predictions) == 9
+    assert all(row["class"] in row["path"] and len(row["top"]) == 2 for row in predictions)
+    assert "sky blue" in run("predict", model, photos / "test" / "sky blue" / "photo 0é.png")[1]
+    assert json.loads(run("info", model, "--json")[1])["shots"] == 12
+    assert "tip-adapter" in json.loads(run("info", "--json")[1])["methods"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_predictions_as_a_table(run, photos, model, tmp_path, suffix):
+    path = tmp_path / f"answers{suffix}"
+    assert run("predict", model, str(photos / "test" / "*" / "*.png"), "-o", path)[0] == 0
+    if suffix == ".csv":
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    elif suffix == ".jsonl":
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    else:
+        import pyarrow.parquet as pq
+
+        rows = pq.read_table(path).to_pylist()
+    assert len(rows) == 9
+    assert all(row["class"] in row["path"] for row in rows)
+
+
+def test_embed(run, photos, tmp_path):
+    output = tmp_path / "features.safetensors"
+    facts = json.loads(run("embed", photos / "train", "-e", "fake", "-o", output, "--json")[1])
+    assert (facts["n"], facts["encoded"]) == (15, 15)
+    assert json.loads(run("embed", photos / "train", "-e", "fake", "--json")[1])["encoded"] == 0
+    assert output.exists()
+
+
+def test_demo_on_own_photos(run, photos, tmp_path):
+    code, out, _ = run("demo", photos, "-e", "fake", "-o", tmp_path / "demo")
+    assert code == 0
+    assert "Tip-Adapter (both, nothing trained)" in out
+    assert width_of(tmp_path / "demo" / "evidence.png") > 100
+
+
+def test_help_and_version(run):
+    assert "predict" in run("--help")[1]
+    assert run("--version")[1].strip().count(".") >= 1
+
+
+def break_a_photo(folder, content):
+    path = folder / "train" / "red" / "broken.jpg"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\xff\xd8\xff\xe0 cut short"])
+def test_bad_photo_in_the_training_folder(run, photos, tmp_path, content):
+    break_a_photo(photos, content)
+    failed(run("fit", photos, "-e", "fake", "-o", tmp_path / "c.tip"), 3, "broken.jpg")
+    assert not (tmp_path / "c.tip").exists()
+    code, out, err = run("fit", photos, "-e", "fake", "-o", tmp_path / "c.tip", "--skip-bad")
+    assert (code, err.count("skipped:")) == (0, 1)
+    assert "broken.jpg" in err
+    assert "15 shots" in out
+
+
+def test_decompression_bomb(run, model, tmp_path):
+    Image.new("L", (11_000, 11_000)).save(tmp_path / "bomb.png")
+    failed(run("predict", model, tmp_path / "bomb.png"), 3, "bomb.png")
+
+
+def test_data_sets_that_are_none(run, photos, tmp_path):
+    def fit(data, *more):
+        return run("fit", data, "-e", "fake", "-o", tmp_path / "new.tip", *more)
+
+    failed(fit(tmp_path / "nowhere"), 3, "nowhere")
+    (tmp_path / "empty").mkdir()
+    failed(fit(tmp_path / "empty"), 3, "empty")
+    (photos / "train" / "puce").mkdir()
+    failed(fit(photos), 3, "puce")
+    (photos / "train" / "puce").rmdir()
+    failed(fit(photos, "--shots", 6), 3, "green", "5")
+    (photos / "train" / "RED").mkdir()
+    Image.new("RGB", (9, 9)).save(photos / "train" / "RED" / "a.png")
+    failed(fit(photos), 3, "RED", "red")
+    one = tmp_path / "one" / "only"
+    one.mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(one / "a.png")
+    failed(fit(tmp_path / "one"), 3, "only")
+    (tmp_path / "no_label.csv").write_text("path,tag\na.png,x\n")
+    failed(fit(tmp_path / "no_label.csv"), 3, "no_label.csv", "label")
+    (tmp_path / "missing.csv").write_text("path,label\ngone.png,x\nalso.png,y\n")
+    failed(fit(tmp_path / "missing.csv"), 3, "gone.png")
+    (tmp_path / "names.json").write_text('{"rde": "red"}')
+    (photos / "train" / "RED" / "a.png").unlink()
+    (photos / "train" / "RED").rmdir()
+    failed(fit(photos, "--class-names", tmp_path / "names.json"), 3, "rde")
+    assert not (tmp_path / "new.tip").exists()
+
+
+def test_links_that_form_a_loop(run, photos, tmp_path):
+    (photos / "train" / "red" / "loop").symlink_to(photos / "train", target_is_directory=True)
+    code, out, err = run("fit", photos, "-e", "fake", "-o", tmp_path / "c.tip")
+    assert (code, err.count("\n") <= 1) == (0, True) or "loop" in err
+
+
+def test_models_that_are_none(run, photos, model, tmp_path):
+    photo = next(photos.rglob("*.png"))
+    failed(run("predict", tmp_path / "no.tip", photo), 4, "no.tip")
+    failed(run("predict", model, tmp_path / "gone.jpg"), 3, "gone.jpg")
+    failed(run("predict", model, photo, "-o", tmp_path / "answers.xls"), 3, "answers.xls")
+    failed(run("fit", photos, "-e", "nothing", "-o", tmp_path / "new.tip"), 5, "nothing", "lite")
+    failed(run("fit", photos, "-e", "fake", "-m", "nothing", "-o", tmp_path / "new.tip"), 3, "tip-adapter")
+    failed(run("fit", photos, "-e", "fake", "-o", photos), 1, "photos")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"format_version": 99}))
+    failed(run("predict", model, photo), 4, "99", "upgrade")
+
+
+def test_unusable_hub_name_without_network(run, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    result = run("fit", photos, "-e", "clip-vit-b-32", "-o", tmp_path / "new.tip")
+    failed(result, 5, "lite")
+
+
+def start(*arguments, **options):
+    command = [sys.executable, "-m", "tip_adapter", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_interrupted(photos, tmp_path):
+    rng = np.random.default_rng(0)
+    for index in range(400):
+        pixels = rng.integers(0, 255, (700, 700, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((2000, 2000)).save(photos / "train" / "red" / f"{index}.jpg", quality=50)
+        if index == 150:
+            break
+    process = start("embed", photos / "train", "-e", "fake", env=dict(os.environ))
+    time.sleep(1.2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode in (0, 130)
+    assert "Traceback" not in err
+
+
+def test_reader_of_a_pipe_that_leaves(photos, model):
+    process = start("predict", model, photos / "test", "--json")
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    process.wait(timeout=30)
+    assert "Traceback" not in err
