@@ -162,7 +162,7 @@ def test_data_sets_that_are_none(run, photos, tmp_path):
 
 def test_links_that_form_a_loop(run, photos, tmp_path):
     (photos / "train" / "red" / "loop").symlink_to(photos / "train", target_is_directory=True)
-    code, out, err = run("fit", photos, "-e", "fake", "-o", tmp_path / "c.tip")
+    code, _, err = run("fit", photos, "-e", "fake", "-o", tmp_path / "c.tip")
     assert (code, err.count("\n") <= 1) == (0, True) or "loop" in err
 
 
