@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from tip_adapter.cache_model import cache_logits
 from tip_adapter.datasets import ImageDataset, load_dataset
 from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import DatasetError, EncoderError, InputError
 from tip_adapter.evaluation import Evaluation, evaluate_probabilities
 from tip_adapter.features import Extraction, FeatureSet, extract_features
-from tip_adapter.heads import softmax, zero_shot_logits
+from tip_adapter.heads import CacheHead, Head, softmax, zero_shot_logits
 from tip_adapter.images import ImageSource
 from tip_adapter.model import EncoderRecord, FewShotModel, MethodRecord, Shots, shot_ids
 from tip_adapter.prompts import resolve_templates, texts_for, zero_shot_weights
@@ -218,19 +219,21 @@ class ImageClassifier:
         images, numbers, names = _labelled(data, labels)
         chosen = sample_shots(numbers, shots, random_state=random_state, class_names=names)
         images, numbers = [images[index] for index in chosen], numbers[chosen]
-        texts = texts_for(names, _as_tuples(self.class_texts))
+        # Whatever can be wrong is looked at before the photos are encoded, which may take long.
+        texts, templates = texts_for(names, _as_tuples(self.class_texts)), resolve_templates(self.templates)
+        estimator = self._estimator()
         self.__dict__.pop("model_", None)
         extraction = self._extract(
             images, views=self.views, random_state=random_state, skip_bad=skip_bad, progress=progress
         )
         kept = extraction.kept
+        _check_classes_left(numbers, kept, names)
         thumbnails = make_thumbnails([images[index] for index in kept])
         features = _mean_views(extraction.features)
         ids = shot_ids(features.digests)
         shot_set = Shots(features, numbers[kept], ids, dict(zip(ids, thumbnails, strict=True)))
-        templates = resolve_templates(self.templates)
         weights = zero_shot_weights(self.encoder, texts, templates)
-        head, record = self._fit_method(weights, features.unit, shot_set.labels)
+        head, record = self._fit_method(estimator, weights, features.unit, shot_set.labels)
         self.model_ = FewShotModel(
             encoder=EncoderRecord(
                 self.encoder.name, self.encoder.id, self.encoder.dim, float(self.encoder.logit_scale), self.precision
@@ -247,17 +250,27 @@ class ImageClassifier:
         )
         return self
 
-    def _fit_method(self, weights: Float32Array, features: Float32Array, labels: IntArray) -> tuple[Any, MethodRecord]:
+    def _estimator(self) -> FewShotMethod:
         # Imported here, because scikit-learn takes a second to load and only fitting needs it.
         from sklearn.base import clone
 
-        from tip_adapter.methods import METHODS, method_class
+        from tip_adapter.methods import method_class
 
-        if isinstance(self.method, str):
-            estimator = method_class(self.method)()
+        if not isinstance(self.method, str):
+            copy: FewShotMethod = clone(self.method)
+            return copy
+        estimator = method_class(self.method)()
+        try:
             estimator.set_params(**self.method_parameters)
-        else:
-            estimator = clone(self.method)
+        except ValueError as error:
+            raise InputError(" ".join(str(error).split())) from error
+        return estimator
+
+    def _fit_method(
+        self, estimator: FewShotMethod, weights: Float32Array, features: Float32Array, labels: IntArray
+    ) -> tuple[Any, MethodRecord]:
+        from tip_adapter.methods import METHODS
+
         estimator.set_params(
             zero_shot_weights=weights, class_names=None, logit_scale=float(self.encoder.logit_scale)
         ).fit(features, labels)
@@ -384,19 +397,17 @@ class ImageClassifier:
             )
         own = np.array([model.class_names.index(name) for name in names])
         extraction = self._extract(images, skip_bad=skip_bad, progress=progress)
-        features = extraction.features.unit
+        features, known = extraction.features.unit, set(model.shots.features.digests)
         zero_shot = zero_shot_logits(
             features, model.zero_shot_weights, model.encoder.logit_scale, len(model.class_names)
         )
-        # A head without its text is the shots alone; the head of zero-shot has nothing else.
-        silent: Any = model.head
-        cache = None if model.method.name == "zero-shot" else replace(silent, zero_shot_weights=None).logits(features)
         return evaluate_probabilities(
             softmax(self._logits(features)),
             own[numbers[extraction.kept]],
             model.class_names,
             zero_shot=zero_shot,
-            cache=cache,
+            cache=_shots_alone(model.head, features),
+            n_shots_among=sum(digest in known for digest in extraction.features.digests),
         )
 
     def save(self, path: StrPath) -> None:
@@ -516,6 +527,24 @@ def _labelled(
     if len(names) < min_classes:
         raise DatasetError(f"Expected at least {min_classes} classes, got {len(names)}: add photos of another class.")
     return data, numbers.astype(np.intp), tuple(names.tolist())
+
+
+def _check_classes_left(numbers: IntArray, kept: IntArray, names: Sequence[str]) -> None:
+    """Refuse to go on without a class whose photos were all left out as bad."""
+    lost = np.setdiff1d(numbers, numbers[kept])
+    if lost.size:
+        raise DatasetError(f"Expected a readable photo of every class, got none of {names[lost[0]]!r}: add some.")
+
+
+def _shots_alone(head: Head, features: Float32Array) -> FloatArray | None:
+    """Logits of a head without its text; None where the shots say nothing."""
+    if isinstance(head, CacheHead):
+        return cache_logits(features, head.cache, head.beta)  # also where α = 0
+    logits: FloatArray = head.logits(features)
+    weights = getattr(head, "zero_shot_weights", None)
+    if weights is not None:
+        logits = logits - zero_shot_logits(features, weights, getattr(head, "logit_scale", 1.0), logits.shape[1])
+    return logits if np.ptp(logits) > 0 else None
 
 
 def _as_tuples(texts: Mapping[str, str | Sequence[str]] | None) -> dict[str, tuple[str, ...]] | None:

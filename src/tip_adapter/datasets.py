@@ -99,7 +99,8 @@ def load_dataset(source: StrPath, *, split: str | None = None, min_classes: int 
     A folder holds one folder per class, whose name is the class's and whose images may lie in folders further down; or
     it holds such folders for train, validation (val, valid) and test. A manifest is a .csv, .jsonl or .parquet file
     (the last with the extra ``data``) with the columns ``path`` (relative to the manifest), ``label``, and optionally
-    ``split``. Hidden files, and files that are no images, are passed over. Links are followed, loops are not.
+    ``split``. Hidden files, files that are no images, and saved classifiers (``*.tip``) are passed over. Links are
+    followed, loops are not.
 
     Parameters
     ----------
@@ -208,6 +209,7 @@ def _images_at(path: Path) -> list[Path]:
     except (ValueError, OSError) as error:
         raise DatasetError(f"Expected a pattern of image files, got {path} ({error}): correct it") from error
     visible = [match for match in matches if not any(map(_is_ignored, match.relative_to(root).parts))]
+    visible = [match for match in visible if not any(map(_is_saved_classifier, (match, *match.parents)))]
     folders = [image for match in visible if os.path.isdir(match) for image in _images_below(match)]
     return folders + [match for match in visible if not os.path.isdir(match) and _is_image(match)]
 
@@ -239,11 +241,17 @@ def _children(folder: Path) -> list[Path]:
         raise DatasetError(
             f"Expected a readable folder at {folder}, got: {error.strerror}: change its access"
         ) from error
-    return [folder / name for name in names if not _is_ignored(name)]
+    children = [folder / name for name in names if not _is_ignored(name)]
+    return [child for child in children if not _is_saved_classifier(child)]
 
 
 def _is_ignored(name: str) -> bool:
     return name.startswith(".") or name in _IGNORED_FOLDERS
+
+
+def _is_saved_classifier(path: Path) -> bool:
+    """Tell a saved classifier, which holds pictures of its shots and often lies beside the photos."""
+    return path.suffix == ".tip" and os.path.isfile(path / "model.safetensors")
 
 
 def _is_image(path: Path) -> bool:
@@ -316,6 +324,8 @@ def _checked_classes(labels: set[str], source: Path, min_classes: int) -> tuple[
     names = tuple(sorted(labels))
     by_folded: dict[str, str] = {}
     for name in names:
+        if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes of a folder's name that are no UTF-8
+            raise DatasetError(f"Expected class names in {source} to be UTF-8 text, got {name!r}: rename the folder")
         other = by_folded.setdefault(name.casefold(), name)
         if other != name:
             raise DatasetError(

@@ -47,6 +47,8 @@ class Evaluation:
         Fraction of each class's photos that are right; NaN for a class without photos.
     confusion : ndarray of shape (C, C)
         Photos by true class (row) and answer (column).
+    n_shots_among : int
+        How many of the photos are shots of the classifier itself: they make every figure too good.
     """
 
     n: int
@@ -60,6 +62,7 @@ class Evaluation:
     class_names: tuple[str, ...]
     recall: FloatArray
     confusion: IntArray
+    n_shots_among: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values; fractions, not per cent.
@@ -70,6 +73,7 @@ class Evaluation:
         """
         return {
             "n": self.n,
+            "n_shots_among": self.n_shots_among,
             "accuracy": self.accuracy,
             "accuracy_interval": list(self.accuracy_interval),
             "zero_shot_accuracy": self.zero_shot_accuracy,
@@ -99,6 +103,7 @@ def evaluate_probabilities(
     *,
     zero_shot: FloatArray | None = None,
     cache: FloatArray | None = None,
+    n_shots_among: int = 0,
 ) -> Evaluation:
     """Measure answers against the truth.
 
@@ -109,6 +114,8 @@ def evaluate_probabilities(
     class_names : sequence of C str
     zero_shot, cache : ndarray of shape (B, C), optional
         Logits of text alone and of the shots alone.
+    n_shots_among : int, default=0
+        How many of the photos are shots of the classifier itself.
 
     Returns
     -------
@@ -140,4 +147,5 @@ def evaluate_probabilities(
         class_names=tuple(class_names),
         recall=per_class_recall(predictions, labels, n_classes=n_classes),
         confusion=confusion_matrix(predictions, labels, n_classes=n_classes),
+        n_shots_among=n_shots_among,
     )

@@ -18,7 +18,7 @@ from tip_adapter.atomic import interrupted_save, read_checked, read_file, write_
 from tip_adapter.errors import InputError, ModelFileError, TipAdapterError
 from tip_adapter.typing import StrPath
 
-__all__ = ["FORMAT_VERSION", "HUB_PREFIX", "Bundle", "load_bundle", "push_to_hub", "save_bundle"]
+__all__ = ["FORMAT_VERSION", "HUB_PREFIX", "Bundle", "check_replaceable", "load_bundle", "push_to_hub", "save_bundle"]
 
 FORMAT_VERSION = 1
 FORMAT = "tip-adapter"
@@ -121,9 +121,24 @@ def save_bundle(
             raise InputError(f"Expected a name such as README.md or thumbs/0.jpg in a saved classifier, got {name!r}")
     contents = {ARRAYS_FILE: arrays_to_bytes(arrays), **files}
     contents[CONFIG_FILE] = _config_to_bytes(config, contents)
+    check_replaceable(path)
+    write_folder(path, contents)
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to save where something else than a saved classifier is; ask this before long work, too.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+
+    Raises
+    ------
+    TipAdapterError
+        When there is a file, a link, or a folder of another kind.
+    """
     if path.is_symlink() or (path.exists() and not _is_bundle(path)):
         raise TipAdapterError(f"{path} exists and is no saved classifier, so it is not replaced: choose another name")
-    write_folder(path, contents)
 
 
 def load_bundle(path: StrPath) -> Bundle:

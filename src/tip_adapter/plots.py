@@ -14,7 +14,9 @@ from tip_adapter.errors import InputError, require_extra
 from tip_adapter.images import ImageSource, load_image
 from tip_adapter.typing import IntArray, StrPath
 
-__all__ = ["EvidenceRow", "save_confusion_matrix", "save_evidence"]
+__all__ = ["EvidenceRow", "check_plot_path", "save_confusion_matrix", "save_evidence"]
+
+PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 TILE, MARGIN, CAPTION = 128, 16, 36
 INK, PAPER, RIGHT, WRONG = "#1a1a1a", "#ffffff", "#1b7f3b", "#b3261e"
@@ -107,6 +109,25 @@ def _fitted(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.ImageFont | Im
     return text + "…"
 
 
+def check_plot_path(path: Path) -> None:
+    """Refuse a path that no plot can be written to, before any work is done.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    InputError
+        When the ending is another than .png, .svg or .pdf.
+    MissingExtraError
+        When the extra `plot` is not installed.
+    """
+    if path.suffix.lower() not in PLOT_SUFFIXES:
+        raise InputError(f"Expected a picture file ending in .png, .svg or .pdf, got {path}: rename it.")
+    require_extra("matplotlib.figure", "plot")
+
+
 def save_confusion_matrix(path: StrPath, confusion: IntArray, class_names: Sequence[str]) -> None:
     """Draw a confusion matrix: rows are true classes, shares of each row are colours, counts are written.
 
@@ -125,8 +146,7 @@ def save_confusion_matrix(path: StrPath, confusion: IntArray, class_names: Seque
         When the ending is another.
     """
     path = Path(path)
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"Expected a picture file ending in .png, .svg or .pdf, got {path}.")
+    check_plot_path(path)
     figure_module = require_extra("matplotlib.figure", "plot")
     n_classes = len(class_names)
     side = min(3 + 0.42 * n_classes, 40)
@@ -146,5 +166,5 @@ def save_confusion_matrix(path: StrPath, confusion: IntArray, class_names: Seque
                     axes.text(column, row, confusion[row, column], ha="center", va="center", color=color, fontsize=8)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:])
+    figure.savefig(buffer, format=path.suffix[1:].lower())
     write_file(path, buffer.getvalue())

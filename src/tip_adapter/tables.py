@@ -31,9 +31,9 @@ def check_table_path(path: Path) -> None:
     MissingExtraError
         When it is .parquet and the extra `data` is missing.
     """
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"Expected an output ending in {', '.join(SUFFIXES)}, got {path}.")
-    if path.suffix == ".parquet":
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"Expected an output ending in {', '.join(SUFFIXES)}, got {path}: rename it.")
+    if path.suffix.lower() == ".parquet":
         require_extra("pyarrow.parquet", "data")
 
 
@@ -65,7 +65,12 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     ['path,class', 'a.jpg,hat']
     """
     check_table_path(path)
-    write_file(path, _ENCODERS[path.suffix](rows))
+    write_file(path, _ENCODERS[path.suffix.lower()](rows))
+
+
+def _text(value: str) -> str:
+    """Write the bytes of a file name that are no UTF-8 as escapes, which JSON readers turn back into the same name."""
+    return value.encode(errors="backslashreplace").decode()
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -73,11 +78,11 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return buffer.getvalue().encode()
+    return _text(buffer.getvalue()).encode()
 
 
 def _jsonl(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    return _text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)).encode()
 
 
 def _parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -85,7 +90,8 @@ def _parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows)), sink)
+    plain = [{key: _text(value) if isinstance(value, str) else value for key, value in row.items()} for row in rows]
+    pq.write_table(pa.Table.from_pylist(plain), sink)
     return sink.getvalue()
 
 

@@ -6,14 +6,16 @@ interrupted.
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import warnings
 from importlib.metadata import version
-from typing import Annotated, TextIO
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 
-from tip_adapter.cli import demo, encoders, models
+from tip_adapter.cli import demo, encoders, export, models
 from tip_adapter.errors import TipAdapterError
 
 __all__ = ["app", "main"]
@@ -51,6 +53,7 @@ app.command()(models.evaluate)
 app.command()(models.info)
 app.command()(encoders.embed)
 app.command("export-encoder")(encoders.export_encoder)
+app.command()(export.export)
 
 
 def main() -> None:
@@ -58,21 +61,50 @@ def main() -> None:
     warnings.showwarning = _show_warning
     # Pillow warns of large pictures and broken EXIF data; our own limits and errors say what matters.
     warnings.filterwarnings("ignore", module="PIL")
+    _print_anything()
     try:
-        app()
+        code = app(standalone_mode=False) or 0
+        if sys.stdout:
+            sys.stdout.flush()
     except TipAdapterError as error:
         _fail(str(error), error.exit_code)
+    except typer.TyperException as error:
+        _fail_usage(error)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe, such as `head`, has seen enough.
-        sys.stderr.close()
+        # The reader of a pipe, such as `head`, has seen enough; what is still to be flushed has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except MemoryError as error:
+        _fail(f"Not enough memory ({error}): ask for fewer views, smaller batches or fewer photos at a time.", 1)
     except OSError as error:
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+    if code == INTERRUPTED:
+        typer.echo("interrupted: run it again to go on, finished features are kept", err=True)
+    sys.exit(code)
 
 
-def _fail(message: str, exit_code: int) -> None:
+def _print_anything() -> None:
+    """Print what the stream's encoding lacks, and bytes of file names that are no text, as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
     typer.echo(f"error: {' '.join(message.split())}", err=True)
     sys.exit(exit_code)
+
+
+def _fail_usage(error: typer.TyperException) -> NoReturn:
+    """Say in one line what is wrong with the arguments; without any, the help has been shown instead."""
+    message = error.format_message().strip().rstrip(".")
+    if not message:
+        sys.exit(error.exit_code)
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "tip-adapter"
+    _fail(f"{message}: see {command} --help", error.exit_code)
 
 
 def _show_warning(

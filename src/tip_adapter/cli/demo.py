@@ -31,7 +31,15 @@ def demo(
     """Show the main job on real photos: zero-shot, the shots alone, and both together."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.demo import DIGIT_TEXTS, run_demo, write_digits
+    from tip_adapter.errors import InputError
+    from tip_adapter.persistence import check_replaceable
 
+    model_path = output / "demo.tip"
+    check_replaceable(model_path)
+    if photos is not None and output.resolve().is_relative_to(photos.resolve()):
+        raise InputError(
+            f"Expected an output folder outside the photos in {photos}, got {output}: choose another with --output."
+        )
     texts = class_texts(class_names)
     if photos is None:
         photos = write_digits(output / "digits")
@@ -44,7 +52,6 @@ def demo(
         picture=output / "evidence.png",
         tell=lambda line: None if as_json else typer.echo(line),
     )
-    model_path = output / "demo.tip"
     result.classifier.save(model_path)
     if as_json:
         evaluation = result.evaluation.to_dict()

@@ -16,7 +16,9 @@ from tip_adapter.cli.options import (
     ViewsOption,
     echo_json,
     echo_skipped,
+    skipped_rows,
 )
+from tip_adapter.errors import DatasetError, InputError
 
 __all__ = ["embed", "export_encoder"]
 
@@ -42,6 +44,8 @@ def embed(
     from tip_adapter.store import FeatureStore
 
     start = time.perf_counter()
+    if output is not None and output.suffix != ".safetensors":
+        raise InputError(f"Expected an output ending in .safetensors, got {output}: rename it.")
     paths, labels = _photos_and_labels(photos)
     loaded = load_encoder(encoder or default_encoder())
     counts = {"cached": 0}
@@ -79,7 +83,7 @@ def embed(
         "store": str(where),
         "output": None if output is None else str(output),
         "seconds": seconds,
-        "skipped": extraction.skipped,
+        "skipped": skipped_rows(extraction.skipped),
     }
     if as_json:
         echo_json(facts)
@@ -92,9 +96,11 @@ def embed(
 def _photos_and_labels(photos: list[str]) -> tuple[list[Path], list[str] | None]:
     """A manifest brings labels; folders of class folders bring them, too; other photos have none."""
     from tip_adapter.datasets import find_images, load_dataset
-    from tip_adapter.errors import DatasetError
 
-    if (len(photos) == 1 and Path(photos[0]).is_dir()) or photos[0].endswith((".csv", ".jsonl", ".parquet")):
+    manifests = [photo for photo in photos if photo.lower().endswith((".csv", ".jsonl", ".parquet"))]
+    if manifests and len(photos) > 1:
+        raise InputError(f"Expected a manifest alone, got {manifests[0]} among {len(photos)} arguments: one at a time.")
+    if manifests or (len(photos) == 1 and Path(photos[0]).is_dir()):
         try:
             dataset = load_dataset(photos[0], min_classes=1)
         except DatasetError:

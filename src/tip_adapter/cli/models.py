@@ -21,6 +21,7 @@ from tip_adapter.cli.options import (
     echo_json,
     echo_skipped,
     echo_table,
+    skipped_rows,
     templates,
 )
 
@@ -65,9 +66,11 @@ def fit(
     """Learn a classifier from a few labelled photos per class, and save it."""
     from tip_adapter.classifier import DEFAULT_METHOD, ImageClassifier
     from tip_adapter.datasets import load_dataset
+    from tip_adapter.persistence import check_replaceable
     from tip_adapter.progress import progress_bar
 
     start = time.perf_counter()
+    check_replaceable(output)
     dataset = load_dataset(data, split=_training_split(data, split))
     classifier = ImageClassifier(
         encoder,
@@ -83,7 +86,10 @@ def fit(
     echo_skipped(classifier.skipped_)
     model = classifier.model_
     if as_json:
-        echo_json(_described(classifier) | {"output": str(output), "seconds": seconds, "skipped": classifier.skipped_})
+        echo_json(
+            _described(classifier)
+            | {"output": str(output), "seconds": seconds, "skipped": skipped_rows(classifier.skipped_)}
+        )
         return
     typer.echo(f"{len(model.shots)} shots of {len(model.class_names)} classes, {model.method.name}, {seconds:.1f} s")
     if "summary" in model.method.chosen:
@@ -123,7 +129,7 @@ def predict(
     if output is not None:
         write_table(output, [prediction.flat() for prediction in predictions])
     if as_json:
-        echo_json({"predictions": [p.to_dict() for p in predictions], "skipped": classifier.skipped_})
+        echo_json({"predictions": [p.to_dict() for p in predictions], "skipped": skipped_rows(classifier.skipped_)})
     elif output is None:
         _show_predictions(predictions, top_k)
     else:
@@ -158,8 +164,11 @@ def evaluate(
     """Measure a classifier on labelled photos, beside text alone and the shots alone."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.datasets import load_dataset
+    from tip_adapter.plots import check_plot_path, save_confusion_matrix
     from tip_adapter.progress import progress_bar
 
+    if confusion is not None:
+        check_plot_path(confusion)
     classifier = ImageClassifier.load(model, encoder=encoder)
     if split is None and (data / "test").is_dir():
         split = "test"
@@ -167,12 +176,13 @@ def evaluate(
     with progress_bar("Encoding photos") as progress:
         evaluation = classifier.evaluate(dataset, skip_bad=skip_bad, progress=progress)
     echo_skipped(classifier.skipped_)
+    if evaluation.n_shots_among:
+        among = f"{evaluation.n_shots_among} of the {evaluation.n} photos are shots of this classifier"
+        typer.echo(f"warning: {among}, so the figures are too good: measure on other photos", err=True)
     if confusion is not None:
-        from tip_adapter.plots import save_confusion_matrix
-
         save_confusion_matrix(confusion, evaluation.confusion, evaluation.class_names)
     if as_json:
-        echo_json(evaluation.to_dict() | {"skipped": classifier.skipped_})
+        echo_json(evaluation.to_dict() | {"skipped": skipped_rows(classifier.skipped_)})
     else:
         _show_evaluation(evaluation, classifier)
         if confusion is not None:
@@ -187,12 +197,10 @@ def _show_evaluation(evaluation: Evaluation, classifier: ImageClassifier) -> Non
     typer.echo(f"{evaluation.n} photos")
     typer.echo(f"{name}: {evaluation.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%})")
     for label, value in (("zero-shot", evaluation.zero_shot_accuracy), ("shots alone", evaluation.cache_accuracy)):
-        if value is not None:
+        if value is not None and label != name:
             typer.echo(f"{label}: {value:.1%}")
-    typer.echo(
-        "; ".join(f"top {k}: {value:.1%}" for k, value in evaluation.top_k_accuracy.items() if k > 1)
-        + f"; NLL {evaluation.nll:.3f}; ECE {evaluation.ece:.3f}"
-    )
+    figures = [f"top {k}: {value:.1%}" for k, value in evaluation.top_k_accuracy.items() if k > 1]
+    typer.echo("; ".join([*figures, f"NLL {evaluation.nll:.3f}", f"ECE {evaluation.ece:.3f}"]))
     table = Table(box=None, pad_edge=False)
     for column, justify in (("class", "left"), ("photos", "right"), ("recall", "right"), ("precision", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ __all__ = [
     "echo_json",
     "echo_skipped",
     "echo_table",
+    "skipped_rows",
     "templates",
 ]
 
@@ -61,6 +62,11 @@ def templates(given: list[str] | None) -> str | list[str]:
     return given[0] if len(given) == 1 else given
 
 
+def skipped_rows(skipped: list[tuple[str, str]]) -> list[dict[str, str]]:
+    """Photos that were left out, as JSON values."""
+    return [{"path": name, "reason": reason} for name, reason in skipped]
+
+
 def echo_json(value: Any) -> None:
     """Print one JSON object on stdout."""
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
@@ -70,7 +76,8 @@ def echo_table(table: Table) -> None:
     """Print a table on stdout, wide enough for its content where stdout is no terminal."""
     from rich.console import Console
 
-    console = Console()
+    # Names of files and classes are no markup: "hat[1].jpg" and ":hat:" are shown as they are.
+    console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = 200
     console.print(table)
