@@ -294,4 +294,8 @@ def tip_logits(
     """
     if alpha == 0:
         return text_logits.astype(np.float32, copy=True)
-    return text_logits + np.float32(alpha) * cache_logits(queries, cache, beta)
+    # In place: B·C numbers are what takes memory where queries are many.
+    logits = cache_logits(queries, cache, beta)
+    logits *= np.float32(alpha)
+    logits += text_logits
+    return logits
