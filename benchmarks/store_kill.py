@@ -1,4 +1,4 @@
-"""Kill an extraction half-way and run it again; run two at once: the store stays whole, and nothing is encoded twice.
+"""Kill `tip-adapter embed` half-way and run it again; run two at once: the store stays whole, nothing is encoded twice.
 
 Usage: python benchmarks/store_kill.py [--encoder fake] [--photos FOLDER] [--count 2000]
 Exits with 1 when a figure is not as promised.
@@ -7,6 +7,7 @@ Exits with 1 when a figure is not as promised.
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sqlite3
 import subprocess
@@ -15,16 +16,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from provenance import write_result
 from tip_adapter.datasets import find_images
-from tip_adapter.encoders import load_encoder
-from tip_adapter.features import extract_features
-from tip_adapter.store import FeatureStore
-
-BATCH_SIZE = 32
 
 
 def make_photos(folder: Path, count: int) -> None:
@@ -34,29 +32,10 @@ def make_photos(folder: Path, count: int) -> None:
         coarse.resize((533, 400), Image.Resampling.BICUBIC).save(folder / f"{index:06}.jpg", quality=90)
 
 
-def encode(arguments: argparse.Namespace) -> None:
-    """Run as a child: encode the photos into the store, and print how many were encoded and how many were known."""
-    last = [0, 0, 0]
-
-    def remember(done: int, total: int, cached: int) -> None:
-        last[:] = done, total, cached
-
-    with FeatureStore(arguments.store) as store:
-        extract_features(
-            load_encoder(arguments.encoder),
-            find_images([arguments.photos]),
-            store=store,
-            batch_size=BATCH_SIZE,
-            progress=remember,
-        )
-    print(last[1] - last[2], last[2])
-
-
-def start(arguments: argparse.Namespace, photos: Path, store: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, __file__, "--child", "--encoder", arguments.encoder]
-    return subprocess.Popen(
-        [*command, "--photos", str(photos), "--store", str(store)], stdout=subprocess.PIPE, text=True
-    )
+def start(encoder: str, photos: Path, store: Path) -> subprocess.Popen[str]:
+    program = str(Path(sys.executable).with_name("tip-adapter"))
+    command = [program, "embed", str(photos), "--encoder", encoder, "--store", str(store), "--json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def count_rows(store: Path) -> int:
@@ -69,8 +48,8 @@ def count_rows(store: Path) -> int:
     return rows
 
 
-def kill_half_way(arguments: argparse.Namespace, photos: Path, store: Path, total: int) -> list[bool]:
-    child = start(arguments, photos, store)
+def kill_half_way(encoder: str, photos: Path, store: Path, total: int) -> tuple[dict[str, Any], bool]:
+    child = start(encoder, photos, store)
     while count_rows(store) < total // 2 and child.poll() is None:
         time.sleep(0.002)
     child.send_signal(signal.SIGKILL)
@@ -81,21 +60,25 @@ def kill_half_way(arguments: argparse.Namespace, photos: Path, store: Path, tota
     connection.close()
     print(f"killed: exit code {code}, {rows} of {total} features stored, integrity check: {integrity}")
     began = time.perf_counter()
-    encoded, known = finished(start(arguments, photos, store))
-    print(f"second run: {encoded} encoded, {known} taken from the store, {time.perf_counter() - began:.1f} s")
-    print(f"after it: {count_rows(store)} rows for {total} photos")
-    return [code == -signal.SIGKILL, integrity == "ok", encoded == total - rows, count_rows(store) == total]
+    encoded, known = finished(start(encoder, photos, store))
+    seconds = time.perf_counter() - began
+    after = count_rows(store)
+    print(f"second run: {encoded} encoded, {known} taken from the store, {seconds:.1f} s; then {after} rows")
+    figures = {"exit_code": code, "stored_when_killed": rows, "integrity_check": integrity}
+    figures |= {"second_run_encoded": encoded, "second_run_known": known, "rows_after": after}
+    promised = code == -signal.SIGKILL and integrity == "ok" and encoded == total - rows and after == total
+    return figures, promised
 
 
-def two_at_once(arguments: argparse.Namespace, photos: Path, store: Path, total: int) -> list[bool]:
-    children = [start(arguments, photos, store) for _ in range(2)]
-    results = [finished(child) for child in children]
+def two_at_once(encoder: str, photos: Path, store: Path, total: int) -> tuple[dict[str, Any], bool]:
+    results = [finished(child) for child in [start(encoder, photos, store) for _ in range(2)]]
+    after = count_rows(store)
     for number, (encoded, known) in enumerate(results, start=1):
         print(f"process {number} of two at once: {encoded} encoded, {known} taken from the store")
-    print(f"after them: {count_rows(store)} rows for {total} photos")
-    encoded, _ = finished(start(arguments, photos, store))
-    print(f"third run: {encoded} encoded")
-    return [count_rows(store) == total, encoded == 0]
+    again, _ = finished(start(encoder, photos, store))
+    print(f"after them: {after} rows for {total} photos; a third run: {again} encoded")
+    figures = {"encoded": [encoded for encoded, _ in results], "rows_after": after, "third_run_encoded": again}
+    return figures, after == total and again == 0
 
 
 def finished(child: subprocess.Popen[str]) -> tuple[int, int]:
@@ -103,8 +86,8 @@ def finished(child: subprocess.Popen[str]) -> tuple[int, int]:
     out, _ = child.communicate()
     if child.returncode:
         raise SystemExit(f"a child failed with exit code {child.returncode}")
-    encoded, known = map(int, out.split())
-    return encoded, known
+    told = json.loads(out)
+    return told["encoded"], told["cached"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,22 +95,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--encoder", default="fake")
     parser.add_argument("--photos", type=Path, help="default: generated ones of 533 × 400 pixels")
     parser.add_argument("--count", type=int, default=2000, help="how many to generate")
-    parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
-    if arguments.child:
-        encode(arguments)
-        return 0
     with tempfile.TemporaryDirectory() as folder:
-        photos = arguments.photos or Path(folder)
+        photos = arguments.photos or Path(folder) / "photos"
         if arguments.photos is None:
+            photos.mkdir()
             make_photos(photos, arguments.count)
         # Copies of one photo have one row, so files are counted by content.
         total = len({path.read_bytes() for path in find_images([photos])})
-        kept = kill_half_way(arguments, photos, Path(folder) / "killed.sqlite3", total)
-        kept += two_at_once(arguments, photos, Path(folder) / "both.sqlite3", total)
-    print("all as promised" if all(kept) else f"NOT as promised: {kept}")
-    return 0 if all(kept) else 1
+        killed, whole = kill_half_way(arguments.encoder, photos, Path(folder) / "killed.sqlite3", total)
+        both, single = two_at_once(arguments.encoder, photos, Path(folder) / "both.sqlite3", total)
+    kept = whole and single
+    print("all as promised" if kept else "NOT as promised")
+    write_result("store_kill", {"photos": total, "killed": killed, "two_at_once": both, "as_promised": kept})
+    return 0 if kept else 1
 
 
 if __name__ == "__main__":
