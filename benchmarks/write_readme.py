@@ -1,0 +1,112 @@
+"""The JSON files in benchmarks/results in, their figures as tables in benchmarks/README.md out.
+
+Usage: python benchmarks/write_readme.py
+Only what stands between the two markers is rewritten; a benchmark without a result is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+Figures = dict[str, Any]
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
+
+
+def published_features(figures: Figures) -> str:
+    rows = []
+    for name, row in figures.items():
+        if isinstance(row, dict):
+            low, high = row["auto_interval"]
+            accuracies = [f"{row[key]:.2f}" for key in ("zero_shot", "fixed")]
+            auto = f"{row['auto']:.2f} ({low:.1f} to {high:.1f})"
+            chosen = f"{row['alpha']:.3g}, {row['beta']:.3g}"
+            rows.append([name, *accuracies, auto, chosen, f"{row['oracle']:.2f}", f"{row['oracle'] - row['auto']:.2f}"])
+    header = ["set/shots", "zero-shot", "α = 1, β = 5.5", "auto", "its α, β", "test-label oracle", "gap"]
+    gap = f"Mean gap over 2 to 16 shots of both sets: {figures['mean_gap_2_to_16_shots']:.2f} points."
+    return f"{table(header, rows)}\n\n{gap}"
+
+
+def clothing(figures: Figures) -> str:
+    rows = []
+    for seed, run in enumerate(figures["seeds"]):
+        low, high = run["accuracy_interval"]
+        others = [f"{run[key]:.1%}" for key in ("zero_shot_accuracy", "cache_accuracy")]
+        rows.append([str(seed), *others, f"{run['accuracy']:.1%} ({low:.1%} to {high:.1%})"])
+    mean = f"Mean {figures['mean_accuracy']:.1%} ± {figures['standard_error']:.1%} (standard error over seeds)."
+    return f"{table(['seed', 'zero-shot', 'shots alone', 'classifier'], rows)}\n\n{mean}"
+
+
+def search(figures: Figures) -> str:
+    rows = []
+    for name, row in figures.items():
+        accuracies = [f"{row[key]:.2f} %" if key in row else "–" for key in ("grid_accuracy", "ours_accuracy")]
+        scaled = f" (scaled from {row['grid_points_timed']} points)" if "grid_points_timed" in row else ""
+        seconds = [f"{row['grid_s']:.1f} s{scaled}", f"{row['ours_s']:.3f} s", f"{row['factor']:.0f} ×"]
+        rows.append([name, *seconds, *accuracies])
+    return table(["evidence", "grid", "ours", "faster", "accuracy of the grid", "ours"], rows)
+
+
+def predict(figures: Figures) -> str:
+    seconds, peaks = figures["median_seconds"], figures["peak_mb"]
+    rows = [[name, f"{seconds[name]:.2f} s", f"{peaks[name]:.0f} MB"] for name in seconds]
+    ratios = f"Ours takes {figures['ours_over_bare']:.2f} × the bare product; the one-hot formula takes"
+    return f"{table(['variant', 'median', 'peak'], rows)}\n\n{ratios} {figures['one_hot_over_ours']:.2f} × ours."
+
+
+def startup(figures: Figures) -> str:
+    return table(["process", "median"], [[name, f"{seconds:.3f} s"] for name, seconds in figures.items()])
+
+
+def store_kill(figures: Figures) -> str:
+    killed, both = figures["killed"], figures["two_at_once"]
+    return (
+        f"{figures['photos']} photos. Killed with {killed['stored_when_killed']} stored, integrity check "
+        f"{killed['integrity_check']}; the second run encoded {killed['second_run_encoded']}, then the store held "
+        f"{killed['rows_after']}. Two at once left {both['rows_after']} rows, one for each photo; a third run encoded "
+        f"{both['third_run_encoded']}."
+    )
+
+
+SECTIONS = {
+    "published_features": ("Published CLIP ViT-B/32 features, test accuracy in % (95 % interval)", published_features),
+    "clothing_tip-adapter_1_views": ("Photos of clothes, 16 shots, `lite`, 1 view", clothing),
+    "clothing_tip-adapter_10_views": ("Photos of clothes, 16 shots, `lite`, 10 views", clothing),
+    "search": ("Search of α and β", search),
+    "predict": ("Cache logits of many queries", predict),
+    "startup": ("Start of a process", startup),
+    "store_kill": ("`embed` killed, and two at once", store_kill),
+}
+
+
+def section(name: str) -> str:
+    path = FOLDER / "results" / f"{name}.json"
+    if not path.exists():
+        return ""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    title, write = SECTIONS[name]
+    machine, versions = result["machine"], result["versions"]
+    packages = ", ".join(f"{package} {number}" for package, number in versions.items())
+    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}; {packages}"
+    return f"### {title}\n\n`{result['command']}` ({where})\n\n{write(result['figures'])}\n\n"
+
+
+def main() -> None:
+    path = FOLDER / "README.md"
+    text = path.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    figures = "".join(section(name) for name in SECTIONS)
+    path.write_text(f"{before}{BEGIN}\n\n{figures}{END}{after}", encoding="utf-8")
+    print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    main()
