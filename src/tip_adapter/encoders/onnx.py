@@ -57,21 +57,21 @@ class OnnxEncoder(BaseEncoder):
     ) -> None:
         self.layout = read_layout(Path(directory), precision)
         outputs = _output_names(self.layout)
-        self._image_tower = OnnxTower(self.layout.vision_model, {"pixel_values"}, outputs)
-        self._image_tower.expect_sizes({1: 3, 2: self.layout.preprocessing.size, 3: self.layout.preprocessing.size})
+        self.image_tower = OnnxTower(self.layout.vision_model, {"pixel_values"}, outputs)
+        self.image_tower.expect_sizes({1: 3, 2: self.layout.preprocessing.size, 3: self.layout.preprocessing.size})
         self._text_tower: OnnxTower | None = None
         self._tokenizer: TextTokenizer | None = None
         super().__init__(
             name or self.layout.name or str(directory),
             weights_id=self.layout.weights_id,
-            dim=_image_dim(self._image_tower, self.layout),
+            dim=_image_dim(self.image_tower, self.layout),
             logit_scale=_logit_scale(self.layout, logit_scale),
             preprocessing=self.layout.preprocessing,
             precision=precision,
         )
 
     def _encode_inputs(self, inputs: Float32Array) -> Float32Array:
-        return self._image_tower.run({"pixel_values": inputs})
+        return self.image_tower.run({"pixel_values": inputs})
 
     def _encode_texts(self, texts: list[str]) -> Float32Array:
         tokenizer, tower = self._open_text_tower()
@@ -127,7 +127,7 @@ class OnnxTower:
         output = next((found[name] for name in outputs if name in found), None)
         if output is None:
             raise EncoderError(f"Expected {path} to have an output {' or '.join(outputs)}, got {sorted(found)}")
-        self._output = output.name
+        self.output = output.name
         self.output_dim = output.shape[-1] if output.shape and isinstance(output.shape[-1], int) else None
         for node in self._inputs.values():
             if node.shape and isinstance(node.shape[0], int):
@@ -148,11 +148,11 @@ class OnnxTower:
         """Run the graph on those of the inputs that it has."""
         feeds = {name: values for name, values in inputs.items() if name in self._inputs}
         try:
-            (features,) = self._session.run([self._output], feeds)
+            (features,) = self._session.run([self.output], feeds)
         except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
             raise EncoderError(f"The graph {self.path} failed: {_one_line(error)}") from error
         if features.ndim != 2:
-            raise EncoderError(f"Expected {self.path} to give features (B, D), got {self._output} of {features.shape}")
+            raise EncoderError(f"Expected {self.path} to give features (B, D), got {self.output} of {features.shape}")
         return np.ascontiguousarray(features, dtype=np.float32)
 
 

@@ -1,0 +1,57 @@
+"""The command export: a saved classifier in, files that classify without this package out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tip_adapter.cli.models import ModelArgument, WhereOption
+from tip_adapter.cli.options import JsonOption, echo_json
+
+__all__ = ["export"]
+
+
+def export(
+    model: ModelArgument,
+    output: Annotated[Path, typer.Argument(help="Folder to write: new, empty, or an earlier export.")],
+    sample: Annotated[
+        list[str] | None,
+        typer.Option("--sample", help="Photos to compare both classifiers on; may be repeated. Default: the shots."),
+    ] = None,
+    web: Annotated[
+        bool, typer.Option("--web", help="Also write a web page that classifies in the browser; needs onnxruntime-web.")
+    ] = False,
+    ort_web: Annotated[
+        Path, typer.Option("--ort-web", help="Where `npm install onnxruntime-web` put the package, for --web.")
+    ] = Path("node_modules/onnxruntime-web"),
+    head_only: Annotated[bool, typer.Option("--head-only", help="Write head.onnx alone; needs no encoder.")] = False,
+    encoder: WhereOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a classifier as ONNX files, a script without this package, and a web page; checked against each other."""
+    from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.datasets import find_images
+    from tip_adapter.export import export_classifier
+
+    report = export_classifier(
+        ImageClassifier.load(model, encoder=encoder),
+        output,
+        samples=find_images(sample) if sample else (),
+        ort_web=ort_web if web else None,
+        head_only=head_only,
+    )
+    if as_json:
+        classifier_parity = report.classifier.to_dict() if report.classifier else None
+        parities = {"head": report.head.to_dict(), "classifier": classifier_parity}
+        echo_json({"output": str(report.path), "files": list(report.files), "parity": parities})
+        return
+    parity = report.classifier or report.head
+    typer.echo(
+        f"checked on {parity.samples} samples ({parity.source}): largest difference of a logit "
+        f"{parity.max_logit_difference:.1e}, same top class {parity.same_top_class} of {parity.samples}"
+    )
+    typer.echo(f"saved: {report.path} ({', '.join(name for name in report.files if '/' not in name)})")
+    if web:
+        typer.echo(f"show the page: python -m http.server --directory {report.path}, then open http://localhost:8000")

@@ -1,0 +1,6 @@
+"""A fitted classifier goes in; ONNX files, a script and a web page that classify without this package come out."""
+
+from tip_adapter.export.folder import ExportReport, export_classifier
+from tip_adapter.export.models import classifier_model, head_model
+
+__all__ = ["ExportReport", "classifier_model", "export_classifier", "head_model"]

@@ -1,0 +1,231 @@
+"""A fitted classifier and sample photos go in; a checked folder with ONNX files, a script and a web page comes out."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tip_adapter.atomic import write_folder
+from tip_adapter.classifier import ImageClassifier
+from tip_adapter.encoders.base import Encoder
+from tip_adapter.encoders.onnx import OnnxEncoder
+from tip_adapter.encoders.torch_encoder import TorchEncoder
+from tip_adapter.errors import EncoderError, InputError, require_extra
+from tip_adapter.export.models import classifier_model, head_model, serialized, set_metadata
+from tip_adapter.export.parity import LOGIT_TOLERANCE, Parity, check_classifier, check_head, views_of
+from tip_adapter.export.web import web_files
+from tip_adapter.images import ImageSource
+from tip_adapter.model import FewShotModel
+from tip_adapter.typing import Float32Array, StrPath
+
+__all__ = ["DESCRIPTION_FILE", "ExportReport", "export_classifier"]
+
+DESCRIPTION_FILE = "classifier.json"
+FORMAT = "tip-adapter export 1"
+_MAX_THUMBNAILS = 64
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What `export_classifier` wrote.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The folder.
+    files : tuple of str
+        Names in it.
+    head : Parity
+        Of head.onnx against the head's formula.
+    classifier : Parity or None
+        Of classifier.onnx against the Python classifier; None with ``head_only``.
+    """
+
+    path: Path
+    files: tuple[str, ...]
+    head: Parity
+    classifier: Parity | None
+
+
+def export_classifier(
+    classifier: ImageClassifier,
+    out_dir: StrPath,
+    *,
+    samples: Sequence[ImageSource] = (),
+    ort_web: StrPath | None = None,
+    head_only: bool = False,
+) -> ExportReport:
+    """Write a classifier as files that need neither this package nor torch.
+
+    ``classifier.onnx`` takes views (B, S, S, 3) of uint8, resized and cropped but not normalised, and gives logits and
+    probabilities; ``head.onnx`` takes features of the encoder; ``predict.py`` names the class of photos with ONNX
+    Runtime, NumPy and Pillow; ``classifier.json`` repeats the metadata of the ONNX files.
+
+    Both graphs are compared with the Python classifier before anything is written. The figures go into the metadata.
+
+    Parameters
+    ----------
+    classifier : ImageClassifier
+        Fitted.
+    out_dir : path
+        New, empty, or an earlier export, which is replaced.
+    samples : sequence of path, bytes, Image or array
+        Photos to compare on. Default: the small pictures of the shots that the classifier holds, else noise.
+    ort_web : path, optional
+        The npm package onnxruntime-web, such as ``node_modules/onnxruntime-web``: a web page is written as well.
+    head_only : bool, default=False
+        Write ``head.onnx`` alone, which needs no encoder.
+
+    Returns
+    -------
+    ExportReport
+
+    Raises
+    ------
+    InputError
+        When a part of the classifier has no ONNX form, the folder is in use, or files of onnxruntime-web are missing.
+    EncoderError
+        When the encoder is out of reach, or has no graph.
+    TipAdapterError
+        When a graph differs from the Python classifier by more than 1e-3 in a logit; nothing is written then.
+    MissingExtraError
+        When the package onnx is not installed.
+    """
+    require_extra("onnx", "export")
+    out = Path(out_dir)
+    _check_target(out)
+    if head_only and ort_web is not None:
+        raise InputError("Expected a web page or the head alone, got both: a page needs the encoder")
+    page = {} if ort_web is None else web_files(Path(ort_web))
+    if not hasattr(classifier, "model_"):
+        raise InputError("Expected a fitted classifier: call fit with labelled photos, or load a saved one")
+    model = classifier.model_
+    contents: dict[str, bytes] = {}
+    contents["head.onnx"], head_parity = _head_file(model)
+    parity, description = None, _description(model, None, head_parity)
+    if not head_only:
+        contents["classifier.onnx"], parity, description = _classifier_file(classifier, samples)
+        contents["predict.py"] = files("tip_adapter.export").joinpath("static", "predict.py").read_bytes()
+    contents[DESCRIPTION_FILE] = (json.dumps(description, indent=2, ensure_ascii=False) + "\n").encode()
+    write_folder(out, contents | page)
+    return ExportReport(out, tuple(sorted(contents | page)), head_parity, parity)
+
+
+def _head_file(model: FewShotModel) -> tuple[bytes, Parity]:
+    graph = head_model(model.head, model.encoder.dim, temperature=_temperature(model))
+    features, source = _sample_features(model)
+    parity = check_head(
+        serialized(graph), model.head, temperature=_temperature(model), features=features, source=source
+    )
+    set_metadata(graph, _as_texts(_description(model, None, parity)))
+    return serialized(graph), parity
+
+
+def _classifier_file(
+    classifier: ImageClassifier, samples: Sequence[ImageSource]
+) -> tuple[bytes, Parity, dict[str, Any]]:
+    model, encoder, temperature = classifier.model_, classifier.encoder, _temperature(classifier.model_)
+    photos, source = _sample_photos(model, samples)
+    with ExitStack() as stack:
+        path, output = _image_graph(encoder, stack)
+        graph = classifier_model(path, output, encoder.preprocessing, model.head, temperature=temperature)
+    parity = check_classifier(
+        serialized(graph),
+        encoder,
+        model.head,
+        temperature=temperature,
+        pixels=views_of(encoder, photos),
+        source=source,
+    )
+    description = _description(model, encoder, parity)
+    set_metadata(graph, _as_texts(description))
+    return serialized(graph), parity, description
+
+
+def _image_graph(encoder: Encoder, stack: ExitStack) -> tuple[Path, str]:
+    """File and output of the image tower; one on torch is exported first, into a folder that lasts like `stack`."""
+    if isinstance(encoder, TorchEncoder):
+        from tip_adapter.encoders.export import export_towers
+
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tip-adapter-")))
+        encoder = OnnxEncoder(export_towers(encoder, folder / "encoder"))
+    if not isinstance(encoder, OnnxEncoder):
+        raise EncoderError(
+            f"Expected an encoder with an image tower, got {encoder.name}: this part of the classifier cannot be "
+            "exported, fit with another encoder, or export the head only"
+        )
+    return encoder.image_tower.path, encoder.image_tower.output
+
+
+def _sample_photos(model: FewShotModel, samples: Sequence[ImageSource]) -> tuple[list[ImageSource], str]:
+    if samples:
+        return list(samples), "the given sample photos"
+    thumbnails = model.shots.thumbnails
+    step = max(1, -(-len(thumbnails) // _MAX_THUMBNAILS))  # from all classes, not from the first few
+    chosen: list[ImageSource] = [thumbnails[name] for name in islice(thumbnails, None, None, step)]
+    return chosen, "small pictures of the shots" if chosen else "noise"
+
+
+def _sample_features(model: FewShotModel) -> tuple[Float32Array, str]:
+    """Features of the shots, pushed a little off, since the shots themselves are keys of the cache."""
+    if not len(model.shots):
+        return np.random.default_rng(0).normal(size=(64, model.encoder.dim)).astype(np.float32), "random features"
+    rows = model.shots.features.raw[:256, 0]
+    noise = np.random.default_rng(0).normal(size=rows.shape) * rows.std()
+    return np.concatenate([rows, rows + noise]).astype(np.float32), "features of the shots, with and without noise"
+
+
+def _temperature(model: FewShotModel) -> float:
+    return float(getattr(model, "temperature", 1.0))
+
+
+def _description(model: FewShotModel, encoder: Encoder | None, parity: Parity) -> dict[str, Any]:
+    """Everything that a reader of the files may want to know, as JSON values."""
+    chosen = dict(model.method.chosen)
+    heads = {name: getattr(model.head, name) for name in ("alpha", "beta") if hasattr(model.head, name)}
+    described = {
+        "format": FORMAT,
+        "classes": list(model.class_names),
+        "encoder": vars(model.encoder),
+        "method": {"name": model.method.name, "chosen": chosen, **heads},
+        "temperature": _temperature(model),
+        "parity": parity.to_dict() | {"logit_tolerance": LOGIT_TOLERANCE},
+        "versions": {"tip-adapter": version("tip-adapter"), "onnxruntime": version("onnxruntime")},
+    }
+    if encoder is None:
+        return described | {"input": "features (B, D) float32 of the encoder, of any length"}
+    size = encoder.preprocessing.size
+    return described | {
+        "input": f"pixels (B, {size}, {size}, 3) uint8 RGB, resized and cropped, not normalised",
+        "preprocessing": encoder.preprocessing.to_dict(),
+    }
+
+
+def _as_texts(description: dict[str, Any]) -> dict[str, str]:
+    """Metadata of ONNX are texts: whatever is none already is written as JSON."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in description.items()
+    }
+
+
+def _check_target(out: Path) -> None:
+    if out.exists() and not (out.is_dir() and (_is_export(out) or not any(out.iterdir()))):
+        raise InputError(f"Expected {out} to be new, empty or an earlier export: choose another folder or remove it")
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8")).get("format") == FORMAT)
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -1,0 +1,160 @@
+"""The bytes of ONNX models and what the Python classifier says go in; how far they differ comes out, or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from tip_adapter.encoders import Encoder
+from tip_adapter.errors import TipAdapterError
+from tip_adapter.heads import Head, softmax
+from tip_adapter.images import ImageSource, load_image
+from tip_adapter.typing import Float32Array, FloatArray, UInt8Array
+
+__all__ = ["LOGIT_TOLERANCE", "PROBABILITY_TOLERANCE", "Parity", "check_classifier", "check_head", "views_of"]
+
+LOGIT_TOLERANCE = 1e-3
+PROBABILITY_TOLERANCE = 1e-3
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How an exported graph compares with the Python classifier.
+
+    Attributes
+    ----------
+    samples : int
+        Photos, or features, that both were asked about.
+    source : str
+        Where they come from.
+    max_logit_difference, max_probability_difference : float
+        Largest absolute difference over all samples and classes.
+    same_top_class : int
+        For how many samples both name the same class first.
+    """
+
+    samples: int
+    source: str
+    max_logit_difference: float
+    max_probability_difference: float
+    same_top_class: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def views_of(encoder: Encoder, photos: Sequence[ImageSource]) -> UInt8Array:
+    """Middle views (B, S, S, 3) of photos, as the classifier makes them; of noise where there is no photo."""
+    preprocessing = encoder.preprocessing
+    if not photos:
+        shape = (_BATCH, preprocessing.size, preprocessing.size, 3)
+        return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    min_side = preprocessing.min_side()
+    return np.stack([preprocessing.center_view(load_image(photo, min_side=min_side)) for photo in photos])
+
+
+def check_classifier(
+    model: bytes, encoder: Encoder, head: Head, *, temperature: float, pixels: UInt8Array, source: str
+) -> Parity:
+    """Compare a merged graph with encoder and head, in batches of several sizes.
+
+    Raises
+    ------
+    TipAdapterError
+        When the graph does not run, or differs by more than the tolerances.
+    """
+    session = _session(model, "classifier.onnx")
+    features = np.concatenate([encoder.encode_pixels(part) for part in _batches(pixels)])
+    found = [_run(session, "pixels", part, "classifier.onnx") for part in _batches(pixels)]
+    return _compare("classifier.onnx", found, head, features, temperature, source)
+
+
+def check_head(model: bytes, head: Head, *, temperature: float, features: Float32Array, source: str) -> Parity:
+    """Compare the graph of a head with the head.
+
+    Raises
+    ------
+    TipAdapterError
+        When the graph does not run, or differs by more than the tolerances.
+    """
+    session = _session(model, "head.onnx")
+    found = [_run(session, "features", part, "head.onnx") for part in _batches(features)]
+    return _compare("head.onnx", found, head, features, temperature, source)
+
+
+def _batches(rows: Any) -> list[Any]:
+    """One row alone first, so that a graph that only works for one batch size is found out."""
+    cuts = [0, 1, *range(_BATCH, len(rows), _BATCH), len(rows)]
+    return [rows[start:end] for start, end in pairwise(cuts) if end > start]
+
+
+def _session(model: bytes, name: str) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what matters is raised as well
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
+        raise _unusable(name, error) from error
+
+
+def _run(session: Any, name: str, values: Any, file: str) -> tuple[Float32Array, Float32Array]:
+    try:
+        logits, probabilities = session.run(["logits", "probabilities"], {name: values})
+    except Exception as error:  # as above
+        raise _unusable(file, error) from error
+    return logits, probabilities
+
+
+def _unusable(name: str, error: Exception) -> TipAdapterError:
+    reason = " ".join(str(error).split())[:300]
+    return TipAdapterError(
+        f"Expected {name} to run in ONNX Runtime, got {reason}: nothing was written; "
+        "update onnxruntime, or export the encoder again"
+    )
+
+
+def _compare(
+    name: str,
+    found: list[tuple[Float32Array, Float32Array]],
+    head: Head,
+    features: Float32Array,
+    temperature: float,
+    source: str,
+) -> Parity:
+    logits, probabilities = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    expected = head.logits(_unit_rows(features))
+    likely = softmax(expected / temperature)
+    parity = Parity(
+        samples=len(expected),
+        source=source,
+        max_logit_difference=_largest(logits - expected),
+        max_probability_difference=_largest(probabilities - likely),
+        same_top_class=int((logits.argmax(axis=1) == expected.argmax(axis=1)).sum()),
+    )
+    for what, difference, limit in (
+        ("logits", parity.max_logit_difference, LOGIT_TOLERANCE),
+        ("probabilities", parity.max_probability_difference, PROBABILITY_TOLERANCE),
+    ):
+        if not difference <= limit:  # NaN fails, too
+            raise TipAdapterError(
+                f"Expected {name} to give the {what} of the Python classifier within {limit:g} on {source}, "
+                f"got a difference of {difference:.2g}: nothing was written, please report it"
+            )
+    return parity
+
+
+def _largest(differences: FloatArray) -> float:
+    return float(np.abs(differences).max())
+
+
+def _unit_rows(features: Float32Array) -> Float32Array:
+    rows = features.astype(np.float64)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)

@@ -1,0 +1,50 @@
+"""The folder of the npm package onnxruntime-web goes in; the files of the static web page come out."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from tip_adapter.errors import InputError
+
+__all__ = ["ORT_WEB_FILES", "PAGE_FILES", "web_files"]
+
+PAGE_FILES = ("index.html", "style.css", "app.js", "classifier.js", "resample.js")
+ORT_WEB_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+"""Of the package's folder `dist`: its part for the processor, without WebGPU and WebNN."""
+
+
+def web_files(ort_web: Path) -> dict[str, bytes]:
+    """Collect the page and the runtime it needs; nothing is fetched, and the page fetches nothing from elsewhere.
+
+    Parameters
+    ----------
+    ort_web : pathlib.Path
+        Where npm put the package: ``node_modules/onnxruntime-web``, or its folder ``dist``.
+
+    Returns
+    -------
+    dict of str to bytes
+        Contents by name.
+
+    Raises
+    ------
+    InputError
+        When files are missing.
+
+    Examples
+    --------
+    >>> from tip_adapter.export.web import PAGE_FILES
+    >>> PAGE_FILES[0]
+    'index.html'
+    """
+    folder = ort_web / "dist" if (ort_web / "dist").is_dir() else ort_web
+    missing = [name for name in ORT_WEB_FILES if not (folder / name).is_file()]
+    if missing:
+        raise InputError(
+            f"Expected the npm package onnxruntime-web in {ort_web}, found no {missing[0]}: run `npm install "
+            "onnxruntime-web`, then give node_modules/onnxruntime-web"
+        )
+    page = files("tip_adapter.export").joinpath("static", "web")
+    ours = {name: page.joinpath(name).read_bytes() for name in PAGE_FILES}
+    return ours | {f"ort/{name}": (folder / name).read_bytes() for name in ORT_WEB_FILES}

@@ -1,0 +1,211 @@
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+from tiny_encoder import some_photos, write_encoder
+
+from tip_adapter.classifier import ImageClassifier
+from tip_adapter.errors import EncoderError, InputError, MissingExtraError, TipAdapterError
+from tip_adapter.export import export_classifier, folder, models
+from tip_adapter.export.web import ORT_WEB_FILES, PAGE_FILES
+
+
+def session_of(path):
+    return onnxruntime.InferenceSession(path)
+
+
+def test_both_files_agree_with_the_classifier(fitted, tmp_path):
+    report = export_classifier(fitted, tmp_path / "out")
+    assert report.files == ("classifier.json", "classifier.onnx", "head.onnx", "predict.py")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == list(report.files)
+    photos = some_photos(7, seed=1)
+    pixels = np.stack([fitted.encoder.preprocessing.center_view(Image.fromarray(photo)) for photo in photos])
+    logits, probabilities = session_of(tmp_path / "out" / "classifier.onnx").run(None, {"pixels": pixels})
+    np.testing.assert_allclose(probabilities, fitted.predict_proba(photos), atol=1e-5)
+    features = fitted.encoder.encode_pixels(pixels)
+    head_logits, _ = session_of(tmp_path / "out" / "head.onnx").run(None, {"features": features})
+    np.testing.assert_allclose(head_logits, logits, atol=1e-3)
+    assert report.classifier.max_logit_difference <= 1e-3
+    assert report.classifier.same_top_class == report.classifier.samples == 12  # thumbnails of the shots
+
+
+def test_metadata_say_what_a_reader_needs(fitted, tmp_path):
+    report = export_classifier(fitted, tmp_path / "out")
+    about = json.loads((tmp_path / "out" / "classifier.json").read_text(encoding="utf-8"))
+    model = fitted.model_
+    assert about["classes"] == ["blue", "green", "red"]
+    assert about["encoder"]["id"] == model.encoder.id
+    assert about["preprocessing"] == fitted.encoder.preprocessing.to_dict()
+    assert (about["method"]["alpha"], about["method"]["beta"]) == (model.head.alpha, model.head.beta)
+    assert about["parity"]["max_logit_difference"] == report.classifier.max_logit_difference
+    found = session_of(tmp_path / "out" / "classifier.onnx").get_modelmeta().custom_metadata_map
+    assert {
+        name: value if isinstance(about[name], str) else json.loads(value) for name, value in found.items()
+    } == about
+    head = session_of(tmp_path / "out" / "head.onnx").get_modelmeta().custom_metadata_map
+    assert json.loads(head["parity"])["max_logit_difference"] == report.head.max_logit_difference
+
+
+def test_the_batch_is_dynamic(fitted, tmp_path):
+    export_classifier(fitted, tmp_path / "out")
+    session = session_of(tmp_path / "out" / "classifier.onnx")
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    together, _ = session.run(None, {"pixels": pixels})
+    alone = np.concatenate([session.run(["logits"], {"pixels": pixels[index : index + 1]})[0] for index in range(5)])
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17])
+def test_encoders_of_other_opsets(tmp_path, opset):
+    encoder = write_encoder(tmp_path / "encoder", opset=opset)
+    classifier = ImageClassifier(encoder, "zero-shot", store=None).fit(some_photos(6), ["a", "b", "c"] * 2)
+    assert export_classifier(classifier, tmp_path / "out").classifier.max_logit_difference <= 1e-3
+
+
+def test_given_photos_are_compared_on(fitted, tmp_path):
+    report = export_classifier(fitted, tmp_path / "out", samples=some_photos(5, seed=9))
+    assert (report.classifier.samples, report.classifier.source) == (5, "the given sample photos")
+
+
+def test_temperature_reaches_the_probabilities_only(fitted, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "_temperature", lambda _: 4.0)
+    export_classifier(fitted, tmp_path / "out")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    logits, probabilities = session_of(tmp_path / "out" / "classifier.onnx").run(None, {"pixels": pixels})
+    powers = np.exp(logits / 4 - (logits / 4).max(axis=1, keepdims=True))
+    np.testing.assert_allclose(probabilities, powers / powers.sum(axis=1, keepdims=True), atol=1e-5)
+
+
+def test_a_difference_writes_nothing(fitted, tmp_path, monkeypatch):
+    def wrong(builder, preprocessing, *names):
+        return honest(builder, type(preprocessing)(**{**vars(preprocessing), "mean": (0.5, 0.5, 0.5)}), *names)
+
+    honest = models._append_normalization
+    monkeypatch.setattr(models, "_append_normalization", wrong)
+    with pytest.raises(TipAdapterError, match=r"Expected classifier.onnx to give the logits .* nothing was written"):
+        export_classifier(fitted, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_not_a_number_is_a_difference(fitted, tmp_path, monkeypatch):
+    honest = models.head_graph
+
+    def broken(builder, head, features):
+        return builder.add("Log", builder.add("Neg", builder.add("Exp", honest(builder, head, features))))
+
+    monkeypatch.setattr(models, "head_graph", broken)
+    with pytest.raises(TipAdapterError, match=r"Expected head.onnx to give the logits"):
+        export_classifier(fitted, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_operator_that_the_runtime_lacks(fitted, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "head_graph", lambda builder, head, features: builder.add("NoSuchOperator", features))
+    with pytest.raises(TipAdapterError, match=r"Expected head.onnx to run in ONNX Runtime, got .*NoSuchOperator"):
+        export_classifier(fitted, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_operators_too_old_to_convert(fitted, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("no adapter for\nUpsample")
+
+    old = write_encoder(tmp_path / "encoder", opset=11)
+    classifier = ImageClassifier(old, "zero-shot", store=None).fit(some_photos(6), ["a", "b", "c"] * 2)
+    monkeypatch.setattr("onnx.version_converter.convert_version", refuse)
+    with pytest.raises(EncoderError, match=r"vision_model.onnx .* version 13 or newer, got: no adapter for Upsample"):
+        export_classifier(classifier, tmp_path / "out")
+
+
+def test_an_encoder_without_a_graph_exports_its_head_only(tmp_path):
+    fake = ImageClassifier("fake", store=None).fit(some_photos(12), ["a", "b", "c"] * 4)
+    with pytest.raises(EncoderError, match="encoder with an image tower, got fake"):
+        export_classifier(fake, tmp_path / "out")
+    report = export_classifier(fake, tmp_path / "out", head_only=True)
+    assert report.files == ("classifier.json", "head.onnx")
+    assert report.classifier is None
+
+
+def test_a_head_needs_no_encoder(fitted, tmp_path):
+    fitted.save(tmp_path / "c.tip")
+    report = export_classifier(ImageClassifier.load(tmp_path / "c.tip", encoder="gone"), tmp_path / "o", head_only=True)
+    assert report.head.same_top_class == report.head.samples
+
+
+def test_too_large_for_one_file(fitted, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "_MAX_BYTES", 1000)
+    with pytest.raises(InputError, match="one ONNX file of 2 GiB"):
+        export_classifier(fitted, tmp_path / "out")
+
+
+def test_only_an_earlier_export_is_replaced(fitted, tmp_path):
+    export_classifier(fitted, tmp_path / "out", head_only=True)
+    export_classifier(fitted, tmp_path / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="to be new, empty or an earlier export"):
+        export_classifier(fitted, tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="to be new, empty or an earlier export"):
+        export_classifier(fitted, tmp_path / "file")
+
+
+def test_an_unfitted_classifier(tmp_path):
+    with pytest.raises(InputError, match="Expected a fitted classifier"):
+        export_classifier(ImageClassifier("fake"), tmp_path / "out")
+
+
+def test_without_the_package_onnx(fitted, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingExtraError, match=re.escape("tip-adapter[export]")):
+        export_classifier(fitted, tmp_path / "out")
+
+
+@pytest.fixture
+def ort_web(tmp_path):
+    dist = tmp_path / "node_modules" / "onnxruntime-web" / "dist"
+    dist.mkdir(parents=True)
+    for name in ORT_WEB_FILES:
+        (dist / name).write_bytes(b"stands in for " + name.encode())
+    return dist.parent
+
+
+def test_a_page_has_all_it_needs_beside_it(fitted, tmp_path, ort_web):
+    report = export_classifier(fitted, tmp_path / "out", ort_web=ort_web)
+    assert {*PAGE_FILES, *(f"ort/{name}" for name in ORT_WEB_FILES)} < set(report.files)
+    out = tmp_path / "out"
+    for name in PAGE_FILES:
+        text = (out / name).read_text(encoding="utf-8")
+        assert not re.findall(r"https?://(?!localhost)", text), name
+        linked = re.findall(r'(?:src|href|from)\s*=?\s*"([\w./-]+\.(?:js|css|mjs))"', text)
+        assert all((out / link).is_file() for link in linked), linked
+    assert "default-src 'none'" in (out / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_page_without_its_runtime(fitted, tmp_path, ort_web):
+    (ort_web / "dist" / ORT_WEB_FILES[2]).unlink()
+    with pytest.raises(InputError, match=r"found no ort-wasm-simd-threaded.wasm: run `npm install onnxruntime-web`"):
+        export_classifier(fitted, tmp_path / "out", ort_web=ort_web)
+    with pytest.raises(InputError, match="a page needs the encoder"):
+        export_classifier(fitted, tmp_path / "out", ort_web=ort_web, head_only=True)
+
+
+def test_the_script_needs_three_packages_and_agrees(fitted, tmp_path):
+    export_classifier(fitted, tmp_path / "out")
+    script = tmp_path / "out" / "predict.py"
+    assert len(script.read_text(encoding="utf-8").splitlines()) <= 36
+    photos = {}
+    for index, pixels in enumerate(some_photos(6, seed=2)):
+        photos[str(tmp_path / f"{index}.png")] = pixels
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    block = "import sys; sys.modules |= dict.fromkeys(['tip_adapter', 'torch', 'onnx', 'sklearn', 'scipy']); "
+    run = f"sys.argv = {['predict.py', *photos]!r}; import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", block + run], capture_output=True, text=True, check=True)
+    named = [re.search(r": (\w+) [\d.]+%", line).group(1) for line in done.stdout.splitlines()]
+    assert named == fitted.predict(list(photos))

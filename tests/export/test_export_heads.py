@@ -1,0 +1,138 @@
+import dataclasses
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tip_adapter.errors import InputError
+from tip_adapter.export import head_model
+from tip_adapter.export.graph import GraphBuilder
+from tip_adapter.export.heads import HEAD_GRAPHS, head_graph
+from tip_adapter.export.models import serialized
+from tip_adapter.heads import (
+    HEADS,
+    CacheHead,
+    ChannelCacheHead,
+    KernelHead,
+    LinearHead,
+    NeighbourHead,
+    TipXHead,
+    softmax,
+)
+
+N, D, C = 11, 16, 4
+
+
+def unit(rng, *shape):
+    rows = rng.normal(size=shape)
+    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def example(kind, rng, *, silent=False, text=True, dim=D):
+    """A head of a class of HEADS with arrays of its own; labels leave class 2 without a key."""
+    weights = unit(rng, C, dim)
+    if silent:
+        weights[1] = np.nan
+    shared = {"n_classes": C, "zero_shot_weights": weights if text else None, "logit_scale": 100.0}
+    cache = {"keys": unit(rng, N, dim), "labels": rng.permutation([0, 0, 0, 1, 1, 1, 3, 3, 3, 3, 3])}
+    linear = {"weights": rng.normal(size=(C, dim)).astype(np.float32), "bias": rng.normal(size=C).astype(np.float32)}
+    channels = np.sort(rng.choice(dim, 5, replace=False))
+    fields = {
+        LinearHead: shared | linear,
+        CacheHead: shared | cache | {"alpha": 7.0, "beta": 5.5},
+        KernelHead: shared | linear | {"keys": cache["keys"], "coefficients": unit(rng, N, C), "beta": 3.0},
+        TipXHead: shared | cache | {"alpha": 1.5, "beta": 4.0, "gamma": 2.0, "slope": 0.5, "offset": 0.3},
+        ChannelCacheHead: shared
+        | cache
+        | {"keys": unit(rng, N, 5), "channels": channels, "key_weights": rng.random(N).astype(np.float32)}
+        | {"alpha": 2.0, "beta": 5.0},
+        NeighbourHead: {"n_classes": C, **cache, "neighbours": 5},
+    }
+    if kind in fields:
+        return kind(**fields[kind])
+    adapter = {"down": rng.normal(size=(3, dim)).astype(np.float32), "up": rng.normal(size=(dim, 3)).astype(np.float32)}
+    return kind(**shared, **adapter, ratio=0.3)
+
+
+def run(model, features):
+    return onnxruntime.InferenceSession(serialized(model)).run(["logits", "probabilities"], {"features": features})
+
+
+@pytest.mark.parametrize("kind", HEADS.values())
+def test_every_head_has_a_graph(kind):
+    assert kind.__name__ in HEAD_GRAPHS
+
+
+@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize("kind", HEADS.values())
+def test_graphs_are_the_heads_formula(kind, silent):
+    rng = np.random.default_rng(3)
+    head = example(kind, rng, silent=silent)
+    features = unit(rng, 9, D)
+    logits, probabilities = run(head_model(head, D, temperature=2.5), 3.7 * features)
+    np.testing.assert_allclose(logits, head.logits(features), atol=1e-4)
+    np.testing.assert_allclose(probabilities, softmax(head.logits(features) / 2.5), atol=1e-5)
+    one, _ = run(head_model(head, D), features[:1])
+    np.testing.assert_allclose(one, logits[:1], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [LinearHead, CacheHead, KernelHead])
+def test_heads_without_any_text(kind):
+    rng = np.random.default_rng(4)
+    head = example(kind, rng, text=False)
+    features = unit(rng, 3, D)
+    np.testing.assert_allclose(run(head_model(head, D), features)[0], head.logits(features), atol=1e-4)
+
+
+def test_a_cache_that_does_not_count_is_left_out():
+    rng = np.random.default_rng(5)
+    head = dataclasses.replace(example(CacheHead, rng), alpha=0.0)
+    model = head_model(head, D)
+    assert "Exp" not in {node.op_type for node in model.graph.node}
+    features = unit(rng, 3, D)
+    np.testing.assert_allclose(run(model, features)[0], head.logits(features), atol=1e-4)
+
+
+@settings(max_examples=15, deadline=None)
+@given(opset=st.integers(13, 20), kind=st.sampled_from(list(HEADS.values())))
+def test_graphs_suit_the_opset_of_any_encoder(opset, kind):
+    from onnx import TensorProto, checker, helper
+
+    head = example(kind, np.random.default_rng(6), silent=True)
+    builder = GraphBuilder(opset)
+    builder.add("Identity", head_graph(builder, head, builder.unit_rows("x")), output="y")
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", size]) for name, size in (("x", D), ("y", C))
+    ]
+    graph = helper.make_graph(builder.nodes, "head", values[:1], values[1:], builder.initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    checker.check_model(model, full_check=True)
+    features = unit(np.random.default_rng(7), 2, D)
+    (logits,) = onnxruntime.InferenceSession(model.SerializeToString()).run(["y"], {"x": features})
+    np.testing.assert_allclose(logits, head.logits(features), atol=1e-4)
+
+
+def test_what_is_no_formula_is_named():
+    class PromptHead:
+        n_classes = 2
+
+    with pytest.raises(InputError, match="PromptHead: this part of the classifier cannot be exported"):
+        head_model(PromptHead(), D)
+
+
+def test_real_features_and_many_classes(shared_data):
+    with np.load(shared_data / "clip-vit-b32" / "stanford_cars.npz", allow_pickle=False) as data:
+        weights, keys, labels = (
+            data[name] for name in ("zero_shot_weights", "support_16_features", "support_16_labels")
+        )
+        queries = data["test_features"].astype(np.float32)
+    keys = keys.astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    head = CacheHead(len(weights), weights, 100.0, keys=keys, labels=labels, alpha=3.0, beta=5.5)
+    model = head_model(head, 512)
+    assert model.ByteSize() < 1.1 * (keys.nbytes + weights.nbytes)  # labels are no table
+    logits, _ = run(model, queries)
+    np.testing.assert_allclose(logits, head.logits(queries), atol=1e-3)
+    np.testing.assert_array_equal(logits.argmax(axis=1), head.logits(queries).argmax(axis=1))
