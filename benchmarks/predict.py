@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from provenance import write_result
 from tip_adapter.cache_model import CHUNK_ELEMENTS, Cache, cache_logits
@@ -41,6 +44,17 @@ def bare(queries: np.ndarray, cache: Cache) -> None:
         np.matmul(chunk, cache.keys.T, out=product[: len(chunk)])
 
 
+def bare_in_threads(queries: np.ndarray, cache: Cache) -> None:
+    """The affinity product alone, one chunk per core at a time with one BLAS thread each, as ours runs."""
+    rows = CHUNK_ELEMENTS // len(cache.keys)
+    keys = cache.keys.T
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(
+            lambda start: np.matmul(queries[start : start + rows], keys).size, range(0, len(queries), rows)
+        ):
+            pass
+
+
 def one_hot(queries: np.ndarray, cache: Cache) -> None:
     """The formula as the paper's code writes it, in the same chunks."""
     ends = np.append(cache.starts[1:], len(cache.keys))
@@ -54,7 +68,7 @@ def one_hot(queries: np.ndarray, cache: Cache) -> None:
         result[start : start + rows] = np.exp(-BETA + BETA * affinity) @ values
 
 
-VARIANTS = {"bare": bare, "ours": ours, "one_hot": one_hot}
+VARIANTS = {"bare": bare, "bare_in_threads": bare_in_threads, "ours": ours, "one_hot": one_hot}
 
 
 def run_child(arguments: argparse.Namespace) -> None:
@@ -89,7 +103,8 @@ def main() -> None:
         "median_seconds": seconds,
         "all_seconds": {name: [row["seconds"] for row in runs] for name, runs in rows.items()},
         "peak_mb": {name: max(row["peak_mb"] for row in runs) for name, runs in rows.items()},
-        "ours_over_bare": seconds["ours"] / seconds["bare"],
+        # The faster of the two ways to run the product is the fair base.
+        "ours_over_bare": seconds["ours"] / min(seconds["bare"], seconds["bare_in_threads"]),
         "one_hot_over_ours": seconds["one_hot"] / seconds["ours"],
         "queries_per_second": arguments.queries / seconds["ours"],
     }

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from provenance import write_result
+from tip_adapter.alpha import best_accuracy_alpha
 from tip_adapter.cache_model import Cache, mass_from_cosines
 from tip_adapter.heads import zero_shot_logits
 from tip_adapter.metrics import bootstrap_interval
 from tip_adapter.search import search
 
 SHOTS = (1, 2, 4, 8, 16)
-ORACLE_BETAS = np.geomspace(0.25, 64, 25)
-ORACLE_RATIOS = np.geomspace(1e-3, 10, 60)
+ORACLE_BETAS = np.geomspace(0.125, 128, 41)
 
 
 def right(text: np.ndarray, mass: np.ndarray, alpha: float, labels: np.ndarray) -> np.ndarray:
@@ -34,11 +34,9 @@ def measure(data: dict[str, np.ndarray], shots: int) -> dict[str, float | list[f
     cosines = queries @ cache.keys.T
     found = search(keys, support_labels, zero_shot_logits(keys, weights, 100.0, len(weights)))
     auto = right(text, mass_from_cosines(cosines, cache, found.beta), found.alpha, labels)
-    oracle = 0.0
-    for beta in ORACLE_BETAS:
-        mass = mass_from_cosines(cosines, cache, float(beta))
-        scale = text.std(axis=1).mean() / mass.std(axis=1).mean()
-        oracle = max(oracle, *(float(right(text, mass, ratio * scale, labels).mean()) for ratio in ORACLE_RATIOS))
+    oracle = max(
+        best_accuracy_alpha(text, mass_from_cosines(cosines, cache, float(beta)), labels)[1] for beta in ORACLE_BETAS
+    )
     return {
         "zero_shot": 100 * float(np.mean(text.argmax(axis=1) == labels)),
         "fixed": 100 * float(right(text, mass_from_cosines(cosines, cache, 5.5), 1.0, labels).mean()),

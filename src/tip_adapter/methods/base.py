@@ -220,7 +220,8 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
                     check_classification_targets(validated[1])
         except ValueError as error:
-            told = " ".join(str(error).split())
+            # scikit-learn goes on with advice for other fields.
+            told = " ".join(str(error).split()).split(" For supervised learning")[0]
             remedy = " Was another encoder used?" if "is expecting" in told else ""
             raise FeatureError(told + remedy) from error
         return validated
