@@ -1,0 +1,323 @@
+"""What was done to a classifier, and what takes it back; entries ↔ JSON, arrays and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from tip_adapter.errors import ModelFileError
+from tip_adapter.features import FeatureSet
+from tip_adapter.support import Shots
+from tip_adapter.typing import Float32Array
+
+__all__ = ["ClassRecord", "JournalEntry", "RemovedShots", "Undo", "forget", "journal_from_state", "journal_state", "now"]
+
+
+def now() -> str:
+    """Give the time, to the second, in UTC.
+
+    Returns
+    -------
+    str
+        Such as ``2025-03-01T12:00:00+00:00``.
+    """
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class ClassRecord:
+    """A class as it was: its column, name, texts, and row of zero-shot weights (D,)."""
+
+    column: int
+    name: str
+    texts: tuple[str, ...]
+    weights: Float32Array
+
+
+@dataclass(frozen=True, eq=False)
+class RemovedShots:
+    """Shots that were taken out, the classes they had, and the rows where they were."""
+
+    shots: Shots
+    class_names: tuple[str, ...]
+    rows: tuple[int, ...]
+
+    def without(self, digests: Collection[str]) -> RemovedShots | None:
+        """Drop the shots of some photos for good; None when no shot is left."""
+        kept = np.array([i for i, one in enumerate(self.shots.features.digests) if one not in digests], dtype=np.intp)
+        if len(kept) == len(self.rows):
+            return self
+        if not len(kept):
+            return None
+        shots = self.shots.take(kept)
+        # Copies, so that nothing of the others stays behind in the memory of the whole.
+        return RemovedShots(
+            shots, tuple(self.class_names[i] for i in kept), tuple(self.rows[i] for i in kept)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Undo:
+    """What takes an edit back; parts that do not apply are empty.
+
+    Attributes
+    ----------
+    stale : tuple of str
+        What was stale before.
+    added : tuple of str
+        Ids of shots to take out.
+    removed : RemovedShots or None
+        Shots to put back.
+    labels : mapping of str to str
+        Classes that shots had, by id.
+    added_class : str or None
+        Class to take out.
+    removed_class : ClassRecord or None
+        Class to put back.
+    renamed_class : tuple of str and ClassRecord, or None
+        A class's new name, and how it was before.
+    method : mapping or None
+        Record of the method before a refit.
+    """
+
+    stale: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    removed: RemovedShots | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    added_class: str | None = None
+    removed_class: ClassRecord | None = None
+    renamed_class: tuple[str, ClassRecord] | None = None
+    method: Mapping[str, Any] | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing left to take back."""
+        parts = (self.added, self.removed, self.labels, self.added_class, self.removed_class, self.renamed_class)
+        return not any(parts) and self.method is None
+
+
+@dataclass(frozen=True, eq=False)
+class JournalEntry:
+    """One thing that was done.
+
+    Attributes
+    ----------
+    number : int
+        From 1.
+    when : str
+        See `now`.
+    action : str
+        fit, add, remove, relabel, add-class, remove-class, rename-class, refit, undo, purge.
+    classes : tuple of str
+        The classes it was about.
+    ids : tuple of str
+        The shots it was about, those apart that were forgotten since.
+    n_shots : int
+        How many shots it was about.
+    undo : Undo or None
+        What takes it back; None where nothing can, or it was taken back already.
+    undone : bool
+        Whether it was taken back.
+    forgotten : int
+        How many of its shots were forgotten for good.
+    """
+
+    number: int
+    when: str
+    action: str
+    classes: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    n_shots: int = 0
+    undo: Undo | None = None
+    undone: bool = False
+    forgotten: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values, for people: without what undo needs.
+
+        Returns
+        -------
+        dict
+        """
+        return {
+            "number": self.number,
+            "when": self.when,
+            "action": self.action,
+            "classes": list(self.classes),
+            "ids": list(self.ids),
+            "shots": self.n_shots,
+            "forgotten": self.forgotten,
+            "can_be_undone": self.undo is not None,
+            "undone": self.undone,
+        }
+
+
+def forget(
+    journal: Sequence[JournalEntry], ids: Collection[str], digests: Collection[str]
+) -> tuple[JournalEntry, ...]:
+    """Drop every trace of some shots: their ids, and what undo would put back.
+
+    Parameters
+    ----------
+    journal : sequence of JournalEntry
+    ids, digests : collection of str
+        Of the shots.
+
+    Returns
+    -------
+    tuple of JournalEntry
+    """
+    return tuple(_without(entry, ids, digests) for entry in journal)
+
+
+def _without(entry: JournalEntry, ids: Collection[str], digests: Collection[str]) -> JournalEntry:
+    kept = tuple(one for one in entry.ids if one not in ids)
+    undo = entry.undo
+    if undo is not None:
+        undo = replace(
+            undo,
+            added=tuple(one for one in undo.added if one not in ids),
+            labels={one: label for one, label in undo.labels.items() if one not in ids},
+            removed=undo.removed and undo.removed.without(digests),
+        )
+    forgotten = entry.forgotten + len(entry.ids) - len(kept)
+    return replace(entry, ids=kept, undo=None if undo is None or undo.empty else undo, forgotten=forgotten)
+
+
+def journal_state(
+    journal: Sequence[JournalEntry],
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray[Any, Any]], dict[str, bytes]]:
+    """Take a journal apart for saving.
+
+    Parameters
+    ----------
+    journal : sequence of JournalEntry
+
+    Returns
+    -------
+    entries : list of dict
+        JSON values.
+    arrays : dict of str to ndarray
+    pictures : dict of str to bytes
+        Of the removed shots, by number of the entry and id.
+    """
+    entries: list[dict[str, Any]] = []
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    pictures: dict[str, bytes] = {}
+    for entry in journal:
+        facts = {name: value for name, value in vars(entry).items() if name != "undo"}
+        facts["undo"] = None
+        if entry.undo is not None:
+            facts["undo"] = _undo_state(entry.undo, f"{entry.number}", arrays, pictures)
+        entries.append(facts)
+    return entries, arrays, pictures
+
+
+def _undo_state(
+    undo: Undo, prefix: str, arrays: dict[str, np.ndarray[Any, Any]], pictures: dict[str, bytes]
+) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "stale": undo.stale,
+        "added": undo.added,
+        "labels": dict(undo.labels),
+        "added_class": undo.added_class,
+        "method": undo.method and dict(undo.method),
+    }
+    if undo.removed is not None:
+        shots = undo.removed.shots
+        arrays[f"{prefix}.features"] = shots.features.raw[:, 0]
+        pictures |= {f"{prefix}-{name}": data for name, data in shots.thumbnails.items()}
+        facts["removed"] = {
+            "ids": shots.ids,
+            "names": shots.features.names,
+            "digests": shots.features.digests,
+            "classes": undo.removed.class_names,
+            "rows": undo.removed.rows,
+        }
+    for key, record in (
+        ("removed_class", undo.removed_class),
+        ("renamed_class", undo.renamed_class and undo.renamed_class[1]),
+    ):
+        if record is not None:
+            arrays[f"{prefix}.{key}"] = record.weights
+            facts[key] = {"column": record.column, "name": record.name, "texts": record.texts}
+    if undo.renamed_class is not None:
+        facts["renamed_class"]["new_name"] = undo.renamed_class[0]
+    return facts
+
+
+def journal_from_state(
+    entries: Sequence[Mapping[str, Any]],
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    pictures: Mapping[str, bytes],
+    encoder_id: str,
+) -> tuple[JournalEntry, ...]:
+    """Put a journal together again; the inverse of `journal_state`.
+
+    Parameters
+    ----------
+    entries, arrays, pictures
+        As from `journal_state`.
+    encoder_id : str
+        Of the features.
+
+    Returns
+    -------
+    tuple of JournalEntry
+
+    Raises
+    ------
+    ModelFileError
+        When something is missing.
+    """
+    try:
+        return tuple(_entry(facts, arrays, pictures, encoder_id) for facts in entries)
+    except (KeyError, TypeError) as error:
+        raise ModelFileError(f"The journal of a saved classifier lacks what this version expects: {error}.") from error
+
+
+def _entry(
+    facts: Mapping[str, Any], arrays: Mapping[str, Any], pictures: Mapping[str, bytes], encoder_id: str
+) -> JournalEntry:
+    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
+    undo = plain.pop("undo")
+    number = plain["number"]
+    return JournalEntry(
+        **plain, undo=None if undo is None else _undo(undo, f"{number}", arrays, pictures, encoder_id)
+    )
+
+
+def _undo(
+    facts: Mapping[str, Any], prefix: str, arrays: Mapping[str, Any], pictures: Mapping[str, bytes], encoder_id: str
+) -> Undo:
+    removed, removed_class, renamed = (facts.get(key) for key in ("removed", "removed_class", "renamed_class"))
+    shots = None
+    if removed is not None:
+        raw = arrays[f"{prefix}.features"][:, None]
+        features = FeatureSet(raw, encoder_id, tuple(removed["digests"]), tuple(removed["names"]))
+        ids = tuple(removed["ids"])
+        # Few, so they are read at once: whoever loads a classifier to undo saves it next.
+        shown = {name: pictures[key] for name in ids if (key := f"{prefix}-{name}") in pictures}
+        shots = RemovedShots(
+            Shots(features, np.zeros(len(ids), dtype=np.intp), ids, shown),
+            tuple(removed["classes"]),
+            tuple(removed["rows"]),
+        )
+
+    def record(known: Mapping[str, Any], key: str) -> ClassRecord:
+        return ClassRecord(known["column"], known["name"], tuple(known["texts"]), arrays[f"{prefix}.{key}"])
+
+    return Undo(
+        stale=tuple(facts["stale"]),
+        added=tuple(facts["added"]),
+        removed=shots,
+        labels=facts["labels"],
+        added_class=facts["added_class"],
+        removed_class=None if removed_class is None else record(removed_class, "removed_class"),
+        renamed_class=None if renamed is None else (renamed["new_name"], record(renamed, "renamed_class")),
+        method=facts["method"],
+    )
