@@ -17,7 +17,7 @@ from tip_adapter.alpha import best_accuracy_alpha, best_likelihood_alpha
 from tip_adapter.cross_validation import Evidence, Fit, Rule, spread
 from tip_adapter.typing import FloatArray, IntArray
 
-__all__ = ["Choice", "SpreadPrior", "best_likelihood_weights", "choose", "nll_and_accuracy"]
+__all__ = ["Choice", "SpreadPrior", "choose", "harms", "likely_weights", "nll_and_accuracy"]
 
 WEAK_WIDTH = float(np.log(4.0))
 """Where shots are not few the prior is this wide: it only bounds α where a handful of images says nothing about it."""
@@ -95,6 +95,8 @@ class Choice:
         The expert's parameters.
     alpha : float
         Weight of the expert fitted to all shots.
+    alpha_seen : float
+        Weight that the experts of the left-out shots were given when they were scored.
     rule : {"cross-validation", "cross-validation and prior", "prior", "validation"}
         "cross-validation" on the shots, "cross-validation and prior" where they are few, "prior" where none can be left
         out, or "validation".
@@ -110,6 +112,7 @@ class Choice:
 
     parameters: dict[str, float]
     alpha: float
+    alpha_seen: float
     rule: Rule
     n_folds: int
     n_scored: int
@@ -221,11 +224,12 @@ def _weigh(
         full, seen = _weight_from_shots(evidence, fit, text, expert, labels, prior)
     nll, accuracy = nll_and_accuracy(text + seen * expert, labels)
     zero_shot_nll, zero_shot_accuracy = nll_and_accuracy(text, labels)
-    if given is None and _harms(text, expert, labels, seen):
-        full, nll, accuracy = 0.0, zero_shot_nll, zero_shot_accuracy
+    if given is None and harms(text, text + seen * expert, labels):
+        full, seen, nll, accuracy = 0.0, 0.0, zero_shot_nll, zero_shot_accuracy
     return Choice(
         parameters,
         float(full),
+        float(seen),
         evidence.rule,
         evidence.n_folds if rows.any() else 0,
         len(labels),
@@ -236,10 +240,29 @@ def _weigh(
     )
 
 
-def _harms(text: FloatArray, expert: FloatArray, labels: IntArray, alpha: float) -> bool:
-    """Whether accuracy falls by more than two standard errors: likelihood can gain where accuracy loses."""
-    before, after = text.argmax(axis=1) == labels, (text + alpha * expert).argmax(axis=1) == labels
-    lost, won = int(np.sum(before & ~after)), int(np.sum(~before & after))
+def harms(before: FloatArray, after: FloatArray, labels: IntArray) -> bool:
+    """Tell whether accuracy falls by more than two standard errors: likelihood can gain where accuracy loses.
+
+    Parameters
+    ----------
+    before, after : ndarray of shape (B, C)
+        Logits.
+    labels : ndarray of shape (B,), integers in [0, C)
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.choice import harms
+    >>> right = np.eye(2)[[0] * 9]
+    >>> harms(right, 1 - right, np.zeros(9, dtype=int)), harms(1 - right, right, np.zeros(9, dtype=int))
+    (True, False)
+    """
+    first, second = before.argmax(axis=1) == labels, after.argmax(axis=1) == labels
+    lost, won = int(np.sum(first & ~second)), int(np.sum(~first & second))
     return bool(lost - won > 2 * np.sqrt(lost + won))
 
 
@@ -250,8 +273,10 @@ def _weight_from_shots(
 
     The best ratio of spreads grows with the shots, so what was found with the shots a fold keeps is scaled up.
     """
-    text_spread = spread(evidence.text) or 1.0
     expected = prior.at(evidence.shots)
+    with_text = spread(evidence.text)
+    # Without text the ratio changes no answer: the expert's logits then get a spread of about 1.
+    text_spread = with_text or 1.0 / expected
     full_spread = evidence.new_image_spread(fit) if evidence.few else spread(expert)
     if full_spread == 0:
         return 0.0, 0.0
@@ -262,7 +287,7 @@ def _weight_from_shots(
     if fold_spread == 0:
         return 0.0, 0.0
     unit, growth = text_spread / fold_spread, evidence.growth**prior.growth
-    width = prior.width if evidence.few else WEAK_WIDTH
+    width = prior.width if evidence.few and with_text else WEAK_WIDTH
     ratio = _likely_ratio(text, expert * unit, labels, expected / growth, width)
     return ratio * growth * text_spread / full_spread, ratio * unit
 
@@ -286,14 +311,22 @@ def _likely_ratio(text: FloatArray, expert: FloatArray, labels: IntArray, expect
     return float(np.exp(best))
 
 
-def best_likelihood_weights(logits: FloatArray, labels: IntArray) -> FloatArray:
-    """Find non-negative weights of several experts' logits with the least negative log-likelihood: a convex problem.
+def likely_weights(
+    logits: FloatArray, labels: IntArray, expected: Sequence[float], widths: Sequence[float]
+) -> FloatArray:
+    """Find non-negative weights of several experts' logits: the likeliest, given what is expected of them.
+
+    Minimises the sum of negative log-likelihood plus ``Σ ((w - expected) / (width · expected))² / 2``, which is convex.
 
     Parameters
     ----------
     logits : ndarray of shape (E, B, C)
         Of E experts, text among them.
     labels : ndarray of shape (B,), integers in [0, C)
+    expected : sequence of E floats
+        Weights expected beforehand, above 0.
+    widths : sequence of E floats
+        How far weights may well be from that, as fractions of it; inf for no expectation.
 
     Returns
     -------
@@ -302,26 +335,29 @@ def best_likelihood_weights(logits: FloatArray, labels: IntArray) -> FloatArray:
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.choice import best_likelihood_weights
+    >>> from tip_adapter.choice import likely_weights
     >>> good, useless = np.eye(2)[[0, 0, 1, 1, 0]], np.eye(2)[[0, 1, 0, 1, 0]]
-    >>> best_likelihood_weights(np.stack([good, useless]), np.array([0, 0, 1, 1, 1])).round(2).tolist()
+    >>> labels = np.array([0, 0, 1, 1, 1])
+    >>> likely_weights(np.stack([good, useless]), labels, (1, 1), (np.inf, np.inf)).round(2).tolist()
     [1.39, 0.0]
+    >>> likely_weights(np.stack([good, useless]), labels, (1, 1), (np.inf, 0.1)).round(2).tolist()
+    [1.47, 0.98]
     """
     from scipy.optimize import minimize
 
-    spreads = np.array([spread(expert) or 1.0 for expert in logits])
-    scaled = logits / spreads[:, None, None]
-    scaled = scaled - np.take_along_axis(scaled, labels[None, :, None], axis=2)
+    start, spreads = np.asarray(expected, dtype=np.float64), np.multiply(widths, expected)
+    # Logits less those of the true class: the loss is then the log of the sum of their powers.
+    lead = logits - np.take_along_axis(logits, labels[None, :, None], axis=2)
 
     def loss(weights: FloatArray) -> tuple[float, FloatArray]:
-        total = np.tensordot(weights, scaled, axes=1)
+        total = np.tensordot(weights, lead, axes=1)
         top = total.max(axis=1, keepdims=True)
         powers = np.exp(total - top)
         sums = powers.sum(axis=1, keepdims=True)
-        value = float(np.mean(np.log(sums) + top))
-        return value, np.einsum("bc,ebc->e", powers / sums, scaled) / len(labels)
+        away = (weights - start) / spreads
+        value = float(np.sum(np.log(sums) + top) + np.sum(away**2) / 2)
+        return value, np.einsum("bc,ebc->e", powers / sums, lead) + away / spreads
 
-    start = np.full(len(logits), 1.0)
-    bounds = [(0.0, 1e3)] * len(logits)
-    found: FloatArray = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x / spreads
+    bounds = [(0.0, 1e3 * weight) for weight in expected]
+    found: FloatArray = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
     return found

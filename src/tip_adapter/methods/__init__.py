@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tip_adapter.errors import InputError
 from tip_adapter.methods.ape import APE
+from tip_adapter.methods.auto import Auto
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.gda import GDA
 from tip_adapter.methods.knn import KNN
@@ -19,6 +20,7 @@ __all__ = [
     "GDA",
     "KNN",
     "METHODS",
+    "Auto",
     "FewShotMethod",
     "LinearProbe",
     "ProKeR",
@@ -39,6 +41,7 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "prototype": Prototype,
     "knn": KNN,
     "linear-probe": LinearProbe,
+    "auto": Auto,
 }
 """Every method by the name that `ImageClassifier`, the command line and benchmarks use."""
 

@@ -1,0 +1,294 @@
+"""Auto: the training-free methods compete, alone and together, on left-out shots; the likeliest answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tip_adapter.choice import choose, harms, likely_weights, nll_and_accuracy
+from tip_adapter.cross_validation import Evidence, Rule
+from tip_adapter.heads import CacheHead, Head, KernelHead, LinearHead
+from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod, SupportSet
+from tip_adapter.methods.gda import PRIOR, Moments, gaussian_fit
+from tip_adapter.methods.proker import KernelRidge, choose_kernel
+from tip_adapter.search import search
+from tip_adapter.typing import Float32Array, FloatArray
+
+__all__ = ["Auto", "AutoResult"]
+
+MAX_KERNEL_SHOTS = 6000
+"""With more shots ProKeR, whose cost grows with their cube, takes no part."""
+
+TOGETHER = "gda + proker"
+
+BETA = 1.0
+"""Of ProKeR's kernel, whose likelihood is flat in β."""
+
+EXPECTED = (1.0, 0.5, 0.5)
+"""Weights of text, ProKeR and GDA together before evidence: the mean of the two methods."""
+
+WIDTHS = (0.1, 0.25, 0.25)
+"""How far from that they may well be, as fractions: text logits come calibrated from the encoder's training, experts
+are less well known, and shots (means of many views) look more alike than the photos that will come."""
+
+
+@dataclass(frozen=True)
+class AutoResult:
+    """Which method was chosen, and why.
+
+    Attributes
+    ----------
+    method : str
+        Name of the chosen method, or "gda + proker".
+    rule : {"cross-validation", "cross-validation and prior", "prior", "validation"}
+        What decided.
+    scores : dict of str to (float, float)
+        Negative log-likelihood (nats per image) and accuracy of every method on images it had not seen; empty with one
+        shot per class.
+    n_folds, n_scored : int
+        Folds of the cross-validation (0 without), and images that were scored.
+    weights : tuple of float
+        What text, ProKeR and GDA count together, as fractions of what each would count alone; empty where another
+        method answers.
+    parameters : dict of str to float
+        The chosen hyper-parameters.
+    """
+
+    method: str
+    rule: Rule
+    scores: dict[str, tuple[float, float]]
+    n_folds: int
+    n_scored: int
+    weights: tuple[float, ...]
+    parameters: dict[str, float]
+
+    @property
+    def summary(self) -> str:
+        """One sentence for people."""
+        if not self.scores:
+            return f"{self.method} by the rule for one shot per class (nothing can be left out)"
+        nll, accuracy = self.scores[self.method]
+        source = f"{self.n_folds}-fold cross-validation on the shots" if self.n_folds else "the validation set"
+        if self.rule == "cross-validation and prior":
+            source = f"the rule for few shots, checked by {source}"
+        others = ", ".join(
+            f"{name} {100 * scores[1]:.1f} % ({scores[0]:.3f})"
+            for name, scores in sorted(self.scores.items(), key=lambda item: item[1][0])
+            if name != self.method
+        )
+        return f"{self.method} by {source}: {100 * accuracy:.1f} % (likelihood loss {nll:.3f}) against {others}"
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A fitted method and how it did on images it had not seen."""
+
+    name: str
+    head: Head
+    score: tuple[float, float]
+    parameters: dict[str, float]
+    harmful: bool = False
+    weights: tuple[float, ...] = ()
+
+
+class Auto(FewShotMethod):
+    """Choose among zero-shot, Tip-Adapter, GDA, ProKeR, and GDA with ProKeR, from the shots alone.
+
+    Every method answers for shots left out of it, one of every class at a time, and the one with the least negative
+    log-likelihood is fitted to all shots. GDA and ProKeR together are ``w₀·zs + w₁·ProKeR + w₂·GDA``, with the
+    likeliest weights near the mean of the two methods. One or two shots per class are too few to compare methods: then
+    that mean answers (at one shot with the α stated beforehand for each), unless it gives up more accuracy on left-out
+    shots than chance explains.
+
+    Parameters
+    ----------
+    zero_shot_weights : array-like of shape (C, D), optional
+        W, class text features; a row of NaN for a class without text. Without them the shots answer alone.
+    class_names : sequence of str, optional
+        Names of the rows of `zero_shot_weights`.
+    logit_scale : float, default=100.0
+        s, the inverse temperature the encoder was trained with.
+
+    Attributes
+    ----------
+    method_ : str
+        What was chosen.
+    scores_ : dict of str to (float, float)
+        Negative log-likelihood and accuracy of every method on shots it had not seen; empty with one shot per class.
+    search_ : AutoResult
+        The choice and its evidence; `summary` says it in one sentence.
+    classes_ : ndarray of shape (C,)
+        Sorted class names, or the integers that index `class_names`.
+
+    Notes
+    -----
+    With more than 6,000 shots ProKeR takes no part. With validation images, accuracy on them decides.
+
+    References
+    ----------
+    Wang et al., "A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation", ICLR 2024.
+    Bendou et al., "ProKeR: A Kernel Perspective on Few-Shot Adaptation of Large Vision-Language Models", CVPR 2025.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.auto import Auto
+    >>> texts = np.array([[1, 0, 0], [0, 1, 0]], dtype=np.float32)
+    >>> shots = np.array([[0.6, 0, 0.8], [0, 0.6, 0.8]], dtype=np.float32)
+    >>> method = Auto(texts, class_names=["hat", "cap"]).fit(shots, ["hat", "cap"])
+    >>> method.search_.summary
+    'gda + proker by the rule for one shot per class (nothing can be left out)'
+    """
+
+    def __init__(
+        self,
+        zero_shot_weights: Any = None,
+        *,
+        class_names: Sequence[str] | None = None,
+        logit_scale: float = 100.0,
+    ) -> None:
+        self.zero_shot_weights = zero_shot_weights
+        self.class_names = class_names
+        self.logit_scale = logit_scale
+
+    def _fit_head(self, support: SupportSet) -> Head:
+        from threadpoolctl import threadpool_limits
+
+        evidence = support.evidence
+        scored = int(evidence.scored.sum())
+        # Many small systems: threads of the linear algebra would wait for each other longer than they work.
+        with threadpool_limits(1, user_api="blas"):
+            candidates = _candidates(support)
+        chosen = _pick(evidence, candidates)
+        self.method_ = chosen.name
+        self.scores_ = {candidate.name: candidate.score for candidate in candidates} if scored else {}
+        self.search_ = AutoResult(
+            chosen.name,
+            evidence.rule,
+            self.scores_,
+            evidence.n_folds if scored else 0,
+            scored,
+            chosen.weights,
+            chosen.parameters,
+        )
+        return chosen.head
+
+
+def _pick(evidence: Evidence, candidates: list[_Candidate]) -> _Candidate:
+    harmless = [candidate for candidate in candidates if not candidate.harmful]
+    if evidence.few:
+        return harmless[-1]
+    if evidence.rule == "validation":
+        return min(harmless, key=lambda candidate: (-candidate.score[1], candidate.score[0]))
+    return min(harmless, key=lambda candidate: candidate.score)
+
+
+def _candidates(support: SupportSet) -> list[_Candidate]:
+    """Every method, the one to trust most with few shots last."""
+    evidence = support.evidence
+    labels, text = evidence.labels[evidence.scored], evidence.text[evidence.scored].astype(np.float64)
+    zero_shot = LinearHead(support.n_classes, support.zero_shot_weights, support.logit_scale)
+    found = [_Candidate("zero-shot", zero_shot, nll_and_accuracy(text, labels), {}), _tip(support)]
+
+    def add(name: str, experts: list[_Expert], weights: tuple[float, ...]) -> None:
+        answers = weights[0] * text + sum(w * expert.answers for w, expert in zip(weights[1:], experts, strict=True))
+        found.append(
+            _Candidate(
+                name,
+                _head(support, experts, weights),
+                nll_and_accuracy(answers, labels),
+                {f"{expert.name} {key}": value for expert in experts for key, value in expert.values.items()},
+                harms(text, answers, labels),
+                weights,
+            )
+        )
+
+    experts = [_gda(support)]
+    if len(support.labels) <= MAX_KERNEL_SHOTS:
+        experts.insert(0, _proker(support))
+    for expert in experts:
+        add(expert.name, [expert], (1.0, 1.0))
+    if len(experts) > 1 and all(expert.alpha > 0 for expert in experts):
+        weights = EXPECTED
+        if not evidence.few:
+            logits = np.stack([text, *(expert.answers for expert in experts)])
+            weights = tuple(likely_weights(logits, labels, EXPECTED, WIDTHS).tolist())
+        add(TOGETHER, experts, weights)
+    return found
+
+
+@dataclass(frozen=True)
+class _Expert:
+    """What GDA or ProKeR adds to the text: its weighed answers to unseen images, and its formula from all shots."""
+
+    name: str
+    alpha: float
+    values: dict[str, float]
+    answers: FloatArray
+    linear: tuple[FloatArray, FloatArray] | None = None
+    coefficients: FloatArray | None = None
+
+
+def _gda(support: SupportSet) -> _Expert:
+    evidence, fit = support.evidence, gaussian_fit(support.features, support.labels, support.n_classes)
+    choice = choose(evidence, lambda _: fit, prior=PRIOR)
+    weights, bias = Moments.of(support.features, support.labels, support.n_classes).classifier()
+    if support.zero_shot_weights is None:
+        bias[support.counts == 0] = ABSENT_LOGIT
+    answers = choice.alpha_seen * evidence.logits(fit)[evidence.scored]
+    return _Expert("gda", choice.alpha, {"alpha": choice.alpha}, answers, linear=(weights, bias))
+
+
+def _proker(support: SupportSet) -> _Expert:
+    evidence, regression = support.evidence, KernelRidge.of(support)
+    choice = choose_kernel(regression, evidence, betas=(BETA,))
+    unseen = regression.left_out if evidence.n_folds > 1 else lambda **pair: evidence.logits(regression.fit(**pair))
+    answers = choice.alpha_seen * unseen(**choice.parameters)[evidence.scored]
+    values = {"alpha": choice.alpha, **choice.parameters}
+    return _Expert(
+        "proker", choice.alpha, values, answers, coefficients=regression.coefficients(BETA, choice.parameters["ridge"])
+    )
+
+
+def _tip(support: SupportSet) -> _Candidate:
+    found = search(support.features, support.labels, support.text_logits, validation=support.validation_set)
+    head = CacheHead(
+        support.n_classes,
+        support.zero_shot_weights,
+        support.logit_scale,
+        keys=support.features,
+        labels=support.labels,
+        alpha=found.alpha,
+        beta=found.beta,
+    )
+    return _Candidate("tip-adapter", head, (found.nll, found.accuracy), {"alpha": found.alpha, "beta": found.beta})
+
+
+def _head(support: SupportSet, experts: list[_Expert], weights: tuple[float, ...]) -> Head:
+    """One formula for the weighed sum of text and experts."""
+    scale = support.logit_scale * weights[0]
+    linear: dict[str, Float32Array] = {}
+    coefficients: Float32Array | None = None
+    for weight, expert in zip(weights[1:], experts, strict=True):
+        if expert.linear is not None:
+            names = ("weights", "bias")
+            linear = {
+                name: (weight * expert.alpha * part).astype(np.float32)
+                for name, part in zip(names, expert.linear, strict=True)
+            }
+        if expert.coefficients is not None:
+            coefficients = (weight * expert.alpha * expert.coefficients).astype(np.float32)
+    if coefficients is None:
+        return LinearHead(support.n_classes, support.zero_shot_weights, scale, **linear)
+    return KernelHead(
+        support.n_classes,
+        support.zero_shot_weights,
+        scale,
+        keys=support.features,
+        coefficients=coefficients,
+        beta=BETA,
+        **linear,
+    )
