@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,8 +157,9 @@ def save_confusion_matrix(path: StrPath, confusion: IntArray, class_names: Seque
     shares = confusion / totals
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="answer", ylabel="true class", xticks=range(n_classes), yticks=range(n_classes))
-    axes.set_xticklabels(class_names, rotation=90)
-    axes.set_yticklabels(class_names)
+    # A dollar sign in a name begins no formula.
+    axes.set_xticklabels(class_names, rotation=90, parse_math=False)
+    axes.set_yticklabels(class_names, parse_math=False)
     if n_classes <= 40:
         for row in range(n_classes):
             for column in range(n_classes):
@@ -166,5 +168,8 @@ def save_confusion_matrix(path: StrPath, confusion: IntArray, class_names: Seque
                     axes.text(column, row, confusion[row, column], ha="center", va="center", color=color, fontsize=8)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:].lower())
+    with warnings.catch_warnings():
+        # Letters that the font lacks become boxes; a warning for each would hide what matters.
+        warnings.filterwarnings("ignore", "Glyph")
+        figure.savefig(buffer, format=path.suffix[1:].lower())
     write_file(path, buffer.getvalue())
