@@ -10,9 +10,11 @@ do::
     │   └── FeatureError               features of the wrong shape, encoder, or value
     ├── ModelFileError                 a saved file that is truncated, tampered with, or too new
     ├── EncoderError                   an encoder that is unknown, out of reach, or not the right one
+    ├── TrainingError                  training that diverged, or a checkpoint of another training
     └── MissingExtraError (ImportError)  an optional dependency that is not installed
 
-`FeatureWarning` is the one warning: features were not as expected, and were mended.
+Two warnings: `FeatureWarning` (features were not as expected, and were mended) and `TrainingWarning` (training was
+interrupted, and what it had reached is kept).
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ __all__ = [
     "MissingExtraError",
     "ModelFileError",
     "TipAdapterError",
+    "TrainingError",
+    "TrainingWarning",
     "require_extra",
 ]
 
@@ -76,8 +80,18 @@ class MissingExtraError(TipAdapterError, ImportError):
     exit_code = 6
 
 
+class TrainingError(TipAdapterError):
+    """Training diverged, or cannot go on from a checkpoint of another training."""
+
+    exit_code = 7
+
+
 class FeatureWarning(UserWarning):
     """Features were not as expected, and were mended."""
+
+
+class TrainingWarning(UserWarning):
+    """Training was interrupted, and what it had reached is kept."""
 
 
 def require_extra(module: str, extra: str) -> ModuleType:

@@ -1,7 +1,7 @@
 """The program `tip-adapter`: its commands, and how errors become one line and an exit code.
 
-Exit codes: 0 done, 1 other failure, 2 wrong usage, 3 bad input, 4 bad model file, 5 encoder, 6 missing package, 130
-interrupted.
+Exit codes: 0 done, 1 other failure, 2 wrong usage, 3 bad input, 4 bad model file, 5 encoder, 6 missing package, 7
+diverged training, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -92,10 +92,24 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The fitted formula, free of scikit-learn.
     n_features_in_ : int
         D.
+    trainable_parameters_ : int
+        How many numbers were trained; 0 where nothing is.
     """
 
     needs_text = False
     """Whether the method cannot do without zero-shot weights."""
+
+    trains = False
+    """Whether parameters are trained, by gradient descent; the other methods compute theirs from the shots."""
+
+    needs_torch = False
+    """Whether fitting needs torch (predicting never does)."""
+
+    needs_encoder = False
+    """Whether the constructor takes `encoder`, a `TrainableEncoder` or its name."""
+
+    takes_images = False
+    """Whether X are images, not features."""
 
     zero_shot_weights: Any
     class_names: Sequence[str] | None
@@ -141,6 +155,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             float(self.logit_scale),
             None if validation is None else self._checked_validation(*validation),
         )
+        self.trainable_parameters_ = 0
         self.head_ = self._fit_head(support)
         return self
 

@@ -70,6 +70,8 @@ class LinearProbe(FewShotMethod):
     ['hat']
     """
 
+    trains = True
+
     def __init__(
         self,
         zero_shot_weights: Any = None,
@@ -92,6 +94,7 @@ class LinearProbe(FewShotMethod):
         self.scores_: dict[float, tuple[float, float]] = {}
         self.strength_ = self._choose(support) if strength is None else strength
         *_, (weights, bias) = _path(support.features, support.labels, support.n_classes, (self.strength_,), 2000)
+        self.trainable_parameters_ = weights.size + bias.size
         return LinearHead(support.n_classes, None, support.logit_scale, weights=weights, bias=bias)
 
     def _choose(self, support: SupportSet) -> float:
