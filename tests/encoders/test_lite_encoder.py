@@ -78,7 +78,7 @@ def test_gradients_reach_the_input_embeddings_and_the_image_tower(torch_encoder)
 
     ids, mask = (torch.from_numpy(array) for array in torch_encoder.tokenizer(["a hat"]))
     embeds = torch_encoder.text_tower.embed_tokens(ids).detach().requires_grad_()
-    torch_encoder.text_tower.forward_embeddings(embeds, mask)[0, 0].backward()
+    torch_encoder.text_tower.forward_embeddings(embeds, ids, mask)[0, 0].backward()
     pixels = torch.zeros(1, 3, 224, 224, requires_grad=True)
     torch_encoder.image_tower(pixels).sum().backward()
     assert embeds.grad.abs().sum() > 0

@@ -48,3 +48,32 @@ class TextTower(nn.Module):
         """Encode token ids (T, L) into un-normalised features (T, D)."""
         features: Tensor = self.projection(self.text_model(input_ids=input_ids).pooler_output)
         return features
+
+    def embed_tokens(self, input_ids: Tensor) -> Tensor:
+        """Look up the input embeddings (T, L, E) of token ids (T, L), without positions."""
+        embedded: Tensor = self.text_model.get_input_embeddings()(input_ids)
+        return embedded
+
+    def forward_embeddings(self, inputs_embeds: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Encode input embeddings (T, L, E), which prompt tuning may have learned, into features (T, D).
+
+        Parameters
+        ----------
+        inputs_embeds : torch.Tensor of shape (T, L, E)
+        input_ids : torch.Tensor of shape (T, L)
+            Tells CLIP where a text ends.
+        attention_mask : torch.Tensor of shape (T, L)
+            Not needed, as in `forward`.
+
+        Returns
+        -------
+        features : torch.Tensor of shape (T, D)
+        """
+        # transformers' own forward builds the causal mask and finds the end token, from ids only; so it gets ids, and
+        # what it looks up for them is replaced.
+        lookup = self.text_model.get_input_embeddings()
+        hook = lookup.register_forward_hook(lambda *_: inputs_embeds)
+        try:
+            return self.forward(input_ids)
+        finally:
+            hook.remove()

@@ -73,15 +73,18 @@ class LiteTextTower(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Encode token ids and mask (T, L) into unit rows (T, 1280)."""
-        return self.forward_embeddings(self.embed_tokens(input_ids), attention_mask)
+        return self.forward_embeddings(self.embed_tokens(input_ids), input_ids, attention_mask)
 
     def embed_tokens(self, input_ids: Tensor) -> Tensor:
         """Look up the input embeddings (T, L, 384) of token ids (T, L)."""
         embedded: Tensor = self.language_model.get_input_embeddings()(input_ids)  # type: ignore[operator]
         return embedded
 
-    def forward_embeddings(self, inputs_embeds: Tensor, attention_mask: Tensor) -> Tensor:
-        """Encode input embeddings (T, L, 384), which prompt tuning may have learned, into unit rows (T, 1280)."""
+    def forward_embeddings(self, inputs_embeds: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Encode input embeddings (T, L, 384), which prompt tuning may have learned, into unit rows (T, 1280).
+
+        The token ids, which other towers find the end of a text by, do not matter here.
+        """
         sentences = embed_sentences(self.language_model, inputs_embeds, attention_mask)
         affinity = torch.softmax(_SHARPNESS * sentences @ self.keys.T, dim=1)
         return nn.functional.normalize(affinity @ self.values, dim=1)
