@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn, TextIO
 
 import typer
 
-from tip_adapter.cli import demo, encoders, export, models
+from tip_adapter.cli import bench, demo, encoders, export, models
 from tip_adapter.errors import TipAdapterError
 
 __all__ = ["app", "main"]
@@ -51,6 +51,7 @@ app.command()(models.fit)
 app.command()(models.predict)
 app.command()(models.evaluate)
 app.command()(models.info)
+app.command()(bench.bench)
 app.command()(encoders.embed)
 app.command("export-encoder")(encoders.export_encoder)
 app.command()(export.export)

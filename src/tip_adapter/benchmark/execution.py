@@ -1,0 +1,252 @@
+"""One run: a method, a support set and test photos in; its figures, or why there are none, out."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import json
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tip_adapter.atomic import write_file
+from tip_adapter.benchmark.data import Draw
+from tip_adapter.benchmark.feature_files import FeatureData, Part, load_feature_file
+from tip_adapter.benchmark.memory import PeakMemory
+from tip_adapter.benchmark.protocols import PAPER
+from tip_adapter.benchmark.records import DONE, FAILED, NOT_APPLICABLE, Record, write_record
+from tip_adapter.errors import FeatureError, InputError, MissingExtraError, TipAdapterError
+from tip_adapter.heads import softmax
+from tip_adapter.methods import METHODS, FewShotMethod
+from tip_adapter.metrics import accuracy, bootstrap_interval, expected_calibration_error, negative_log_likelihood
+from tip_adapter.typing import FloatArray, IntArray, StrPath
+
+__all__ = ["Job", "execute", "load_data"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told, all of it JSON values.
+
+    Attributes
+    ----------
+    data : str
+        Feature file.
+    part : str
+        Part of it that holds the support set.
+    rows : list of int, or None
+        Which photos of that part.
+    base : dict
+        What the record says of the run before it began: data set, method, protocol, shots, seed, digests …
+    method : str
+        One of `METHODS`.
+    parameters : dict
+        What differs from its defaults.
+    record : str
+        Where the result goes.
+    logits : str or None
+        Where the test logits go.
+    checkpoint : str or None
+        Where a long training may leave its state.
+    encoder : str or None
+        For methods that need it.
+    class_texts, templates : list
+    photos : dict of str to list of str
+        Support, validation and test photos, for methods that take them.
+    threads : int
+        Of linear algebra; recorded.
+    """
+
+    data: str
+    part: str
+    rows: list[int] | None
+    base: dict[str, Any]
+    method: str
+    parameters: dict[str, Any]
+    record: str
+    logits: str | None
+    checkpoint: str | None
+    encoder: str | None
+    class_texts: list[list[str]]
+    templates: list[str]
+    photos: dict[str, list[str]]
+    threads: int
+
+
+def load_data(path: StrPath, base: Mapping[str, Any]) -> FeatureData:
+    """Load the features of a job, and check that they are those that were planned with.
+
+    Parameters
+    ----------
+    path : path-like
+    base : mapping
+        Of the job.
+
+    Returns
+    -------
+    FeatureData
+
+    Raises
+    ------
+    InputError
+        When the file changed since.
+    """
+    data = load_feature_file(path, name=base["dataset"])
+    if data.digest != base["digests"]["test"]:
+        raise InputError(f"Expected {path} as it was when the benchmark began, got other features: start it again.")
+    return data
+
+
+def execute(job: Job, data: FeatureData) -> str:
+    """Fit, predict, measure, and write the result.
+
+    Parameters
+    ----------
+    job : Job
+    data : FeatureData
+
+    Returns
+    -------
+    str
+        Status of the record that was written.
+    """
+    try:
+        figures = _measure(job, data)
+    except (InputError, MissingExtraError) as error:
+        # Features were checked when they were loaded: features that do not fit now are the method's own.
+        status = FAILED if isinstance(error, FeatureError) else NOT_APPLICABLE
+        figures = {"status": status, "reason": _told(error)}
+    except (Exception, RecursionError) as error:  # whatever a method raises: the other runs go on
+        figures = {"status": FAILED, "reason": _told(error)}
+    record = job.base | figures | {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
+    write_record(Path(job.record), record)
+    return str(record["status"])
+
+
+def _told(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, TipAdapterError) else f"{type(error).__name__}: {text}"
+
+
+def _measure(job: Job, data: FeatureData) -> Record:
+    support = Draw(job.part, None if job.rows is None else np.array(job.rows, dtype=np.intp)).of(data)
+    method = _build(job, data)
+    inputs = _Inputs.of(job, data, support)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        memory = PeakMemory()
+        start = time.perf_counter()
+        method.fit(inputs.support, support.labels, **inputs.options(job, data, support, method))
+        fitted = time.perf_counter()
+        logits = np.asarray(method.logits(inputs.test))
+        done = time.perf_counter()
+        peak = memory.megabytes
+    figures = _figures(logits, data.test.labels)
+    if job.logits:
+        _save_logits(Path(job.logits), logits, data.test.labels)
+    return figures | {
+        "status": DONE,
+        "fit_seconds": fitted - start,
+        "predict_seconds": done - fitted,
+        "trainable_parameters": int(getattr(method, "trainable_parameters_", 0)),
+        "peak_memory_mb": peak,
+        "threads": job.threads,
+        "chosen": _chosen(method),
+        "logits": Path(job.logits).name if job.logits else None,
+        "warnings": sorted({" ".join(str(warning.message).split()) for warning in caught})[:5],
+    }
+
+
+def _build(job: Job, data: FeatureData) -> FewShotMethod:
+    cls: Callable[..., FewShotMethod] = METHODS[job.method]
+    known = inspect.signature(cls).parameters
+    given: dict[str, Any] = {
+        "zero_shot_weights": data.zero_shot_weights,
+        "class_names": list(data.class_names),
+        "logit_scale": data.logit_scale,
+        "random_state": job.base["seed"],
+        "encoder": job.encoder,
+        "class_texts": job.class_texts,
+        "templates": job.templates,
+        "checkpoint": job.checkpoint,
+    }
+    return cls(**{key: value for key, value in given.items() if key in known} | job.parameters)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What the method sees as X: features, or photos."""
+
+    support: Any
+    test: Any
+    validation: Any
+
+    @classmethod
+    def of(cls, job: Job, data: FeatureData, support: Part) -> _Inputs:
+        """Choose features or photos."""
+        if METHODS[job.method].takes_images:
+            return cls(job.photos["support"], job.photos["test"], job.photos.get("validation"))
+        validation = None if data.validation is None else data.validation.features
+        return cls(support.features, data.test.features, validation)
+
+    def options(self, job: Job, data: FeatureData, support: Part, method: FewShotMethod) -> dict[str, Any]:
+        """Give what `fit` takes besides X and y."""
+        known = inspect.signature(method.fit).parameters
+        options: dict[str, Any] = {}
+        if support.views is not None and "views" in known:
+            options["views"] = support.views
+        if job.base["protocol"] == PAPER and data.validation is not None:
+            options["validation"] = (self.validation, data.validation.labels)
+        return options
+
+
+def _figures(logits: FloatArray, labels: IntArray) -> Record:
+    if not np.isfinite(logits).all():
+        raise FeatureError("Expected finite logits, got NaN or infinity: the method broke down, nothing was kept.")
+    right = logits.argmax(axis=1) == labels
+    return {
+        "accuracy": accuracy(logits, labels),
+        "accuracy_interval": list(bootstrap_interval(right)),
+        "nll": negative_log_likelihood(logits, labels, from_logits=True),
+        "ece": expected_calibration_error(softmax(logits), labels),
+        # One bit per test photo, so that methods can be compared photo by photo.
+        "right": base64.b64encode(np.packbits(right).tobytes()).decode(),
+    }
+
+
+def _save_logits(path: Path, logits: FloatArray, labels: IntArray) -> None:
+    import io
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, logits=logits.astype(np.float32), labels=labels.astype(np.int32))
+    write_file(path, buffer.getvalue())
+
+
+def _chosen(method: FewShotMethod) -> dict[str, Any]:
+    """Hyper-parameters as fitted, and the sentence that explains them."""
+    found: dict[str, Any] = {}
+    for key, value in vars(method).items():
+        plain = value.item() if isinstance(value, np.generic) else value
+        if key.endswith("_") and not key.startswith("_") and isinstance(plain, int | float | str | bool | None):
+            found[key.rstrip("_")] = plain
+    for key in ("n_features_in", "trainable_parameters", "features"):
+        found.pop(key, None)
+    summary = getattr(getattr(method, "search_", None), "summary", None)
+    if isinstance(summary, str):
+        found["summary"] = summary
+    # An α without bound is no JSON number.
+    return {key: value if _is_json(value) else str(value) for key, value in found.items()}
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,203 @@
+"""The command bench: every way to adapt an encoder, compared under one stated protocol."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tip_adapter.cli.options import (
+    ClassNamesOption,
+    EncoderOption,
+    JsonOption,
+    SkipBadOption,
+    TemplateOption,
+    ViewsOption,
+    echo_json,
+    echo_skipped,
+    echo_table,
+    skipped_rows,
+)
+from tip_adapter.errors import InputError
+
+if TYPE_CHECKING:
+    from tip_adapter.benchmark.report import Report
+    from tip_adapter.benchmark.runner import BenchmarkResult, RunProgress
+
+__all__ = ["bench"]
+
+
+def bench(
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(help="Folders of class folders, manifests, feature files (.npz), names of standard data sets."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results; runs that are there stay.")] = Path(
+        "tip-adapter-bench"
+    ),
+    methods: Annotated[
+        str,
+        typer.Option("--methods", "-m", help="Names, or default, all, training-free, trained, on-encoder; by commas."),
+    ] = "default",
+    shots: Annotated[
+        str | None, typer.Option("--shots", "-k", help="Photos per class, by commas. Default: 1,2,4,8,16 as possible.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Support sets per number of shots.")] = 3,
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="fair: tune on the shots alone; paper: on the validation split; both.")
+    ] = "fair",
+    encoder: EncoderOption = None,
+    class_names: ClassNamesOption = None,
+    template: TemplateOption = None,
+    views: ViewsOption = 1,
+    data_root: Annotated[
+        Path | None, typer.Option("--data-root", help="Folder of the standard data sets, such as caltech101.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Runs side by side. Default: one per core.")
+    ] = None,
+    logits: Annotated[bool, typer.Option("--logits", help="Also keep the logits of the test photos.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Make runs again that are there already.")] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Make no run: write tables and figures of --output again.")
+    ] = False,
+    skip_bad: SkipBadOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare methods on your data: accuracy with intervals, calibration, time and memory; tables and figures."""
+    from tip_adapter.benchmark import run, write_report
+    from tip_adapter.progress import progress_bar
+
+    if report_only:
+        if data:
+            raise InputError(f"Expected no data with --report-only, got {data[0]}: name the folder with --output.")
+        report = write_report(output)
+        if as_json:
+            echo_json(_as_json(report))
+        else:
+            _show(report)
+        return
+    if not data:
+        raise InputError("Expected data: a folder of class folders, a manifest, a feature file or a standard data set.")
+    with progress_bar("Encoding") as encoding, _runs_bar() as progress:
+        result = run(
+            data,
+            output,
+            methods=methods,
+            shots=_numbers(shots),
+            n_seeds=seeds,
+            protocol=protocol,
+            encoder=encoder,
+            class_names=class_names,
+            templates=None if not template else template[0] if len(template) == 1 else template,
+            views=views,
+            data_root=data_root,
+            jobs=jobs,
+            logits=logits,
+            redo=redo,
+            skip_bad=skip_bad,
+            encoding_progress=encoding,
+            progress=progress,
+        )
+    echo_skipped(list(result.skipped))
+    if as_json:
+        facts = {"runs": result.n_run, "kept": result.n_kept, "notes": list(result.notes)}
+        echo_json(facts | _as_json(result.report) | {"skipped": skipped_rows(list(result.skipped))})
+    else:
+        _show(result.report)
+        _show_run(result)
+    if result.failed:
+        typer.echo(f"error: {len(result.failed)} runs failed, the others are kept: see above", err=True)
+        raise typer.Exit(1)
+
+
+def _numbers(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"Expected shots as numbers separated by commas, such as 1,4,16, got {text!r}.") from error
+
+
+@contextlib.contextmanager
+def _runs_bar() -> Iterator[RunProgress | None]:
+    """Show how many runs are done, and which was the last; nothing where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("Runs"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[last]}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task: Any = None
+
+        def advance(done: int, total: int, last: str) -> None:
+            nonlocal task
+            if task is None:
+                task = bar.add_task("", total=total, last="")
+            bar.update(task, completed=done, last=last)
+
+        yield advance
+
+
+def _show(report: Report) -> None:
+    from rich.table import Table
+
+    from tip_adapter.benchmark.report import overviews, reasons
+
+    for overview in overviews(report.rows):
+        typer.echo(f"\n{overview.setting.title}: accuracy in %, and costs at the most shots")
+        table = Table(box=None, pad_edge=False)
+        for index, title in enumerate(overview.header):
+            table.add_column(title, justify="right" if index else "left", no_wrap=True)
+        for cells in overview.cells:
+            table.add_row(*cells)
+        echo_table(table)
+    typer.echo("\n± is half a 95 % interval over support sets (* over test images; † works on the encoder itself)")
+    for line in reasons(report.records.not_applicable):
+        typer.echo(f"not applicable: {line}")
+    for line in reasons(report.records.failed):
+        typer.echo(f"failed: {line}", err=True)
+    for note in report.notes:
+        typer.echo(f"note: {note}")
+    shown = [path for path in report.files if path.suffix != ".svg"]
+    typer.echo(f"written: {', '.join(str(path) for path in shown)}")
+
+
+def _show_run(result: BenchmarkResult) -> None:
+    for note in result.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"{result.n_run} runs made, {result.n_kept} were there already: {result.output}")
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "rows": [asdict(row) for row in report.rows],
+        "not_applicable": report.records.not_applicable,
+        "failed": report.records.failed,
+        "left_out": [{"file": name, "reason": reason} for name, reason in report.records.others],
+        "report_notes": list(report.notes),
+        "files": [str(path) for path in report.files],
+    }

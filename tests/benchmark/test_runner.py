@@ -1,0 +1,243 @@
+"""The whole comparison, with real worker processes: resumed, locked, interrupted, and never mixed."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from tip_adapter import benchmark
+from tip_adapter.benchmark import runner, workers
+from tip_adapter.benchmark.execution import execute, load_data
+from tip_adapter.errors import InputError
+from tip_adapter.methods import METHODS
+
+
+def in_this_process(jobs, n_processes, threads):
+    """What workers do, without the second each takes to start."""
+    for job in jobs:
+        execute(job, load_data(job.data, job.base))
+        yield job, None
+
+
+@pytest.fixture
+def processes(tiny_file, tmp_path):
+    """Compare with worker processes."""
+
+    def call(*sources, output=tmp_path / "out", **changes):
+        options = {"methods": "zero-shot,prototype", "shots": [1, 2], "n_seeds": 2, "jobs": 2, "figures": False}
+        return benchmark.run(sources or [tiny_file], output, **options | changes)
+
+    return call
+
+
+@pytest.fixture
+def compare(processes, monkeypatch):
+    """Compare in this process."""
+    monkeypatch.setattr(runner, "run_jobs", in_this_process)
+    return processes
+
+
+def files(folder):
+    return sorted(path for path in (folder / "runs").rglob("*.json"))
+
+
+def test_a_run_is_what_the_method_does_by_hand(processes, tiny):
+    result = processes(methods="gda", shots=[6], logits=True)
+    (record,) = result.records
+    method = METHODS["gda"](tiny.zero_shot_weights, class_names=list(tiny.class_names), logit_scale=20.0)
+    logits = method.fit(tiny.train.features, tiny.train.labels).logits(tiny.test.features)
+    (path,) = (result.output / "logits").rglob("*.npz")
+    with np.load(path, allow_pickle=False) as file:
+        np.testing.assert_allclose(file["logits"], logits, rtol=1e-5)
+    assert record["accuracy"] == np.mean(logits.argmax(axis=1) == tiny.test.labels)
+    assert record["one_support_set"]
+    assert {"versions", "machine", "code", "digests", "tuning", "chosen", "encoder"} <= set(record)
+    assert 0 <= record["peak_memory_mb"] < 500
+
+
+def test_runs_that_are_there_are_not_made_again(compare):
+    first = compare()
+    assert (first.n_run, first.n_kept) == (8, 0)
+    before = {path: path.stat().st_mtime_ns for path in files(first.output)}
+    again = compare(shots=[1, 2, 4])
+    assert (again.n_run, again.n_kept) == (4, 8)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (compare(redo=True, methods="zero-shot").n_run, compare(redo=True, methods="zero-shot").n_kept) == (4, 0)
+
+
+def test_tables_and_figures_are_written_and_written_again_from_the_results(compare):
+    result = compare(protocol="both", figures=True)
+    names = {path.name for path in result.report.files}
+    assert {"table.md", "table.csv", "runs.jsonl", "gap-tiny-saved-features.png"} <= names
+    table = (result.output / "table.md").read_text()
+    assert "## tiny, saved features, protocol fair" in table
+    assert "12 validation images" in table
+    # The one small file of all runs is enough.
+    for path in files(result.output):
+        path.unlink()
+    rows = benchmark.write_report(result.output).rows
+    assert [row.accuracy for row in rows] == pytest.approx([row.accuracy for row in result.report.rows], rel=1e-5)
+    assert (result.output / "table.md").read_text() == table
+
+
+def test_ctrl_c_keeps_finished_runs_and_the_next_call_goes_on(processes, tmp_path):
+    started = []
+
+    def interrupt(done, total, last):
+        if done == 3:
+            started.extend(workers_alive())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        processes(progress=interrupt)
+    assert len(files(tmp_path / "out")) >= 3
+    assert started
+    assert not workers_alive()
+    (tmp_path / "out" / "runs" / ".half.json.tmp-0123").write_text("{")
+    result = processes()
+    assert result.n_kept >= 3
+    assert result.n_run + result.n_kept == 8
+    assert not list((tmp_path / "out").rglob(".*tmp-*"))
+
+
+def workers_alive():
+    """Processes of the benchmark that this one started."""
+    listed = subprocess.run(["ps", "-eo", "ppid=,args="], capture_output=True, text=True, check=True).stdout
+    own = [line.split(None, 1) for line in listed.splitlines() if line.strip()]
+    return [args for parent, args in own if parent == str(os.getpid()) and "tip_adapter.benchmark.worker" in args]
+
+
+def test_one_benchmark_at_a_time_writes_to_a_folder(compare, tmp_path):
+    (tmp_path / "out").mkdir()
+    with (
+        FileLock(tmp_path / "out" / ".lock"),
+        pytest.raises(InputError, match=r"Another benchmark is writing to"),
+    ):
+        compare()
+    assert compare().n_run == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"versions": {"tip-adapter": "0.0.1"}}, "was written by tip-adapter 0.0.1"),
+        ({"format": "tip-adapter benchmark run 0"}, "is of the format"),
+        ({"digests": {"test": "0"}}, "was measured with other data"),
+        ({"parameters": {"alpha": 1}}, "was measured with other parameters"),
+    ],
+)
+def test_results_of_another_kind_are_named_and_not_mixed(compare, change, words):
+    result = compare()
+    path = files(result.output)[0]
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | change))
+    with pytest.raises(InputError, match=f"1 result .*{words}.*--redo"):
+        compare()
+    assert json.loads(path.read_text()) == record | change
+    assert compare(redo=True).n_run == 8
+
+
+def test_another_state_of_the_data_is_another_data_set(compare, tiny, tmp_path):
+    compare()
+    result = compare(replace(tiny, logit_scale=7.0))
+    assert result.n_run == 8
+    assert len({row.setting.dataset for row in result.report.rows}) == 2
+
+
+def test_more_shots_in_the_pool_change_draws_and_are_not_mixed(compare, tiny):
+    compare(tiny)
+    fewer = replace(tiny, train=tiny.train.subset(np.r_[0:5, 6:11, 12:17]))
+    with pytest.raises(InputError, match="other data"):
+        compare(fewer)
+
+
+def test_a_worker_that_dies_is_a_failed_run_and_the_others_go_on(processes, monkeypatch):
+    real, deaths = workers._start, []
+
+    def dies_once(threads):
+        if deaths:
+            return real(threads)
+        deaths.append(threads)
+        code = "import sys; sys.stdin.readline(); sys.stdin.readline(); sys.exit(3)"
+        return subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    monkeypatch.setattr(workers, "_start", dies_once)
+    result = processes(jobs=1)
+    (failed,) = result.failed
+    assert failed["reason"] == "the worker process ended with code 3"
+    assert sum(record["status"] == "done" for record in result.records) == 7
+    assert "## Failed" in (result.output / "table.md").read_text()
+    again = processes()
+    assert (again.n_run, again.n_kept) == (1, 7)  # failed runs are made again
+
+
+def test_what_cannot_be_is_said(compare, tiny):
+    no_split = replace(tiny, validation=None)
+    result = compare(no_split, protocol="both")
+    assert [record["status"] for record in result.records].count("not applicable") == 2
+    assert "the protocol 'paper' tunes on a validation split" in (result.output / "table.md").read_text()
+
+
+def test_methods_without_text_are_said_not_crashed(compare, tiny):
+    result = compare(replace(tiny, zero_shot_weights=None), methods="ape,prototype", shots=[1])
+    assert {record["method"]: record["status"] for record in result.records} == {
+        "ape": "not applicable",
+        "prototype": "done",
+    }
+    assert not result.failed
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"methods": "nope"}, "Unknown method 'nope'"),
+        ({"protocol": "nope"}, "Unknown protocol"),
+        ({"shots": [7]}, "at most 6 shots, got 7"),
+        ({"jobs": 0}, "at least 1 job"),
+        ({"n_seeds": 0}, "at least 1"),
+        ({"views": 3}, "photos to go with views"),
+        ({"encoder": "fake"}, "photos to go with encoder"),
+    ],
+)
+def test_bad_arguments_leave_nothing(compare, tmp_path, changes, words):
+    with pytest.raises(InputError, match=words):
+        compare(**changes)
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_no_data(tmp_path):
+    with pytest.raises(InputError, match="at least one data set"):
+        benchmark.run([], tmp_path)
+
+
+def test_photos_leave_a_feature_file_that_gives_the_same_results(photos, tmp_path, compare):
+    result = compare(photos, encoder="fake", store=None)
+    assert result.records[0]["encoder"] == "fake"
+    assert result.records[0]["views"] == 1
+    (path,) = (result.output / "data").glob("*.npz")
+    again = compare(path, output=tmp_path / "again", shots=[1])
+    assert {row.accuracy for row in again.report.rows if row.method == "zero-shot"} == {
+        row.accuracy for row in result.report.rows if row.method == "zero-shot"
+    }
+
+
+def test_published_features(shared_data, tmp_path):
+    """Figures that were measured with other code: zero-shot 58.96 %, GDA about 77.7 % at 16 shots."""
+    result = benchmark.run(
+        [shared_data / "clip-vit-b32" / "stanford_cars.npz"], tmp_path, methods="zero-shot,gda", shots=[16], jobs=2
+    )
+    found = {row.method: row for row in result.report.rows}
+    assert 100 * found["zero-shot"].accuracy == pytest.approx(58.96, abs=0.005)
+    assert 100 * found["gda"].accuracy > 77.4
+    assert {row.interval for row in found.values()} == {"test images"}
