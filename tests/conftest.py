@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tiny_models import write_clip
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -15,6 +17,15 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("real photos and CLIP features (shared/data) are not on this machine")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory) -> Path:
+    """Folder of a CLIP with random weights, as `save_pretrained` writes it."""
+    pytest.importorskip("torch", reason="the extra torch is not installed")
+    folder = tmp_path_factory.mktemp("models") / "tiny clip"
+    folder.mkdir()
+    return write_clip(folder)
 
 
 def write_photos(folder: Path, per_class: int, seed: int) -> None:

@@ -233,7 +233,7 @@ class ImageClassifier:
         ids = shot_ids(features.digests)
         shot_set = Shots(features, numbers[kept], ids, dict(zip(ids, thumbnails, strict=True)))
         weights = zero_shot_weights(self.encoder, texts, templates)
-        head, record = self._fit_method(estimator, weights, features.unit, shot_set.labels)
+        head, record = self._fit_method(estimator, weights, features.unit, shot_set.labels, texts)
         self.model_ = FewShotModel(
             encoder=EncoderRecord(
                 self.encoder.name, self.encoder.id, self.encoder.dim, float(self.encoder.logit_scale), self.precision
@@ -257,25 +257,47 @@ class ImageClassifier:
         from tip_adapter.methods import method_class
 
         if not isinstance(self.method, str):
-            copy: FewShotMethod = clone(self.method)
-            return copy
-        estimator = method_class(self.method)()
-        try:
-            estimator.set_params(**self.method_parameters)
-        except ValueError as error:
-            raise InputError(" ".join(str(error).split())) from error
+            estimator: FewShotMethod = clone(self.method)
+        else:
+            estimator = method_class(self.method)()
+            try:
+                estimator.set_params(**self.method_parameters)
+            except ValueError as error:
+                raise InputError(" ".join(str(error).split())) from error
+        if estimator.takes_images:
+            raise InputError(
+                f"{type(estimator).__name__} changes the encoder itself, and a classifier keeps its encoder: fit "
+                f"tip_adapter.methods.{type(estimator).__name__} on the photos, call its export_encoder('tuned'), and "
+                "use ImageClassifier(encoder='tuned')."
+            )
+        if estimator.needs_encoder:
+            # Here, before photos are encoded, since not every encoder has gradients.
+            from tip_adapter.encoders.trainable import load_trainable_encoder
+
+            source = self._encoder_source if self._encoder is None else self._encoder
+            estimator.set_params(encoder=load_trainable_encoder(source))
         return estimator
 
     def _fit_method(
-        self, estimator: FewShotMethod, weights: Float32Array, features: Float32Array, labels: IntArray
+        self,
+        estimator: FewShotMethod,
+        weights: Float32Array,
+        features: Float32Array,
+        labels: IntArray,
+        texts: Sequence[Sequence[str]],
     ) -> tuple[Any, MethodRecord]:
         from tip_adapter.methods import METHODS
 
-        estimator.set_params(
-            zero_shot_weights=weights, class_names=None, logit_scale=float(self.encoder.logit_scale)
-        ).fit(features, labels)
+        given: dict[str, Any] = {
+            "zero_shot_weights": weights,
+            "class_names": None,
+            "logit_scale": float(self.encoder.logit_scale),
+        }
+        if estimator.needs_encoder:
+            given["class_texts"] = texts
+        estimator.set_params(**given).fit(features, labels)
         names = [name for name, cls in METHODS.items() if type(estimator) is cls]
-        ours = ("zero_shot_weights", "class_names", "logit_scale")
+        ours = ("zero_shot_weights", "class_names", "logit_scale", "encoder", "class_texts", "checkpoint", "progress")
         parameters = {name: value for name, value in estimator.get_params(deep=False).items() if name not in ours}
         record = MethodRecord(names[0] if names else type(estimator).__name__, parameters, _chosen(estimator))
         return estimator.head_, record

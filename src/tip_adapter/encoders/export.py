@@ -34,7 +34,9 @@ _OPSET = 17
 _PROBE_TEXTS = ("a", "a photo of a cat.", "a blurry photo of the large red hat of a person", "so many words " * 100)
 
 
-def export_towers(encoder: TorchEncoder, out_dir: StrPath, *, replace_equal: bool = False) -> Path:
+def export_towers(
+    encoder: TorchEncoder, out_dir: StrPath, *, replace_equal: bool = False, record_name: bool = True
+) -> Path:
     """Write both towers as ONNX graphs with a dynamic batch, check them against torch, and put them in place.
 
     Parameters
@@ -44,6 +46,8 @@ def export_towers(encoder: TorchEncoder, out_dir: StrPath, *, replace_equal: boo
         Must not exist yet.
     replace_equal : bool, default=False
         Accept that another process puts the same encoder there meanwhile.
+    record_name : bool, default=True
+        False for an encoder that its name does not load again: the directory's path is then its name.
 
     Returns
     -------
@@ -61,7 +65,7 @@ def export_towers(encoder: TorchEncoder, out_dir: StrPath, *, replace_equal: boo
     with _new_directory(Path(out_dir), accept_existing=replace_equal) as directory:
         (directory / "onnx").mkdir()
         _write_graphs(encoder, directory / "onnx")
-        _write_side_files(encoder, directory)
+        _write_side_files(encoder, directory, record_name)
         _check_parity(encoder, OnnxEncoder(directory))
     return Path(out_dir)
 
@@ -91,7 +95,7 @@ def copy_encoder(encoder: OnnxEncoder, out_dir: StrPath) -> Path:
             target = directory / path.relative_to(source)
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, target)  # follows the links of the Hub's cache
-        _write_metadata(encoder, directory, encoder.layout.text)
+        _write_metadata(encoder, directory, encoder.layout.text, encoder.name)
     return Path(out_dir)
 
 
@@ -152,7 +156,7 @@ def _plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(enabled)
 
 
-def _write_side_files(encoder: TorchEncoder, directory: Path) -> None:
+def _write_side_files(encoder: TorchEncoder, directory: Path, record_name: bool) -> None:
     (directory / "tokenizer.json").write_text(encoder.tokenizer.to_json(), encoding="utf-8")
     _write_json(directory / "preprocessor_config.json", encoder.preprocessing.to_preprocessor_config())
     if encoder.config:
@@ -161,13 +165,15 @@ def _write_side_files(encoder: TorchEncoder, directory: Path) -> None:
     # For readers such as transformers.js; our own settings are in the metadata.
     lengths = {"model_max_length": settings.context_length, "pad_token": settings.pad_token}
     _write_json(directory / "tokenizer_config.json", lengths)
-    _write_metadata(encoder, directory, settings)
+    _write_metadata(encoder, directory, settings, encoder.name if record_name else None)
 
 
-def _write_metadata(encoder: TorchEncoder | OnnxEncoder, directory: Path, settings: TextSettings) -> None:
+def _write_metadata(
+    encoder: TorchEncoder | OnnxEncoder, directory: Path, settings: TextSettings, name: str | None
+) -> None:
     content = {
         "format_version": METADATA_VERSION,
-        "name": encoder.name,
+        "name": name,
         "weights_id": encoder.weights_id,
         "logit_scale": encoder.logit_scale,
         "text": asdict(settings),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from tip_adapter.encoders.base import BaseEncoder
+from tip_adapter.encoders.base import Encoder
 from tip_adapter.encoders.tokenizer import Tokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder
 from tip_adapter.errors import EncoderError, require_extra
@@ -212,7 +212,7 @@ class TrainableEncoder:
         )
 
 
-def load_trainable_encoder(encoder: StrPath | BaseEncoder | TrainableEncoder) -> TrainableEncoder:
+def load_trainable_encoder(encoder: StrPath | Encoder | TrainableEncoder) -> TrainableEncoder:
     """Load the towers of an encoder on torch, so that gradients flow through them.
 
     Parameters
@@ -240,9 +240,9 @@ def load_trainable_encoder(encoder: StrPath | BaseEncoder | TrainableEncoder) ->
     """
     if isinstance(encoder, TrainableEncoder):
         return encoder
-    if isinstance(encoder, BaseEncoder):
+    if not isinstance(encoder, str | os.PathLike):
         return _from_encoder(encoder)
-    name = os.fspath(cast(Any, encoder))
+    name = os.fspath(encoder)
     if name == "lite":
         for module in ("torch", "transformers"):
             require_extra(module, "lite")
@@ -256,7 +256,7 @@ def load_trainable_encoder(encoder: StrPath | BaseEncoder | TrainableEncoder) ->
     raise _no_gradients(name)
 
 
-def _from_encoder(encoder: BaseEncoder) -> TrainableEncoder:
+def _from_encoder(encoder: Encoder) -> TrainableEncoder:
     if isinstance(encoder, TorchEncoder):
         return TrainableEncoder(copy.deepcopy(encoder))  # what is done to the towers is done to a copy
     if encoder.name != "lite":

@@ -6,6 +6,8 @@ from tip_adapter.errors import InputError
 from tip_adapter.methods.ape import APE
 from tip_adapter.methods.auto import Auto
 from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.coop import CoOp
+from tip_adapter.methods.full_fine_tuning import FullFineTuning
 from tip_adapter.methods.gda import GDA
 from tip_adapter.methods.knn import KNN
 from tip_adapter.methods.linear_probe import LinearProbe
@@ -21,7 +23,9 @@ __all__ = [
     "KNN",
     "METHODS",
     "Auto",
+    "CoOp",
     "FewShotMethod",
+    "FullFineTuning",
     "LinearProbe",
     "ProKeR",
     "Prototype",
@@ -41,6 +45,8 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "prototype": Prototype,
     "knn": KNN,
     "linear-probe": LinearProbe,
+    "coop": CoOp,
+    "full-fine-tuning": FullFineTuning,
     "auto": Auto,
 }
 """Every method by the name that `ImageClassifier`, the command line and benchmarks use."""

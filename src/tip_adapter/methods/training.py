@@ -38,7 +38,7 @@ FILE_FORMAT = "tip-adapter training 1"
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long to train, and how fast: constant warm-up, then a cosine from the learning rate to 0, step by step.
+    """How long to train, and how fast: a warm-up, then a cosine from the learning rate to 0, step by step.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ class Schedule:
     learning_rate : float
         The rate after the warm-up.
     warmup_epochs : int, default=0
-    warmup_rate : float, default=1e-5
-        The rate during the warm-up.
+    warmup_rate : float or None, default=1e-5
+        The rate during the warm-up; None for one that grows linearly up to the learning rate.
 
     Raises
     ------
@@ -68,7 +68,7 @@ class Schedule:
     batch_size: int
     learning_rate: float
     warmup_epochs: int = 0
-    warmup_rate: float = 1e-5
+    warmup_rate: float | None = 1e-5
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -93,7 +93,7 @@ class Schedule:
         # With a single epoch there is nothing left after a warm-up.
         warmup = min(self.warmup_epochs, self.epochs - 1) * steps_per_epoch
         if step < warmup:
-            return self.warmup_rate
+            return self.learning_rate * (step + 1) / (warmup + 1) if self.warmup_rate is None else self.warmup_rate
         total = self.epochs * steps_per_epoch - warmup
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / total))
 
@@ -348,7 +348,11 @@ class _Checkpoint:
         for name, array in arrays.items():
             kind, index, *rest = name.split(".", 2)
             if kind == "optimizer":
-                loop.optimizer.state[loop.parameters[int(index)]][rest[0]] = torch.from_numpy(array.copy())
+                parameter, value = loop.parameters[int(index)], torch.from_numpy(array.copy())
+                if value.shape == parameter.shape:
+                    # In the parameter's order of memory (channels last, for one): fused optimizers rely on it.
+                    value = torch.empty_like(parameter, requires_grad=False).copy_(value)
+                loop.optimizer.state[parameter][rest[0]] = value
         return [float(loss) for loss in json.loads(metadata["losses"])]
 
 
