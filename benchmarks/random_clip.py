@@ -12,7 +12,7 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 
 def random_clip(folder: Path) -> tuple[Path, Path]:
-    """Make both in `folder`, unless they are there: the torch model, and its towers in the layout of transformers.js."""
+    """Make both in `folder`, unless they are there: the torch model, and its ONNX towers."""
     model, towers = folder / "torch", folder / "onnx-towers"
     if not towers.is_dir():
         model.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from tip_adapter.errors import ImageError, ModelFileError
 from tip_adapter.images import ImageSource, decode_image, image_digest, image_name, read_image_bytes
+from tip_adapter.processors import usable_processors
 from tip_adapter.typing import Float32Array, UInt8Array
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def prepared_in_order(reader: ImageReader, ahead: int) -> Generator[PreparedImag
     PreparedImage
         Of image 0, of image 1, …
     """
-    threads = _cpu_count()
+    threads = usable_processors()
     ahead = max(ahead, 2 * threads)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     window: deque[Future[PreparedImage]] = deque()
@@ -155,8 +156,3 @@ def prepared_in_order(reader: ImageReader, ahead: int) -> Generator[PreparedImag
     finally:
         # An error or Ctrl-C must not wait for everything that was planned.
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _cpu_count() -> int:
-    """Count the processors that this process may use; containers often allow fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

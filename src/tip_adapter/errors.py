@@ -25,6 +25,7 @@ from types import ModuleType
 __all__ = [
     "DatasetError",
     "EncoderError",
+    "EncoderWarning",
     "FeatureError",
     "FeatureWarning",
     "ImageError",
@@ -92,6 +93,10 @@ class FeatureWarning(UserWarning):
 
 class TrainingWarning(UserWarning):
     """Training was interrupted, and what it had reached is kept."""
+
+
+class EncoderWarning(UserWarning):
+    """An encoder runs in another way than was asked for."""
 
 
 def require_extra(module: str, extra: str) -> ModuleType:

@@ -166,14 +166,24 @@ class Preprocessing:
         InputError
             When shape or type differ.
         """
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (self.size, self.size, 3):
-            expected = f"uint8 views of shape (B, {self.size}, {self.size}, 3)"
-            raise InputError(f"Expected {expected}, got {pixels.dtype} of shape {pixels.shape}: take center_view's")
+        self.check_views(pixels)
         mean, std = (np.array(values, dtype=np.float64).reshape(3, 1, 1) for values in (self.mean, self.std))
         inputs = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
         inputs *= (1 / (255 * std)).astype(np.float32)
         inputs -= (mean / std).astype(np.float32)
         return inputs
+
+    def check_views(self, pixels: UInt8Array) -> None:
+        """Raise unless the pixels are views as `center_view` makes them.
+
+        Raises
+        ------
+        InputError
+            When shape or type differ.
+        """
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (self.size, self.size, 3):
+            expected = f"uint8 views of shape (B, {self.size}, {self.size}, 3)"
+            raise InputError(f"Expected {expected}, got {pixels.dtype} of shape {pixels.shape}: take center_view's")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON types; `from_dict` reads them back."""

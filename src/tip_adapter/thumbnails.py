@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
 from tip_adapter.images import ImageSource, load_image
+from tip_adapter.processors import usable_processors
 
 __all__ = ["make_thumbnails"]
 
@@ -50,5 +50,5 @@ def make_thumbnails(images: Sequence[ImageSource], side: int = SIDE) -> list[byt
         image.save(buffer, "JPEG", quality=80)
         return buffer.getvalue()
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_processors()) as pool:
         return list(pool.map(shrink, images))

@@ -210,7 +210,7 @@ def test_a_full_disk(fails, run, here, model, monkeypatch):
 
 
 def test_features_that_are_no_numbers(fails, here, monkeypatch):
-    monkeypatch.setattr(FakeEncoder, "_encode_inputs", lambda self, x: np.full((len(x), self.dim), np.nan, np.float32))
+    monkeypatch.setattr(FakeEncoder, "_encode_views", lambda self, x: np.full((len(x), self.dim), np.nan, np.float32))
     fails(3, ["NaN", ".png"], "fit", "photos")
 
 

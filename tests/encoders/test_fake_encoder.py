@@ -82,8 +82,8 @@ def test_a_logit_scale_is_a_positive_number(scale):
 
 def test_identity_depends_on_weights_preprocessing_and_precision():
     class Other(BaseEncoder):
-        def _encode_inputs(self, inputs):
-            return inputs[:, 0, 0]
+        def _encode_views(self, pixels):
+            return pixels[:, 0, 0]
 
         def _encode_texts(self, texts):
             return np.zeros((len(texts), self.dim), dtype=np.float32)

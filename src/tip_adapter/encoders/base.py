@@ -151,10 +151,10 @@ class BaseEncoder(ABC):
         InputError
             When shape or type of the views differ.
         """
-        inputs = self.preprocessing.normalize(pixels)
-        if len(inputs) == 0:
+        self.preprocessing.check_views(pixels)
+        if len(pixels) == 0:
             return np.empty((0, self.dim), dtype=np.float32)
-        return self._encode_inputs(inputs)
+        return self._encode_views(pixels)
 
     def encode_texts(self, texts: Sequence[str]) -> Float32Array:
         """Encode T texts into un-normalised features (T, D).
@@ -187,8 +187,8 @@ class BaseEncoder(ABC):
         return self.encode_pixels(np.stack(views))
 
     @abstractmethod
-    def _encode_inputs(self, inputs: Float32Array) -> Float32Array:
-        """Encode normalised views (B, 3, S, S), B ≥ 1."""
+    def _encode_views(self, pixels: UInt8Array) -> Float32Array:
+        """Normalise and encode views (B, S, S, 3), B ≥ 1."""
 
     @abstractmethod
     def _encode_texts(self, texts: list[str]) -> Float32Array:

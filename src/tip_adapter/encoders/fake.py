@@ -8,7 +8,7 @@ import numpy as np
 
 from tip_adapter.encoders.base import BaseEncoder
 from tip_adapter.images import Preprocessing
-from tip_adapter.typing import Float32Array
+from tip_adapter.typing import Float32Array, UInt8Array
 
 __all__ = ["FakeEncoder"]
 
@@ -45,7 +45,8 @@ class FakeEncoder(BaseEncoder):
         self._projection = rng.standard_normal((3 * _GRID**2, self.dim)) / np.sqrt(self.dim)
         self._offset = 0.1 * rng.standard_normal(self.dim)  # so that a grey view is no zero vector
 
-    def _encode_inputs(self, inputs: Float32Array) -> Float32Array:
+    def _encode_views(self, pixels: UInt8Array) -> Float32Array:
+        inputs = self.preprocessing.normalize(pixels)
         cell = inputs.shape[-1] // _GRID
         colours = inputs.reshape(len(inputs), 3, _GRID, cell, _GRID, cell).mean(axis=(3, 5), dtype=np.float64)
         # einsum, unlike BLAS, gives a row the same value in every batch.

@@ -7,11 +7,12 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tip_adapter.locations import cache_dir
 
-__all__ = ["file_sha256"]
+__all__ = ["file_sha256", "remembered"]
 
 # A file changed again within the clock's granularity would keep its stamp: fresh files are not remembered, as in git.
 _SETTLED_S = 2.0
@@ -38,17 +39,41 @@ def file_sha256(path: Path) -> str:
     >>> len(file_sha256(Path(__file__)))
     64
     """
+    return remembered(path, "sha256", _hash)
+
+
+def remembered(path: Path, fact: str, find_out: Callable[[Path], str]) -> str:
+    """Return a text that depends on a file's content alone, found out anew only when the file has changed.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    fact : str
+        What the text is called in the note.
+    find_out : callable
+        Reads the file.
+
+    Returns
+    -------
+    text : str
+    """
     path = path.resolve()
     note = cache_dir() / "hashes" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
     stamp = _stamp(path)
-    if (known := _read(note)) and known.get("stamp") == stamp and isinstance(known.get("sha256"), str):
-        return str(known["sha256"])
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    known = _read(note)
+    facts = known if known.get("stamp") == stamp else {}
+    if isinstance(text := facts.get(fact), str):
+        return text
+    text = find_out(path)
     newest_s = max(stamp[2:]) / 1e9
     if _stamp(path) == stamp and time.time() - newest_s > _SETTLED_S:
-        _write(note, {"path": str(path), "stamp": stamp, "sha256": digest})
-    return digest
+        _write(note, facts | {"path": str(path), "stamp": stamp, fact: text})
+    return text
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _stamp(path: Path) -> list[int]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tip_adapter.encoders.layout import PRECISION_SUFFIXES, SIDE_FILES, TOWERS
+from tip_adapter.encoders.layout import SIDE_FILES, TOWERS
+from tip_adapter.encoders.precision import check_precision
 from tip_adapter.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def load_hub_encoder(name: str, *, precision: str = "fp32", logit_scale: float |
     name : str
         An alias, or ``hub:owner/name``.
     precision : str, default="fp32"
-        Only the graphs of this precision are downloaded.
+        "int8" is made here, of the graphs that are downloaded for "fp32".
     logit_scale : float, optional
         Instead of the known one.
 
@@ -57,11 +58,9 @@ def load_hub_encoder(name: str, *, precision: str = "fp32", logit_scale: float |
     """
     from tip_adapter.encoders.onnx import OnnxEncoder
 
-    if precision not in PRECISION_SUFFIXES:
-        valid = ", ".join(PRECISION_SUFFIXES)
-        raise EncoderError(f"Unknown precision {precision!r} for the encoder {name}: choose one of {valid}")
+    check_precision(name, precision)
+    graphs = tuple(f"onnx/{tower}.onnx" for tower in TOWERS)
     repository = HUB_ALIASES[name].repository if name in HUB_ALIASES else name.removeprefix("hub:")
-    graphs = tuple(f"onnx/{tower}{PRECISION_SUFFIXES[precision]}.onnx" for tower in TOWERS)
     patterns = (*SIDE_FILES, *graphs, *(f"{graph}_data*" for graph in graphs))
     directory = fetch(repository, patterns, lambda folder: all((folder / graph).is_file() for graph in graphs))
     scales = {model.repository: model.logit_scale for model in HUB_ALIASES.values()}

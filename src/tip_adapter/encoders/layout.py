@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tip_adapter.encoders.external_data import check_external_data
 from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
 from tip_adapter.errors import EncoderError
@@ -17,7 +18,6 @@ from tip_adapter.images import Preprocessing
 __all__ = [
     "METADATA_FILE",
     "METADATA_VERSION",
-    "PRECISION_SUFFIXES",
     "SIDE_FILES",
     "TOWERS",
     "OnnxLayout",
@@ -28,7 +28,6 @@ __all__ = [
 ]
 
 TOWERS = ("vision_model", "text_model")
-PRECISION_SUFFIXES = {"fp32": ""}  # suffixes of file names, as transformers.js uses them
 METADATA_FILE = "tip_adapter.json"
 METADATA_VERSION = 1
 SIDE_FILES = (
@@ -79,15 +78,13 @@ class OnnxLayout:
         return TextTokenizer(path.read_text(encoding="utf-8"), self.text, source=str(path))
 
 
-def read_layout(directory: Path, precision: str = "fp32") -> OnnxLayout:
+def read_layout(directory: Path) -> OnnxLayout:
     """Read and check the small files of an ONNX directory, and hash the large ones.
 
     Parameters
     ----------
     directory : pathlib.Path
         Holds ``onnx/vision_model.onnx``, ``onnx/text_model.onnx``, ``tokenizer.json``, ``preprocessor_config.json``.
-    precision : str, default="fp32"
-        Chooses among the graphs.
 
     Returns
     -------
@@ -98,11 +95,7 @@ def read_layout(directory: Path, precision: str = "fp32") -> OnnxLayout:
     EncoderError
         When a file is missing, damaged, or not what our export recorded.
     """
-    if precision not in PRECISION_SUFFIXES:
-        valid = ", ".join(PRECISION_SUFFIXES)
-        raise EncoderError(f"Unknown precision {precision!r} for the encoder {directory}: choose one of {valid}")
-    suffix = PRECISION_SUFFIXES[precision]
-    vision_model, text_model = (directory / "onnx" / f"{tower}{suffix}.onnx" for tower in TOWERS)
+    vision_model, text_model = (directory / "onnx" / f"{tower}.onnx" for tower in TOWERS)
     for path in (vision_model, text_model, directory / "tokenizer.json", directory / "preprocessor_config.json"):
         if not path.is_file():
             raise EncoderError(
@@ -121,13 +114,13 @@ def read_layout(directory: Path, precision: str = "fp32") -> OnnxLayout:
         text=_recorded_text(metadata) or usual_text_settings(directory, config),
         logit_scale=metadata.get("logit_scale", _LOGIT_SCALES.get(str(model_type))),
         model_type=model_type,
-        weights_id=_weights_id(directory, suffix, metadata),
+        weights_id=_weights_id(directory, metadata),
     )
 
 
-def weight_files(directory: Path, suffix: str = "") -> dict[str, Path]:
+def weight_files(directory: Path) -> dict[str, Path]:
     """Return the files that the features depend on by their names in the directory, external data included."""
-    graphs = [path for tower in TOWERS for path in sorted((directory / "onnx").glob(f"{tower}{suffix}.onnx*"))]
+    graphs = [path for tower in TOWERS for path in sorted((directory / "onnx").glob(f"{tower}.onnx*"))]
     return {path.relative_to(directory).as_posix(): path for path in [*graphs, directory / "tokenizer.json"]}
 
 
@@ -213,10 +206,12 @@ def _pad_token(directory: Path, tokenizer_config: Mapping[str, Any], kind: str) 
     raise EncoderError(f"Expected {directory}/tokenizer_config.json to name a pad_token: add it")
 
 
-def _weights_id(directory: Path, suffix: str, metadata: Mapping[str, Any]) -> str:
+def _weights_id(directory: Path, metadata: Mapping[str, Any]) -> str:
     """Return the recorded identity of the weights when the files are the recorded ones, else hash the files."""
-    hashes = {name: file_sha256(path) for name, path in weight_files(directory, suffix).items()}
+    hashes = {name: file_sha256(path) for name, path in weight_files(directory).items()}
     if not metadata:
+        for tower in TOWERS:
+            check_external_data(directory / "onnx" / f"{tower}.onnx")
         return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
     recorded = metadata["files"]
     for name in sorted(hashes | recorded):

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tip_adapter.encoders.base import BaseEncoder
 from tip_adapter.encoders.layout import OnnxLayout, read_layout
+from tip_adapter.encoders.onnx_tower import OnnxTower
+from tip_adapter.encoders.precision import (
+    RECIPE,
+    check_precision,
+    eight_bit_products_are_exact,
+    eight_bit_tower,
+)
 from tip_adapter.encoders.tokenizer import TextTokenizer
-from tip_adapter.errors import EncoderError
-from tip_adapter.typing import Float32Array, StrPath
+from tip_adapter.errors import EncoderError, EncoderWarning
+from tip_adapter.typing import Float32Array, StrPath, UInt8Array
 
-__all__ = ["OnnxEncoder", "OnnxTower"]
+__all__ = ["OnnxEncoder"]
 
 _TEXTS_PER_RUN = 32
-_SILENT = 4  # severity "fatal": what matters is raised as well
 
 
 class OnnxEncoder(BaseEncoder):
@@ -32,14 +37,22 @@ class OnnxEncoder(BaseEncoder):
         With ``onnx/vision_model.onnx``, ``onnx/text_model.onnx``, ``tokenizer.json`` and ``preprocessor_config.json``.
     name : str, optional
         How messages and saved classifiers call the encoder; by default what the export recorded, or the path.
-    precision : str, default="fp32"
+    precision : {"fp32", "int8"}, default="fp32"
+        With "int8" the weights of the image tower have 8 bits: three times as fast, features nearly the same. The tower
+        is made at the first use. Texts are encoded in full precision, once a class.
     logit_scale : float, optional
         Of CLIP and of our own exports it is known; other graphs do not contain it.
 
     Raises
     ------
     EncoderError
-        When a file is missing or damaged, a graph has other inputs or outputs, or the logit scale is unknown.
+        When a file is missing or damaged, a graph has other inputs or outputs, or the logit scale is unknown; with
+        "int8", when the image tower is no transformer.
+
+    Warns
+    -----
+    EncoderWarning
+        When this processor cannot multiply bytes exactly: the encoder is the one of "fp32" then, in name and features.
 
     Notes
     -----
@@ -55,23 +68,30 @@ class OnnxEncoder(BaseEncoder):
         precision: str = "fp32",
         logit_scale: float | None = None,
     ) -> None:
-        self.layout = read_layout(Path(directory), precision)
-        outputs = _output_names(self.layout)
-        self.image_tower = OnnxTower(self.layout.vision_model, {"pixel_values"}, outputs)
+        self.layout = read_layout(Path(directory))
+        precision = _usable_precision(name or self.layout.name or str(directory), precision)
+        eight_bit = precision == "int8"
+        vision_model = eight_bit_tower(self.layout.vision_model) if eight_bit else self.layout.vision_model
+        self.image_tower = OnnxTower(vision_model, {"pixel_values"}, _output_names(self.layout))
+        # Of several rows together, the 8-bit activations of one would depend on the others.
+        self._views_per_run = 1 if eight_bit else self.image_tower.rows_per_run
         self.image_tower.expect_sizes({1: 3, 2: self.layout.preprocessing.size, 3: self.layout.preprocessing.size})
         self._text_tower: OnnxTower | None = None
         self._tokenizer: TextTokenizer | None = None
         super().__init__(
             name or self.layout.name or str(directory),
-            weights_id=self.layout.weights_id,
+            weights_id=_quantized_id(self.layout.weights_id) if eight_bit else self.layout.weights_id,
             dim=_image_dim(self.image_tower, self.layout),
             logit_scale=_logit_scale(self.layout, logit_scale),
             preprocessing=self.layout.preprocessing,
             precision=precision,
         )
 
-    def _encode_inputs(self, inputs: Float32Array) -> Float32Array:
-        return self.image_tower.run({"pixel_values": inputs})
+    def _encode_views(self, pixels: UInt8Array) -> Float32Array:
+        def inputs_of(views: UInt8Array) -> dict[str, Float32Array]:
+            return {"pixel_values": self.preprocessing.normalize(views)}
+
+        return self.image_tower.run_in_parallel(pixels, self._views_per_run, inputs_of)
 
     def _encode_texts(self, texts: list[str]) -> Float32Array:
         tokenizer, tower = self._open_text_tower()
@@ -96,77 +116,21 @@ class OnnxEncoder(BaseEncoder):
         return self._tokenizer, self._text_tower
 
 
-class OnnxTower:
-    """One ONNX graph on the CPU, with the inputs and the output that an encoder needs.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    required : set of str
-        Names of the inputs that the graph must have.
-    outputs : sequence of str
-        Names of outputs that will do, best first.
-    optional : set of str
-        Names of inputs that the graph may have.
-
-    Raises
-    ------
-    EncoderError
-        When the file is no such graph.
-    """
-
-    def __init__(
-        self, path: Path, required: set[str], outputs: Sequence[str], optional: set[str] | None = None
-    ) -> None:
-        self.path = path
-        self._session = _open_session(path)
-        self._inputs = {node.name: node for node in self._session.get_inputs()}
-        if not required <= set(self._inputs) <= required | (optional or set()):
-            raise EncoderError(f"Expected {path} to have the inputs {sorted(required)}, got {sorted(self._inputs)}")
-        found = {node.name: node for node in self._session.get_outputs()}
-        output = next((found[name] for name in outputs if name in found), None)
-        if output is None:
-            raise EncoderError(f"Expected {path} to have an output {' or '.join(outputs)}, got {sorted(found)}")
-        self.output = output.name
-        self.output_dim = output.shape[-1] if output.shape and isinstance(output.shape[-1], int) else None
-        for node in self._inputs.values():
-            if node.shape and isinstance(node.shape[0], int):
-                raise EncoderError(f"Expected {path} to take batches of any size, got {node.shape[0]}: export it anew")
-
-    def expect_sizes(self, sizes: dict[int, int]) -> None:
-        """Compare the axes of the only input that have a fixed size."""
-        (node,) = self._inputs.values()
-        for axis, size in sizes.items():
-            if len(node.shape) != 4 or (isinstance(node.shape[axis], int) and node.shape[axis] != size):
-                expected = f"(batch, {', '.join(str(size) for size in sizes.values())})"
-                raise EncoderError(
-                    f"Expected {self.path} to take {node.name} of shape {expected} as preprocessor_config.json says, "
-                    f"got {tuple(node.shape)}: the files are of different models"
-                )
-
-    def run(self, inputs: dict[str, NDArray[Any]]) -> Float32Array:
-        """Run the graph on those of the inputs that it has."""
-        feeds = {name: values for name, values in inputs.items() if name in self._inputs}
-        try:
-            (features,) = self._session.run([self.output], feeds)
-        except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
-            raise EncoderError(f"The graph {self.path} failed: {_one_line(error)}") from error
-        if features.ndim != 2:
-            raise EncoderError(f"Expected {self.path} to give features (B, D), got {self.output} of {features.shape}")
-        return np.ascontiguousarray(features, dtype=np.float32)
+def _usable_precision(name: str, precision: str) -> str:
+    check_precision(name, precision)
+    if precision == "fp32" or eight_bit_products_are_exact():
+        return precision
+    warnings.warn(
+        f"This processor cannot multiply 8-bit numbers exactly (it lacks VNNI): the encoder {name} runs in fp32, which "
+        "classifiers fitted with int8 do not take",
+        EncoderWarning,
+        stacklevel=3,
+    )
+    return "fp32"
 
 
-def _open_session(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _SILENT
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
-        raise EncoderError(
-            f"Expected {path} to be a whole ONNX graph, got {_one_line(error)}: fetch or export it again"
-        ) from error
+def _quantized_id(weights_id: str) -> str:
+    return hashlib.sha256(f"{weights_id}\n{RECIPE}".encode()).hexdigest()
 
 
 def _output_names(layout: OnnxLayout) -> tuple[str, ...]:
@@ -187,7 +151,3 @@ def _logit_scale(layout: OnnxLayout, given: float | None) -> float:
     if scale is None:
         raise EncoderError(f"The encoder {layout.directory} does not say its logit scale: pass logit_scale=")
     return scale
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:500]

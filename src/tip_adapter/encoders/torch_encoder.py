@@ -12,7 +12,7 @@ import numpy as np
 from tip_adapter.encoders.base import BaseEncoder
 from tip_adapter.encoders.tokenizer import Tokenizer
 from tip_adapter.images import Preprocessing
-from tip_adapter.typing import Float32Array
+from tip_adapter.typing import Float32Array, UInt8Array
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +82,8 @@ class TorchEncoder(BaseEncoder):
         inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
         return tuple(inputs[name] for name in self.text_inputs)
 
-    def _encode_inputs(self, inputs: Float32Array) -> Float32Array:
+    def _encode_views(self, pixels: UInt8Array) -> Float32Array:
+        inputs = self.preprocessing.normalize(pixels)
         import torch
 
         with torch.no_grad():

@@ -1,0 +1,138 @@
+"""One ONNX graph goes in, checked; its output for any inputs comes out, from all processors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tip_adapter.encoders.external_data import weight_bytes
+from tip_adapter.errors import EncoderError
+from tip_adapter.processors import usable_processors
+from tip_adapter.typing import Float32Array
+
+__all__ = ["OnnxTower"]
+
+_SILENT = 4  # severity "fatal": what matters is raised as well
+_CACHED_WEIGHTS = 64 * 2**20  # bytes
+
+
+class OnnxTower:
+    """One ONNX graph on the CPU, with the inputs and the output that an encoder needs.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    required : set of str
+        Names of the inputs that the graph must have.
+    outputs : sequence of str
+        Names of outputs that will do, best first.
+    optional : set of str
+        Names of inputs that the graph may have.
+
+    Raises
+    ------
+    EncoderError
+        When the file is no such graph, or does not fit into the memory.
+    """
+
+    def __init__(
+        self, path: Path, required: set[str], outputs: Sequence[str], optional: set[str] | None = None
+    ) -> None:
+        self.path = path
+        self.weight_bytes = weight_bytes(path)
+        self._session = _open_session(path)
+        self._inputs = {node.name: node for node in self._session.get_inputs()}
+        if not required <= set(self._inputs) <= required | (optional or set()):
+            raise EncoderError(f"Expected {path} to have the inputs {sorted(required)}, got {sorted(self._inputs)}")
+        found = {node.name: node for node in self._session.get_outputs()}
+        output = next((found[name] for name in outputs if name in found), None)
+        if output is None:
+            raise EncoderError(f"Expected {path} to have an output {' or '.join(outputs)}, got {sorted(found)}")
+        self.output = output.name
+        self.output_dim = output.shape[-1] if output.shape and isinstance(output.shape[-1], int) else None
+        for node in self._inputs.values():
+            if node.shape and isinstance(node.shape[0], int):
+                raise EncoderError(f"Expected {path} to take batches of any size, got {node.shape[0]}: export it anew")
+
+    def expect_sizes(self, sizes: dict[int, int]) -> None:
+        """Compare the axes of the only input that have a fixed size."""
+        (node,) = self._inputs.values()
+        for axis, size in sizes.items():
+            if len(node.shape) != 4 or (isinstance(node.shape[axis], int) and node.shape[axis] != size):
+                expected = f"(batch, {', '.join(str(size) for size in sizes.values())})"
+                raise EncoderError(
+                    f"Expected {self.path} to take {node.name} of shape {expected} as preprocessor_config.json says, "
+                    f"got {tuple(node.shape)}: the files are of different models"
+                )
+
+    @property
+    def rows_per_run(self) -> int:
+        """How many rows a run had best take.
+
+        Weights that stay in the processor's cache are read for nothing, and one row at a time keeps the activations
+        there, too; large weights are worth sharing among a few rows.
+        """
+        return 1 if self.weight_bytes <= _CACHED_WEIGHTS else 4
+
+    def run(self, inputs: dict[str, NDArray[Any]]) -> Float32Array:
+        """Run the graph on those of the inputs that it has."""
+        feeds = {name: values for name, values in inputs.items() if name in self._inputs}
+        try:
+            (features,) = self._session.run([self.output], feeds)
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
+            raise EncoderError(f"The graph {self.path} failed: {_one_line(error)}") from error
+        if features.ndim != 2:
+            raise EncoderError(f"Expected {self.path} to give features (B, D), got {self.output} of {features.shape}")
+        return np.ascontiguousarray(features, dtype=np.float32)
+
+    def run_in_parallel(
+        self, rows: NDArray[Any], rows_per_run: int, inputs_of: Callable[[NDArray[Any]], dict[str, NDArray[Any]]]
+    ) -> Float32Array:
+        """Run the graph on a few rows at a time, on as many such pieces at once as there are processors.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (B, ...)
+            B ≥ 1.
+        rows_per_run : int
+        inputs_of : callable
+            Makes the graph's inputs of some rows; called in the threads.
+
+        Returns
+        -------
+        ndarray of shape (B, D), float32
+        """
+        pieces = [rows[start : start + rows_per_run] for start in range(0, len(rows), rows_per_run)]
+        if len(pieces) == 1:
+            return self.run(inputs_of(rows))
+        return np.concatenate(list(self._threads.map(lambda piece: self.run(inputs_of(piece)), pieces)))
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(usable_processors(), thread_name_prefix="encode")
+
+
+def _open_session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _SILENT
+    # Threads that wait for work would otherwise keep the processor busy, which threads that decode photos need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = usable_processors()
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
+        raise EncoderError(
+            f"Expected {path} to be a whole ONNX graph, got {_one_line(error)}: fetch or export it again"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]

@@ -1,0 +1,197 @@
+"""The image tower of a transformer goes in; the same tower with weights of 8 bits comes out, made once and kept."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tip_adapter.encoders.file_hashes import file_sha256
+from tip_adapter.errors import EncoderError, require_extra
+from tip_adapter.locations import cache_dir
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["PRECISIONS", "RECIPE", "check_precision", "eight_bit_products_are_exact", "eight_bit_tower"]
+
+PRECISIONS = ("fp32", "int8")
+RECIPE = "int8-1: MatMul and Gemm with constant weights, dynamic, signed, one scale for each output"
+"""Part of an encoder's identity: raise its number whenever the same tower would become another one."""
+
+_NOTE = "int8.json"
+_GRAPH = "vision_model.onnx"
+_QUANTIZED = ("MatMul", "Gemm")
+
+# An ONNX graph: MatMulInteger of four unsigned bytes with four signed ones, 127 each.
+_PROBE = (
+    "CAg6XAoYCgFhCgF3EgF5Ig1NYXRNdWxJbnRlZ2VyEgVwcm9iZSoPCAQIARADQgF3SgR/f39/WhMKAWESDgoMCAISCAoCCAEKAggEYhMKAXkSDgoM"
+    "CAYSCAoCCAEKAggBQgQKABAR"
+)
+
+
+def check_precision(name: str, precision: str) -> None:
+    """Raise for a precision that no encoder has.
+
+    Raises
+    ------
+    EncoderError
+        When it is none of `PRECISIONS`.
+    """
+    if precision not in PRECISIONS:
+        valid = ", ".join(PRECISIONS)
+        raise EncoderError(f"Unknown precision {precision!r} for the encoder {name}: choose one of {valid}")
+
+
+@cache
+def eight_bit_products_are_exact() -> bool:
+    """Tell whether this processor multiplies bytes without overflow: those with VNNI, or with Arm's dot product.
+
+    Older ones add pairs of products in 16 bits, which overflow: features would be wrong, and another machine's.
+
+    Returns
+    -------
+    bool
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(base64.b64decode(_PROBE), providers=["CPUExecutionProvider"])
+    (product,) = session.run(None, {"a": np.full((1, 4), 255, dtype=np.uint8)})
+    return int(product[0, 0]) == 4 * 255 * 127
+
+
+def eight_bit_tower(tower: Path) -> Path:
+    """Quantise a transformer's image tower, or find it in the cache folder.
+
+    Activations are quantised while it runs, with a scale from all the rows of the run. So only runs of one image give
+    the same feature whatever other images there are.
+
+    Parameters
+    ----------
+    tower : pathlib.Path
+        The graph in full precision.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    EncoderError
+        When the tower is made of convolutions, or cannot be quantised.
+    MissingExtraError
+        When it is not made yet, and the package onnx is not installed.
+    """
+    sources = {path.name: file_sha256(path) for path in sorted(tower.parent.glob(f"{tower.name}*"))}
+    key = hashlib.sha256(json.dumps([RECIPE, sources], sort_keys=True).encode()).hexdigest()
+    folder = cache_dir() / "encoders" / f"int8-{key[:16]}"
+    if not (folder / _NOTE).is_file():
+        _expect_transformer(tower)
+        _make(tower, folder)
+    recorded = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
+    if recorded.get("sha256") != file_sha256(folder / _GRAPH):
+        raise EncoderError(
+            f"Expected {folder / _GRAPH} to be the tower that was quantised, but its SHA-256 differs: delete {folder}"
+        )
+    return folder / _GRAPH
+
+
+def _expect_transformer(tower: Path) -> None:
+    require_extra("onnx", "export")
+    import onnx
+
+    try:
+        graph = onnx.load(tower, load_external_data=False).graph
+    except Exception as error:  # protobuf raises its own
+        raise EncoderError(f"Expected {tower} to be a whole ONNX graph: fetch or export it again") from error
+    convolutions, products = (_weights_of(graph, kinds) for kinds in (("Conv",), _QUANTIZED))
+    if convolutions > products:
+        raise EncoderError(
+            f"Expected a transformer for precision int8, got convolutions in {tower}: their int8 is slower than fp32 "
+            "and changes predictions (measured: 5 times slower, 16 % changed): use fp32"
+        )
+
+
+def _weights_of(graph: onnx.GraphProto, kinds: tuple[str, ...]) -> int:
+    """Count the numbers that nodes of these kinds multiply with."""
+    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
+    # Weights may have names of their own, or be passed on by nodes that do nothing.
+    passed = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Identity"}
+    names = [name for node in graph.node if node.op_type in kinds for name in node.input]
+    return sum(sizes.get(passed.get(name, name), 0) for name in names)
+
+
+def _make(tower: Path, folder: Path) -> None:
+    """Write into a temporary sibling first: what is in place is whole."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    console.print("Making the int8 image tower (once, about half a minute)", highlight=False)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        working = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            with _quiet_logging():
+                _quantize(tower, working / _GRAPH)
+            (working / _NOTE).write_text(json.dumps({"recipe": RECIPE, "sha256": file_sha256(working / _GRAPH)}))
+            working.chmod(0o755)  # mkdtemp keeps others out
+            _put_in_place(working, folder)
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
+    except OSError as error:
+        raise EncoderError(
+            f"Could not write the int8 tower to {folder}: {error}. To put it elsewhere, set TIP_ADAPTER_CACHE"
+        ) from error
+
+
+def _quantize(tower: Path, output: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    options: dict[str, Any] = {"MatMulConstBOnly": True}
+    try:
+        quantize_dynamic(
+            tower,
+            output,
+            op_types_to_quantize=list(_QUANTIZED),
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            extra_options=options,
+        )
+    except OSError:
+        raise
+    except Exception as error:  # the quantiser raises whatever it meets
+        reason = " ".join(str(error).split())[:300]
+        raise EncoderError(f"The tower {tower} cannot be quantised ({reason}): use precision fp32") from error
+
+
+def _put_in_place(working: Path, folder: Path) -> None:
+    try:
+        os.rename(working, folder)
+    except OSError:
+        if not (folder / _NOTE).is_file():  # else another process was faster
+            raise
+
+
+@contextmanager
+def _quiet_logging() -> Iterator[None]:
+    """Keep the quantiser from setting up the logging of the whole process in order to give advice."""
+    root = logging.getLogger()
+    handler, level = logging.NullHandler(), root.level
+    root.addHandler(handler)
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
