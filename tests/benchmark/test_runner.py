@@ -1,10 +1,13 @@
 """The whole comparison, with real worker processes: resumed, locked, interrupted, and never mixed."""
 
+import copy
 import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -180,6 +183,63 @@ def test_a_worker_that_dies_is_a_failed_run_and_the_others_go_on(processes, monk
     assert "## Failed" in (result.output / "table.md").read_text()
     again = processes()
     assert (again.n_run, again.n_kept) == (1, 7)  # failed runs are made again
+
+
+class Tuned(METHODS["prototype"]):
+    """Stands for full fine-tuning: takes photos, leaves a checkpoint, and can be averaged with its beginning."""
+
+    takes_images = True
+    seen: ClassVar[dict] = {}
+
+    def __init__(
+        self, zero_shot_weights=None, *, class_names=None, logit_scale=100.0, checkpoint=None, wise_weight=0.5
+    ):
+        super().__init__(zero_shot_weights, class_names=class_names, logit_scale=logit_scale)
+        self.checkpoint, self.wise_weight = checkpoint, wise_weight
+
+    def fit(self, X, y, *, validation=None):
+        self.seen["photos"], self.seen["validation"] = [Path(path).parent.name for path in X], validation
+        Path(self.checkpoint).parent.mkdir(parents=True, exist_ok=True)
+        for suffix in (".safetensors", ".rates.json"):
+            Path(self.checkpoint).with_suffix(suffix).touch()
+        self.seen["fits"] = self.seen.get("fits", 0) + 1
+        self.classes_, self.trainable_parameters_ = np.unique(y), 7
+        return self
+
+    def at_wise_weight(self, wise_weight):
+        other = copy.copy(self)
+        other.wise_weight = wise_weight
+        return other
+
+    def logits(self, X):
+        right = [sorted({Path(path).parent.name for path in X}).index(Path(path).parent.name) for path in X]
+        answers = np.eye(3)[right]
+        # Averaged: all right. Not averaged: always the first class.
+        return answers if self.wise_weight == 0.5 else np.eye(3)[np.zeros(len(X), dtype=int)]
+
+
+def test_one_training_gives_two_results_with_and_without_averaging(compare, photos, monkeypatch):
+    monkeypatch.setitem(METHODS, "tuned", Tuned)
+    monkeypatch.setattr(Tuned, "seen", {})
+    result = compare(photos, methods="tuned", shots=[2], n_seeds=1, encoder="fake", store=None)
+    assert {record["method"]: record["accuracy"] for record in result.records} == {
+        "tuned": 1.0,
+        "tuned:wise_weight=1": pytest.approx(1 / 3),
+    }
+    assert sorted(Tuned.seen["photos"]) == ["green", "green", "red", "red", "sky blue", "sky blue"]
+    assert {record["trainable_parameters"] for record in result.records} == {7}
+    assert not [path for path in (result.output / "checkpoints").rglob("*") if path.is_file()]
+    again = compare(photos, methods="tuned", shots=[2], n_seeds=1, encoder="fake", store=None)
+    assert (again.n_run, again.n_kept, Tuned.seen["fits"]) == (0, 2, 1)
+    files(result.output)[0].unlink()
+    assert compare(photos, methods="tuned", shots=[2], n_seeds=1, encoder="fake", store=None).n_run == 1
+
+
+def test_methods_on_the_encoder_need_photos(compare, monkeypatch):
+    monkeypatch.setitem(METHODS, "tuned", Tuned)
+    (record,) = compare(methods="tuned").records
+    assert (record["status"], record["shots"]) == ("not applicable", None)
+    assert "run it on photos" in record["reason"]
 
 
 def test_what_cannot_be_is_said(compare, tiny):

@@ -186,7 +186,7 @@ def test_interrupted(run, photos):
     arguments = ["embed", str(photos), "-e", "fake", "--batch-size", "4"]
     process = subprocess.run(command + arguments, capture_output=True, text=True, timeout=60)
     assert (process.returncode, process.stdout) == (130, "")
-    assert process.stderr.splitlines() == ["interrupted: run it again to go on, finished features are kept"]
+    assert process.stderr.splitlines() == ["interrupted: run it again to go on, what is finished is kept"]
     facts = json.loads(run("embed", photos / "train", photos / "test", "-e", "fake", "--json")[1])
     assert (facts["n"], facts["cached"]) == (24, 4)
 

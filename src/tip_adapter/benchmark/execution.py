@@ -21,7 +21,7 @@ from tip_adapter.benchmark.feature_files import FeatureData, Part, load_feature_
 from tip_adapter.benchmark.memory import PeakMemory
 from tip_adapter.benchmark.protocols import PAPER
 from tip_adapter.benchmark.records import DONE, FAILED, NOT_APPLICABLE, Record, write_record
-from tip_adapter.errors import FeatureError, InputError, MissingExtraError, TipAdapterError
+from tip_adapter.errors import EncoderError, FeatureError, InputError, MissingExtraError, TipAdapterError
 from tip_adapter.heads import softmax
 from tip_adapter.methods import METHODS, FewShotMethod
 from tip_adapter.metrics import accuracy, bootstrap_interval, expected_calibration_error, negative_log_likelihood
@@ -61,6 +61,9 @@ class Job:
         Support, validation and test photos, for methods that take them.
     threads : int
         Of linear algebra; recorded.
+    twin : dict or None
+        A second result of the same training, for methods that can average their weights afterwards (WiSE-FT):
+        `wise_weight`, and `base`, `record` and `logits` of its own.
     """
 
     data: str
@@ -77,6 +80,7 @@ class Job:
     templates: list[str]
     photos: dict[str, list[str]]
     threads: int
+    twin: dict[str, Any] | None = None
 
 
 def load_data(path: StrPath, base: Mapping[str, Any]) -> FeatureData:
@@ -116,17 +120,20 @@ def execute(job: Job, data: FeatureData) -> str:
     str
         Status of the record that was written.
     """
+    twin = None
     try:
-        figures = _measure(job, data)
-    except (InputError, MissingExtraError) as error:
+        figures, twin = _measure(job, data)
+    except (InputError, EncoderError, MissingExtraError) as error:
         # Features were checked when they were loaded: features that do not fit now are the method's own.
         status = FAILED if isinstance(error, FeatureError) else NOT_APPLICABLE
         figures = {"status": status, "reason": _told(error)}
     except (Exception, RecursionError) as error:  # whatever a method raises: the other runs go on
         figures = {"status": FAILED, "reason": _told(error)}
-    record = job.base | figures | {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
-    write_record(Path(job.record), record)
-    return str(record["status"])
+    finished = {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
+    if job.twin:
+        write_record(Path(job.twin["record"]), job.twin["base"] | (twin or figures) | finished)
+    write_record(Path(job.record), job.base | figures | finished)
+    return str(figures["status"])
 
 
 def _told(error: BaseException) -> str:
@@ -134,44 +141,60 @@ def _told(error: BaseException) -> str:
     return text if isinstance(error, TipAdapterError) else f"{type(error).__name__}: {text}"
 
 
-def _measure(job: Job, data: FeatureData) -> Record:
+def _measure(job: Job, data: FeatureData) -> tuple[Record, Record | None]:
+    """Fit and predict; figures of the method, and of its twin."""
     support = Draw(job.part, None if job.rows is None else np.array(job.rows, dtype=np.intp)).of(data)
-    method = _build(job, data)
     inputs = _Inputs.of(job, data, support)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         memory = PeakMemory()
+        method = _build(job, data)
         start = time.perf_counter()
         method.fit(inputs.support, support.labels, **inputs.options(job, data, support, method))
-        fitted = time.perf_counter()
-        logits = np.asarray(method.logits(inputs.test))
-        done = time.perf_counter()
-        peak = memory.megabytes
-    figures = _figures(logits, data.test.labels)
-    if job.logits:
-        _save_logits(Path(job.logits), logits, data.test.labels)
+        seconds = time.perf_counter() - start
+        told = {"threads": job.threads, "fit_seconds": seconds}
+        figures = _predicted(method, inputs.test, data.test.labels, job.logits) | told
+        figures |= {"peak_memory_mb": memory.megabytes}
+        twin = None
+        if job.twin:
+            other = method.at_wise_weight(job.twin["wise_weight"])
+            twin = _predicted(other, inputs.test, data.test.labels, job.twin["logits"]) | told
+            twin |= {"peak_memory_mb": memory.megabytes}
+    heard = {"warnings": sorted({" ".join(str(warning.message).split()) for warning in caught})[:5]}
+    return figures | heard, None if twin is None else twin | heard
+
+
+def _predicted(method: FewShotMethod, test: Any, labels: IntArray, logits_path: str | None) -> Record:
+    """Figures of a fitted method on the test photos."""
+    start = time.perf_counter()
+    logits = np.asarray(method.logits(test))
+    seconds = time.perf_counter() - start
+    figures = _figures(logits, labels)
+    if logits_path:
+        _save_logits(Path(logits_path), logits, labels)
     return figures | {
         "status": DONE,
-        "fit_seconds": fitted - start,
-        "predict_seconds": done - fitted,
-        "trainable_parameters": int(getattr(method, "trainable_parameters_", 0)),
-        "peak_memory_mb": peak,
-        "threads": job.threads,
+        "predict_seconds": seconds,
+        "trainable_parameters": int(method.trainable_parameters_),
         "chosen": _chosen(method),
-        "logits": Path(job.logits).name if job.logits else None,
-        "warnings": sorted({" ".join(str(warning.message).split()) for warning in caught})[:5],
+        "logits": Path(logits_path).name if logits_path else None,
     }
 
 
 def _build(job: Job, data: FeatureData) -> FewShotMethod:
     cls: Callable[..., FewShotMethod] = METHODS[job.method]
     known = inspect.signature(cls).parameters
+    encoder = None
+    if METHODS[job.method].needs_encoder and job.encoder is not None:
+        from tip_adapter.encoders.trainable import load_trainable_encoder
+
+        encoder = load_trainable_encoder(job.encoder)  # before the clock runs: it is the same for all
     given: dict[str, Any] = {
         "zero_shot_weights": data.zero_shot_weights,
         "class_names": list(data.class_names),
         "logit_scale": data.logit_scale,
         "random_state": job.base["seed"],
-        "encoder": job.encoder,
+        "encoder": encoder,
         "class_texts": job.class_texts,
         "templates": job.templates,
         "checkpoint": job.checkpoint,

@@ -17,6 +17,9 @@ from tip_adapter.benchmark.provenance import code_digest, machine, versions
 from tip_adapter.benchmark.records import DONE, FOLDER, FORMAT, NOT_APPLICABLE, Record, read_record
 from tip_adapter.errors import InputError
 
+UNAVERAGED = 1
+"""The WiSE-FT weight that takes the end of the training as it is."""
+
 __all__ = ["Plan", "described_stale", "make_plan"]
 
 
@@ -46,7 +49,8 @@ class Plan:
     @property
     def paths(self) -> set[Path]:
         """Files of all results of the plan."""
-        return {Path(job.record) for job in self.jobs} | set(self.kept) | {path for path, _ in self.not_applicable}
+        made = {Path(job.record) for job in self.jobs} | {Path(job.twin["record"]) for job in self.jobs if job.twin}
+        return made | set(self.kept) | {path for path, _ in self.not_applicable}
 
 
 def make_plan(
@@ -125,15 +129,20 @@ class _Layout:
             return
         # Large support sets first: the longest runs should not be left to the end, when a process would wait.
         for (shots, seed), draw in sorted(self.data.draws.sets.items(), reverse=True):
-            path = folder / f"{protocol}-{shots}-shots-seed-{seed}.json"
-            base = self._base(method, protocol, shots, seed)
-            found = None if self.redo else self._found(path, base)
-            if found == DONE:
-                plan.kept.append(path)
-            elif found is not None:
-                plan.stale.append((path, found))
+            name = f"{protocol}-{shots}-shots-seed-{seed}.json"
+            twin = _twin_of(method)
+            results = {
+                self.folder / _file_name(one.label) / name: self._base(one, protocol, shots, seed)
+                for one in ([method, twin] if twin else [method])
+            }
+            found = {path: None if self.redo else self._found(path, base) for path, base in results.items()}
+            stale = [(path, why) for path, why in found.items() if why not in (DONE, None)]
+            if all(why == DONE for why in found.values()):
+                plan.kept += results
+            elif stale:
+                plan.stale += [(path, str(why)) for path, why in stale]
             else:
-                plan.jobs.append(self._job(method, path, base, draw))
+                plan.jobs.append(self._job(method, results, draw))
 
     def _obstacle(self, method: MethodChoice, protocol: str) -> str | None:
         if method.on_encoder and self.data.encoder is None:
@@ -192,8 +201,12 @@ class _Layout:
             return None
         return DONE
 
-    def _job(self, method: MethodChoice, path: Path, base: Record, draw: Draw) -> Job:
+    def _job(self, method: MethodChoice, results: dict[Path, Record], draw: Draw) -> Job:
+        (path, base), *others = results.items()
         name = path.relative_to(self.output / FOLDER).with_suffix("")
+        twin = None
+        for other, its_base in others:
+            twin = {"wise_weight": UNAVERAGED, "record": str(other), "logits": self._logits(other), "base": its_base}
         rows = None if draw.rows is None else draw.rows.tolist()
         checkpoint = self.output / "checkpoints" / name.with_name(f"{name.name}.safetensors")
         encoded = method.on_encoder
@@ -205,20 +218,32 @@ class _Layout:
             method=method.name,
             parameters=dict(method.parameters),
             record=str(path),
-            logits=str(self.output / "logits" / name.with_name(f"{name.name}.npz")) if self.logits else None,
+            logits=self._logits(path),
             checkpoint=str(checkpoint) if encoded else None,
             encoder=self.data.encoder if encoded else None,
             class_texts=[list(texts) for texts in self.data.class_texts] if encoded else [],
             templates=list(self.data.templates) if encoded else [],
             photos=self._photos(rows) if method.takes_images else {},
             threads=self.cores if encoded else 1,
+            twin=twin,
         )
+
+    def _logits(self, path: Path) -> str | None:
+        place = self.output / "logits" / path.relative_to(self.output / FOLDER).with_suffix(".npz")
+        return str(place) if self.logits else None
 
     def _photos(self, rows: list[int] | None) -> dict[str, list[str]]:
         train = self.data.photos["train"]
         chosen = {"support": [train[row] for row in rows or []]}
         chosen |= {part: list(self.data.photos[part]) for part in ("test", "validation") if part in self.data.photos}
         return {part: [str(path.resolve()) for path in paths] for part, paths in chosen.items()}
+
+
+def _twin_of(method: MethodChoice) -> MethodChoice | None:
+    """The method without the averaging of weights that it would do by default: a second result of one training."""
+    if not hasattr(method.type, "at_wise_weight") or "wise_weight" in method.parameters:
+        return None
+    return MethodChoice(method.name, dict(method.parameters) | {"wise_weight": UNAVERAGED})
 
 
 def _file_name(text: str) -> str:

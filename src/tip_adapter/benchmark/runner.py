@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tip_adapter.benchmark.data import BenchmarkData, PhotoSettings, is_feature_file, prepare
+from tip_adapter.benchmark.execution import Job
 from tip_adapter.benchmark.feature_files import FeatureData, save_feature_file
 from tip_adapter.benchmark.method_choice import MethodChoice, choose_methods
 from tip_adapter.benchmark.plan import Plan, described_stale, make_plan
@@ -215,14 +216,27 @@ def _carry_out(
             continue
         with contextlib.closing(run_jobs(jobs, processes, threads)) as finished:
             for job, died in finished:
-                if died:
-                    write_record(Path(job.record), job.base | {"status": FAILED, "reason": died})
-                elif job.checkpoint and read_record(Path(job.record))["status"] == DONE:
-                    Path(job.checkpoint).unlink(missing_ok=True)
+                _settle(job, died)
                 done += 1
                 if progress:
                     base = job.base
                     progress(done, len(plan.jobs), f"{base['dataset']} {base['method']} {base['shots']} shots")
+
+
+def _settle(job: Job, died: str | None) -> None:
+    """Record a run that could not record itself; remove what a finished training left to go on from."""
+    if died:
+        for path, base in _results_of(job):
+            write_record(path, base | {"status": FAILED, "reason": died})
+    elif job.checkpoint and read_record(Path(job.record))["status"] == DONE:
+        checkpoint = Path(job.checkpoint)
+        for path in checkpoint.parent.glob(f"{checkpoint.stem}.*"):
+            path.unlink()
+
+
+def _results_of(job: Job) -> list[tuple[Path, Record]]:
+    own = [(Path(job.record), job.base)]
+    return [*own, (Path(job.twin["record"]), job.twin["base"])] if job.twin else own
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     if code == INTERRUPTED:
-        typer.echo("interrupted: run it again to go on, finished features are kept", err=True)
+        typer.echo("interrupted: run it again to go on, what is finished is kept", err=True)
     sys.exit(code)
 
 

@@ -27,6 +27,7 @@ from tip_adapter.errors import InputError
 if TYPE_CHECKING:
     from tip_adapter.benchmark.report import Report
     from tip_adapter.benchmark.runner import BenchmarkResult, RunProgress
+    from tip_adapter.progress import Progress
 
 __all__ = ["bench"]
 
@@ -70,7 +71,6 @@ def bench(
 ) -> None:
     """Compare methods on your data: accuracy with intervals, calibration, time and memory; tables and figures."""
     from tip_adapter.benchmark import run, write_report
-    from tip_adapter.progress import progress_bar
 
     if report_only:
         if data:
@@ -83,7 +83,7 @@ def bench(
         return
     if not data:
         raise InputError("Expected data: a folder of class folders, a manifest, a feature file or a standard data set.")
-    with progress_bar("Encoding") as encoding, _runs_bar() as progress:
+    with _bars() as (encoding, progress):
         result = run(
             data,
             output,
@@ -125,39 +125,40 @@ def _numbers(text: str | None) -> list[int] | None:
 
 
 @contextlib.contextmanager
-def _runs_bar() -> Iterator[RunProgress | None]:
-    """Show how many runs are done, and which was the last; nothing where stderr is no terminal."""
+def _bars() -> Iterator[tuple[Progress | None, RunProgress | None]]:
+    """Show how far the encoding is, then how many runs are done and which was the last; only on a terminal."""
     if not sys.stderr.isatty():
-        yield None
+        yield None, None
         return
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     columns = (
-        TextColumn("Runs"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[last]}", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task: Any = None
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
 
-        def advance(done: int, total: int, last: str) -> None:
-            nonlocal task
-            if task is None:
-                task = bar.add_task("", total=total, last="")
-            bar.update(task, completed=done, last=last)
+        def show(description: str, done: int, total: int, last: str) -> None:
+            for other in set(tasks) - {description}:
+                bar.remove_task(tasks.pop(other))
+            if description not in tasks:
+                tasks[description] = bar.add_task(description, total=total, last="")
+            bar.update(tasks[description], completed=done, total=total, last=last)
 
-        yield advance
+        def encoded(done: int, total: int, cached: int) -> None:
+            show("Encoding", done, total, f"{cached} known" if cached else "")
+
+        def ran(done: int, total: int, last: str) -> None:
+            show("Runs", done, total, last)
+
+        yield encoded, ran
 
 
 def _show(report: Report) -> None:
