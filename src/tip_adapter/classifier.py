@@ -266,9 +266,9 @@ class ImageClassifier:
                 raise InputError(" ".join(str(error).split())) from error
         if estimator.takes_images:
             raise InputError(
-                f"{type(estimator).__name__} changes the encoder itself, and a classifier keeps its encoder: fit "
-                f"tip_adapter.methods.{type(estimator).__name__} on the photos, call its export_encoder('tuned'), and "
-                "use ImageClassifier(encoder='tuned')."
+                f"{type(estimator).__name__} changes the encoder itself, and a classifier keeps its encoder: run "
+                f"`tip-adapter fine-tune`, or fit tip_adapter.methods.{type(estimator).__name__} on the photos and "
+                "call its export_encoder('tuned'); then use 'tuned' as the encoder of any other method, zero-shot too."
             )
         if estimator.needs_encoder:
             # Here, before photos are encoded, since not every encoder has gradients.

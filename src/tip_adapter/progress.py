@@ -27,13 +27,15 @@ class Progress(Protocol):
 
 
 @contextlib.contextmanager
-def progress_bar(description: str) -> Iterator[Progress | None]:
+def progress_bar(description: str, *, unit: str = "images") -> Iterator[Progress | None]:
     """Show a bar while images are encoded; nothing where stderr is no terminal.
 
     Parameters
     ----------
     description : str
         What is going on, such as ``"Encoding"``.
+    unit : str, default="images"
+        What is counted.
 
     Yields
     ------
@@ -67,7 +69,7 @@ def progress_bar(description: str) -> Iterator[Progress | None]:
 
         def advance(done: int, total: int, cached: int) -> None:
             speed = bar.tasks[0].speed
-            rate = f"{speed:.1f} images/s" if speed else ""
+            rate = f"{speed:.1f} {unit}/s" if speed else ""
             bar.update(task, completed=done, total=total, rate=f"{rate} ({cached} known)" if cached else rate)
 
         yield advance

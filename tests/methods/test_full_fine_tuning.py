@@ -284,5 +284,5 @@ def test_files_do_as_well_as_arrays(encoder, tmp_path):
 def test_a_classifier_says_what_to_do_instead(tiny_clip):
     photos, labels = colored(1)
     clf = ImageClassifier(f"huggingface:{tiny_clip}", "full-fine-tuning", store=None)
-    with pytest.raises(InputError, match=r"FullFineTuning on the photos, call its export_encoder"):
+    with pytest.raises(InputError, match=r"FullFineTuning on the photos and call its export_encoder"):
         clf.fit(photos, [NAMES[label] for label in labels])

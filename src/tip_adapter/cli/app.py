@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn, TextIO
 
 import typer
 
-from tip_adapter.cli import bench, demo, encoders, export, models
+from tip_adapter.cli import bench, demo, encoders, export, models, tuning
 from tip_adapter.errors import TipAdapterError
 
 __all__ = ["app", "main"]
@@ -53,6 +53,7 @@ app.command()(models.evaluate)
 app.command()(models.info)
 app.command()(bench.bench)
 app.command()(encoders.embed)
+app.command("fine-tune")(tuning.fine_tune)
 app.command("export-encoder")(encoders.export_encoder)
 app.command()(export.export)
 

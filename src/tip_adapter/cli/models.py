@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.evaluation import Evaluation
 
-__all__ = ["evaluate", "fit", "info", "predict"]
+__all__ = ["evaluate", "fit", "info", "predict", "training_split"]
 
 ModelArgument = Annotated[
     str, typer.Argument(help="A saved classifier: a folder such as clothes.tip, or hub:owner/name.")
@@ -71,7 +71,7 @@ def fit(
 
     start = time.perf_counter()
     check_replaceable(output)
-    dataset = load_dataset(data, split=_training_split(data, split))
+    dataset = load_dataset(data, split=training_split(data, split))
     classifier = ImageClassifier(
         encoder,
         method or DEFAULT_METHOD,
@@ -97,7 +97,7 @@ def fit(
     typer.echo(f"saved: {output}")
 
 
-def _training_split(data: Path, split: str | None) -> str | None:
+def training_split(data: Path, split: str | None) -> str | None:
     """Fit on the split "train" of a folder that has one, unless another is asked for."""
     return "train" if split is None and (data / "train").is_dir() else split
 

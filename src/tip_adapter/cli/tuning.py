@@ -1,0 +1,112 @@
+"""Command that tunes the encoder itself: fine-tune."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tip_adapter.cli.models import training_split
+from tip_adapter.cli.options import (
+    ClassNamesOption,
+    EncoderOption,
+    JsonOption,
+    SeedOption,
+    ShotsOption,
+    TemplateOption,
+    class_texts,
+    echo_json,
+    templates,
+)
+from tip_adapter.errors import EncoderError
+
+if TYPE_CHECKING:
+    from tip_adapter.methods.training import TrainingProgress
+
+__all__ = ["fine_tune"]
+
+
+def fine_tune(
+    data: Annotated[Path, typer.Argument(help="Folder of class folders, or a manifest (.csv, .jsonl, .parquet).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the tuned encoder.")] = Path(
+        "tuned-encoder"
+    ),
+    encoder: EncoderOption = None,
+    shots: ShotsOption = None,
+    seed: SeedOption = 0,
+    class_names: ClassNamesOption = None,
+    template: TemplateOption = None,
+    wise_weight: Annotated[
+        float, typer.Option("--wise-weight", min=0, max=1, help="Share of the tuned weights in WiSE-FT's average.")
+    ] = 0.5,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="Default: chosen on held-out shots.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: 20, from 8 shots up 10.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="File to keep what is reached; run again to go on from it.")
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Where the data has splits.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train both towers of an encoder on labelled photos (minutes to hours), and write it as an ONNX folder."""
+    from tip_adapter.classifier import default_encoder
+    from tip_adapter.datasets import load_dataset
+    from tip_adapter.methods import FullFineTuning
+    from tip_adapter.prompts import texts_for
+    from tip_adapter.shots import sample_shots
+
+    start = time.perf_counter()
+    # Looked at before the training, not after it.
+    if output.exists():
+        raise EncoderError(f"Expected {output} not to exist yet: choose another place or remove it")
+    dataset = load_dataset(data, split=training_split(data, split))
+    chosen = sample_shots(dataset.labels, shots, random_state=seed, class_names=dataset.class_names)
+    with _training_bar() as progress:
+        method = FullFineTuning(
+            class_names=list(dataset.class_names),
+            encoder=encoder or default_encoder(),
+            class_texts=texts_for(dataset.class_names, class_texts(class_names)),
+            templates=templates(template),
+            wise_weight=wise_weight,
+            learning_rate="auto" if learning_rate is None else learning_rate,
+            epochs="auto" if epochs is None else epochs,
+            random_state=seed,
+            checkpoint=checkpoint,
+            progress=progress,
+        ).fit([dataset.paths[index] for index in chosen], dataset.labels[chosen])
+    method.export_encoder(output)
+    facts: dict[str, Any] = {
+        "output": str(output),
+        "shots": len(chosen),
+        "classes": len(dataset.class_names),
+        "trainable_parameters": method.trainable_parameters_,
+        "learning_rate": method.learning_rate_,
+        "summary": method.search_.summary,
+        "wise_weight": wise_weight,
+        "epochs": len(method.training_.losses),
+        "interrupted": method.training_.interrupted,
+        "losses": list(method.training_.losses),
+        "seconds": time.perf_counter() - start,
+    }
+    if as_json:
+        echo_json(facts)
+        return
+    typer.echo(
+        f"{facts['shots']} shots of {facts['classes']} classes, {facts['trainable_parameters']:,} parameters tuned in "
+        f"{facts['epochs']} epochs, {facts['seconds']:.1f} s"
+    )
+    typer.echo(facts["summary"])
+    typer.echo(f"saved: {output}; use it with --encoder {output}, for example with --method zero-shot")
+
+
+@contextmanager
+def _training_bar() -> Iterator[TrainingProgress | None]:
+    from tip_adapter.progress import progress_bar
+
+    with progress_bar("Fine-tuning", unit="steps") as bar:
+        yield None if bar is None else lambda done, total, _: bar(done, total, 0)
