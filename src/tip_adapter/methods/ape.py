@@ -10,7 +10,7 @@ import numpy as np
 from tip_adapter.cache_model import Cache, affinity, class_mass
 from tip_adapter.choice import SpreadPrior, choose
 from tip_adapter.errors import InputError
-from tip_adapter.heads import ChannelCacheHead
+from tip_adapter.heads import ChannelCacheHead, Head
 from tip_adapter.heads.cache import unit_channels
 from tip_adapter.methods.base import FewShotMethod, SupportSet, given_or_auto
 from tip_adapter.methods.prototype import unit_means
@@ -140,6 +140,12 @@ class APE(FewShotMethod):
             alpha=float(alpha or 0.0),
             beta=values["beta"],
         )
+
+    def _refit_head(self, support: SupportSet) -> Head:
+        # The cache logits are sums over shots, so α makes up for those that are left out.
+        grown = len(self.head_.keys) / len(support.labels)
+        chosen = self._chosen_parameters() | {"alpha": self.alpha_ * grown, "channels": self.channels_}
+        return self._refitted(support, **chosen)
 
     def _axes(self, dim: int) -> dict[str, Sequence[float]]:
         beta, gamma = given_or_auto("beta", self.beta), given_or_auto("gamma", self.gamma)

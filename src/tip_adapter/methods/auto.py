@@ -176,6 +176,22 @@ class Auto(FewShotMethod):
         )
         return chosen.head
 
+    def _refit_head(self, support: SupportSet) -> Head:
+        values = self.search_.parameters
+        if self.method_ == "zero-shot":
+            return LinearHead(support.n_classes, support.zero_shot_weights, support.logit_scale)
+        if self.method_ == "tip-adapter":
+            # The cache logits are sums over shots, so α makes up for those that are left out.
+            grown = len(self.head_.keys) / len(support.labels)
+            return _tip_head(support, values["alpha"] * grown, values["beta"])
+        experts = []
+        if "proker alpha" in values:
+            ridge = KernelRidge.of(support).coefficients(BETA, values["proker ridge"])
+            experts.append(_Expert("proker", values["proker alpha"], {}, np.zeros(0), coefficients=ridge))
+        if "gda alpha" in values:
+            experts.append(_Expert("gda", values["gda alpha"], {}, np.zeros(0), linear=_gaussians(support)))
+        return _head(support, experts, self.search_.weights)
+
 
 def _pick(evidence: Evidence, candidates: list[_Candidate]) -> _Candidate:
     harmless = [candidate for candidate in candidates if not candidate.harmful]
@@ -235,11 +251,15 @@ class _Expert:
 def _gda(support: SupportSet) -> _Expert:
     evidence, fit = support.evidence, gaussian_fit(support.features, support.labels, support.n_classes)
     choice = choose(evidence, lambda _: fit, prior=PRIOR)
+    answers = choice.alpha_seen * evidence.logits(fit)[evidence.scored]
+    return _Expert("gda", choice.alpha, {"alpha": choice.alpha}, answers, linear=_gaussians(support))
+
+
+def _gaussians(support: SupportSet) -> tuple[FloatArray, FloatArray]:
     weights, bias = Moments.of(support.features, support.labels, support.n_classes).classifier()
     if support.zero_shot_weights is None:
         bias[support.counts == 0] = ABSENT_LOGIT
-    answers = choice.alpha_seen * evidence.logits(fit)[evidence.scored]
-    return _Expert("gda", choice.alpha, {"alpha": choice.alpha}, answers, linear=(weights, bias))
+    return weights, bias
 
 
 def _proker(support: SupportSet) -> _Expert:
@@ -255,16 +275,20 @@ def _proker(support: SupportSet) -> _Expert:
 
 def _tip(support: SupportSet) -> _Candidate:
     found = search(support.features, support.labels, support.text_logits, validation=support.validation_set)
-    head = CacheHead(
+    head = _tip_head(support, found.alpha, found.beta)
+    return _Candidate("tip-adapter", head, (found.nll, found.accuracy), {"alpha": found.alpha, "beta": found.beta})
+
+
+def _tip_head(support: SupportSet, alpha: float, beta: float) -> CacheHead:
+    return CacheHead(
         support.n_classes,
         support.zero_shot_weights,
         support.logit_scale,
         keys=support.features,
         labels=support.labels,
-        alpha=found.alpha,
-        beta=found.beta,
+        alpha=alpha,
+        beta=beta,
     )
-    return _Candidate("tip-adapter", head, (found.nll, found.accuracy), {"alpha": found.alpha, "beta": found.beta})
 
 
 def _head(support: SupportSet, experts: list[_Expert], weights: tuple[float, ...]) -> Head:

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -139,6 +139,11 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         InputError
             When labels do not fit the classes.
         """
+        self.trainable_parameters_ = 0
+        self.head_ = self._fit_head(self._support_set(X, y, validation))
+        return self
+
+    def _support_set(self, X: Any, y: Any, validation: tuple[Any, Any] | None = None) -> SupportSet:
         X, y = self._validated(_to_numpy(X), y)
         features = unit_rows(X)
         weights = self._checked_weights(features.shape[1])
@@ -147,7 +152,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(
                 f"Expected at least two classes, got one class, {self.classes_[0]!r}: add shots, or class names."
             )
-        support = SupportSet(
+        return SupportSet(
             features,
             labels,
             len(self.classes_),
@@ -155,13 +160,30 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             float(self.logit_scale),
             None if validation is None else self._checked_validation(*validation),
         )
-        self.trainable_parameters_ = 0
-        self.head_ = self._fit_head(support)
-        return self
 
     @abstractmethod
     def _fit_head(self, support: SupportSet) -> Head:
         """Turn the support set into the fitted formula."""
+
+    def _refit_head(self, support: SupportSet) -> Head:
+        """Fit to a part of the shots with what was chosen from all of them: nothing is chosen again.
+
+        Weights against the text keep their meaning whatever the number of shots; methods where they depend on it
+        rescale them.
+        """
+        return self._refitted(support, **self._chosen_parameters())
+
+    def _refitted(self, support: SupportSet, **parameters: Any) -> Head:
+        copy: Self = clone(self).set_params(**parameters)
+        return copy._fit_head(support)
+
+    def _chosen_parameters(self) -> dict[str, Any]:
+        """What was chosen for the parameters that were left at "auto"."""
+        return {
+            name: getattr(self, f"{name}_")
+            for name, value in self.get_params(deep=False).items()
+            if isinstance(value, str) and value == "auto" and hasattr(self, f"{name}_")
+        }
 
     def logits(self, X: Any) -> Float32Array:
         """Logits of every class.

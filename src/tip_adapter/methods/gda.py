@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from tip_adapter.choice import SpreadPrior, choose
-from tip_adapter.heads import LinearHead
+from tip_adapter.heads import Head, LinearHead
 from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod, SupportSet, given_or_auto
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
@@ -178,7 +178,7 @@ class GDA(FewShotMethod):
             fit = gaussian_fit(support.features, support.labels, support.n_classes)
             self.search_ = choose(support.evidence, lambda _: fit, prior=PRIOR)
             alpha = self.search_.alpha / unit
-        self.alpha_ = alpha
+        self.alpha_, self.n_shots_ = alpha, len(support.labels)
         weights, bias = Moments.of(support.features, support.labels, support.n_classes).classifier()
         bias = alpha * unit * bias
         if support.zero_shot_weights is None:
@@ -190,3 +190,8 @@ class GDA(FewShotMethod):
             weights=(alpha * unit * weights).astype(np.float32),
             bias=bias.astype(np.float32),
         )
+
+    def _refit_head(self, support: SupportSet) -> Head:
+        # The paper's P shrinks by (N-1)/D; what α counts without that is held.
+        unit = (len(support.labels) - 1) / max(self.n_shots_ - 1, 1)
+        return self._refitted(support, alpha=self.alpha_ * unit)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tip_adapter.choice import nll_and_accuracy
 from tip_adapter.errors import InputError
-from tip_adapter.heads import NeighbourHead
+from tip_adapter.heads import Head, NeighbourHead
 from tip_adapter.heads.cache import neighbour_votes
 from tip_adapter.methods.base import FewShotMethod, SupportSet
 from tip_adapter.typing import FloatArray
@@ -85,6 +85,9 @@ class KNN(FewShotMethod):
         else:
             self.neighbours_ = int(self.neighbours)
         return NeighbourHead(support.n_classes, support.features, support.labels, self.neighbours_)
+
+    def _refit_head(self, support: SupportSet) -> Head:
+        return self._refitted(support, neighbours=min(self.neighbours_, len(support.labels)))
 
     def _choose(self, support: SupportSet) -> int:
         evidence = support.evidence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from tip_adapter.heads import CacheHead
+from tip_adapter.heads import CacheHead, Head
 from tip_adapter.methods.base import FewShotMethod, SupportSet, given_or_auto
 from tip_adapter.search import search
 
@@ -97,3 +97,8 @@ class TipAdapter(FewShotMethod):
             beta=beta,
             balanced=self.balanced,
         )
+
+    def _refit_head(self, support: SupportSet) -> Head:
+        # The cache logits are sums over shots, so α makes up for those that are left out.
+        grown = len(self.head_.keys) / len(support.labels)
+        return self._refitted(support, alpha=self.alpha_ * grown, beta=self.beta_)

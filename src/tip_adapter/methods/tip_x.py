@@ -11,7 +11,7 @@ import numpy as np
 from tip_adapter.cache_model import Cache, affinity, class_mass
 from tip_adapter.choice import SpreadPrior, choose
 from tip_adapter.errors import InputError
-from tip_adapter.heads import TipXHead
+from tip_adapter.heads import Head, TipXHead
 from tip_adapter.heads.cache import text_divergence, text_log_probabilities
 from tip_adapter.methods.base import FewShotMethod, SupportSet, given_or_auto
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray
@@ -134,6 +134,11 @@ class TipX(FewShotMethod):
             slope=slope,
             offset=offset,
         )
+
+    def _refit_head(self, support: SupportSet) -> Head:
+        # The cache logits are sums over shots, so α and γ make up for those that are left out.
+        grown = len(self.head_.keys) / len(support.labels)
+        return self._refitted(support, alpha=self.alpha_ * grown, beta=self.beta_, gamma=self.gamma_ * grown)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,101 @@
+"""A fitted method and its shots in; what it would say to each shot had it never seen it out."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+
+from tip_adapter.errors import InputError
+from tip_adapter.methods.base import FewShotMethod, SupportSet
+from tip_adapter.search import MAX_FOLDS, support_folds
+from tip_adapter.typing import Float32Array, IntArray
+
+__all__ = ["LeftOut", "left_out_logits"]
+
+TRAINED_FOLDS = 4
+"""Folds of methods that train, each of which is a training."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LeftOut:
+    """Answers to shots by fits that have not seen them.
+
+    Attributes
+    ----------
+    logits : ndarray of shape (B, C), float32
+        Of the shots that say something: those whose class has others.
+    labels : ndarray of shape (B,), integers in [0, C)
+    rows : ndarray of shape (B,)
+        Which of the N shots they are.
+    n_folds : int
+        0 where nothing can be left out.
+    shots : float
+        Shots per class, of the classes that have any.
+    """
+
+    logits: Float32Array
+    labels: IntArray
+    rows: IntArray
+    n_folds: int
+    shots: float
+
+
+def left_out_logits(method: FewShotMethod, X: Any, y: Any, *, queries: Any = None) -> LeftOut:
+    """Ask a fitted method about its own shots as if it had not seen them.
+
+    One shot of every class is left out at once, in at most 8 folds (4 for methods that train), and the method is fitted
+    to the rest with every hyper-parameter as it was chosen from all shots.
+
+    Parameters
+    ----------
+    method : FewShotMethod
+        Fitted.
+    X : array-like of shape (N, D)
+        Features of the shots, as `fit` was given.
+    y : array-like of shape (N,)
+        Their classes, as `fit` was given.
+    queries : array-like of shape (N, D), optional
+        The same shots as a photo to classify would be seen. A key is the mean of several views and easier to recognise
+        than a photo seen once, so where there are several views, one view of each shot is the fair question.
+
+    Returns
+    -------
+    LeftOut
+
+    Raises
+    ------
+    InputError
+        When queries are not as many as shots, or the method takes photos: fitting it again is too much work.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods import TipAdapter
+    >>> from tip_adapter.methods.left_out import left_out_logits
+    >>> X, y = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]], np.array([0, 0, 1, 1])
+    >>> answers = left_out_logits(TipAdapter(np.eye(2, 4, dtype=np.float32)).fit(X, y), X, y)
+    >>> answers.n_folds, answers.logits.argmax(axis=1)
+    (2, array([0, 0, 1, 1]))
+    """
+    check_is_fitted(method, "head_")
+    support: SupportSet = clone(method)._support_set(X, y)
+    asked = support.features if queries is None else np.asarray(queries, dtype=np.float32)
+    if asked.shape != support.features.shape:
+        raise InputError(f"Expected queries of shape {support.features.shape}, as the shots, got {asked.shape}.")
+    folds = support_folds(support.features, support.labels, TRAINED_FOLDS if method.trains else MAX_FOLDS)
+    n_folds = int(folds.max()) + 1
+    logits = np.zeros((len(folds), support.n_classes), dtype=np.float32)
+    scored = np.zeros(len(folds), dtype=bool)
+    for fold in range(n_folds if n_folds > 1 else 0):
+        kept = folds != fold
+        rest = dataclasses.replace(support, features=support.features[kept], labels=support.labels[kept])
+        if len(np.unique(rest.labels)) > 1:
+            logits[~kept] = method._refit_head(rest).logits(asked[~kept])
+            scored[~kept] = np.isin(support.labels[~kept], rest.labels)
+    rows = np.flatnonzero(scored)
+    shots = len(folds) / len(np.unique(support.labels))
+    return LeftOut(logits[rows], support.labels[rows], rows, n_folds if len(rows) else 0, shots)
