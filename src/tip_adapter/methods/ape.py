@@ -143,9 +143,9 @@ class APE(FewShotMethod):
 
     def _refit_head(self, support: SupportSet) -> Head:
         # The cache logits are sums over shots, so α makes up for those that are left out.
-        grown = len(self.head_.keys) / len(support.labels)
-        chosen = self._chosen_parameters() | {"alpha": self.alpha_ * grown, "channels": self.channels_}
-        return self._refitted(support, **chosen)
+        grown = self._growth(support)
+        parameters = {"beta": self.beta_, "gamma": self.gamma_, "channels": self.channels_}
+        return self._refitted(support, alpha=float(self.alpha_ or 0.0) * grown, **parameters)
 
     def _axes(self, dim: int) -> dict[str, Sequence[float]]:
         beta, gamma = given_or_auto("beta", self.beta), given_or_auto("gamma", self.gamma)

@@ -182,8 +182,7 @@ class Auto(FewShotMethod):
             return LinearHead(support.n_classes, support.zero_shot_weights, support.logit_scale)
         if self.method_ == "tip-adapter":
             # The cache logits are sums over shots, so α makes up for those that are left out.
-            grown = len(self.head_.keys) / len(support.labels)
-            return _tip_head(support, values["alpha"] * grown, values["beta"])
+            return _tip_head(support, values["alpha"] * self._growth(support), values["beta"])
         experts = []
         if "proker alpha" in values:
             ridge = KernelRidge.of(support).coefficients(BETA, values["proker ridge"])

@@ -140,7 +140,9 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             When labels do not fit the classes.
         """
         self.trainable_parameters_ = 0
-        self.head_ = self._fit_head(self._support_set(X, y, validation))
+        support = self._support_set(X, y, validation)
+        self._n_shots = len(support.labels)
+        self.head_ = self._fit_head(support)
         return self
 
     def _support_set(self, X: Any, y: Any, validation: tuple[Any, Any] | None = None) -> SupportSet:
@@ -168,14 +170,17 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _refit_head(self, support: SupportSet) -> Head:
         """Fit to a part of the shots with what was chosen from all of them: nothing is chosen again.
 
-        Weights against the text keep their meaning whatever the number of shots; methods where they depend on it
-        rescale them.
+        Methods whose weights against the text depend on the number of shots rescale them.
         """
         return self._refitted(support, **self._chosen_parameters())
 
     def _refitted(self, support: SupportSet, **parameters: Any) -> Head:
         copy: Self = clone(self).set_params(**parameters)
         return copy._fit_head(support)
+
+    def _growth(self, support: SupportSet) -> float:
+        """Shots this was fitted to, over those of a part: sums over shots shrink by it."""
+        return self._n_shots / len(support.labels)
 
     def _chosen_parameters(self) -> dict[str, Any]:
         """What was chosen for the parameters that were left at "auto"."""

@@ -178,7 +178,7 @@ class GDA(FewShotMethod):
             fit = gaussian_fit(support.features, support.labels, support.n_classes)
             self.search_ = choose(support.evidence, lambda _: fit, prior=PRIOR)
             alpha = self.search_.alpha / unit
-        self.alpha_, self.n_shots_ = alpha, len(support.labels)
+        self.alpha_ = alpha
         weights, bias = Moments.of(support.features, support.labels, support.n_classes).classifier()
         bias = alpha * unit * bias
         if support.zero_shot_weights is None:
@@ -193,5 +193,5 @@ class GDA(FewShotMethod):
 
     def _refit_head(self, support: SupportSet) -> Head:
         # The paper's P shrinks by (N-1)/D; what α counts without that is held.
-        unit = (len(support.labels) - 1) / max(self.n_shots_ - 1, 1)
+        unit = (len(support.labels) - 1) / max(self._n_shots - 1, 1)
         return self._refitted(support, alpha=self.alpha_ * unit)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_limits
 
 from tip_adapter.errors import InputError
 from tip_adapter.methods.base import FewShotMethod, SupportSet
@@ -90,12 +91,14 @@ def left_out_logits(method: FewShotMethod, X: Any, y: Any, *, queries: Any = Non
     n_folds = int(folds.max()) + 1
     logits = np.zeros((len(folds), support.n_classes), dtype=np.float32)
     scored = np.zeros(len(folds), dtype=bool)
-    for fold in range(n_folds if n_folds > 1 else 0):
-        kept = folds != fold
-        rest = dataclasses.replace(support, features=support.features[kept], labels=support.labels[kept])
-        if len(np.unique(rest.labels)) > 1:
-            logits[~kept] = method._refit_head(rest).logits(asked[~kept])
-            scored[~kept] = np.isin(support.labels[~kept], rest.labels)
+    # Many small systems: threads of the linear algebra would wait for each other longer than they work.
+    with threadpool_limits(1, user_api="blas"):
+        for fold in range(n_folds if n_folds > 1 else 0):
+            kept = folds != fold
+            rest = dataclasses.replace(support, features=support.features[kept], labels=support.labels[kept])
+            if len(np.unique(rest.labels)) > 1:
+                logits[~kept] = method._refit_head(rest).logits(asked[~kept])
+                scored[~kept] = np.isin(support.labels[~kept], rest.labels)
     rows = np.flatnonzero(scored)
     shots = len(folds) / len(np.unique(support.labels))
     return LeftOut(logits[rows], support.labels[rows], rows, n_folds if len(rows) else 0, shots)

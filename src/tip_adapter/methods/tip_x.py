@@ -137,7 +137,7 @@ class TipX(FewShotMethod):
 
     def _refit_head(self, support: SupportSet) -> Head:
         # The cache logits are sums over shots, so α and γ make up for those that are left out.
-        grown = len(self.head_.keys) / len(support.labels)
+        grown = self._growth(support)
         return self._refitted(support, alpha=self.alpha_ * grown, beta=self.beta_, gamma=self.gamma_ * grown)
 
 
