@@ -32,6 +32,8 @@ class LeftOut:
     labels : ndarray of shape (B,), integers in [0, C)
     rows : ndarray of shape (B,)
         Which of the N shots they are.
+    folds : ndarray of shape (N,)
+        Fold of every shot.
     n_folds : int
         0 where nothing can be left out.
     shots : float
@@ -41,6 +43,7 @@ class LeftOut:
     logits: Float32Array
     labels: IntArray
     rows: IntArray
+    folds: IntArray
     n_folds: int
     shots: float
 
@@ -101,4 +104,4 @@ def left_out_logits(method: FewShotMethod, X: Any, y: Any, *, queries: Any = Non
                 scored[~kept] = np.isin(support.labels[~kept], rest.labels)
     rows = np.flatnonzero(scored)
     shots = len(folds) / len(np.unique(support.labels))
-    return LeftOut(logits[rows], support.labels[rows], rows, n_folds if len(rows) else 0, shots)
+    return LeftOut(logits[rows], support.labels[rows], rows, folds, n_folds if len(rows) else 0, shots)

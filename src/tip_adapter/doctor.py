@@ -1,0 +1,360 @@
+"""Shots with their features and labels in; what is wrong with them, and which classes need more, out.
+
+A label is suspicious when the other shots and the texts contradict it: the shot is left out, the rest answers for it,
+and the given class is less than a tenth as probable as the most probable one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from tip_adapter.calibration import FEW_SHOTS, fit_temperature
+from tip_adapter.heads import softmax, zero_shot_logits
+from tip_adapter.heads.base import row_chunks
+from tip_adapter.methods.auto import Auto
+from tip_adapter.methods.left_out import LeftOut, left_out_logits
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
+
+__all__ = [
+    "BadImage",
+    "ClassNeed",
+    "Diagnosis",
+    "Duplicate",
+    "Photos",
+    "SuspiciousLabel",
+    "contradicted",
+    "diagnose",
+    "find_duplicates",
+]
+
+CONTRADICTED = 0.1
+"""A label is suspicious when its class is less than this times as probable as the most probable class."""
+
+SAME_FEATURE = 0.97
+"""Cosine from which two photos show the same, with every encoder looked at."""
+
+SAME_PICTURE = (6, 0.8)
+"""Differing bits (of 64) up to which two pictures are copies, where the cosine does not say they differ."""
+
+
+@dataclass(frozen=True, eq=False)
+class Photos:
+    """Labelled photos as the doctor sees them.
+
+    Attributes
+    ----------
+    features : ndarray of shape (N, D), float32
+        Unit rows.
+    labels : ndarray of shape (N,), integers in [0, C)
+    names, digests : tuple of N str
+        What each photo is called, and the SHA-256 of its file.
+    hashes : ndarray of shape (N, 2, 64), bool, optional
+        Of the pictures and their mirror images; see `tip_adapter.thumbnails.picture_hash`.
+    """
+
+    features: Float32Array
+    labels: IntArray
+    names: tuple[str, ...]
+    digests: tuple[str, ...]
+    hashes: BoolArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class SuspiciousLabel:
+    """A shot whose label the others contradict."""
+
+    index: int
+    name: str
+    given: str
+    suggested: str
+    given_probability: float
+    suggested_probability: float
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Two photos that show the same."""
+
+    first: str
+    second: str
+    first_class: str
+    second_class: str
+    where: Literal["inside a class", "across classes", "train and test"]
+    cosine: float
+    same_file: bool
+
+
+@dataclass(frozen=True)
+class ClassNeed:
+    """How well a class is recognised when a shot is left out, and how much another photo might bring.
+
+    `gain` is the mean probability missing from the true class over (shots + 1): errors fall about as one over the
+    number of shots, so one more takes away about that part of what is missing.
+    """
+
+    name: str
+    shots: int
+    recall: float | None
+    missing: float | None
+    confused_with: str | None
+    confused_share: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """A file that cannot be read, or that is too small to show much."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor found.
+
+    Attributes
+    ----------
+    n_shots, n_classes, n_other : int
+        Shots, classes, and photos of the other set that were compared with the shots.
+    evidence : str
+        What contradicts labels.
+    labels : tuple of SuspiciousLabel
+        Most contradicted first.
+    duplicates : tuple of Duplicate
+    classes : tuple of ClassNeed
+        Those that another photo would help most first.
+    images : tuple of BadImage
+    """
+
+    n_shots: int
+    n_classes: int
+    n_other: int
+    evidence: str
+    labels: tuple[SuspiciousLabel, ...]
+    duplicates: tuple[Duplicate, ...]
+    classes: tuple[ClassNeed, ...]
+    images: tuple[BadImage, ...] = field(default=())
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing was found."""
+        return not (self.labels or self.duplicates or self.images)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values.
+
+        Returns
+        -------
+        dict
+        """
+        return dataclasses.asdict(self)
+
+
+def diagnose(
+    shots: Photos,
+    class_names: Sequence[str],
+    zero_shot_weights: Float32Array | None,
+    logit_scale: float,
+    *,
+    other: Photos | None = None,
+    images: Sequence[BadImage] = (),
+) -> Diagnosis:
+    """Examine a support set.
+
+    Parameters
+    ----------
+    shots : Photos
+    class_names : sequence of C str
+    zero_shot_weights : ndarray of shape (C, D), float32, or None
+        Unit rows; NaN for a class without text.
+    logit_scale : float
+    other : Photos, optional
+        Photos that should be apart from the shots, such as a test set.
+    images : sequence of BadImage, optional
+        Files that were left out or are small, to be reported with the rest.
+
+    Returns
+    -------
+    Diagnosis
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.doctor import Photos, diagnose
+    >>> features = np.eye(2, dtype=np.float32)[[0, 0, 0, 0, 1, 1, 1, 1, 1]]
+    >>> names = tuple(f"{index}.jpg" for index in range(9))
+    >>> shots = Photos(features, np.array([0, 0, 0, 0, 1, 1, 1, 1, 0]), names, names)
+    >>> found = diagnose(shots, ["hat", "cap"], np.eye(2, dtype=np.float32), 10.0)
+    >>> [(shot.name, shot.suggested) for shot in found.labels]
+    [('8.jpg', 'cap')]
+    """
+    probabilities, labels, rows, evidence = _second_opinion(shots, zero_shot_weights, logit_scale, len(class_names))
+    return Diagnosis(
+        len(shots),
+        len(class_names),
+        0 if other is None else len(other),
+        evidence,
+        _suspicious(probabilities, labels, rows, shots, class_names),
+        tuple(find_duplicates(shots, class_names, other)),
+        _needs(probabilities, labels, shots, class_names),
+        tuple(images),
+    )
+
+
+def contradicted(probabilities: FloatArray, labels: IntArray) -> BoolArray:
+    """Tell which labels the answers contradict: given class less than a tenth as probable as the most probable one.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (B, C)
+        By a classifier that has not seen the photos.
+    labels : ndarray of shape (B,), integers in [0, C)
+
+    Returns
+    -------
+    ndarray of shape (B,), bool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.doctor import contradicted
+    >>> contradicted(np.array([[0.05, 0.95], [0.3, 0.7]]), np.array([0, 0]))
+    array([ True, False])
+    """
+    given = probabilities[np.arange(len(labels)), labels]
+    result: BoolArray = given < CONTRADICTED * probabilities.max(axis=1)
+    return result
+
+
+def _second_opinion(
+    shots: Photos, weights: Float32Array | None, logit_scale: float, n_classes: int
+) -> tuple[FloatArray, IntArray, IntArray, str]:
+    """Probabilities for shots by what has not seen them, their labels and rows, and who speaks."""
+    text = weights if weights is not None and not np.isnan(weights[:, 0]).all() else None
+    method = Auto(text, logit_scale=logit_scale).fit(shots.features, shots.labels)
+    answers: LeftOut = left_out_logits(method, shots.features, shots.labels)
+    if len(answers.rows):
+        few = answers.shots <= FEW_SHOTS
+        temperature = 1.0 if few else fit_temperature(answers.logits, answers.labels)
+        opinion = f"{method.method_} on the other shots, {answers.n_folds} folds"
+        return softmax(answers.logits / temperature), answers.labels, answers.rows, opinion
+    if text is None:
+        return np.zeros((0, n_classes)), shots.labels[:0], np.zeros(0, dtype=np.intp), "nothing: one shot per class"
+    logits = zero_shot_logits(shots.features, text, logit_scale, n_classes)
+    return softmax(logits), shots.labels, np.arange(len(shots)), "the texts alone: there is one shot per class"
+
+
+def _suspicious(
+    probabilities: FloatArray, labels: IntArray, rows: IntArray, shots: Photos, class_names: Sequence[str]
+) -> tuple[SuspiciousLabel, ...]:
+    best, found = probabilities.argmax(axis=1) if len(labels) else labels, []
+    for index in np.flatnonzero(contradicted(probabilities, labels)) if len(labels) else ():
+        given, suggested, row = int(labels[index]), int(best[index]), int(rows[index])
+        values = float(probabilities[index, given]), float(probabilities[index, suggested])
+        found.append(SuspiciousLabel(row, shots.names[row], class_names[given], class_names[suggested], *values))
+    return tuple(sorted(found, key=lambda shot: shot.given_probability / shot.suggested_probability))
+
+
+def _needs(
+    probabilities: FloatArray, labels: IntArray, shots: Photos, class_names: Sequence[str]
+) -> tuple[ClassNeed, ...]:
+    counts, needs = np.bincount(shots.labels, minlength=len(class_names)), []
+    best = probabilities.argmax(axis=1) if len(labels) else labels
+    for number, name in enumerate(class_names):
+        own, shot_count = labels == number, int(counts[number])
+        if not own.any():
+            # Nothing is known: a class that has no shot to compare with is worth a photo first.
+            needs.append(ClassNeed(name, shot_count, None, None, None, 0.0, 1.0 / (shot_count + 1)))
+            continue
+        taken = np.bincount(best[own], minlength=len(class_names))
+        taken[number] = 0
+        worst = int(taken.argmax())
+        missing = float(1.0 - probabilities[own, number].mean())
+        needs.append(
+            ClassNeed(
+                name,
+                shot_count,
+                float(np.mean(best[own] == number)),
+                missing,
+                class_names[worst] if taken.any() else None,
+                float(taken[worst] / own.sum()),
+                missing / (shot_count + 1),
+            )
+        )
+    return tuple(sorted(needs, key=lambda need: -need.gain))
+
+
+def find_duplicates(shots: Photos, class_names: Sequence[str], other: Photos | None = None) -> Iterator[Duplicate]:
+    """Find photos that show the same: the same file, nearly the same feature, or nearly the same picture.
+
+    Parameters
+    ----------
+    shots : Photos
+    class_names : sequence of C str
+    other : Photos, optional
+        Photos that should be apart from the shots; they are compared with the shots, not with each other.
+
+    Yields
+    ------
+    Duplicate
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.doctor import Photos, find_duplicates
+    >>> shots = Photos(np.eye(3, dtype=np.float32)[[0, 1, 1]], np.array([0, 1, 0]), ("a", "b", "c"), ("1", "2", "3"))
+    >>> [(pair.first, pair.second, pair.where) for pair in find_duplicates(shots, ["hat", "cap"])]
+    [('b', 'c', 'across classes')]
+    """
+    for queries, apart in ((shots, False), *(() if other is None else ((other, True),))):
+        for rows in row_chunks(len(queries), len(shots)):
+            part = np.arange(len(queries))[rows]
+            cosines = queries.features[part] @ shots.features.T
+            alike = _alike(queries, part, shots, cosines)
+            if not apart:
+                # Each pair once.
+                alike &= part[:, None] < np.arange(len(shots))
+            for row, column in np.argwhere(alike):
+                yield _pair(
+                    queries, int(part[row]), shots, int(column), float(cosines[row, column]), class_names, apart
+                )
+
+
+def _alike(queries: Photos, part: IntArray, shots: Photos, cosines: Float32Array) -> BoolArray:
+    same = np.array(queries.digests, dtype=object)[part][:, None] == np.array(shots.digests, dtype=object)
+    alike: BoolArray = (cosines >= SAME_FEATURE) | same.astype(bool)
+    if queries.hashes is not None and shots.hashes is not None:
+        bits, cosine = SAME_PICTURE
+        # Only pairs that the features allow are compared bit by bit.
+        rows, columns = np.nonzero((cosines >= cosine) & ~alike)
+        mine = queries.hashes[part[rows], 0]
+        near = [(mine != shots.hashes[columns, side]).sum(axis=1) <= bits for side in (0, 1)]
+        alike[rows, columns] = near[0] | near[1]
+    return alike
+
+
+def _pair(
+    queries: Photos, first: int, shots: Photos, second: int, cosine: float, class_names: Sequence[str], apart: bool
+) -> Duplicate:
+    labels = int(queries.labels[first]), int(shots.labels[second])
+    inside: Literal["inside a class", "across classes"] = (
+        "inside a class" if labels[0] == labels[1] else "across classes"
+    )
+    return Duplicate(
+        queries.names[first],
+        shots.names[second],
+        class_names[labels[0]],
+        class_names[labels[1]],
+        "train and test" if apart else inside,
+        min(cosine, 1.0),
+        queries.digests[first] == shots.digests[second],
+    )
