@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from tip_adapter.features import Extraction, FeatureSet, extract_features
 from tip_adapter.heads import CacheHead, Head, softmax, zero_shot_logits
 from tip_adapter.images import ImageSource
 from tip_adapter.model import EncoderRecord, FewShotModel, MethodRecord, Shots, shot_ids
+from tip_adapter.precision_guard import MAX_FLIPPED, PrecisionReport, guard_precision
 from tip_adapter.prompts import resolve_templates, texts_for, zero_shot_weights
 from tip_adapter.shots import sample_shots
 from tip_adapter.store import FeatureStore
@@ -28,6 +29,7 @@ from tip_adapter.typing import Float32Array, FloatArray, IntArray, StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
+    from tip_adapter.encoders.onnx import OnnxEncoder
     from tip_adapter.methods import FewShotMethod
     from tip_adapter.progress import Progress
 
@@ -109,8 +111,11 @@ class ImageClassifier:
         Better words than the folder names.
     views : int, default=1
         Views per shot: 1 is the middle of the photo, V ≥ 2 are V random crops and flips, averaged (the paper's is 10).
-    precision : str, default="fp32"
-        Of the encoder.
+    precision : {"fp32", "int8"}, default="fp32"
+        Of the encoder. "int8" is three times as fast for transformers as ONNX graphs; `fit` compares it with "fp32" on
+        the shots.
+    max_flipped : float, default=0.05
+        Share of predictions on the shots that "int8" may change; where it changes more, `fit` refuses.
     store : "default", path or None, default="default"
         Where features are kept, so that no photo is encoded twice; None keeps nothing.
 
@@ -120,6 +125,8 @@ class ImageClassifier:
         All that was learned; it can be saved, and needs no encoder.
     skipped_ : list of (name, reason)
         Photos that the last call left out, with ``skip_bad=True``.
+    precision_report_ : PrecisionReport or None
+        What int8 changes on the shots; None with full precision.
 
     Examples
     --------
@@ -141,6 +148,7 @@ class ImageClassifier:
         class_texts: Mapping[str, str | Sequence[str]] | None = None,
         views: int = 1,
         precision: str = "fp32",
+        max_flipped: float = MAX_FLIPPED,
         store: StrPath | Literal["default"] | None = "default",
     ) -> None:
         self._encoder_source: StrPath | Encoder = default_encoder() if encoder is None else encoder
@@ -151,6 +159,7 @@ class ImageClassifier:
         self.class_texts = class_texts
         self.views = views
         self.precision = precision
+        self.max_flipped = max_flipped
         self.store = store
         self.skipped_: list[tuple[str, str]] = []
 
@@ -233,10 +242,18 @@ class ImageClassifier:
         ids = shot_ids(features.digests)
         shot_set = Shots(features, numbers[kept], ids, dict(zip(ids, thumbnails, strict=True)))
         weights = zero_shot_weights(self.encoder, texts, templates)
+        self.precision_report_ = self._guard_precision(
+            [images[index] for index in kept], shot_set.labels, weights, progress
+        )
         head, record = self._fit_method(estimator, weights, features.unit, shot_set.labels, texts)
         self.model_ = FewShotModel(
             encoder=EncoderRecord(
-                self.encoder.name, self.encoder.id, self.encoder.dim, float(self.encoder.logit_scale), self.precision
+                self.encoder.name,
+                self.encoder.id,
+                self.encoder.dim,
+                float(self.encoder.logit_scale),
+                # Not what was asked for: a processor without VNNI runs fp32 instead.
+                getattr(self.encoder, "precision", "fp32"),
             ),
             class_names=names,
             class_texts=texts,
@@ -249,6 +266,23 @@ class ImageClassifier:
             random_state=random_state,
         )
         return self
+
+    def _guard_precision(
+        self, images: Sequence[ImageSource], labels: IntArray, weights: Float32Array, progress: Progress | None
+    ) -> PrecisionReport | None:
+        if getattr(self.encoder, "precision", "fp32") == "fp32":
+            return None
+        with _open_store(self.store) as store:
+            return guard_precision(
+                cast("OnnxEncoder", self.encoder),  # the only kind with another precision
+                images,
+                labels,
+                weights,
+                n_classes=len(weights),
+                max_flipped=self.max_flipped,
+                store=store,
+                progress=progress,
+            )
 
     def _estimator(self) -> FewShotMethod:
         # Imported here, because scikit-learn takes a second to load and only fitting needs it.

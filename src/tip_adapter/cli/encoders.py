@@ -11,6 +11,7 @@ import typer
 from tip_adapter.cli.options import (
     EncoderOption,
     JsonOption,
+    PrecisionOption,
     SeedOption,
     SkipBadOption,
     ViewsOption,
@@ -29,6 +30,7 @@ def embed(
         Path | None, typer.Option("--output", "-o", help="Also write the features to this .safetensors file.")
     ] = None,
     encoder: EncoderOption = None,
+    precision: PrecisionOption = "fp32",
     views: ViewsOption = 1,
     seed: SeedOption = 0,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Views per call of the encoder.")] = 32,
@@ -47,7 +49,7 @@ def embed(
     if output is not None and output.suffix != ".safetensors":
         raise InputError(f"Expected an output ending in .safetensors, got {output}: rename it.")
     paths, labels = _photos_and_labels(photos)
-    loaded = load_encoder(encoder or default_encoder())
+    loaded = load_encoder(encoder or default_encoder(), precision=precision)
     counts = {"cached": 0}
     with FeatureStore(store) as features_store, progress_bar("Encoding") as bar:
 
@@ -79,7 +81,7 @@ def embed(
         "encoded": n - counts["cached"],
         "dim": loaded.dim,
         "views": views,
-        "encoder": {"name": loaded.name, "id": loaded.id},
+        "encoder": {"name": loaded.name, "id": loaded.id, "precision": loaded.precision},
         "store": str(where),
         "output": None if output is None else str(output),
         "seconds": seconds,

@@ -12,6 +12,7 @@ from tip_adapter.cli.options import (
     ClassNamesOption,
     EncoderOption,
     JsonOption,
+    PrecisionOption,
     SeedOption,
     ShotsOption,
     SkipBadOption,
@@ -54,6 +55,10 @@ def fit(
         str | None, typer.Option("--method", "-m", help="Name of a method; see `tip-adapter info`.")
     ] = None,
     encoder: EncoderOption = None,
+    precision: PrecisionOption = "fp32",
+    max_flipped: Annotated[
+        float, typer.Option("--max-flipped", min=0, max=1, help="Share of predictions on the shots int8 may change.")
+    ] = 0.05,
     shots: ShotsOption = None,
     seed: SeedOption = 0,
     class_names: ClassNamesOption = None,
@@ -78,22 +83,24 @@ def fit(
         templates=templates(template),
         class_texts=class_texts(class_names),
         views=views,
+        precision=precision,
+        max_flipped=max_flipped,
     )
     with progress_bar("Encoding shots") as progress:
         classifier.fit(dataset, shots=shots, random_state=seed, skip_bad=skip_bad, progress=progress)
     classifier.save(output)
     seconds = time.perf_counter() - start
     echo_skipped(classifier.skipped_)
-    model = classifier.model_
+    model, report = classifier.model_, classifier.precision_report_
     if as_json:
-        echo_json(
-            _described(classifier)
-            | {"output": str(output), "seconds": seconds, "skipped": skipped_rows(classifier.skipped_)}
-        )
+        facts = {"output": str(output), "seconds": seconds, "skipped": skipped_rows(classifier.skipped_)}
+        echo_json(_described(classifier) | facts | ({"int8": report.to_dict()} if report else {}))
         return
     typer.echo(f"{len(model.shots)} shots of {len(model.class_names)} classes, {model.method.name}, {seconds:.1f} s")
     if "summary" in model.method.chosen:
         typer.echo(model.method.chosen["summary"])
+    if report:
+        typer.echo(str(report))
     typer.echo(f"saved: {output}")
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "ClassNamesOption",
     "EncoderOption",
     "JsonOption",
+    "PrecisionOption",
     "SeedOption",
     "ShotsOption",
     "SkipBadOption",
@@ -33,6 +34,10 @@ EncoderOption = Annotated[
     typer.Option(
         "--encoder", "-e", help="lite, clip-vit-b-32, hub:owner/name, a folder … Default: $TIP_ADAPTER_ENCODER."
     ),
+]
+PrecisionOption = Annotated[
+    str,
+    typer.Option("--precision", help="fp32; or int8, three times as fast, for transformers as ONNX graphs (not lite)."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without photos that cannot be read; list them.")]

@@ -69,8 +69,10 @@ class OnnxEncoder(BaseEncoder):
         logit_scale: float | None = None,
     ) -> None:
         self.layout = read_layout(Path(directory))
-        precision = _usable_precision(name or self.layout.name or str(directory), precision)
+        precision = _usable_precision(name or str(directory), precision)
         eight_bit = precision == "int8"
+        # What the export recorded may be a torch model, which has no other precision.
+        recorded = None if eight_bit else self.layout.name
         vision_model = eight_bit_tower(self.layout.vision_model) if eight_bit else self.layout.vision_model
         self.image_tower = OnnxTower(vision_model, {"pixel_values"}, _output_names(self.layout))
         # Of several rows together, the 8-bit activations of one would depend on the others.
@@ -79,13 +81,17 @@ class OnnxEncoder(BaseEncoder):
         self._text_tower: OnnxTower | None = None
         self._tokenizer: TextTokenizer | None = None
         super().__init__(
-            name or self.layout.name or str(directory),
+            name or recorded or str(directory),
             weights_id=_quantized_id(self.layout.weights_id) if eight_bit else self.layout.weights_id,
             dim=_image_dim(self.image_tower, self.layout),
             logit_scale=_logit_scale(self.layout, logit_scale),
             preprocessing=self.layout.preprocessing,
             precision=precision,
         )
+
+    def in_full_precision(self) -> OnnxEncoder:
+        """The encoder of the same directory with weights of 32 bits."""
+        return OnnxEncoder(self.layout.directory, name=self.name, logit_scale=self.logit_scale)
 
     def _encode_views(self, pixels: UInt8Array) -> Float32Array:
         def inputs_of(views: UInt8Array) -> dict[str, Float32Array]:

@@ -68,7 +68,8 @@ def export_classifier(
     """Write a classifier as files that need neither this package nor torch.
 
     ``classifier.onnx`` takes views (B, S, S, 3) of uint8, resized and cropped but not normalised, and gives logits and
-    probabilities; ``head.onnx`` takes features of the encoder; ``predict.py`` names the class of photos with ONNX
+    probabilities (with an int8 encoder one view at a time, B = 1);
+    ``head.onnx`` takes features of the encoder; ``predict.py`` names the class of photos with ONNX
     Runtime, NumPy and Pillow; ``classifier.json`` repeats the metadata of the ONNX files.
 
     Both graphs are compared with the Python classifier before anything is written. The figures go into the metadata.
@@ -138,7 +139,14 @@ def _classifier_file(
     photos, source = _sample_photos(model, samples)
     with ExitStack() as stack:
         path, output = _image_graph(encoder, stack)
-        graph = classifier_model(path, output, encoder.preprocessing, model.head, temperature=temperature)
+        graph = classifier_model(
+            path,
+            output,
+            encoder.preprocessing,
+            model.head,
+            temperature=temperature,
+            batch=1 if _one_at_a_time(model) else "batch",
+        )
     parity = check_classifier(
         serialized(graph),
         encoder,
@@ -146,10 +154,16 @@ def _classifier_file(
         temperature=temperature,
         pixels=views_of(encoder, photos),
         source=source,
+        one_at_a_time=_one_at_a_time(model),
     )
     description = _description(model, encoder, parity)
     set_metadata(graph, _as_texts(description))
     return serialized(graph), parity, description
+
+
+def _one_at_a_time(model: FewShotModel) -> bool:
+    """In int8, the views of a batch share the scale of their activations: each alone, as the encoder runs them."""
+    return model.encoder.precision == "int8"
 
 
 def _image_graph(encoder: Encoder, stack: ExitStack) -> tuple[Path, str]:
@@ -204,9 +218,9 @@ def _description(model: FewShotModel, encoder: Encoder | None, parity: Parity) -
     }
     if encoder is None:
         return described | {"input": "features (B, D) float32 of the encoder, of any length"}
-    size = encoder.preprocessing.size
+    size, batch = encoder.preprocessing.size, 1 if _one_at_a_time(model) else "B"
     return described | {
-        "input": f"pixels (B, {size}, {size}, 3) uint8 RGB, resized and cropped, not normalised",
+        "input": f"pixels ({batch}, {size}, {size}, 3) uint8 RGB, resized and cropped, not normalised",
         "preprocessing": encoder.preprocessing.to_dict(),
     }
 

@@ -72,7 +72,13 @@ def head_model(head: Any, dim: int, *, temperature: float = 1.0) -> onnx.ModelPr
 
 
 def classifier_model(
-    image_graph: Path, output: str, preprocessing: Preprocessing, head: Any, *, temperature: float = 1.0
+    image_graph: Path,
+    output: str,
+    preprocessing: Preprocessing,
+    head: Any,
+    *,
+    temperature: float = 1.0,
+    batch: int | str = "batch",
 ) -> onnx.ModelProto:
     """Join normalisation, an encoder's image tower and a head into one ONNX model.
 
@@ -86,6 +92,8 @@ def classifier_model(
         Whose normalisation goes in front.
     head : Head
     temperature : float, default=1.0
+    batch : int or str, default="batch"
+        How many views the graph takes at once; a name for any number.
 
     Returns
     -------
@@ -113,8 +121,8 @@ def classifier_model(
     graph = helper.make_graph(
         [*builder.nodes[:front], *model.graph.node, *builder.nodes[front:]],
         "tip_adapter_classifier",
-        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", size, size, 3])],
-        _outputs(head.n_classes),
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, [batch, size, size, 3])],
+        _outputs(head.n_classes, batch),
         [*model.graph.initializer, *builder.initializers],
         value_info=model.graph.value_info,
     )
@@ -174,11 +182,11 @@ def _append_head(builder: GraphBuilder, head: Any, features: str, temperature: f
     builder.add("Softmax", logits, output="probabilities", axis=-1)
 
 
-def _outputs(n_classes: int) -> list[onnx.ValueInfoProto]:
+def _outputs(n_classes: int, batch: int | str = "batch") -> list[onnx.ValueInfoProto]:
     from onnx import TensorProto, helper
 
     return [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", n_classes])
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, n_classes])
         for name in ("logits", "probabilities")
     ]
 

@@ -60,9 +60,16 @@ def views_of(encoder: Encoder, photos: Sequence[ImageSource]) -> UInt8Array:
 
 
 def check_classifier(
-    model: bytes, encoder: Encoder, head: Head, *, temperature: float, pixels: UInt8Array, source: str
+    model: bytes,
+    encoder: Encoder,
+    head: Head,
+    *,
+    temperature: float,
+    pixels: UInt8Array,
+    source: str,
+    one_at_a_time: bool = False,
 ) -> Parity:
-    """Compare a merged graph with encoder and head, in batches of several sizes.
+    """Compare a merged graph with encoder and head, in batches of several sizes, or one view at a time.
 
     Raises
     ------
@@ -70,8 +77,9 @@ def check_classifier(
         When the graph does not run, or differs by more than the tolerances.
     """
     session = _session(model, "classifier.onnx")
-    features = np.concatenate([encoder.encode_pixels(part) for part in _batches(pixels)])
-    found = [_run(session, "pixels", part, "classifier.onnx") for part in _batches(pixels)]
+    batches = [pixels[index : index + 1] for index in range(len(pixels))] if one_at_a_time else _batches(pixels)
+    features = np.concatenate([encoder.encode_pixels(part) for part in batches])
+    found = [_run(session, "pixels", part, "classifier.onnx") for part in batches]
     return _compare("classifier.onnx", found, head, features, temperature, source)
 
 
