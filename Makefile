@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test check format clean benchmarks
+.PHONY: demo test check format clean benchmarks comparison
 
 demo: .venv/lite.done
 	$(BIN)/tip-adapter demo --output demo
@@ -30,6 +30,11 @@ benchmarks: .venv/dev.done
 	$(BIN)/python benchmarks/startup.py $(DATA)/clothing
 	$(BIN)/python benchmarks/store_kill.py
 	$(BIN)/python benchmarks/write_readme.py
+
+# Every method against every other; resumable. The photos take hours: full fine-tuning is among the methods.
+comparison: .venv/dev.done
+	$(BIN)/python benchmarks/comparison.py clip $(DATA)/clip-vit-b32
+	$(BIN)/python benchmarks/comparison.py clothing $(DATA)/clothing
 
 format: .venv/dev.done
 	$(BIN)/ruff check --fix .

@@ -80,6 +80,7 @@ def test_tables_and_figures_are_written_and_written_again_from_the_results(compa
     table = (result.output / "table.md").read_text()
     assert "## tiny, saved features, protocol fair" in table
     assert "12 validation images" in table
+    assert "| tiny, saved features | zero-shot | +0.00 ± 0.00 |" in table
     # The one small file of all runs is enough.
     for path in files(result.output):
         path.unlink()

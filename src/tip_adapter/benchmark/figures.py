@@ -190,7 +190,7 @@ def _seconds_figure(setting: Setting, rows: Sequence[Row]) -> Any:
     axes.set(
         xscale="log", xlabel="seconds to fit (median, logarithmic)", ylabel=f"accuracy in %, {shots} shots per class"
     )
-    axes.set_xlim(min(x) / 1.6, max(x) * 4)
+    axes.set_xlim(min(x) / 2, max(x) * 6)
     _label_points(axes, x, y, points)
     _legend(axes, {row.group for row in points})
     figure.suptitle(setting.title, fontsize=10, color=INK)
@@ -292,6 +292,7 @@ def _gap_figure(title: str, gaps: Sequence[Gap]) -> Any:
 
 
 def _short(method: str) -> str:
+    method = method.replace(":wise_weight=", ", w = ")
     return method if len(method) <= 24 else method[:23] + "…"
 
 

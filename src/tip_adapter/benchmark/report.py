@@ -12,7 +12,7 @@ import numpy as np
 from tip_adapter.atomic import write_file
 from tip_adapter.benchmark.figures import draw_figures
 from tip_adapter.benchmark.records import Record, Records, load_records, write_collection
-from tip_adapter.benchmark.summary import Row, Setting, gaps, settings_of, summarise
+from tip_adapter.benchmark.summary import Gap, Row, Setting, gaps, settings_of, summarise
 from tip_adapter.errors import MissingExtraError
 from tip_adapter.tables import write_table
 from tip_adapter.typing import StrPath
@@ -30,6 +30,8 @@ process needed at its peak beyond libraries and features.
 
 Protocol **fair**: hyper-parameters come from the support set alone. Protocol **paper**: each method's published tuning
 on the validation split. The test labels are never looked at."""
+
+GAPS = "Accuracy under “paper” minus accuracy under “fair” on the same support sets, in points; intervals as above."
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,8 @@ def _markdown(records: Records, rows: Sequence[Row], figures: Sequence[Path], no
     settings = settings_of(records.runs)
     for overview in overviews(rows):
         parts += [f"## {overview.setting.title}", _table(overview), _facts(records, settings, overview.setting)]
+    if found := gaps(records.done):
+        parts += ["## Paper minus fair", GAPS, _gap_table(found)]
     parts += [f"![{path.stem.replace('-', ' ')}]({path.name})" for path in figures if path.suffix == ".png"]
     for title, runs in (("Not applicable", records.not_applicable), ("Failed", records.failed)):
         if runs:
@@ -208,6 +212,25 @@ def _table(overview: Overview) -> str:
         plain = [cell.replace("|", "\\|").replace("*", "\\*") for cell in cells]
         lines.append([f"**{cell}**" if (index, column) in best else cell for column, cell in enumerate(plain)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _gap_table(found: Sequence[Gap]) -> str:
+    """Points that tuning on the validation split adds, a method a line."""
+    shots = sorted({gap.shots for gap in found})
+    lines: dict[tuple[str, str], dict[int, Gap]] = defaultdict(dict)
+    for gap in found:
+        lines[f"{gap.dataset}, {gap.encoder}", gap.method][gap.shots] = gap
+    header = ["data", "method", *(f"{number} shot{'s' * (number != 1)}" for number in shots), "mean"]
+    table = [header, ["---", "---", *["---:"] * (len(shots) + 1)]]
+    for (data, method), gap_at in lines.items():
+        cells = [_points(gap_at[number]) if number in gap_at else "–" for number in shots]
+        table.append([data, method, *cells, f"{100 * np.mean([gap.gap for gap in gap_at.values()]):+.2f}"])
+    return "\n".join("| " + " | ".join(line) + " |" for line in table)
+
+
+def _points(gap: Gap) -> str:
+    half = 100 * (gap.high - gap.low) / 2
+    return f"{100 * gap.gap:+.2f} ± {half:.2f}" + "\\*" * (gap.interval == "test images")
 
 
 def _best(overview: Overview) -> set[tuple[int, int]]:
