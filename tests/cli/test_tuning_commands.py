@@ -49,7 +49,7 @@ def test_fine_tuning_gives_an_encoder(run, fails, photos, tiny_clip, tmp_path):
     )
     code, out, _ = run(*arguments, "-k", 1, "-o", tmp_path / "c", "--json")
     facts = json.loads(out)
-    assert (code, facts["learning_rate"], facts["epochs"], facts["interrupted"]) == (0, 1e-4, 2, False)
+    assert (code, facts["learning_rate"], facts["epochs"], facts["interrupted"]) == (0, 1e-5, 2, False)
 
 
 def test_encoders_and_methods_that_do_not_go_together(fails, photos, tiny_clip, tmp_path):

@@ -128,3 +128,17 @@ def test_an_onnx_directory_is_refused(clip_onnx):
 def test_torch_is_imported_only_when_an_encoder_is_loaded():
     code = "import sys, tip_adapter.encoders.trainable; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_folded_normalisation_changes_neither_features_nor_gradients(lite):
+    from tip_adapter.encoders.lite_folded import folded_features
+
+    network = lite.tunable_copy().image_tower.network.double()
+    parameters = [value for name, value in network.named_parameters() if not name.startswith("_fc")]
+    views = torch.randn(2, 3, 224, 224, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    direction = torch.randn(1280, 7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    plain, folded = network.extract_features(views), folded_features(network, views)
+    torch.testing.assert_close(folded, plain, rtol=1e-8, atol=1e-8)
+    expected, found = (torch.autograd.grad((x * direction).sum(), parameters) for x in (plain, folded))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6 * float(other.abs().max()))

@@ -129,7 +129,7 @@ def test_the_rate_is_chosen_on_held_out_shots(encoder):
 
 def test_with_one_shot_per_class_there_is_a_default(encoder):
     method = tuned(encoder, *colored(1), learning_rate="auto")
-    assert (method.learning_rate_, method.search_.scores) == (1e-4, {})
+    assert (method.learning_rate_, method.search_.scores) == (1e-5, {})
     assert "the default with one shot per class" in method.search_.summary
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.encoders.lite import LITE_LOGIT_SCALE, LITE_PREPROCESSING, SOURCES, weights_id
+from tip_adapter.encoders.lite_folded import folded_features
 from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder, quiet_transformers
 from tip_adapter.errors import EncoderError, require_extra
@@ -45,7 +46,10 @@ class LiteImageTower(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Encode (B, 3, 224, 224) into (B, 1280)."""
-        features: Tensor = self.network.extract_features(pixel_values)  # type: ignore[operator]
+        if torch.is_grad_enabled() and not self.training:
+            features = folded_features(self.network, pixel_values)
+        else:
+            features = self.network.extract_features(pixel_values)  # type: ignore[operator]
         return features.mean(dim=(2, 3))
 
 
