@@ -9,6 +9,7 @@ from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import EncoderError, FeatureError, InputError, TrainingError, TrainingWarning
 from tip_adapter.heads import head_from_state, head_state
 from tip_adapter.methods import CoOp
+from tip_adapter.methods.left_out import left_out_logits
 
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
@@ -233,6 +234,18 @@ def test_one_shot_per_class_and_a_class_without_shots(encoder, shots):
     two = fitted(encoder, (features[:8], labels[:8]))
     assert two.logits(features).shape == (12, 3)
     assert np.isfinite(two.logits(features)).all()
+
+
+def test_it_answers_about_its_own_shots_as_if_it_had_not_seen_them(encoder, shots, tmp_path):
+    features, labels = shots
+    y = np.array(NAMES)[labels]
+    method = fitted(encoder, (features, y), checkpoint=tmp_path / "coop.safetensors")
+    answers = left_out_logits(method, features, y)
+    assert answers.n_folds == 4
+    for fold in range(4):
+        kept = answers.folds != fold
+        alone = fitted(encoder, (features[kept], y[kept])).logits(features[~kept])
+        np.testing.assert_allclose(answers.logits[~kept], alone, rtol=1e-5, atol=1e-5)
 
 
 def interrupt_at(step):

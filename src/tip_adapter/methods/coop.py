@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -136,14 +137,20 @@ class CoOp(TrainedMethod):
         self.checkpoint = checkpoint
         self.progress = progress
 
-    def _fit_head(self, support: SupportSet) -> LinearHead:
+    def _refit_head(self, support: SupportSet) -> LinearHead:
+        # A shallow copy: the encoder is large, and `classes_` says which text is whose. The checkpoint is of all shots.
+        twin = copy.copy(self)
+        twin.epochs, twin.checkpoint, twin.progress = self.training_.epochs, None, None
+        return twin._fit_head(support, final=False)
+
+    def _fit_head(self, support: SupportSet, *, final: bool = True) -> LinearHead:
         schedule, seed = self._schedule(support), self._seed()
         encoder = self._encoder(support.features.shape[1])
         texts = aligned_texts(self.class_texts, self.class_names, self.classes_)
         context = self._first_context(encoder, support.n_classes, seed)
         prompts = LearnedPrompts.build(encoder, texts, context.shape[-2], self.class_position)
         shots = self._training_set(support)
-        self._train_context(context, prompts, support, shots, schedule, seed)
+        self._train_context(context, prompts, support, shots, schedule, seed, final=final)
         import torch
 
         with torch.no_grad():
@@ -161,6 +168,8 @@ class CoOp(TrainedMethod):
         shots: TrainingSet,
         schedule: Schedule,
         seed: int,
+        *,
+        final: bool,
     ) -> None:
         import torch
         from torch.nn.functional import cross_entropy
@@ -178,6 +187,7 @@ class CoOp(TrainedMethod):
             len(shots.labels),
             schedule,
             seed=seed,
+            keep_interrupted=final,
             progress=self.progress,
             checkpoint=self.checkpoint,
             describes=_described(prompts, shots, support.logit_scale, self),
