@@ -245,6 +245,7 @@ class ImageClassifier:
         self.precision_report_ = self._guard_precision(
             [images[index] for index in kept], shot_set.labels, weights, progress
         )
+        _show_training(estimator, progress)
         head, record = self._fit_method(estimator, weights, features.unit, shot_set.labels, texts)
         self.model_ = FewShotModel(
             encoder=EncoderRecord(
@@ -551,6 +552,12 @@ class ImageClassifier:
             )
         self.skipped_ = extraction.skipped
         return extraction
+
+
+def _show_training(estimator: FewShotMethod, progress: Progress | None) -> None:
+    """Let a method that trains count its steps on the bar that counted photos, unless it has a bar of its own."""
+    if progress is not None and "progress" in estimator.get_params(deep=False) and estimator.progress is None:
+        estimator.set_params(progress=lambda done, total, _: progress(done, total, 0))
 
 
 def _path_of(source: ImageSource, name: str) -> str:

@@ -319,7 +319,9 @@ def test_it_is_fitted_saved_and_loaded_with_photos(tiny_clip, photos, tmp_path):
     clf = ImageClassifier(
         f"huggingface:{tiny_clip}", "coop", method_parameters={"epochs": 2, "n_context": 3}, class_texts={"red": "hat"}
     )
-    clf.fit(photos / "train")
+    calls = []
+    clf.fit(photos / "train", progress=lambda *call: calls.append(call))
+    assert calls[-1] == (2, 2, 0)  # after the photos, the steps
     test = sorted((photos / "test").glob("*/*"))
     clf.save(tmp_path / "clothes.tip")
     again = ImageClassifier.load(tmp_path / "clothes.tip")

@@ -86,7 +86,7 @@ def fit(
         precision=precision,
         max_flipped=max_flipped,
     )
-    with progress_bar("Encoding shots") as progress:
+    with progress_bar("Learning", unit="items") as progress:
         classifier.fit(dataset, shots=shots, random_state=seed, skip_bad=skip_bad, progress=progress)
     classifier.save(output)
     seconds = time.perf_counter() - start
