@@ -18,6 +18,7 @@ __all__ = [
     "log_softmax",
     "negative_log_likelihood",
     "per_class_recall",
+    "reliability",
     "top_k_accuracy",
 ]
 
@@ -199,14 +200,57 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, *, n
     0.3
     """
     scores, true = _probabilities(probabilities, labels)
-    if n_bins < 1:
-        raise InputError(f"Expected at least 1 bin, got {n_bins}")
-    confidence = np.minimum(scores.max(axis=1), 1.0)
-    correct = scores.argmax(axis=1) == true
-    bins = np.maximum(np.ceil(confidence * n_bins).astype(np.intp) - 1, 0)
+    confidence, correct, bins = _binned(scores, true, n_bins)
     # |B_m|/B · |mean − mean| is |sum − sum|/B: no division by empty bins
     gaps = np.bincount(bins, weights=correct - confidence, minlength=n_bins)
     return float(np.abs(gaps).sum() / len(true))
+
+
+def reliability(
+    probabilities: ArrayLike, labels: ArrayLike, *, n_bins: int = 10
+) -> tuple[IntArray, Float64Array, Float64Array]:
+    """Return what a reliability diagram shows: queries, mean confidence and accuracy by bins of confidence.
+
+    Parameters
+    ----------
+    probabilities, labels
+        As in `expected_calibration_error`.
+    n_bins : int, default=10
+        At least 1.
+
+    Returns
+    -------
+    counts : ndarray of shape (n_bins,), intp
+    confidence, accuracy : ndarray of shape (n_bins,), float64
+        NaN for an empty bin.
+
+    Raises
+    ------
+    InputError
+        As in `expected_calibration_error`.
+
+    Examples
+    --------
+    >>> from tip_adapter.metrics import reliability
+    >>> counts, confidence, right = reliability([[0.8, 0.2], [0.7, 0.3], [0.4, 0.6]], [0, 1, 1], n_bins=2)
+    >>> counts, confidence.round(2), right.round(2)
+    (array([0, 3]), array([nan, 0.7]), array([ nan, 0.67]))
+    """
+    scores, true = _probabilities(probabilities, labels)
+    confidence, correct, bins = _binned(scores, true, n_bins)
+    counts = np.bincount(bins, minlength=n_bins)
+    sums = [np.bincount(bins, weights=values, minlength=n_bins) for values in (confidence, correct)]
+    means = [np.divide(total, counts, out=np.full(n_bins, np.nan), where=counts > 0) for total in sums]
+    return counts, means[0], means[1]
+
+
+def _binned(scores: Float64Array, true: IntArray, n_bins: int) -> tuple[Float64Array, NDArray[np.bool_], IntArray]:
+    """Confidence of every query, whether it is right, and its bin: bin m of M holds ((m − 1)/M, m/M]."""
+    if n_bins < 1:
+        raise InputError(f"Expected at least 1 bin, got {n_bins}")
+    confidence = np.minimum(scores.max(axis=1), 1.0)
+    bins = np.maximum(np.ceil(confidence * n_bins).astype(np.intp) - 1, 0)
+    return confidence, scores.argmax(axis=1) == true, bins
 
 
 def negative_log_likelihood(scores: ArrayLike, labels: ArrayLike, *, from_logits: bool = False) -> float:

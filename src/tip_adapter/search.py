@@ -17,7 +17,7 @@ from tip_adapter.cache_model import Cache, mass_from_cosines
 from tip_adapter.errors import InputError
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
-__all__ = ["SearchPoint", "SearchResult", "search", "support_folds"]
+__all__ = ["Landscape", "SearchPoint", "SearchResult", "landscape", "search", "support_folds"]
 
 MAX_FOLDS = 8
 MAX_COSINES = 50_000_000
@@ -190,6 +190,68 @@ def search(
     if len(features) == len(np.unique(labels)):
         return _prior(cache, labels[cache.order], text[cache.order], alpha, beta)
     return _left_out(cache, labels, text, balanced=balanced).choose(alpha, beta)
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """How pairs of α and β do on left-out shots.
+
+    Attributes
+    ----------
+    alphas : ndarray of shape (A,)
+    betas : ndarray of shape (B,)
+    nll, accuracy : ndarray of shape (A, B)
+        Of the left-out shots, in nats per image and as a fraction.
+    """
+
+    alphas: FloatArray
+    betas: FloatArray
+    nll: FloatArray
+    accuracy: FloatArray
+
+
+def landscape(
+    features: Float32Array,
+    labels: IntArray,
+    text: Float32Array,
+    *,
+    alphas: FloatArray,
+    betas: FloatArray,
+    balanced: bool = True,
+) -> Landscape | None:
+    """Score a grid of α and β on left-out shots, to be looked at; `search` needs no grid.
+
+    Parameters
+    ----------
+    features, labels, text, balanced
+        As in `search`.
+    alphas, betas : ndarray of shape (A,) and (B,)
+
+    Returns
+    -------
+    Landscape or None
+        None with one shot per class, where nothing can be left out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.search import landscape
+    >>> features = np.array([[1, 0], [0.96, 0.28], [0, 1], [0.28, 0.96]], dtype=np.float32)
+    >>> text, axis = np.zeros((4, 2), dtype=np.float32), np.array([1.0, 2.0])
+    >>> landscape(features, np.array([0, 0, 1, 1]), text, alphas=axis, betas=axis).accuracy
+    array([[1., 1.],
+           [1., 1.]])
+    """
+    if len(features) == len(np.unique(labels)):
+        return None
+    scored = _left_out(Cache.build(features, labels, text.shape[1], balanced=balanced), labels, text, balanced=balanced)
+    nll, right = np.empty((2, len(alphas), len(betas)))
+    for column, beta in enumerate(betas):
+        mass = scored._mass(float(beta))
+        for row, alpha in enumerate(alphas):
+            nll[row, column] = scored._nll(mass, float(alpha))
+            right[row, column] = scored._right(mass, float(alpha)).mean()
+    return Landscape(alphas, betas, nll, right)
 
 
 def _left_out(cache: Cache, labels: IntArray, text: Float32Array, *, balanced: bool) -> _Scored:

@@ -6,12 +6,14 @@ import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 from PIL import Image
 
 from tip_adapter.images import ImageSource, load_image
 from tip_adapter.processors import usable_processors
+from tip_adapter.typing import BoolArray
 
-__all__ = ["make_thumbnails"]
+__all__ = ["make_thumbnails", "picture_hash"]
 
 SIDE = 128
 
@@ -52,3 +54,32 @@ def make_thumbnails(images: Sequence[ImageSource], side: int = SIDE) -> list[byt
 
     with ThreadPoolExecutor(usable_processors()) as pool:
         return list(pool.map(shrink, images))
+
+
+def picture_hash(thumbnail: bytes) -> BoolArray:
+    """Describe a picture by 64 bits that survive another size, brightness and compression.
+
+    Each bit says whether the grey of one of 8 × 8 fields is darker than that of the next to its right.
+
+    Parameters
+    ----------
+    thumbnail : bytes
+        An image file, such as `make_thumbnails` gives.
+
+    Returns
+    -------
+    ndarray of shape (2, 64), bool
+        Of the picture, and of its mirror image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.thumbnails import make_thumbnails, picture_hash
+    >>> ramp = np.broadcast_to(np.arange(0, 256, 2, dtype=np.uint8)[None, :, None], (96, 128, 3))
+    >>> picture_hash(make_thumbnails([ramp])[0]).mean(axis=1)
+    array([1., 0.])
+    """
+    with Image.open(io.BytesIO(thumbnail)) as image:
+        grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX)).astype(np.int16)
+    result: BoolArray = np.stack([(side[:, 1:] > side[:, :-1]).ravel() for side in (grey, grey[:, ::-1])])
+    return result
