@@ -1,0 +1,237 @@
+"""The content of a report in, the text of its page out: style, script, charts and photos are all inside."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from tip_adapter.doctor import Diagnosis
+from tip_adapter.report.charts import (
+    SHOWN_FROM,
+    Plot,
+    confusion_cells,
+    coverage_points,
+    landscape_cells,
+    reliability_points,
+)
+from tip_adapter.report.content import ReportContent
+
+__all__ = ["MAX_PICTURE_BYTES", "render_doctor", "render_report"]
+
+MAX_PICTURE_BYTES = 6_000_000
+"""Pictures of one page, as text. With more photos some of the right ones are left out, and the page says so."""
+
+MAX_PAIRS = 60
+"""Pairs of classes that are listed as confused."""
+
+MAX_ROWS = 100
+"""Rows of a table of findings."""
+
+
+def render_report(content: ReportContent) -> str:
+    """Make the page of an evaluation.
+
+    Parameters
+    ----------
+    content : ReportContent
+
+    Returns
+    -------
+    str
+        HTML that asks for nothing from outside.
+    """
+    evaluation = content.evaluation
+    best = content.probabilities.argmax(axis=1)
+    pictures = _within_budget(content, best)
+    page: str = _template("report.html").render(
+        title=content.title,
+        facts=content.facts,
+        evaluation=evaluation,
+        bars=_bars(content),
+        plot=Plot(),
+        coverage_plot=Plot(SHOWN_FROM),
+        reliability=reliability_points(content.probabilities, content.labels),
+        reliability_raw=_raw(content),
+        calibration=content.calibration,
+        coverage=_coverage(content),
+        landscape=None
+        if content.landscape is None or content.chosen is None
+        else landscape_cells(content.landscape, content.chosen),
+        chosen=content.chosen,
+        classes=_classes(content),
+        confusion=confusion_cells(evaluation.confusion),
+        pairs=_pairs(evaluation.confusion),
+        n_classes=len(evaluation.class_names),
+        mistakes=_mistakes(content, best),
+        diagnosis=content.diagnosis,
+        shots={name: _data_url(data) for name, data in content.shot_thumbnails.items()},
+        max_rows=MAX_ROWS,
+        # "<" would end the script element early; JSON knows it by its number, too.
+        data=json.dumps(_photo_data(content, best, pictures), ensure_ascii=False).replace("<", "\\u003c"),
+        n_pictures=len(pictures),
+    )
+    return page
+
+
+def render_doctor(diagnosis: Diagnosis, title: str, thumbnails: Mapping[str, bytes] | None = None) -> str:
+    """Make the page of a diagnosis.
+
+    Parameters
+    ----------
+    diagnosis : Diagnosis
+    title : str
+    thumbnails : mapping of photo name to bytes, optional
+        JPEG pictures.
+
+    Returns
+    -------
+    str
+        HTML that asks for nothing from outside.
+    """
+    budget, shots = MAX_PICTURE_BYTES, {}
+    for name, data in (thumbnails or {}).items():
+        budget -= len(data) * 4 // 3
+        if budget > 0:
+            shots[name] = _data_url(data)
+    page: str = _template("doctor.html").render(title=title, diagnosis=diagnosis, shots=shots, max_rows=MAX_ROWS)
+    return page
+
+
+def _template(name: str) -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("tip_adapter.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    folder = files("tip_adapter.report") / "templates"
+    for part in ("style.css", "report.js"):
+        # The project's own files, not a user's words.
+        environment.globals[part.replace(".", "_")] = Markup((folder / part).read_text(encoding="utf-8"))  # noqa: S704
+    environment.filters["percent"] = lambda value, digits=1: "–" if value is None else f"{100 * value:.{digits}f} %"
+    environment.filters["raw"] = Markup
+    return environment.get_template(name)
+
+
+def _data_url(data: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+
+
+def _bars(content: ReportContent) -> list[dict[str, Any]]:
+    evaluation = content.evaluation
+    bars: list[dict[str, Any]] = [
+        {"name": "Zero-shot", "note": "the texts alone", "value": evaluation.zero_shot_accuracy},
+        {"name": "Shots alone", "note": "without the texts", "value": evaluation.cache_accuracy},
+        {"name": "Combined", "note": "this classifier", "value": evaluation.accuracy, "main": True},
+    ]
+    return [bar for bar in bars if bar["value"] is not None]
+
+
+def _raw(content: ReportContent) -> list[dict[str, float]]:
+    if content.raw_probabilities is None or content.calibration is None or content.calibration.temperature == 1.0:
+        return []
+    return reliability_points(content.raw_probabilities, content.labels)
+
+
+def _coverage(content: ReportContent) -> list[dict[str, float]]:
+    if content.calibration is None or not len(content.calibration.scores):
+        return []
+    return coverage_points(content.calibration.scores, content.probabilities, content.labels)
+
+
+def _classes(content: ReportContent) -> list[dict[str, Any]]:
+    """Classes with photos, the worst first."""
+    evaluation, rows = content.evaluation, []
+    for index, name in enumerate(evaluation.class_names):
+        counts = evaluation.confusion[index]
+        if not counts.sum():
+            continue
+        wrong = counts.copy()
+        wrong[index] = 0
+        rows.append(
+            {
+                "name": name,
+                "n": int(counts.sum()),
+                "recall": float(counts[index] / counts.sum()),
+                "confused": evaluation.class_names[int(wrong.argmax())] if wrong.any() else None,
+                "confused_count": int(wrong.max()),
+            }
+        )
+    return sorted(rows, key=lambda row: (row["recall"], -row["n"]))
+
+
+def _pairs(confusion: np.ndarray[Any, Any]) -> list[dict[str, int]]:
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_PAIRS]
+    rows, columns = np.unravel_index(order, wrong.shape)
+    return [
+        {"row": int(row), "column": int(column), "count": int(wrong[row, column])}
+        for row, column in zip(rows, columns, strict=True)
+        if wrong[row, column]
+    ]
+
+
+def _within_budget(content: ReportContent, best: np.ndarray[Any, Any]) -> dict[int, str]:
+    """Pictures by row: mistakes first, then right answers evenly, until the page is full."""
+    right = best == content.labels
+    spread = np.random.default_rng(0).permutation(len(right))
+    budget, pictures = MAX_PICTURE_BYTES, {}
+    for row in sorted(content.thumbnails, key=lambda row: (bool(right[row]), int(spread[row]))):
+        url = _data_url(content.thumbnails[row])
+        if len(url) > budget:
+            break
+        budget -= len(url)
+        pictures[row] = url
+    return pictures
+
+
+def _photo_data(content: ReportContent, best: np.ndarray[Any, Any], pictures: Mapping[int, str]) -> dict[str, Any]:
+    names = content.evaluation.class_names
+    photos = [
+        {
+            "t": int(content.labels[row]),
+            "p": int(best[row]),
+            "c": round(float(content.probabilities[row, best[row]]), 4),
+            "n": str(content.names[row]),
+            "i": pictures.get(row, ""),
+        }
+        for row in range(len(best))
+    ]
+    return {"classes": list(names), "photos": photos}
+
+
+def _mistakes(content: ReportContent, best: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
+    names, rows = content.evaluation.class_names, []
+    for mistake in content.mistakes:
+        row = mistake.row
+        thumbnail = content.thumbnails.get(row)
+        rows.append(
+            {
+                "name": content.names[row],
+                "picture": None if thumbnail is None else _data_url(thumbnail),
+                "said": names[int(best[row])],
+                "true": names[int(content.labels[row])],
+                "confidence": float(content.probabilities[row, best[row]]),
+                "true_probability": float(content.probabilities[row, content.labels[row]]),
+                "shots": [
+                    {
+                        "name": shot.name,
+                        "class_name": shot.class_name,
+                        "share": shot.share,
+                        "picture": None if shot.thumbnail is None else _data_url(shot.thumbnail),
+                    }
+                    for shot in mistake.shots
+                ],
+            }
+        )
+    return rows
