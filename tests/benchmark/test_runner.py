@@ -277,6 +277,16 @@ def test_bad_arguments_leave_nothing(compare, tmp_path, changes, words):
     assert not (tmp_path / "out" / "runs").exists()
 
 
+def test_a_data_set_named_twice_is_measured_once(compare, tiny_file):
+    assert compare(tiny_file, tiny_file).n_run == 8
+
+
+def test_results_stay_out_of_the_photos(compare, photos):
+    with pytest.raises(InputError, match="output folder outside the photos"):
+        compare(photos, output=photos / "out", encoder="fake")
+    assert not (photos / "out").exists()
+
+
 def test_no_data(tmp_path):
     with pytest.raises(InputError, match="at least one data set"):
         benchmark.run([], tmp_path)

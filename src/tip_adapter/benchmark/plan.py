@@ -38,6 +38,8 @@ class Plan:
     not_applicable : list of (Path, Record)
         What a method, or the data, does not allow.
     notes : list of str
+    planned : set of Path
+        Files of the runs, made and kept.
     """
 
     jobs: list[Job] = field(default_factory=list)
@@ -45,12 +47,12 @@ class Plan:
     stale: list[tuple[Path, str]] = field(default_factory=list)
     not_applicable: list[tuple[Path, Record]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    planned: set[Path] = field(default_factory=set)
 
     @property
     def paths(self) -> set[Path]:
         """Files of all results of the plan."""
-        made = {Path(job.record) for job in self.jobs} | {Path(job.twin["record"]) for job in self.jobs if job.twin}
-        return made | set(self.kept) | {path for path, _ in self.not_applicable}
+        return self.planned | {path for path, _ in self.not_applicable}
 
 
 def make_plan(
@@ -135,6 +137,9 @@ class _Layout:
                 self.folder / _file_name(one.label) / name: self._base(one, protocol, shots, seed)
                 for one in ([method, twin] if twin else [method])
             }
+            if plan.planned & set(results):
+                continue  # a data set named twice, or a method that another one's training covers
+            plan.planned |= set(results)
             found = {path: None if self.redo else self._found(path, base) for path, base in results.items()}
             stale = [(path, why) for path, why in found.items() if why not in (DONE, None)]
             if all(why == DONE for why in found.values()):

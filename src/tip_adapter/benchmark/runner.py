@@ -165,6 +165,7 @@ def run(
     if not sources:
         raise InputError("Expected at least one data set, got none.")
     output = Path(output)
+    _check_apart(output, sources)
     with (
         _locked(output),
         _photo_settings(encoder, class_names, templates, views, data_root, skip_bad, store, sources) as settings,
@@ -237,6 +238,15 @@ def _settle(job: Job, died: str | None) -> None:
 def _results_of(job: Job) -> list[tuple[Path, Record]]:
     own = [(Path(job.record), job.base)]
     return [*own, (Path(job.twin["record"]), job.twin["base"])] if job.twin else own
+
+
+def _check_apart(output: Path, sources: Sequence[Any]) -> None:
+    """Refuse an output folder among the photos, whose figures the next call would take for photos."""
+    for source in sources:
+        if isinstance(source, FeatureData) or not Path(source).is_dir():
+            continue
+        if output.resolve().is_relative_to(Path(source).resolve()):
+            raise InputError(f"Expected an output folder outside the photos in {source}, got {output}: choose another.")
 
 
 @contextlib.contextmanager
