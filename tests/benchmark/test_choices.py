@@ -54,7 +54,7 @@ def test_unknown_names_list_the_valid_ones(wanted, words):
 
 def test_protocols():
     assert choose_protocols("fair") == ("fair",)
-    with pytest.raises(InputError, match="Unknown protocol 'oracle': choose one of fair, paper, both"):
+    with pytest.raises(InputError, match="Unknown protocol 'oracle': choose one of fair, paper, paper-few, both"):
         choose_protocols("oracle")
 
 

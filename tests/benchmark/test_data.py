@@ -53,6 +53,28 @@ def test_a_training_part_gives_all_draws(tiny):
     assert sorted(draws.sets) == [(2, 0), (2, 1), (2, 2), (6, 0)]
 
 
+def test_more_training_photos_to_validate_on_are_apart_from_the_shots(tiny):
+    draws = prepared(tiny, shots=[1, 3, 4, 6]).draws
+    # Six photos a class: 3 + 3 are there, 4 + 4 and 6 + 4 are not.
+    assert sorted(draws.validation) == [(shots, seed) for shots in (1, 3) for seed in range(3)]
+    for (shots, seed), draw in draws.validation.items():
+        assert not set(draw.rows) & set(draws.sets[shots, seed].rows)
+        assert np.bincount(draw.of(tiny).labels).tolist() == [min(shots, 4)] * 3
+
+
+def test_beside_a_given_support_set_nothing_is_known_to_be_apart(given):
+    assert sorted(prepared(given).draws.validation) == [(1, 1), (1, 2), (2, 1), (2, 2)]
+
+
+def test_photos_to_validate_on_are_encoded_too(photos):
+    data = prepare(photos, SETTINGS, shots=[2], n_seeds=1, validation=False, few=True)
+    draw = data.draws.validation[2, 0]
+    assert not set(draw.rows) & set(data.draws.sets[2, 0].rows)
+    assert np.bincount(draw.of(data.features).labels).tolist() == [2, 2, 2]
+    shown = [data.photos["train"][row].parent.name for row in draw.rows]
+    assert shown == [data.features.class_names[label] for label in draw.of(data.features).labels]
+
+
 def test_shots_that_are_not_there(tiny):
     draws = prepared(tiny).draws
     assert {shots for shots, _ in draws.sets} == {1, 2, 4}

@@ -18,6 +18,7 @@ from tip_adapter.benchmark import runner, workers
 from tip_adapter.benchmark.execution import execute, load_data
 from tip_adapter.errors import InputError
 from tip_adapter.methods import METHODS
+from tip_adapter.shots import sample_shots
 
 
 def in_this_process(jobs, n_processes, threads):
@@ -76,11 +77,11 @@ def test_runs_that_are_there_are_not_made_again(compare):
 def test_tables_and_figures_are_written_and_written_again_from_the_results(compare):
     result = compare(protocol="both", figures=True)
     names = {path.name for path in result.report.files}
-    assert {"table.md", "table.csv", "runs.jsonl", "gap-tiny-saved-features.png"} <= names
+    assert {"table.md", "table.csv", "runs.jsonl", "gap-tiny-saved-features-paper.png"} <= names
     table = (result.output / "table.md").read_text()
     assert "## tiny, saved features, protocol fair" in table
     assert "12 validation images" in table
-    assert "| tiny, saved features | zero-shot | +0.00 ± 0.00 |" in table
+    assert "| tiny, saved features, paper | zero-shot | +0.00 ± 0.00 |" in table
     # The one small file of all runs is enough.
     for path in files(result.output):
         path.unlink()
@@ -241,6 +242,20 @@ def test_methods_on_the_encoder_need_photos(compare, monkeypatch):
     (record,) = compare(methods="tuned").records
     assert (record["status"], record["shots"]) == ("not applicable", None)
     assert "run it on photos" in record["reason"]
+
+
+def test_few_shot_validation(compare, tiny):
+    result = compare(replace(tiny, validation=None), methods="gda", protocol="fair,paper-few", shots=[2, 6])
+    few = [record for record in result.records if record["protocol"] == "paper-few"]
+    assert {(record["shots"], record["n_validation"]) for record in few} == {(2, 6)}
+    assert len({record["digests"]["validation"] for record in few}) == 2
+    assert all("as in CoOp" in record["tuning"] for record in few)
+    method = METHODS["gda"](tiny.zero_shot_weights, class_names=list(tiny.class_names), logit_scale=20.0)
+    rows, more = (sample_shots(tiny.train.labels, shots, random_state=0) for shots in (2, 4))
+    apart = tiny.train.subset(np.setdiff1d(more, rows))
+    method.fit(tiny.train.features[rows], tiny.train.labels[rows], validation=(apart.features, apart.labels))
+    (first,) = [record for record in few if record["seed"] == 0]
+    assert first["chosen"]["alpha"] == pytest.approx(method.alpha_)
 
 
 def test_what_cannot_be_is_said(compare, tiny):

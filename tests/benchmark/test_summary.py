@@ -127,7 +127,7 @@ def test_figures_show_every_method(many_runs, tmp_path):
     labels = {text.get_text() for text in _seconds_figure(rows[0].setting, rows).axes[0].texts}
     assert {"zero-shot", "method-3", "$dollar_of_a_much_too_l…"} <= labels
     assert len(labels) == 18
-    panels = _gap_figure("pets", gaps(many_runs)).axes
+    panels = _gap_figure(summarise(many_runs)[0].setting, gaps(many_runs)).axes
     assert [axes.get_title() for axes in panels] == ["1 shot", "4 shots", "16 shots"]
     assert len(panels[0].get_yticklabels()) == 18
 
@@ -136,7 +136,7 @@ def test_figures_are_written_and_the_same_results_give_the_same_file(many_runs, 
     runs = [run for run in many_runs if run["method"] in ("zero-shot", "method-3")]
     names = [path.name for path in draw_figures(tmp_path, summarise(runs), gaps(runs))]
     assert names[:2] == ["accuracy-pets-lite-fair.png", "accuracy-pets-lite-fair.svg"]
-    assert names[-2:] == ["gap-pets-lite.png", "gap-pets-lite.svg"]
+    assert names[-2:] == ["gap-pets-lite-paper.png", "gap-pets-lite-paper.svg"]
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.suffix == ".png"}
     draw_figures(tmp_path, summarise(runs), gaps(runs))
     assert {path: path.read_bytes() for path in before} == before

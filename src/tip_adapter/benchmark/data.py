@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tip_adapter.benchmark.feature_files import FeatureData, Part, load_feature_file
+from tip_adapter.benchmark.protocols import few_shot_validation
 from tip_adapter.benchmark.splits import ImageSplits, load_splits
 from tip_adapter.benchmark.standard import STANDARD_DATASETS, load_standard, standard_name
 from tip_adapter.benchmark.texts import class_texts_of, templates_of
@@ -67,6 +68,8 @@ class Draws:
     Attributes
     ----------
     sets : dict of (shots, seed) to Draw
+    validation : dict of (shots, seed) to Draw
+        For the protocol "paper-few": training photos apart from that support set.
     single : frozenset of int
         Shots for which there is one possible support set, so that other seeds would repeat it.
     notes : tuple of str
@@ -74,6 +77,7 @@ class Draws:
     """
 
     sets: dict[tuple[int, int], Draw]
+    validation: dict[tuple[int, int], Draw] = field(default_factory=dict)
     single: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
 
@@ -153,6 +157,7 @@ def prepare(
     shots: Sequence[int] | None,
     n_seeds: int,
     validation: bool,
+    few: bool = False,
     progress: Progress | None = None,
 ) -> BenchmarkData:
     """Load features, or encode the photos that are needed, and draw the support sets.
@@ -167,6 +172,8 @@ def prepare(
     n_seeds : int
     validation : bool
         Whether validation photos are needed.
+    few : bool, default=False
+        Whether training photos apart from the shots are needed, to validate on.
     progress : Progress, optional
         Of the encoding.
 
@@ -190,7 +197,7 @@ def prepare(
     parts = {"test": splits.test}
     if validation and splits.validation is not None:
         parts["validation"] = splits.validation
-    shots_wanted = _Wanted(shots, n_seeds)
+    shots_wanted = _Wanted(shots, n_seeds, few)
     draws, train, skipped = _encode_drawn(splits, shots_wanted, settings, progress)
     encoded = {"train": train}
     for what, photos in parts.items():
@@ -203,6 +210,7 @@ def prepare(
 class _Wanted:
     shots: Sequence[int] | None
     n_seeds: int
+    few: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,9 +245,12 @@ def _draws_of_features(data: FeatureData, shots: Sequence[int] | None, n_seeds: 
     part = "train" if data.train is not None else f"support_{max(data.supports)}"
     given = {number: Draw(f"support_{number}") for number in data.supports}
     wanted = sorted(given) if shots is None and data.train is None else shots
-    drawn, notes = _drawn(data.pool.labels, wanted, n_seeds, data.class_names, data.name, part)
-    sets = {key: given[key[0]] if key[1] == 0 and key[0] in given else draw for key, draw in drawn.sets.items()}
-    return Draws(sets, drawn.single, notes)
+    drawn = _drawn(data.pool.labels, wanted, n_seeds, data.class_names, data.name, part)
+    published = {key for key in drawn.sets if key[1] == 0 and key[0] in given}
+    sets = {key: given[key[0]] if key in published else draw for key, draw in drawn.sets.items()}
+    # A given set may hold other views of any photo of the largest one: what is apart from it is not known.
+    validation = {key: draw for key, draw in drawn.validation.items() if key not in published}
+    return Draws(sets, validation, drawn.single, drawn.notes)
 
 
 def _drawn(
@@ -249,7 +260,7 @@ def _drawn(
     class_names: Sequence[str],
     name: str,
     part: str = "train",
-) -> tuple[Draws, tuple[str, ...]]:
+) -> Draws:
     counts = np.bincount(labels, minlength=len(class_names))
     fewest, rarest = int(counts.min()), class_names[int(counts.argmin())]
     wanted = DEFAULT_SHOTS if shots is None else tuple(sorted(set(shots)))
@@ -268,7 +279,12 @@ def _drawn(
         if number not in too_many
         for seed in range(1 if number in single else n_seeds)
     }
-    return Draws(sets, single, notes), notes
+    validation = {
+        (number, seed): Draw(part, np.setdiff1d(sample_shots(labels, number + more, random_state=seed), draw.rows))
+        for (number, seed), draw in sets.items()
+        if draw.rows is not None and number + (more := few_shot_validation(number)) <= fewest
+    }
+    return Draws(sets, validation, single, notes)
 
 
 def _encode_drawn(
@@ -277,18 +293,23 @@ def _encode_drawn(
     """Draw shots and encode them; those that cannot be read go, and it is drawn again."""
     pool, skipped = splits.train, Skipped()
     while True:
-        drawn, notes = _drawn(pool.labels, wanted.shots, wanted.n_seeds, splits.class_names, splits.name)
-        used = np.unique(np.concatenate([draw.rows for draw in drawn.sets.values() if draw.rows is not None]))
+        drawn = _drawn(pool.labels, wanted.shots, wanted.n_seeds, splits.class_names, splits.name)
+        apart = drawn.validation if wanted.few else {}
+        draws = [*drawn.sets.values(), *apart.values()]
+        used = np.unique(np.concatenate([draw.rows for draw in draws if draw.rows is not None]))
         encoded, unreadable = _encode(
             pool.subset(used), settings, progress=progress, skip_bad=settings.skip_bad, views=settings.views
         )
         if not unreadable:
-            places = {
-                key: Draw("train", np.searchsorted(used, draw.rows))
-                for key, draw in drawn.sets.items()
-                if draw.rows is not None
-            }
-            return Draws(places, drawn.single, notes), encoded, skipped
+            sets, validation = (
+                {
+                    key: Draw("train", np.searchsorted(used, draw.rows))
+                    for key, draw in part.items()
+                    if draw.rows is not None
+                }
+                for part in (drawn.sets, apart)
+            )
+            return Draws(sets, validation, drawn.single, drawn.notes), encoded, skipped
         skipped += unreadable
         read = set(encoded.photos.paths)
         drawn_paths = {pool.paths[row] for row in used}

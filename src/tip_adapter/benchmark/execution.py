@@ -19,7 +19,7 @@ from tip_adapter.atomic import write_file
 from tip_adapter.benchmark.data import Draw
 from tip_adapter.benchmark.feature_files import FeatureData, Part, load_feature_file
 from tip_adapter.benchmark.memory import PeakMemory
-from tip_adapter.benchmark.protocols import PAPER
+from tip_adapter.benchmark.protocols import FAIR
 from tip_adapter.benchmark.records import DONE, FAILED, NOT_APPLICABLE, Record, write_record
 from tip_adapter.errors import EncoderError, FeatureError, InputError, MissingExtraError, TipAdapterError
 from tip_adapter.heads import softmax
@@ -64,6 +64,8 @@ class Job:
     twin : dict or None
         A second result of the same training, for methods that can average their weights afterwards (WiSE-FT):
         `wise_weight`, and `base`, `record` and `logits` of its own.
+    validation_part, validation_rows : str, list of int or None
+        Photos to tune on, where the protocol is not "fair".
     """
 
     data: str
@@ -81,6 +83,19 @@ class Job:
     photos: dict[str, list[str]]
     threads: int
     twin: dict[str, Any] | None = None
+    validation_part: str = "validation"
+    validation_rows: list[int] | None = None
+
+    def support(self, data: FeatureData) -> Part:
+        """Features to learn from."""
+        return Draw(self.part, None if self.rows is None else np.array(self.rows, dtype=np.intp)).of(data)
+
+    def validation(self, data: FeatureData) -> Part | None:
+        """Features to tune on; None under the protocol "fair"."""
+        if self.base["protocol"] == FAIR:
+            return None
+        rows = None if self.validation_rows is None else np.array(self.validation_rows, dtype=np.intp)
+        return Draw(self.validation_part, rows).of(data)
 
 
 def load_data(path: StrPath, base: Mapping[str, Any]) -> FeatureData:
@@ -143,14 +158,14 @@ def _told(error: BaseException) -> str:
 
 def _measure(job: Job, data: FeatureData) -> tuple[Record, Record | None]:
     """Fit and predict; figures of the method, and of its twin."""
-    support = Draw(job.part, None if job.rows is None else np.array(job.rows, dtype=np.intp)).of(data)
-    inputs = _Inputs.of(job, data, support)
+    support, validation = job.support(data), job.validation(data)
+    inputs = _Inputs.of(job, data, support, validation)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         memory = PeakMemory()
         method = _build(job, data)
         start = time.perf_counter()
-        method.fit(inputs.support, support.labels, **inputs.options(job, data, support, method))
+        method.fit(inputs.support, support.labels, **inputs.options(support, validation, method))
         seconds = time.perf_counter() - start
         told = {"threads": job.threads, "fit_seconds": seconds}
         figures = _predicted(method, inputs.test, data.test.labels, job.logits) | told
@@ -211,21 +226,20 @@ class _Inputs:
     validation: Any
 
     @classmethod
-    def of(cls, job: Job, data: FeatureData, support: Part) -> _Inputs:
+    def of(cls, job: Job, data: FeatureData, support: Part, validation: Part | None) -> _Inputs:
         """Choose features or photos."""
         if METHODS[job.method].takes_images:
             return cls(job.photos["support"], job.photos["test"], job.photos.get("validation"))
-        validation = None if data.validation is None else data.validation.features
-        return cls(support.features, data.test.features, validation)
+        return cls(support.features, data.test.features, None if validation is None else validation.features)
 
-    def options(self, job: Job, data: FeatureData, support: Part, method: FewShotMethod) -> dict[str, Any]:
+    def options(self, support: Part, validation: Part | None, method: FewShotMethod) -> dict[str, Any]:
         """Give what `fit` takes besides X and y."""
         known = inspect.signature(method.fit).parameters
         options: dict[str, Any] = {}
         if support.views is not None and "views" in known:
             options["views"] = support.views
-        if job.base["protocol"] == PAPER and data.validation is not None:
-            options["validation"] = (self.validation, data.validation.labels)
+        if validation is not None:
+            options["validation"] = (self.validation, validation.labels)
         return options
 
 

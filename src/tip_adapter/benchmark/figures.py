@@ -60,12 +60,12 @@ def draw_figures(folder: Path, rows: Sequence[Row], gaps: Sequence[Gap]) -> list
         if len({row.shots for row in found}) > 1:
             written += _save(folder, f"accuracy-{name}", _accuracy_figure(setting, _curves(found)))
         written += _save(folder, f"seconds-{name}", _seconds_figure(setting, found))
-    by_data: dict[tuple[str, str], list[Gap]] = defaultdict(list)
+    by_data: dict[Setting, list[Gap]] = defaultdict(list)
     for gap in gaps:
-        by_data[gap.dataset, gap.encoder].append(gap)
-    for (dataset, encoder), found_gaps in by_data.items():
-        name = _file_name(f"{dataset}-{encoder}")
-        written += _save(folder, f"gap-{name}", _gap_figure(f"{dataset}, {encoder}", found_gaps))
+        by_data[Setting(gap.dataset, gap.encoder, gap.protocol)].append(gap)
+    for setting, found_gaps in by_data.items():
+        name = _file_name(f"{setting.dataset}-{setting.encoder}-{setting.protocol}")
+        written += _save(folder, f"gap-{name}", _gap_figure(setting, found_gaps))
     return written
 
 
@@ -256,7 +256,7 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _gap_figure(title: str, gaps: Sequence[Gap]) -> Any:
+def _gap_figure(setting: Setting, gaps: Sequence[Gap]) -> Any:
     """Points gained from a validation split: a line per method, a panel per number of shots."""
     shots = sorted({gap.shots for gap in gaps})
     by_method: dict[str, dict[int, Gap]] = defaultdict(dict)
@@ -284,10 +284,13 @@ def _gap_figure(title: str, gaps: Sequence[Gap]) -> Any:
     limit = 105 * max(max(abs(gap.gap) for gap in gaps), reaches[int(0.8 * (len(reaches) - 1))], 0.005)
     panels[0].set_xlim(-limit, limit)
     figure.supxlabel(
-        "accuracy under “paper” minus “fair”, in points; lines hold 95 % over support sets (hollow: over test images)",
+        f"accuracy under “{setting.protocol}” minus “fair”, in points; lines hold 95 % over support sets "
+        "(hollow: over test images)",
         fontsize=9,
     )
-    figure.suptitle(f"{title}: what tuning on a validation split adds", fontsize=10, color=INK)
+    figure.suptitle(
+        f"{setting.dataset}, {setting.encoder}: what tuning on a validation set adds", fontsize=10, color=INK
+    )
     return figure
 
 

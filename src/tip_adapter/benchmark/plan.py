@@ -12,7 +12,7 @@ from typing import Any
 from tip_adapter.benchmark.data import BenchmarkData, Draw
 from tip_adapter.benchmark.execution import Job
 from tip_adapter.benchmark.method_choice import MethodChoice
-from tip_adapter.benchmark.protocols import PAPER, tuning_of
+from tip_adapter.benchmark.protocols import FAIR, FEW, PAPER, tuning_of
 from tip_adapter.benchmark.provenance import code_digest, machine, versions
 from tip_adapter.benchmark.records import DONE, FOLDER, FORMAT, NOT_APPLICABLE, Record, read_record
 from tip_adapter.errors import InputError
@@ -111,8 +111,17 @@ class _Layout:
         return self.data.features.digest
 
     @cached_property
-    def validation_digest(self) -> str | None:
-        return None if self.data.features.validation is None else self.data.features.validation.digest
+    def validation_parts(self) -> dict[tuple[str, int, int], tuple[str, int]]:
+        """Digest and size of what is tuned on, by protocol, shots and seed."""
+        features, found = self.data.features, {}
+        split = None if features.validation is None else (features.validation.digest, len(features.validation))
+        for shots, seed in self.data.draws.sets:
+            if split is not None:
+                found[PAPER, shots, seed] = split
+            if (shots, seed) in self.data.draws.validation:
+                part = self.data.draws.validation[shots, seed].of(features)
+                found[FEW, shots, seed] = (part.digest, len(part))
+        return found
 
     @cached_property
     def support_digests(self) -> dict[tuple[int, int], str]:
@@ -131,6 +140,8 @@ class _Layout:
             return
         # Large support sets first: the longest runs should not be left to the end, when a process would wait.
         for (shots, seed), draw in sorted(self.data.draws.sets.items(), reverse=True):
+            if protocol != FAIR and (protocol, shots, seed) not in self.validation_parts:
+                continue  # no photos are left beside so many shots, or beside a published set
             name = f"{protocol}-{shots}-shots-seed-{seed}.json"
             twin = _twin_of(method)
             results = {
@@ -154,6 +165,8 @@ class _Layout:
             return "works on the encoder itself, not on saved features: run it on photos"
         if protocol == PAPER and self.data.features.validation is None:
             return "the protocol 'paper' tunes on a validation split, and the data set has none"
+        if protocol == FEW and not self.data.draws.validation:
+            return "the protocol 'paper-few' tunes on training photos apart from the shots, and there are none left"
         return None
 
     def _base(self, method: MethodChoice, protocol: str, shots: int | None, seed: int | None) -> Record:
@@ -161,8 +174,9 @@ class _Layout:
         digests = {"test": self.test_digest}
         if shots is not None and seed is not None:
             digests["support"] = self.support_digests[shots, seed]
-        if protocol == PAPER and self.validation_digest:
-            digests["validation"] = self.validation_digest
+        tuned_on, n_validation = self.validation_parts.get((protocol, shots or 0, seed or 0), (None, 0))
+        if tuned_on is not None:
+            digests["validation"] = tuned_on
         described = features.description
         return {
             "format": FORMAT,
@@ -170,7 +184,7 @@ class _Layout:
             "dataset_id": self.test_digest[:8],
             "n_classes": len(features.class_names),
             "n_test": len(features.test),
-            "n_validation": len(features.validation) if protocol == PAPER and features.validation is not None else 0,
+            "n_validation": n_validation,
             "encoder": described.get("encoder", "saved features"),
             "encoder_id": described.get("encoder_id"),
             "templates": described.get("templates"),
@@ -214,7 +228,8 @@ class _Layout:
             twin = {"wise_weight": UNAVERAGED, "record": str(other), "logits": self._logits(other), "base": its_base}
         rows = None if draw.rows is None else draw.rows.tolist()
         checkpoint = self.output / "checkpoints" / name.with_name(f"{name.name}.safetensors")
-        encoded = method.on_encoder
+        encoded, few = method.on_encoder, base["protocol"] == FEW
+        validation = self.data.draws.validation[base["shots"], base["seed"]] if few else None
         return Job(
             data=str(self.data.path),
             part=draw.part,
@@ -228,19 +243,23 @@ class _Layout:
             encoder=self.data.encoder if encoded else None,
             class_texts=[list(texts) for texts in self.data.class_texts] if encoded else [],
             templates=list(self.data.templates) if encoded else [],
-            photos=self._photos(rows) if method.takes_images else {},
+            photos=self._photos(rows, validation) if method.takes_images else {},
             threads=self.cores if encoded else 1,
             twin=twin,
+            validation_part="validation" if validation is None else validation.part,
+            validation_rows=None if validation is None or validation.rows is None else validation.rows.tolist(),
         )
 
     def _logits(self, path: Path) -> str | None:
         place = self.output / "logits" / path.relative_to(self.output / FOLDER).with_suffix(".npz")
         return str(place) if self.logits else None
 
-    def _photos(self, rows: list[int] | None) -> dict[str, list[str]]:
+    def _photos(self, rows: list[int] | None, validation: Draw | None) -> dict[str, list[str]]:
         train = self.data.photos["train"]
         chosen = {"support": [train[row] for row in rows or []]}
         chosen |= {part: list(self.data.photos[part]) for part in ("test", "validation") if part in self.data.photos}
+        if validation is not None and validation.rows is not None:
+            chosen["validation"] = [train[row] for row in validation.rows]
         return {part: [str(path.resolve()) for path in paths] for part, paths in chosen.items()}
 
 

@@ -1,4 +1,4 @@
-"""The two ways to choose hyper-parameters, named in every result."""
+"""The ways to choose hyper-parameters, named in every result."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from tip_adapter.errors import InputError
 
-__all__ = ["FAIR", "PAPER", "choose_protocols", "tuning_of"]
+__all__ = ["FAIR", "FEW", "PAPER", "choose_protocols", "few_shot_validation", "tuning_of"]
 
-FAIR, PAPER = "fair", "paper"
+FAIR, PAPER, FEW = "fair", "paper", "paper-few"
+
+MOST_VALIDATION_SHOTS = 4
 
 PUBLISHED_TUNING = {
     "zero-shot": "nothing to choose",
@@ -32,11 +34,12 @@ PUBLISHED_TUNING = {
 
 
 def choose_protocols(wanted: str) -> tuple[str, ...]:
-    """Read the name of a protocol, or both.
+    """Read names of protocols.
 
     Parameters
     ----------
-    wanted : {"fair", "paper", "both"}
+    wanted : {"fair", "paper", "paper-few", "both"}
+        Several are separated by commas; "both" is "fair,paper".
 
     Returns
     -------
@@ -53,10 +56,32 @@ def choose_protocols(wanted: str) -> tuple[str, ...]:
     >>> choose_protocols("both")
     ('fair', 'paper')
     """
-    known: dict[str, Sequence[str]] = {FAIR: (FAIR,), PAPER: (PAPER,), "both": (FAIR, PAPER)}
-    if wanted not in known:
-        raise InputError(f"Unknown protocol {wanted!r}: choose one of {', '.join(known)}.")
-    return tuple(known[wanted])
+    known: dict[str, Sequence[str]] = {FAIR: (FAIR,), PAPER: (PAPER,), FEW: (FEW,), "both": (FAIR, PAPER)}
+    words = [word.strip() for word in wanted.split(",")]
+    for word in words:
+        if word not in known:
+            raise InputError(f"Unknown protocol {word!r}: choose one of {', '.join(known)}.")
+    return tuple(dict.fromkeys(protocol for word in words for protocol in known[word]))
+
+
+def few_shot_validation(shots: int) -> int:
+    """How many photos per class the protocol "paper-few" tunes on: CoOp's number, at most four.
+
+    Parameters
+    ----------
+    shots : int
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> from tip_adapter.benchmark.protocols import few_shot_validation
+    >>> few_shot_validation(2), few_shot_validation(16)
+    (2, 4)
+    """
+    return min(shots, MOST_VALIDATION_SHOTS)
 
 
 def tuning_of(method: str, protocol: str) -> str:
@@ -66,7 +91,7 @@ def tuning_of(method: str, protocol: str) -> str:
     ----------
     method : str
         One of `tip_adapter.METHODS`.
-    protocol : {"fair", "paper"}
+    protocol : {"fair", "paper", "paper-few"}
 
     Returns
     -------
@@ -80,4 +105,5 @@ def tuning_of(method: str, protocol: str) -> str:
     """
     if protocol == FAIR:
         return "from the support set alone"
-    return PUBLISHED_TUNING.get(method, "whatever is left at 'auto' by accuracy on the validation split")
+    tuning = PUBLISHED_TUNING.get(method, "whatever is left at 'auto' by accuracy on the validation split")
+    return tuning if protocol == PAPER else f"{tuning}; which is min(K, 4) more training photos per class, as in CoOp"

@@ -29,9 +29,10 @@ marked † work on the encoder itself, with all cores, and encode the photos wit
 process needed at its peak beyond libraries and features.
 
 Protocol **fair**: hyper-parameters come from the support set alone. Protocol **paper**: each method's published tuning
-on the validation split. The test labels are never looked at."""
+on the validation split. Protocol **paper-few**: the same on min(K, 4) more training photos per class. The test labels
+are never looked at."""
 
-GAPS = "Accuracy under “paper” minus accuracy under “fair” on the same support sets, in points; intervals as above."
+GAPS = "Accuracy under the named protocol minus “fair” on the same support sets, in points; intervals as above."
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def _gap_table(found: Sequence[Gap]) -> str:
     shots = sorted({gap.shots for gap in found})
     lines: dict[tuple[str, str], dict[int, Gap]] = defaultdict(dict)
     for gap in found:
-        lines[f"{gap.dataset}, {gap.encoder}", gap.method][gap.shots] = gap
+        lines[f"{gap.dataset}, {gap.encoder}, {gap.protocol}", gap.method][gap.shots] = gap
     header = ["data", "method", *(f"{number} shot{'s' * (number != 1)}" for number in shots), "mean"]
     table = [header, ["---", "---", *["---:"] * (len(shots) + 1)]]
     for (data, method), gap_at in lines.items():

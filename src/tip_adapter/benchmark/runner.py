@@ -14,7 +14,7 @@ from tip_adapter.benchmark.execution import Job
 from tip_adapter.benchmark.feature_files import FeatureData, save_feature_file
 from tip_adapter.benchmark.method_choice import MethodChoice, choose_methods
 from tip_adapter.benchmark.plan import Plan, described_stale, make_plan
-from tip_adapter.benchmark.protocols import PAPER, choose_protocols
+from tip_adapter.benchmark.protocols import FEW, PAPER, choose_protocols
 from tip_adapter.benchmark.records import DONE, FAILED, Record, read_record, write_record
 from tip_adapter.benchmark.report import Report, write_report
 from tip_adapter.benchmark.workers import available_cores, run_jobs
@@ -73,7 +73,7 @@ def run(
     methods: str | Sequence[str] = "default",
     shots: Sequence[int] | None = None,
     n_seeds: int = 3,
-    protocol: Literal["fair", "paper", "both"] | str = "fair",
+    protocol: str = "fair",
     encoder: str | None = None,
     class_names: StrPath | None = None,
     templates: str | Sequence[str] | None = None,
@@ -104,8 +104,9 @@ def run(
         Photos per class. Default: those of 1, 2, 4, 8 and 16 that the data allows.
     n_seeds : int, default=3
         Support sets per number of shots, drawn with the seeds 0, 1, …
-    protocol : {"fair", "paper", "both"}, default="fair"
+    protocol : {"fair", "paper", "paper-few", "both"}, default="fair"
         "fair": hyper-parameters come from the support set alone. "paper": as published, on the validation split.
+        "paper-few": as published, on min(K, 4) more training photos per class. Several are separated by commas.
     encoder : str, optional
         For photos, as `tip_adapter.load_encoder` takes it. Default: `tip_adapter.classifier.default_encoder`.
     class_names : path, optional
@@ -179,6 +180,7 @@ def run(
                     shots=shots,
                     n_seeds=n_seeds,
                     validation=PAPER in protocols,
+                    few=FEW in protocols,
                     progress=encoding_progress,
                 ),
                 output,

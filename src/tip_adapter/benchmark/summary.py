@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from tip_adapter.benchmark.method_choice import group_of
-from tip_adapter.benchmark.protocols import FAIR, PAPER
+from tip_adapter.benchmark.protocols import FAIR
 from tip_adapter.benchmark.records import Record
 
 __all__ = ["Gap", "Row", "Setting", "gaps", "settings_of", "summarise"]
@@ -93,17 +93,19 @@ class Gap:
 
     Attributes
     ----------
-    dataset, encoder, method, group : str
+    dataset, encoder, protocol, method, group : str
+        `protocol` is the one that tunes on a validation set.
     shots, n_pairs : int
         Pairs of runs on the same support set.
     gap, low, high : float
-        Accuracy under the protocol "paper" minus that under "fair", with its 95 % interval over support sets; without
+        Accuracy under that protocol minus that under "fair", with its 95 % interval over support sets; without
         several, over test images.
     interval : {"seeds", "test images"}
     """
 
     dataset: str
     encoder: str
+    protocol: str
     method: str
     group: str
     shots: int
@@ -212,7 +214,7 @@ def _right(run: Record) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
 
 
 def gaps(runs: Sequence[Record]) -> list[Gap]:
-    """Pair runs on the same support set under both protocols.
+    """Pair runs on the same support set under "fair" and under another protocol.
 
     Parameters
     ----------
@@ -231,15 +233,17 @@ def gaps(runs: Sequence[Record]) -> list[Gap]:
         key = setting.dataset, setting.encoder, run["method"], run["shots"]
         found[key][run["seed"]][run["protocol"]] = run
     result = []
+    tuned = sorted({run["protocol"] for run in runs} - {FAIR})
     for (dataset, encoder, method, shots), by_seed in sorted(found.items()):
-        pairs = [(pair[PAPER], pair[FAIR]) for pair in by_seed.values() if PAPER in pair and FAIR in pair]
-        if pairs:
+        for protocol in tuned:
+            pairs = [(pair[protocol], pair[FAIR]) for pair in by_seed.values() if protocol in pair and FAIR in pair]
+            if not pairs:
+                continue
             values = np.array([paper["accuracy"] - fair["accuracy"] for paper, fair in pairs])
             mean = float(values.mean())
             over: Literal["seeds", "test images"] = "seeds" if len(pairs) > 1 else "test images"
             half = _half_width(values) if len(pairs) > 1 else _half_width_over_images(*pairs[0])
-            gap = Gap(
-                dataset, encoder, method, group_of(method), shots, len(pairs), mean, mean - half, mean + half, over
-            )
-            result.append(gap)
+            ends = (mean - half, mean + half)
+            group = group_of(method)
+            result.append(Gap(dataset, encoder, protocol, method, group, shots, len(pairs), mean, *ends, over))
     return result

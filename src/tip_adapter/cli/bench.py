@@ -49,7 +49,8 @@ def bench(
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Support sets per number of shots.")] = 3,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="fair: tune on the shots alone; paper: on the validation split; both.")
+        str,
+        typer.Option("--protocol", help="fair: tune on the shots; paper: on the validation split; paper-few; both."),
     ] = "fair",
     encoder: EncoderOption = None,
     class_names: ClassNamesOption = None,
