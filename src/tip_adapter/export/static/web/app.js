@@ -44,8 +44,10 @@ async function classify(photo) {
   say(`Looking at ${photo.name} …`);
   const started = performance.now();
   try {
-    show(photo, await classifier.classify(photo));
-    say(`${Math.round(performance.now() - started)} ms for the last photo.`);
+    const top = await classifier.classify(photo);
+    const milliseconds = Math.round(performance.now() - started);
+    show(photo, top).dataset.ms = milliseconds;
+    say(`${milliseconds} ms for the last photo.`);
   } catch (error) {
     showCard(photo, [element("p", { className: "error", textContent: `This photo cannot be read: ${error.message}` })]);
     say("");
@@ -63,6 +65,7 @@ function show(photo, top) {
   });
   const card = showCard(photo, [element("ul", { className: "bars" }, ...bars)], top[0].name);
   card.dataset.top = top[0].name;
+  return card;
 }
 
 function showCard(photo, content, title = "?") {
