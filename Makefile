@@ -29,6 +29,10 @@ benchmarks: .venv/dev.done
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/startup.py $(DATA)/clothing
 	$(BIN)/python benchmarks/store_kill.py
+	$(BIN)/python benchmarks/encode.py $(DATA)/clothing
+	$(BIN)/python benchmarks/fit_and_predict.py $(DATA)/clothing
+	npm install --silent --no-audit --no-fund --prefix .venv onnxruntime-web
+	$(BIN)/python benchmarks/export.py $(DATA)/clothing --ort-web .venv/node_modules/onnxruntime-web
 	$(BIN)/python benchmarks/write_readme.py
 
 # Every method against every other; resumable. The photos take hours: full fine-tuning is among the methods.

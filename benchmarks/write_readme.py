@@ -75,7 +75,50 @@ def store_kill(figures: Figures) -> str:
     )
 
 
+def encode(figures: Figures) -> str:
+    rates, found, targets = figures["images_per_second"], figures["ratios"], figures["targets"]
+    kinds = {"": "400 × 533 photos", "_large": "12-megapixel photos", "_one_photo": "one photo at a time"}
+    rows = []
+    for suffix, title in kinds.items():
+        for name in ("fp32", "int8", "lite"):
+            ratio, target = found[f"{name}_over_torch{suffix}"], targets.get(f"{name}_over_torch{suffix}")
+            shown = f"≥ {target} ×" if target else "–"
+            cells = [f"{rates[f'torch{suffix}']:.1f}", f"{rates[f'{name}{suffix}']:.1f}", f"{ratio:.2f} ×", shown]
+            rows.append([title, name, *cells])
+    shares = []
+    for name in ("fp32", "int8", "lite"):
+        parts = [f"{rates[f'{name}{part}']:.1f}" for part in ("_decode", "_encode", "")]
+        shares.append([name, *parts, f"{found[f'{name}_pipeline_share']:.0%}"])
+    first = table(["photos", "encoder", "torch loop, images/s", "ours, images/s", "ratio", "target"], rows)
+    header = ["encoder", "decoding alone (d)", "encoding alone (e)", "pipeline", "of 1/(1/d + 1/e); target ≥ 90 %"]
+    second = table(header, shares)
+    return f"{first}\n\n{second}"
+
+
+def fit_and_predict(figures: Figures) -> str:
+    seconds, targets = figures["median_seconds"], figures["targets"]
+    rows = [[name, f"{value:.2f} s", f"< {targets[name]} s"] for name, value in seconds.items()]
+    return table(["command", "median", "target"], rows)
+
+
+def export(figures: Figures) -> str:
+    rows = [
+        [name, f"{row['max_logit_difference']:.1e}", f"{row['same_top_class']} of {row['photos']}"]
+        for name, row in figures["methods"].items()
+    ]
+    script, page = figures["script"], figures["page"]
+    return (
+        f"{table(['method', 'largest difference of a logit', 'same top class'], rows)}\n\n"
+        f"`predict.py` names the same class for {script['same_top_class']} of {script['photos']} photos, the page in "
+        f"headless Chromium for {page['same_top_class']} of {page['photos']} ({page['median_ms_per_photo']:.0f} ms a "
+        f"photo), with {len(page['outside_requests'])} requests to other hosts."
+    )
+
+
 SECTIONS = {
+    "encode": ("Photos to features", encode),
+    "fit_and_predict": ("Commands with `lite`, 10 classes × 16 photos", fit_and_predict),
+    "export": ("Exported classifiers", export),
     "published_features": ("Published CLIP ViT-B/32 features, test accuracy in % (95 % interval)", published_features),
     "clothing_tip-adapter_1_views": ("Photos of clothes, 16 shots, `lite`, 1 view", clothing),
     "clothing_tip-adapter_10_views": ("Photos of clothes, 16 shots, `lite`, 10 views", clothing),

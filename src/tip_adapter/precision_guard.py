@@ -53,7 +53,7 @@ class PrecisionReport:
         """One sentence of it."""
         return (
             f"int8 against fp32 on {self.shots} shots: cosine {self.mean_cosine:.4f} "
-            f"(lowest {self.lowest_cosine:.4f}), {self.flipped} predictions changed"
+            f"(lowest {self.lowest_cosine:.4f}), {self.flipped} prediction{'' if self.flipped == 1 else 's'} changed"
         )
 
     def to_dict(self) -> dict[str, Any]:

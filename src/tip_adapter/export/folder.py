@@ -200,7 +200,7 @@ def _sample_features(model: FewShotModel) -> tuple[Float32Array, str]:
 
 
 def _temperature(model: FewShotModel) -> float:
-    return float(getattr(model, "temperature", 1.0))
+    return float(getattr(getattr(model, "calibration", None), "temperature", 1.0))
 
 
 def _description(model: FewShotModel, encoder: Encoder | None, parity: Parity) -> dict[str, Any]:
