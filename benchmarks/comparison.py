@@ -34,9 +34,10 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--methods", help="Only these, such as training-free.")
     parser.add_argument("--protocol", help="Only these, such as fair.")
+    parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     runs, results = HERE / "runs" / arguments.name, HERE / "results" / f"comparison_{arguments.name}"
-    options = [*options_of(arguments.name, arguments.data), "--shots", "1,2,4,8,16", "--seeds", "3"]
+    options = [*options_of(arguments.name, arguments.data), "--shots", "1,2,4,8,16", "--seeds", str(arguments.seeds)]
     for name in ("methods", "protocol"):
         if getattr(arguments, name):
             options[options.index(f"--{name}") + 1] = getattr(arguments, name)
