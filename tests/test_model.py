@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tip_adapter.errors import ModelFileError, TipAdapterError
 from tip_adapter.features import FeatureSet
 from tip_adapter.methods import METHODS
-from tip_adapter.model import EncoderRecord, FewShotModel, MethodRecord, Shots, shot_ids
+from tip_adapter.model import EncoderRecord, FewShotModel, MethodRecord
 from tip_adapter.persistence import load_bundle, save_bundle
+from tip_adapter.support import Shots, Thumbnails, shot_ids
 
 NAMES = ("größe", "a | b", "帽子")
 
@@ -37,7 +38,7 @@ def make_model(method="tip-adapter", texts=(("size",), ("a", "b"), ("hat",))):
         class_texts=texts,
         templates=("a {}.",),
         zero_shot_weights=weights,
-        shots=Shots(features, labels, ids, {name: name.encode() for name in ids}),
+        shots=Shots(features, labels, ids, Thumbnails({name: name.encode() for name in ids})),
         head=estimator.head_,
         method=MethodRecord(method, {"alpha": "auto"}, {"summary": "α = 1"}),
         views=3,
@@ -89,11 +90,22 @@ def test_a_failing_disk_leaves_the_former_model(tmp_path, monkeypatch):
 
 def test_a_changed_thumbnail_is_found_when_it_is_looked_at(tmp_path):
     make_model().save(tmp_path / "m.tip")
-    thumbnail = next((tmp_path / "m.tip" / "thumbs").iterdir())
-    thumbnail.write_bytes(b"another picture")
+    archive = tmp_path / "m.tip" / "thumbnails.zip"
+    archive.write_bytes(archive.read_bytes().replace(b"000000000000", b"another pict", 1))
     model = FewShotModel.load(tmp_path / "m.tip")
-    with pytest.raises(ModelFileError, match=thumbnail.name):
-        model.shots.thumbnails[thumbnail.stem]
+    with pytest.raises(ModelFileError, match=r"thumbnails\.zip"):
+        model.shots.thumbnails[model.shots.ids[0]]
+
+
+def test_calibration_is_kept_and_divides_the_logits(tmp_path):
+    model = dataclasses.replace(make_model(), calibration={"temperature": 2.0, "scores": [0.5, 0.25]})
+    model.save(tmp_path / "m.tip")
+    again = FewShotModel.load(tmp_path / "m.tip")
+    assert again.calibration == {"temperature": 2.0, "scores": [0.5, 0.25]}
+    logits = np.array([[2.0, 0.0, -4.0]], dtype=np.float32)
+    expected = np.exp([1.0, 0.0, -2.0]) / np.exp([1.0, 0.0, -2.0]).sum()
+    np.testing.assert_allclose(again.probabilities(logits)[0], expected, rtol=1e-12)
+    assert make_model().temperature == 1.0
 
 
 @pytest.mark.parametrize("missing", ["encoder", "head", "class_names", "shots", "views"])

@@ -272,7 +272,13 @@ def test_tampered_config(saved):
 
 def test_newer_format_version(saved):
     rewrite_config(saved, lambda whole: whole.update(format_version=FORMAT_VERSION + 1), sign=False)
-    with pytest.raises(ModelFileError, match=r"version 1 or older, got 2 in .*upgrade tip-adapter"):
+    with pytest.raises(ModelFileError, match=r"version 2, got 3 in .*upgrade tip-adapter"):
+        load_bundle(saved)
+
+
+def test_older_format_version(saved):
+    rewrite_config(saved, lambda whole: whole.update(format_version=1), sign=False)
+    with pytest.raises(ModelFileError, match=r"version 2, got 1 in .*fit again"):
         load_bundle(saved)
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -15,14 +16,16 @@ import numpy as np
 
 from tip_adapter.errors import InputError, ModelFileError
 from tip_adapter.features import FeatureSet
-from tip_adapter.heads import Head, head_from_state, head_state
+from tip_adapter.fitting import MethodRecord
+from tip_adapter.heads import Head, head_from_state, head_state, softmax
 from tip_adapter.persistence import load_bundle, save_bundle
-from tip_adapter.typing import Float32Array, IntArray, StrPath
+from tip_adapter.support import Archive, Shots, Thumbnails, thumbnail_archive
+from tip_adapter.typing import Float32Array, FloatArray, StrPath
 
-__all__ = ["EncoderRecord", "FewShotModel", "MethodRecord", "Shots", "shot_ids"]
+__all__ = ["EncoderRecord", "FewShotModel", "MethodRecord"]
 
 HEAD_PREFIX = "head."
-THUMBNAIL_FOLDER = "thumbs/"
+THUMBNAIL_FILE = "thumbnails.zip"
 
 
 @dataclass(frozen=True)
@@ -34,66 +37,6 @@ class EncoderRecord:
     dim: int
     logit_scale: float
     precision: str = "fp32"
-
-
-@dataclass(frozen=True)
-class MethodRecord:
-    """Which method made the head, from which parameters, and what it chose by itself."""
-
-    name: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    chosen: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Shots:
-    """The support set of a model.
-
-    Attributes
-    ----------
-    features : FeatureSet
-        One un-normalised feature per shot, the mean over its views.
-    labels : ndarray of shape (N,), integers that index the class names
-    ids : tuple of N str
-        Short names of the shots, unique, made of their digests.
-    thumbnails : mapping of id to bytes
-        Small JPEG pictures; may be empty.
-    """
-
-    features: FeatureSet
-    labels: IntArray
-    ids: tuple[str, ...]
-    thumbnails: Mapping[str, bytes]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-def shot_ids(digests: tuple[str, ...]) -> tuple[str, ...]:
-    """Name shots by the first 12 digits of their digests, with a number behind for the same photo again.
-
-    Parameters
-    ----------
-    digests : tuple of N str
-
-    Returns
-    -------
-    tuple of N str
-        All different.
-
-    Examples
-    --------
-    >>> from tip_adapter.model import shot_ids
-    >>> shot_ids(("a" * 64, "b" * 64, "a" * 64))
-    ('aaaaaaaaaaaa', 'bbbbbbbbbbbb', 'aaaaaaaaaaaa-2')
-    """
-    seen: dict[str, int] = {}
-    ids = []
-    for digest in digests:
-        short = digest[:12]
-        seen[short] = seen.get(short, 0) + 1
-        ids.append(short if seen[short] == 1 else f"{short}-{seen[short]}")
-    return tuple(ids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +60,10 @@ class FewShotModel:
         Views per shot.
     random_state : int
         Seed of shots and views.
+    calibration : mapping of JSON values, or None
+        What makes probabilities mean what they say, saved as ``calibration`` in ``config.json``. ``temperature``
+        divides the logits (see `temperature`, and `probabilities`, which every part of the package asks); whoever
+        calibrates may keep more beside it, and puts it in place with ``dataclasses.replace``.
     """
 
     encoder: EncoderRecord
@@ -129,6 +76,25 @@ class FewShotModel:
     method: MethodRecord
     views: int
     random_state: int
+    calibration: Mapping[str, Any] | None = None
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before the softmax: 1 without calibration."""
+        return float((self.calibration or {}).get("temperature", 1.0))
+
+    def probabilities(self, logits: FloatArray) -> FloatArray:
+        """Probabilities of logits of this model: ``softmax(logits / temperature)``.
+
+        Parameters
+        ----------
+        logits : ndarray of shape (B, C)
+
+        Returns
+        -------
+        ndarray of shape (B, C), float64
+        """
+        return softmax(logits.astype(np.float64) / self.temperature)
 
     def save(self, path: StrPath) -> None:
         """Write the model as a folder, whole or not at all.
@@ -159,19 +125,22 @@ class FewShotModel:
                 "name": self.method.name,
                 "parameters": dict(self.method.parameters),
                 "chosen": dict(self.method.chosen),
+                "held": dict(self.method.held),
+                "trains": self.method.trains,
             },
             "head": {"kind": kind, "parameters": head_parameters},
             "shots": {
                 "ids": list(self.shots.ids),
                 "names": list(self.shots.features.names),
                 "digests": list(self.shots.features.digests),
+                "thumbnails": list(self.shots.thumbnails),
             },
+            "calibration": None if self.calibration is None else dict(self.calibration),
             "views": self.views,
             "random_state": self.random_state,
             "versions": {"tip-adapter": version("tip-adapter"), "python": platform.python_version()},
         }
-        files = {f"{THUMBNAIL_FOLDER}{name}.jpg": data for name, data in self.shots.thumbnails.items()}
-        files["README.md"] = self.card().encode()
+        files = {"README.md": self.card().encode(), THUMBNAIL_FILE: thumbnail_archive(self.shots.thumbnails)}
         save_bundle(path, arrays, config, files)
 
     @classmethod
@@ -194,20 +163,20 @@ class FewShotModel:
         """
         bundle = load_bundle(path)
         try:
-            return cls._from_bundle(bundle.arrays, bundle.config, _thumbnails(bundle))
+            pictures = Archive(partial(bundle.read_file, THUMBNAIL_FILE))
+            return cls._from_bundle(bundle.arrays, bundle.config, pictures)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"The saved classifier {path} lacks what this version expects: {error}.") from error
 
     @classmethod
-    def _from_bundle(
-        cls, arrays: Mapping[str, Any], config: Mapping[str, Any], thumbnails: Mapping[str, bytes]
-    ) -> FewShotModel:
+    def _from_bundle(cls, arrays: Mapping[str, Any], config: Mapping[str, Any], pictures: Archive) -> FewShotModel:
         encoder = EncoderRecord(**config["encoder"])
         record = config["shots"]
         features = FeatureSet(
             arrays["shots.features"][:, None], encoder.id, tuple(record["digests"]), tuple(record["names"])
         )
         labels = arrays["shots.labels"].astype(np.intp)
+        thumbnails = Thumbnails({name: (pictures, name) for name in record["thumbnails"]})
         head_arrays = {
             name.removeprefix(HEAD_PREFIX): array for name, array in arrays.items() if name.startswith(HEAD_PREFIX)
         }
@@ -225,6 +194,7 @@ class FewShotModel:
             method=MethodRecord(**config["method"]),
             views=config["views"],
             random_state=config["random_state"],
+            calibration=config["calibration"],
         )
 
     def card(self) -> str:
@@ -258,26 +228,3 @@ Use it with `tip-adapter predict THIS_FOLDER photo.jpg`, or in Python with
 `tip_adapter.ImageClassifier.load("THIS_FOLDER").predict(["photo.jpg"])`.
 It answers with one of its classes for any photo; measure it on photos of your own before you rely on it.
 """
-
-
-def _thumbnails(bundle: Any) -> Mapping[str, bytes]:
-    """The pictures of a bundle, each read and checked when it is asked for."""
-    names = [name for name in bundle.file_names if name.startswith(THUMBNAIL_FOLDER)]
-    return _LazyThumbnails(bundle, {name.removeprefix(THUMBNAIL_FOLDER).removesuffix(".jpg"): name for name in names})
-
-
-class _LazyThumbnails(Mapping[str, bytes]):
-    """Pictures that stay on the disk until somebody looks at one."""
-
-    def __init__(self, bundle: Any, files: Mapping[str, str]) -> None:
-        self._bundle, self._files = bundle, files
-
-    def __getitem__(self, name: str) -> bytes:
-        data: bytes = self._bundle.read_file(self._files[name])
-        return data
-
-    def __iter__(self) -> Any:
-        return iter(self._files)
-
-    def __len__(self) -> int:
-        return len(self._files)

@@ -20,7 +20,7 @@ from tip_adapter.typing import StrPath
 
 __all__ = ["FORMAT_VERSION", "HUB_PREFIX", "Bundle", "check_replaceable", "load_bundle", "push_to_hub", "save_bundle"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FORMAT = "tip-adapter"
 CONFIG_FILE = "config.json"
 ARRAYS_FILE = "model.safetensors"
@@ -287,8 +287,13 @@ def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     # Before the checksum, whose rule a newer version may have changed.
     if version > FORMAT_VERSION:
         raise ModelFileError(
-            f"Expected a saved classifier of format version {FORMAT_VERSION} or older, got {version} in {path}: "
-            "upgrade tip-adapter"
+            f"Expected a saved classifier of format version {FORMAT_VERSION}, got {version} in {path}: upgrade "
+            "tip-adapter"
+        )
+    if version < FORMAT_VERSION:
+        raise ModelFileError(
+            f"Expected a saved classifier of format version {FORMAT_VERSION}, got {version} in {path}, which this "
+            "version cannot read any more: fit again"
         )
     checksums = _checked_checksums(whole, path)
     return {key: value for key, value in whole.items() if key not in RESERVED}, checksums

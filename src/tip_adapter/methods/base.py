@@ -251,6 +251,26 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         predicted: np.ndarray[Any, Any] = self.classes_[logits.argmax(axis=1)]
         return predicted
 
+    def held_parameters(self) -> dict[str, Any]:
+        """Hyper-parameters of the fitted method, as its parameters: they fit the same formula without choosing again.
+
+        Returns
+        -------
+        dict of str to number or JSON value
+            For ``set_params``: every parameter whose fitted value, such as ``alpha_`` of ``alpha``, is known.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from tip_adapter.methods import TipAdapter
+        >>> eye = np.eye(2, dtype=np.float32)
+        >>> sorted(TipAdapter(eye).fit(eye, [0, 1]).held_parameters())
+        ['alpha', 'beta']
+        """
+        check_is_fitted(self, "head_")
+        names = self.get_params(deep=False)
+        return {name: getattr(self, f"{name}_") for name in names if hasattr(self, f"{name}_")}
+
     def _validated(self, X: Any, y: Any = "no_validation") -> Any:
         """Check shape, type and values; scikit-learn's words, and the remedy of this field."""
         fitting = not isinstance(y, str)

@@ -1,0 +1,128 @@
+"""What every use of a classifier begins with: photos in, features of its encoder out, each encoded once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from tip_adapter.encoders import load_encoder
+from tip_adapter.errors import EncoderError, InputError
+from tip_adapter.features import Extraction, extract_features
+from tip_adapter.images import ImageSource
+from tip_adapter.model import FewShotModel
+from tip_adapter.precision_guard import MAX_FLIPPED
+from tip_adapter.store import FeatureStore
+from tip_adapter.typing import StrPath
+
+if TYPE_CHECKING:
+    from tip_adapter.encoders import Encoder
+    from tip_adapter.methods import FewShotMethod
+    from tip_adapter.progress import Progress
+
+__all__ = ["DEFAULT_METHOD", "ENCODER_VARIABLE", "EncodingPart", "default_encoder"]
+
+ENCODER_VARIABLE = "TIP_ADAPTER_ENCODER"
+DEFAULT_METHOD = "tip-adapter"
+
+
+def default_encoder() -> str:
+    """Name the encoder that is used where none is given.
+
+    Returns
+    -------
+    str
+        The environment variable ``TIP_ADAPTER_ENCODER``, else ``"clip-vit-b-32"``.
+    """
+    return os.environ.get(ENCODER_VARIABLE) or "clip-vit-b-32"
+
+
+class EncodingPart:
+    """The part of `ImageClassifier` that holds its settings, its encoder and its store."""
+
+    model_: FewShotModel
+
+    def __init__(
+        self,
+        encoder: StrPath | Encoder | None = None,
+        method: str | FewShotMethod = DEFAULT_METHOD,
+        *,
+        method_parameters: Mapping[str, Any] | None = None,
+        templates: str | Sequence[str] = "ensemble",
+        class_texts: Mapping[str, str | Sequence[str]] | None = None,
+        views: int = 1,
+        precision: str = "fp32",
+        max_flipped: float = MAX_FLIPPED,
+        store: StrPath | Literal["default"] | None = "default",
+    ) -> None:
+        self._encoder_source: StrPath | Encoder = default_encoder() if encoder is None else encoder
+        self._encoder: Encoder | None = None
+        self.method = method
+        self.method_parameters = dict(method_parameters or {})
+        self.templates = templates
+        self.class_texts = class_texts
+        self.views = views
+        self.precision = precision
+        self.max_flipped = max_flipped
+        self.store = store
+        self.skipped_: list[tuple[str, str]] = []
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder, loaded when it is first needed, and checked against the one the model was fitted with."""
+        if self._encoder is None:
+            source = self._encoder_source
+            if isinstance(source, str | os.PathLike):
+                source = load_encoder(source, precision=self.precision)
+            self._check_encoder(source)
+            self._encoder = source
+        return self._encoder
+
+    def _check_encoder(self, encoder: Encoder) -> None:
+        if hasattr(self, "model_") and encoder.id != self.model_.encoder.id:
+            made = self.model_.encoder
+            raise EncoderError(
+                f"The classifier was fitted with the encoder {made.name} (id {made.id[:12]}), got {encoder.name} "
+                f"(id {encoder.id[:12]}): give that encoder, or fit again."
+            )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, as the columns of probabilities."""
+        return self._fitted().class_names
+
+    def _fitted(self) -> FewShotModel:
+        if not hasattr(self, "model_"):
+            raise InputError("This classifier is not fitted yet: call fit with labelled photos, or load a saved one.")
+        return self.model_
+
+    def _extract(
+        self,
+        images: Sequence[ImageSource],
+        *,
+        views: int = 1,
+        random_state: int = 0,
+        skip_bad: bool,
+        progress: Progress | None,
+    ) -> Extraction:
+        with self._open_store() as store:
+            extraction = extract_features(
+                self.encoder,
+                images,
+                views=views,
+                random_state=random_state,
+                store=store,
+                skip_bad=skip_bad,
+                progress=progress,
+            )
+        self.skipped_ = extraction.skipped
+        return extraction
+
+    @contextlib.contextmanager
+    def _open_store(self) -> Iterator[FeatureStore | None]:
+        if self.store is None:
+            yield None
+            return
+        with FeatureStore(None if self.store == "default" else self.store) as opened:
+            yield opened

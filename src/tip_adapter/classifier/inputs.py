@@ -1,0 +1,53 @@
+"""Whatever a user gives a classifier, labelled photos or words for classes, in; images, numbers and names out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tip_adapter.datasets import ImageDataset, load_dataset
+from tip_adapter.errors import DatasetError, InputError
+from tip_adapter.images import ImageSource
+from tip_adapter.typing import IntArray, StrPath
+
+__all__ = ["as_tuples", "check_classes_left", "labelled_images", "path_of"]
+
+
+def path_of(source: ImageSource, name: str) -> str:
+    """Call a photo by its path, or by its name where it has none."""
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else name
+
+
+def labelled_images(
+    data: StrPath | ImageDataset | Sequence[ImageSource], labels: Sequence[str] | None, *, min_classes: int = 2
+) -> tuple[Sequence[ImageSource], IntArray, tuple[str, ...]]:
+    """Images, class numbers and class names of whatever a user gives."""
+    if isinstance(data, str | os.PathLike):
+        data = load_dataset(data, min_classes=min_classes)
+    if isinstance(data, ImageDataset):
+        if labels is not None:
+            raise InputError("Labels were given twice: a data set brings its own.")
+        return data.paths, data.labels, data.class_names
+    if labels is None or len(labels) != len(data):
+        got = "none" if labels is None else f"{len(labels)}"
+        raise InputError(f"Expected a label for each of the {len(data)} images, got {got}.")
+    names, numbers = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
+    if len(names) < min_classes:
+        raise DatasetError(f"Expected at least {min_classes} classes, got {len(names)}: add photos of another class.")
+    return data, numbers.astype(np.intp), tuple(names.tolist())
+
+
+def check_classes_left(numbers: IntArray, kept: IntArray, names: Sequence[str]) -> None:
+    """Refuse to go on without a class whose photos were all left out as bad."""
+    lost = np.setdiff1d(numbers, numbers[kept])
+    if lost.size:
+        raise DatasetError(f"Expected a readable photo of every class, got none of {names[lost[0]]!r}: add some.")
+
+
+def as_tuples(texts: Mapping[str, str | Sequence[str]] | None) -> dict[str, tuple[str, ...]] | None:
+    """Words for classes, with one text alone as a tuple of one."""
+    if texts is None:
+        return None
+    return {name: (value,) if isinstance(value, str) else tuple(value) for name, value in texts.items()}

@@ -1,0 +1,229 @@
+"""The support set of a model: features, labels, names and small pictures of its shots; pictures ↔ one archive."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tip_adapter.errors import ModelFileError
+from tip_adapter.features import FeatureSet
+from tip_adapter.typing import IntArray
+
+__all__ = ["Archive", "Shots", "Thumbnails", "shot_ids", "thumbnail_archive"]
+
+LONG_AGO = (1980, 1, 1, 0, 0, 0)
+"""The date of every picture in an archive, so that the same pictures give the same bytes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shots:
+    """The support set of a model.
+
+    Attributes
+    ----------
+    features : FeatureSet
+        One un-normalised feature per shot, the mean over its views.
+    labels : ndarray of shape (N,), integers that index the class names
+    ids : tuple of N str
+        Short names of the shots, unique, made of their digests.
+    thumbnails : Thumbnails
+        Small JPEG pictures by id; may be empty.
+    """
+
+    features: FeatureSet
+    labels: IntArray
+    ids: tuple[str, ...]
+    thumbnails: Thumbnails
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: IntArray) -> Shots:
+        """Return some of the shots, in the given order.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+
+        Returns
+        -------
+        Shots
+            With the pictures of its own shots alone.
+        """
+        ids = tuple(map(self.ids.__getitem__, rows.tolist()))
+        return Shots(self.features.subset(rows), self.labels[rows], ids, self.thumbnails.only(ids))
+
+    def joined(self, other: Shots) -> Shots:
+        """Return these shots followed by others.
+
+        Parameters
+        ----------
+        other : Shots
+
+        Returns
+        -------
+        Shots
+        """
+        return Shots(
+            FeatureSet.concatenate([self.features, other.features]),
+            np.concatenate([self.labels, other.labels]),
+            self.ids + other.ids,
+            Thumbnails({**self.thumbnails.sources, **other.thumbnails.sources}),
+        )
+
+    def relabelled(self, labels: IntArray) -> Shots:
+        """Return the same shots with other labels.
+
+        Parameters
+        ----------
+        labels : ndarray of shape (N,)
+
+        Returns
+        -------
+        Shots
+        """
+        return replace(self, labels=labels)
+
+
+def shot_ids(digests: Sequence[str], taken: Sequence[str] = ()) -> tuple[str, ...]:
+    """Name shots by the first 12 digits of their digests, with a number behind for the same photo again.
+
+    Parameters
+    ----------
+    digests : sequence of N str
+    taken : sequence of str
+        Ids that other shots have.
+
+    Returns
+    -------
+    tuple of N str
+        All different.
+
+    Examples
+    --------
+    >>> from tip_adapter.support import shot_ids
+    >>> shot_ids(("a" * 64, "b" * 64, "a" * 64), ["b" * 12])
+    ('aaaaaaaaaaaa', 'bbbbbbbbbbbb-2', 'aaaaaaaaaaaa-2')
+    """
+    seen = set(taken)
+    ids = []
+    for digest in digests:
+        short, number = digest[:12], 2
+        name = short
+        while name in seen:
+            name, number = f"{short}-{number}", number + 1
+        seen.add(name)
+        ids.append(name)
+    return tuple(ids)
+
+
+def thumbnail_archive(pictures: Mapping[str, bytes]) -> bytes:
+    """Put pictures into one ZIP archive, which any viewer opens: thousands of files would take minutes to flush.
+
+    Parameters
+    ----------
+    pictures : mapping of id to bytes
+        JPEG files.
+
+    Returns
+    -------
+    bytes
+
+    Examples
+    --------
+    >>> from tip_adapter.support import Archive, thumbnail_archive
+    >>> data = thumbnail_archive({"a": b"picture"})
+    >>> Archive(lambda: data).read("a")
+    b'picture'
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in pictures.items():
+            archive.writestr(zipfile.ZipInfo(f"{name}.jpg", LONG_AGO), data)
+    return buffer.getvalue()
+
+
+class Archive:
+    """An archive of `thumbnail_archive` that stays on the disk until somebody looks at one of its pictures.
+
+    Parameters
+    ----------
+    load : callable
+        Returns the bytes of the archive.
+    """
+
+    def __init__(self, load: Callable[[], bytes]) -> None:
+        self._load = load
+        self._opened: zipfile.ZipFile | None = None
+
+    def read(self, name: str) -> bytes:
+        """Read one picture.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        bytes
+
+        Raises
+        ------
+        ModelFileError
+            When it is not in the archive, or the archive is damaged or changed since.
+        """
+        try:
+            if self._opened is None:
+                self._opened = zipfile.ZipFile(io.BytesIO(self._load()))
+            return self._opened.read(f"{name}.jpg")
+        except (KeyError, zipfile.BadZipFile) as error:
+            raise ModelFileError(
+                f"The saved pictures lack the one of the shot {name}: copy the whole saved classifier again"
+            ) from error
+
+
+class Thumbnails(Mapping[str, bytes]):
+    """Pictures by the ids of their shots, some in memory, some still unread in an archive.
+
+    Parameters
+    ----------
+    sources : mapping of id to bytes or (Archive, name in it)
+
+    Examples
+    --------
+    >>> from tip_adapter.support import Archive, Thumbnails, thumbnail_archive
+    >>> archive = Archive(lambda: thumbnail_archive({"a": b"picture"}))
+    >>> Thumbnails({"a": (archive, "a"), "b": b"another"})["a"]
+    b'picture'
+    """
+
+    def __init__(self, sources: Mapping[str, bytes | tuple[Archive, str]] | None = None) -> None:
+        self.sources = dict(sources or {})
+
+    def __getitem__(self, name: str) -> bytes:
+        source = self.sources[name]
+        return source if isinstance(source, bytes) else source[0].read(source[1])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sources)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def only(self, names: Sequence[str]) -> Thumbnails:
+        """Return some of the pictures, unread ones still unread.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Those without a picture are left out.
+
+        Returns
+        -------
+        Thumbnails
+        """
+        return Thumbnails({name: self.sources[name] for name in names if name in self.sources})
