@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tip_adapter.methods.gda import GDA, Moments, gaussian_fit
+from tip_adapter.methods.gda import GDA, gaussian_fit
+from tip_adapter.moments import Moments
 
 
 def random_rows(rng, n, dim):

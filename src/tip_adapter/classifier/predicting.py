@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tip_adapter.cache_model import cache_logits
-from tip_adapter.classifier.encoding import EncodingPart
+from tip_adapter.classifier.explaining import ExplainingPart
 from tip_adapter.classifier.inputs import labelled_images, path_of
 from tip_adapter.datasets import ImageDataset
 from tip_adapter.errors import DatasetError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["PredictingPart"]
 
 
-class PredictingPart(EncodingPart):
+class PredictingPart(ExplainingPart):
     """The part of `ImageClassifier` that answers."""
 
     def predict_proba(

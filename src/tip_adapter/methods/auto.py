@@ -12,8 +12,9 @@ from tip_adapter.choice import choose, harms, likely_weights, nll_and_accuracy
 from tip_adapter.cross_validation import Evidence, Rule
 from tip_adapter.heads import CacheHead, Head, KernelHead, LinearHead
 from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod, SupportSet
-from tip_adapter.methods.gda import PRIOR, Moments, gaussian_fit
+from tip_adapter.methods.gda import PRIOR, gaussian_fit
 from tip_adapter.methods.proker import KernelRidge, choose_kernel
+from tip_adapter.moments import Moments
 from tip_adapter.search import search
 from tip_adapter.typing import Float32Array, FloatArray
 

@@ -3,74 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 
 from tip_adapter.choice import SpreadPrior, choose
 from tip_adapter.heads import Head, LinearHead
 from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod, SupportSet, given_or_auto
+from tip_adapter.moments import Moments
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
-__all__ = ["GDA", "Moments", "gaussian_fit"]
+__all__ = ["GDA", "gaussian_fit"]
 
 PRIOR = SpreadPrior({1: 0.15, 2: 0.4, 4: 1.0, 8: 1.4, 16: 2.0})
 """Measured on four sets of CLIP ViT-B/32 features."""
-
-EMPTY = 1e-6
-"""Within-class scatter per shot of unit features below which there is none: one shot a class, or copies."""
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Sums over shots that a Gaussian model is made of; those of a part can be taken from those of the whole.
-
-    Attributes
-    ----------
-    square : ndarray of shape (D, D), float64
-        Σ f fᵀ.
-    sums : ndarray of shape (C, D), float64
-        Σ f of every class.
-    counts : ndarray of shape (C,)
-        Shots of every class.
-    """
-
-    square: FloatArray
-    sums: FloatArray
-    counts: IntArray
-
-    @classmethod
-    def of(cls, features: Float32Array, labels: IntArray, n_classes: int) -> Self:
-        """Sum up shots."""
-        rows = features.astype(np.float64)
-        sums = np.zeros((n_classes, rows.shape[1]))
-        np.add.at(sums, labels, rows)
-        return cls(rows.T @ rows, sums, np.bincount(labels, minlength=n_classes))
-
-    def without(self, part: Moments) -> Moments:
-        """Take some of the shots out."""
-        return Moments(self.square - part.square, self.sums - part.sums, self.counts - part.counts)
-
-    def classifier(self) -> tuple[FloatArray, FloatArray]:
-        """Weights (C, D) and bias (C,) of ``f·Σ⁻¹μᵀ - ½ μΣ⁻¹μ``, centred over the classes with shots.
-
-        Σ is the paper's ``Σ + tr(Σ)/(N-1)·I``, so this is its classifier times (N-1)/D, which does not shrink as shots
-        are added. Where shots have no scatter within their classes, Σ⁻¹ is the identity: the nearest class mean.
-        """
-        from scipy.linalg import cho_factor, cho_solve
-
-        present = self.counts > 0
-        means = self.sums / np.maximum(self.counts, 1)[:, None]
-        scatter = self.square - (means * self.counts[:, None]).T @ means
-        n, trace = int(self.counts.sum()), float(np.trace(scatter))
-        weights = means
-        if trace > EMPTY * n:
-            scatter[np.diag_indices_from(scatter)] += trace / (n - 1)
-            weights = (n - 1) * cho_solve(cho_factor(scatter, overwrite_a=True, check_finite=False), means.T).T
-        bias = -0.5 * np.einsum("cd,cd->c", weights, means)
-        weights = np.where(present[:, None], weights - weights[present].mean(axis=0), 0.0)
-        return weights, np.where(present, bias - bias[present].mean(), 0.0)
 
 
 def gaussian_fit(

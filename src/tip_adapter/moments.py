@@ -1,0 +1,88 @@
+"""Features of shots in, the sums that a Gaussian model is made of out: means of classes and one shared precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from tip_adapter.typing import Float32Array, FloatArray, IntArray
+
+__all__ = ["Moments"]
+
+EMPTY = 1e-6
+"""Within-class scatter per shot of unit features below which there is none: one shot a class, or copies."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over shots that a Gaussian model is made of; those of a part can be taken from those of the whole.
+
+    Attributes
+    ----------
+    square : ndarray of shape (D, D), float64
+        Σ f fᵀ.
+    sums : ndarray of shape (C, D), float64
+        Σ f of every class.
+    counts : ndarray of shape (C,)
+        Shots of every class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.moments import Moments
+    >>> moments = Moments.of(np.eye(2, dtype=np.float32)[[0, 0, 1]], np.array([0, 0, 1]), 2)
+    >>> moments.means, moments.classifier()
+    (array([[1., 0.],
+           [0., 1.]]), (array([[ 0.5, -0.5],
+           [-0.5,  0.5]]), array([0., 0.])))
+    """
+
+    square: FloatArray
+    sums: FloatArray
+    counts: IntArray
+
+    @classmethod
+    def of(cls, features: Float32Array | FloatArray, labels: IntArray, n_classes: int) -> Self:
+        """Sum up shots."""
+        rows = features.astype(np.float64, copy=False)
+        sums = np.zeros((n_classes, rows.shape[1]))
+        np.add.at(sums, labels, rows)
+        return cls(rows.T @ rows, sums, np.bincount(labels, minlength=n_classes))
+
+    def without(self, part: Moments) -> Moments:
+        """Take some of the shots out."""
+        return Moments(self.square - part.square, self.sums - part.sums, self.counts - part.counts)
+
+    @property
+    def means(self) -> FloatArray:
+        """Mean of every class's shots, (C, D); zeros for a class without any."""
+        means: FloatArray = self.sums / np.maximum(self.counts, 1)[:, None]
+        return means
+
+    def precision(self) -> Callable[[FloatArray], FloatArray]:
+        """Give the function from rows (R, D) to rows·Σ⁻¹.
+
+        Σ is the paper's ``Σ + tr(Σ)/(N-1)·I``, so this is its precision times (N-1)/D, which does not shrink as shots
+        are added. Where shots have no scatter within their classes, Σ⁻¹ is the identity: the nearest class mean.
+        """
+        from scipy.linalg import cho_factor, cho_solve
+
+        means = self.means
+        scatter = self.square - (means * self.counts[:, None]).T @ means
+        n, trace = int(self.counts.sum()), float(np.trace(scatter))
+        if trace <= EMPTY * n:
+            return lambda rows: rows
+        scatter[np.diag_indices_from(scatter)] += trace / (n - 1)
+        factor = cho_factor(scatter, overwrite_a=True, check_finite=False)
+        return lambda rows: np.asarray((n - 1) * cho_solve(factor, rows.T, check_finite=False).T)
+
+    def classifier(self) -> tuple[FloatArray, FloatArray]:
+        """Weights (C, D) and bias (C,) of ``f·Σ⁻¹μᵀ - ½ μΣ⁻¹μ``, centred over the classes with shots."""
+        present, means = self.counts > 0, self.means
+        weights = self.precision()(means)
+        bias = -0.5 * np.einsum("cd,cd->c", weights, means)
+        weights = np.where(present[:, None], weights - weights[present].mean(axis=0), 0.0)
+        return weights, np.where(present, bias - bias[present].mean(), 0.0)
