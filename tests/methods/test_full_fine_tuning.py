@@ -10,7 +10,7 @@ from PIL import Image
 from tip_adapter import ImageClassifier
 from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import EncoderError, ImageError, InputError, TrainingError, TrainingWarning
-from tip_adapter.methods import FullFineTuning, photo_views
+from tip_adapter.methods import FullFineTuning, contrastive_tuning, photo_views
 from tip_adapter.methods.photo_views import cut_views
 from tip_adapter.methods.rate_choice import choose_rate, held_out_shots
 from tip_adapter.prompts import zero_shot_weights
@@ -188,7 +188,8 @@ def interrupt_second(step):
     return progress
 
 
-def test_an_interrupted_training_goes_on_to_the_same_result(encoder, tmp_path):
+def test_an_interrupted_training_goes_on_to_the_same_result(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(contrastive_tuning, "CHECKPOINT_EVERY_S", 0)
     settings = {"learning_rate": "auto", "rates": (1e-4, 1e-3), "epochs": 4, "batch_size": 6}
     photos, labels = colored(4)
     whole = tuned(encoder, photos, labels, **settings)

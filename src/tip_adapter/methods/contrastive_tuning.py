@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TunedTowers", "class_logits", "contrastive_loss", "tune"]
 
+CHECKPOINT_EVERY_S = 30.0
+"""A checkpoint of both towers and their moments takes a second to write, as long as an epoch of few shots."""
+
 _IMAGES_PER_RUN = 32
 
 
@@ -171,6 +174,7 @@ def tune(
         keep_interrupted=final,
         progress=progress,
         checkpoint=checkpoint,
+        checkpoint_every_s=CHECKPOINT_EVERY_S,
         describes=describes,
     )
     for parameter in parameters:

@@ -79,8 +79,8 @@ class FullFineTuning(FewShotMethod):
     random_state : int, generator or None, default=0
         Seed of views, captions, held-out shots and the order of photos.
     checkpoint : path, optional
-        File written after every epoch, and beside it, with the suffix ``.rates.json``, the learning rates tried. When
-        they are there, an interrupted training goes on from them, to the same result.
+        File written after an epoch, at most every 30 s, and beside it, with the suffix ``.rates.json``, the learning
+        rates tried. When they are there, an interrupted training goes on from them, to the same result.
     progress : callable, optional
         Called with steps done, steps in all at most, and the loss.
 

@@ -169,6 +169,7 @@ def train(
     keep_interrupted: bool = True,
     progress: TrainingProgress | None = None,
     checkpoint: StrPath | None = None,
+    checkpoint_every_s: float = 0.0,
     describes: Mapping[str, Any] | None = None,
 ) -> TrainingRun:
     """Minimise a loss over shuffled batches; the state after the last epoch is kept, never one chosen on test data.
@@ -191,6 +192,8 @@ def train(
         See `TrainingProgress`.
     checkpoint : path, optional
         A file written after every epoch. When it is there already, training goes on from it, to the same result.
+    checkpoint_every_s : float, default=0
+        Seconds that must have passed since the last writing, where the file is large and epochs are short.
     describes : mapping, optional
         What else the run depends on (JSON can hold it); a checkpoint of another run is refused.
 
@@ -221,6 +224,7 @@ def train(
     store = _Checkpoint(Path(checkpoint), loop.key(describes or {})) if checkpoint is not None else None
     started = time.perf_counter()
     losses = store.restore(loop) if store else []
+    saved = started
     before = loop.state()
     interrupted = False
     try:
@@ -228,8 +232,9 @@ def train(
             loss = loop.epoch(epoch)
             # The three belong together, so that an interruption in between leaves a state that was reached.
             before, losses = loop.state(), [*losses, loss]
-            if store:
+            if store and time.perf_counter() - saved >= checkpoint_every_s:
                 store.save(loop, losses)
+                saved = time.perf_counter()
     except KeyboardInterrupt:
         if not losses or not keep_interrupted:
             raise
