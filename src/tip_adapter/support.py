@@ -6,11 +6,13 @@ import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self
 
 import numpy as np
 
 from tip_adapter.errors import ModelFileError
-from tip_adapter.features import FeatureSet
+from tip_adapter.feature_set import FeatureSet
 from tip_adapter.typing import IntArray
 
 __all__ = ["Archive", "Shots", "Thumbnails", "shot_ids", "thumbnail_archive"]
@@ -21,13 +23,13 @@ LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True, eq=False)
 class Shots:
-    """The support set of a model.
+    """The support set of a model, sorted by class, so that no edit has to sort it again.
 
     Attributes
     ----------
     features : FeatureSet
         One un-normalised feature per shot, the mean over its views.
-    labels : ndarray of shape (N,), integers that index the class names
+    labels : ndarray of shape (N,), integers that index the class names, ascending
     ids : tuple of N str
         Short names of the shots, unique, made of their digests.
     thumbnails : Thumbnails
@@ -42,23 +44,45 @@ class Shots:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: IntArray) -> Shots:
-        """Return some of the shots, in the given order.
+    @cached_property
+    def rows(self) -> Mapping[str, int]:
+        """Row of every shot, by id."""
+        return {name: row for row, name in enumerate(self.ids)}
+
+    def take(self, rows: Sequence[int]) -> Shots:
+        """Return some of the shots.
 
         Parameters
         ----------
-        rows : ndarray of int
+        rows : sequence of int, ascending
 
         Returns
         -------
         Shots
-            With the pictures of its own shots alone.
+            With copies of their features, and the pictures of its own shots alone.
         """
-        ids = tuple(map(self.ids.__getitem__, rows.tolist()))
-        return Shots(self.features.subset(rows), self.labels[rows], ids, self.thumbnails.only(ids))
+        ids = tuple(self.ids[row] for row in rows)
+        places = np.asarray(rows, dtype=np.intp)
+        return Shots(self.features.subset(places), self.labels[places], ids, self.thumbnails.only(ids))
 
-    def joined(self, other: Shots) -> Shots:
-        """Return these shots followed by others.
+    def without(self, rows: Sequence[int]) -> Shots:
+        """Return all shots but some.
+
+        Parameters
+        ----------
+        rows : sequence of int
+
+        Returns
+        -------
+        Shots
+        """
+        left_out = set(rows)
+        ids = tuple(name for row, name in enumerate(self.ids) if row not in left_out)
+        labels = np.delete(self.labels, list(rows))
+        return Shots(self.features.without(rows), labels, ids, self.thumbnails.only(ids))
+
+    def added(self, other: Shots) -> Shots:
+        """Return these shots with others, each behind those of its class.
 
         Parameters
         ----------
@@ -68,12 +92,23 @@ class Shots:
         -------
         Shots
         """
-        return Shots(
-            FeatureSet.concatenate([self.features, other.features]),
-            np.concatenate([self.labels, other.labels]),
-            self.ids + other.ids,
-            Thumbnails({**self.thumbnails.sources, **other.thumbnails.sources}),
-        )
+        return self._inserted(other, np.searchsorted(self.labels, other.labels, side="right"))
+
+    def put_back(self, other: Shots, rows: Sequence[int]) -> Shots:
+        """Return these shots with others at the rows where they were.
+
+        Parameters
+        ----------
+        other : Shots
+        rows : sequence of int, ascending
+            Rows among all of them; where shots were forgotten since, only the class decides.
+
+        Returns
+        -------
+        Shots
+        """
+        before = np.minimum(np.asarray(rows, dtype=np.intp) - np.arange(len(rows)), len(self))
+        return self._inserted(other, before)._in_order()
 
     def relabelled(self, labels: IntArray) -> Shots:
         """Return the same shots with other labels.
@@ -86,7 +121,25 @@ class Shots:
         -------
         Shots
         """
-        return replace(self, labels=labels)
+        return replace(self, labels=labels)._in_order()
+
+    def _inserted(self, other: Shots, before: IntArray) -> Shots:
+        ids = list(self.ids)
+        for moved, (row, name) in enumerate(zip(before.tolist(), other.ids, strict=True)):
+            ids.insert(row + moved, name)
+        return Shots(
+            self.features.inserted(other.features, before.tolist()),
+            np.insert(self.labels, before, other.labels),
+            tuple(ids),
+            Thumbnails({**self.thumbnails.sources, **other.thumbnails.sources}),
+        )
+
+    def _in_order(self) -> Self:
+        if (np.diff(self.labels) >= 0).all():
+            return self
+        order = np.argsort(self.labels, kind="stable")
+        ids = tuple(map(self.ids.__getitem__, order.tolist()))
+        return replace(self, features=self.features.subset(order), labels=self.labels[order], ids=ids)
 
 
 def shot_ids(digests: Sequence[str], taken: Sequence[str] = ()) -> tuple[str, ...]:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Self, cast
 
 import numpy as np
 
-from tip_adapter.classifier.inputs import as_tuples, check_classes_left, labelled_images
+from tip_adapter.classifier.inputs import as_tuples, check_classes_left, labelled_images, new_shots
 from tip_adapter.classifier.predicting import PredictingPart
 from tip_adapter.datasets import ImageDataset
-from tip_adapter.features import FeatureSet
 from tip_adapter.fitting import fit_method, make_estimator
 from tip_adapter.images import ImageSource
 from tip_adapter.model import EncoderRecord, FewShotModel
 from tip_adapter.precision_guard import PrecisionReport, guard_precision
 from tip_adapter.prompts import resolve_templates, texts_for, zero_shot_weights
 from tip_adapter.shots import sample_shots
-from tip_adapter.support import Shots, Thumbnails, shot_ids
-from tip_adapter.thumbnails import make_thumbnails
 from tip_adapter.typing import Float32Array, IntArray, StrPath
 
 if TYPE_CHECKING:
@@ -115,6 +111,7 @@ class ImageClassifier(PredictingPart):
         """
         images, numbers, names = labelled_images(data, labels)
         chosen = sample_shots(numbers, shots, random_state=random_state, class_names=names)
+        chosen = chosen[np.argsort(numbers[chosen], kind="stable")]
         images, numbers = [images[index] for index in chosen], numbers[chosen]
         # Whatever can be wrong is looked at before the photos are encoded, which may take long.
         texts, templates = texts_for(names, as_tuples(self.class_texts)), resolve_templates(self.templates)
@@ -125,17 +122,14 @@ class ImageClassifier(PredictingPart):
         )
         kept = extraction.kept
         check_classes_left(numbers, kept, names)
-        thumbnails = make_thumbnails([images[index] for index in kept])
-        features = _mean_views(extraction.features)
-        ids = shot_ids(features.digests)
-        shot_set = Shots(features, numbers[kept], ids, Thumbnails(dict(zip(ids, thumbnails, strict=True))))
+        shot_set = new_shots(extraction, images, numbers)
         weights = zero_shot_weights(self.encoder, texts, templates)
         self.precision_report_ = self._guard_precision(
             [images[index] for index in kept], shot_set.labels, weights, progress
         )
         _show_training(estimator, progress)
         head, record = fit_method(
-            estimator, features.unit, shot_set.labels, weights, float(self.encoder.logit_scale), texts
+            estimator, shot_set.features.unit, shot_set.labels, weights, float(self.encoder.logit_scale), texts
         )
         self.model_ = FewShotModel(
             encoder=EncoderRecord(
@@ -234,11 +228,6 @@ class ImageClassifier(PredictingPart):
         )
         classifier.model_ = model
         return classifier
-
-
-def _mean_views(features: FeatureSet) -> FeatureSet:
-    """One feature per shot: a cache key is the mean of its views' un-normalised features."""
-    return replace(features, raw=features.raw.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32))
 
 
 def _show_training(estimator: FewShotMethod, progress: Progress | None) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from tip_adapter.datasets import ImageDataset, load_dataset
 from tip_adapter.errors import DatasetError, InputError
+from tip_adapter.features import Extraction
 from tip_adapter.images import ImageSource
+from tip_adapter.support import Shots, Thumbnails, shot_ids
+from tip_adapter.thumbnails import make_thumbnails
 from tip_adapter.typing import IntArray, StrPath
 
-__all__ = ["as_tuples", "check_classes_left", "labelled_images", "path_of"]
+__all__ = ["as_tuples", "check_classes_left", "labelled_images", "new_shots", "path_of"]
 
 
 def path_of(source: ImageSource, name: str) -> str:
@@ -51,3 +55,16 @@ def as_tuples(texts: Mapping[str, str | Sequence[str]] | None) -> dict[str, tupl
     if texts is None:
         return None
     return {name: (value,) if isinstance(value, str) else tuple(value) for name, value in texts.items()}
+
+
+def new_shots(
+    extraction: Extraction, images: Sequence[ImageSource], numbers: IntArray, taken: Sequence[str] = ()
+) -> Shots:
+    """Make shots of encoded photos, sorted by class as the photos were; `taken` are ids of other shots."""
+    kept, several = extraction.kept, extraction.features
+    # One feature per shot: a cache key is the mean of its views' un-normalised features.
+    mean = several.raw.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    ids = shot_ids(several.digests, taken)
+    pictures = make_thumbnails([images[index] for index in kept])
+    thumbnails = Thumbnails(dict(zip(ids, pictures, strict=True)))
+    return Shots(replace(several, raw=mean), numbers[kept], ids, thumbnails)

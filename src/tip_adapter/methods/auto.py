@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +112,8 @@ class Auto(FewShotMethod):
         Names of the rows of `zero_shot_weights`.
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
+    held : mapping, optional
+        What an earlier fit chose, from `held_parameters`: nothing is chosen again.
 
     Attributes
     ----------
@@ -150,12 +152,26 @@ class Auto(FewShotMethod):
         *,
         class_names: Sequence[str] | None = None,
         logit_scale: float = 100.0,
+        held: Mapping[str, Any] | None = None,
     ) -> None:
         self.zero_shot_weights = zero_shot_weights
         self.class_names = class_names
         self.logit_scale = logit_scale
+        self.held = held
+
+    def held_parameters(self) -> dict[str, Any]:
+        """The chosen method, weights and hyper-parameters, as the parameter `held`.
+
+        Returns
+        -------
+        dict
+        """
+        found = self.search_
+        return {"held": {"method": found.method, "weights": list(found.weights), "parameters": found.parameters}}
 
     def _fit_head(self, support: SupportSet) -> Head:
+        if self.held is not None:
+            return self._held_head(support, **self.held)
         from threadpoolctl import threadpool_limits
 
         evidence = support.evidence
@@ -176,6 +192,13 @@ class Auto(FewShotMethod):
             chosen.parameters,
         )
         return chosen.head
+
+    def _held_head(
+        self, support: SupportSet, method: str, weights: Sequence[float], parameters: Mapping[str, float]
+    ) -> Head:
+        self.method_, self.scores_ = method, {}
+        self.search_ = AutoResult(method, "prior", {}, 0, 0, tuple(weights), dict(parameters))
+        return self._refit_head(support)
 
     def _refit_head(self, support: SupportSet) -> Head:
         values = self.search_.parameters
