@@ -46,7 +46,8 @@ def make_thumbnails(images: Sequence[ImageSource], side: int = SIDE) -> list[byt
     """
 
     def shrink(source: ImageSource) -> bytes:
-        image = load_image(source, min_side=side)
+        # Twice this is still as much as the longer side needs, and most photos are then decoded at half their size.
+        image = load_image(source, min_side=side // 2)
         image.thumbnail((side, side), Image.Resampling.BICUBIC)
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=80)

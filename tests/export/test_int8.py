@@ -73,3 +73,13 @@ def test_an_exported_int8_classifier_takes_one_photo_and_agrees(folder, tmp_path
     views = [classifier.encoder.preprocessing.center_view(Image.fromarray(photo)) for photo in photos]
     found = [session.run(["probabilities"], {"pixels": view[None]})[0] for view in views]
     np.testing.assert_allclose(np.concatenate(found), classifier.predict_proba(photos), atol=1e-4)
+
+
+@needs_vnni
+def test_a_comparison_can_run_on_int8_and_its_results_say_so(folder, photos, tmp_path):
+    options = ["-e", folder, "-m", "zero-shot,tip-adapter", "-k", 2, "--seeds", 1, "--jobs", 1, "-o", tmp_path / "runs"]
+    run("bench", photos, *options, "--precision", "int8")
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in (tmp_path / "runs").rglob("*.json")]
+    wanted = load_encoder(folder, precision="int8").id
+    assert any(wanted in json.dumps(record) for record in records)
+    assert not any(load_encoder(folder).id in json.dumps(record) for record in records)

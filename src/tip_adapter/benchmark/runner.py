@@ -75,6 +75,7 @@ def run(
     n_seeds: int = 3,
     protocol: str = "fair",
     encoder: str | None = None,
+    precision: str = "fp32",
     class_names: StrPath | None = None,
     templates: str | Sequence[str] | None = None,
     views: int = 1,
@@ -109,6 +110,8 @@ def run(
         "paper-few": as published, on min(K, 4) more training photos per class. Several are separated by commas.
     encoder : str, optional
         For photos, as `tip_adapter.load_encoder` takes it. Default: `tip_adapter.classifier.default_encoder`.
+    precision : {"fp32", "int8"}, default="fp32"
+        Of the encoder; results name its id, which differs.
     class_names : path, optional
         JSON file of texts for classes, this project's or CLIP_benchmark's.
     templates : str or sequence of str, optional
@@ -169,7 +172,9 @@ def run(
     _check_apart(output, sources)
     with (
         _locked(output),
-        _photo_settings(encoder, class_names, templates, views, data_root, skip_bad, store, sources) as settings,
+        _photo_settings(
+            encoder, precision, class_names, templates, views, data_root, skip_bad, store, sources
+        ) as settings,
     ):
         _clear_leftovers(output)
         data_sets = [
@@ -283,6 +288,7 @@ def _clear_leftovers(output: Path) -> None:
 @contextlib.contextmanager
 def _photo_settings(
     encoder: str | None,
+    precision: str,
     class_names: StrPath | None,
     templates: str | Sequence[str] | None,
     views: int,
@@ -299,11 +305,12 @@ def _photo_settings(
 
     @cache
     def load() -> Encoder:
-        return load_encoder(name)
+        return load_encoder(name, precision=precision)
 
     given = {"encoder": encoder, "class names": class_names, "templates": templates, "data root": data_root}
     if all(isinstance(source, FeatureData) or is_feature_file(source) for source in sources):
         useless = [key for key, value in given.items() if value is not None] + (["views"] if views != 1 else [])
+        useless += ["precision"] if precision != "fp32" else []
         if useless:
             raise InputError(f"Expected photos to go with {', '.join(useless)}, got feature files, which are fixed.")
         store = None
