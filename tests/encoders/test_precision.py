@@ -170,3 +170,20 @@ def test_weights_larger_than_the_memory_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("tip_adapter.encoders.external_data._memory_bytes", lambda: 10)
     with pytest.raises(EncoderError, match=r"to fit into the memory .*choose a smaller encoder"):
         weight_bytes(tmp_path / "a.onnx")
+
+
+@needs_vnni
+def test_an_exported_transformer_rounds_as_the_encoder_does(clip_onnx):
+    """Another fusion of operators would change last digits, and 8-bit rounding makes much of them."""
+    import onnxruntime
+
+    from tip_adapter.export.models import classifier_model, serialized
+    from tip_adapter.heads import LinearHead
+
+    encoder = load_encoder(clip_onnx, precision="int8")
+    tower, head = encoder.image_tower, LinearHead(encoder.dim, np.eye(encoder.dim, dtype=np.float32), 100.0)
+    merged = serialized(classifier_model(tower.path, tower.output, encoder.preprocessing, head))
+    session = onnxruntime.InferenceSession(merged, providers=["CPUExecutionProvider"])
+    pixels = some_pixels(6)
+    found = [session.run(["logits"], {"pixels": pixels[i : i + 1]})[0] for i in range(6)]
+    np.testing.assert_allclose(np.concatenate(found), 100 * unit(encoder.encode_pixels(pixels)), atol=1e-3)

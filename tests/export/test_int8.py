@@ -59,15 +59,14 @@ def test_without_vnni_the_classifier_is_one_of_fp32(folder, photos, monkeypatch)
 
 
 @needs_vnni
-def test_an_exported_int8_classifier_takes_one_photo_and_agrees(folder, tmp_path):
+def test_an_exported_int8_classifier_agrees(folder, tmp_path):
     labels = [("red", "green", "blue")[index % 3] for index in range(12)]
     classifier = ImageClassifier(folder, precision="int8", max_flipped=1.0, store=None).fit(some_photos(12), labels)
     report = export_classifier(classifier, tmp_path / "out", samples=some_photos(9, seed=3))
     assert (report.classifier.same_top_class, report.classifier.samples) == (9, 9)
     session = onnxruntime.InferenceSession(tmp_path / "out" / "classifier.onnx")
-    assert session.get_inputs()[0].shape == [1, 8, 8, 3]
     about = json.loads((tmp_path / "out" / "classifier.json").read_text(encoding="utf-8"))
-    assert about["input"].startswith("pixels (1, 8, 8, 3) uint8")
+    assert about["input"].endswith("one a run, B = 1")
     assert about["encoder"]["precision"] == "int8"
     photos = some_photos(5, seed=4)
     views = [classifier.encoder.preprocessing.center_view(Image.fromarray(photo)) for photo in photos]

@@ -68,9 +68,9 @@ def export_classifier(
     """Write a classifier as files that need neither this package nor torch.
 
     ``classifier.onnx`` takes views (B, S, S, 3) of uint8, resized and cropped but not normalised, and gives logits and
-    probabilities (with an int8 encoder one view at a time, B = 1);
-    ``head.onnx`` takes features of the encoder; ``predict.py`` names the class of photos with ONNX
-    Runtime, NumPy and Pillow; ``classifier.json`` repeats the metadata of the ONNX files.
+    probabilities (with an int8 encoder, give it one view a run); ``head.onnx`` takes features of the encoder;
+    ``predict.py`` names the class of photos with ONNX Runtime, NumPy and Pillow; ``classifier.json`` repeats the
+    metadata of the ONNX files.
 
     Both graphs are compared with the Python classifier before anything is written. The figures go into the metadata.
 
@@ -139,14 +139,7 @@ def _classifier_file(
     photos, source = _sample_photos(model, samples)
     with ExitStack() as stack:
         path, output = _image_graph(encoder, stack)
-        graph = classifier_model(
-            path,
-            output,
-            encoder.preprocessing,
-            model.head,
-            temperature=temperature,
-            batch=1 if _one_at_a_time(model) else "batch",
-        )
+        graph = classifier_model(path, output, encoder.preprocessing, model.head, temperature=temperature)
     parity = check_classifier(
         serialized(graph),
         encoder,
@@ -162,7 +155,11 @@ def _classifier_file(
 
 
 def _one_at_a_time(model: FewShotModel) -> bool:
-    """In int8, the views of a batch share the scale of their activations: each alone, as the encoder runs them."""
+    """In int8, the views of a batch share the scale of their activations: each alone, as the encoder runs them.
+
+    The graph keeps its dynamic batch all the same: with a fixed one ONNX Runtime fuses other operators than in the
+    encoder, whose last digits differ, and 8-bit rounding makes much of them.
+    """
     return model.encoder.precision == "int8"
 
 
@@ -218,9 +215,9 @@ def _description(model: FewShotModel, encoder: Encoder | None, parity: Parity) -
     }
     if encoder is None:
         return described | {"input": "features (B, D) float32 of the encoder, of any length"}
-    size, batch = encoder.preprocessing.size, 1 if _one_at_a_time(model) else "B"
+    size, alone = encoder.preprocessing.size, "; one a run, B = 1" if _one_at_a_time(model) else ""
     return described | {
-        "input": f"pixels ({batch}, {size}, {size}, 3) uint8 RGB, resized and cropped, not normalised",
+        "input": f"pixels (B, {size}, {size}, 3) uint8 RGB, resized and cropped, not normalised{alone}",
         "preprocessing": encoder.preprocessing.to_dict(),
     }
 

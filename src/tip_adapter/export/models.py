@@ -78,7 +78,6 @@ def classifier_model(
     head: Any,
     *,
     temperature: float = 1.0,
-    batch: int | str = "batch",
 ) -> onnx.ModelProto:
     """Join normalisation, an encoder's image tower and a head into one ONNX model.
 
@@ -92,8 +91,6 @@ def classifier_model(
         Whose normalisation goes in front.
     head : Head
     temperature : float, default=1.0
-    batch : int or str, default="batch"
-        How many views the graph takes at once; a name for any number.
 
     Returns
     -------
@@ -121,8 +118,8 @@ def classifier_model(
     graph = helper.make_graph(
         [*builder.nodes[:front], *model.graph.node, *builder.nodes[front:]],
         "tip_adapter_classifier",
-        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, [batch, size, size, 3])],
-        _outputs(head.n_classes, batch),
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", size, size, 3])],
+        _outputs(head.n_classes),
         [*model.graph.initializer, *builder.initializers],
         value_info=model.graph.value_info,
     )
@@ -182,11 +179,11 @@ def _append_head(builder: GraphBuilder, head: Any, features: str, temperature: f
     builder.add("Softmax", logits, output="probabilities", axis=-1)
 
 
-def _outputs(n_classes: int, batch: int | str = "batch") -> list[onnx.ValueInfoProto]:
+def _outputs(n_classes: int) -> list[onnx.ValueInfoProto]:
     from onnx import TensorProto, helper
 
     return [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, n_classes])
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", n_classes])
         for name in ("logits", "probabilities")
     ]
 
