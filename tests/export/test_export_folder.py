@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import subprocess
@@ -11,7 +12,7 @@ from tiny_encoder import some_photos, write_encoder
 
 from tip_adapter.classifier import ImageClassifier
 from tip_adapter.errors import EncoderError, InputError, MissingExtraError, TipAdapterError
-from tip_adapter.export import export_classifier, folder, models
+from tip_adapter.export import export_classifier, models
 from tip_adapter.export.web import ORT_WEB_FILES, PAGE_FILES
 
 
@@ -72,9 +73,11 @@ def test_given_photos_are_compared_on(fitted, tmp_path):
     assert (report.classifier.samples, report.classifier.source) == (5, "the given sample photos")
 
 
-def test_temperature_reaches_the_probabilities_only(fitted, tmp_path, monkeypatch):
-    monkeypatch.setattr(folder, "_temperature", lambda _: 4.0)
-    export_classifier(fitted, tmp_path / "out")
+def test_the_calibration_reaches_the_probabilities_only(encoder_folder, fitted, tmp_path):
+    calibrated = ImageClassifier(encoder_folder, store=None)
+    calibrated.model_ = dataclasses.replace(fitted.model_, calibration={"temperature": 4.0})
+    export_classifier(calibrated, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "classifier.json").read_text(encoding="utf-8"))["temperature"] == 4.0
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
     logits, probabilities = session_of(tmp_path / "out" / "classifier.onnx").run(None, {"pixels": pixels})
     powers = np.exp(logits / 4 - (logits / 4).max(axis=1, keepdims=True))

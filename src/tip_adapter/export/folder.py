@@ -123,11 +123,9 @@ def export_classifier(
 
 
 def _head_file(model: FewShotModel) -> tuple[bytes, Parity]:
-    graph = head_model(model.head, model.encoder.dim, temperature=_temperature(model))
+    graph = head_model(model.head, model.encoder.dim, temperature=model.temperature)
     features, source = _sample_features(model)
-    parity = check_head(
-        serialized(graph), model.head, temperature=_temperature(model), features=features, source=source
-    )
+    parity = check_head(serialized(graph), model.head, temperature=model.temperature, features=features, source=source)
     set_metadata(graph, _as_texts(_description(model, None, parity)))
     return serialized(graph), parity
 
@@ -135,7 +133,7 @@ def _head_file(model: FewShotModel) -> tuple[bytes, Parity]:
 def _classifier_file(
     classifier: ImageClassifier, samples: Sequence[ImageSource]
 ) -> tuple[bytes, Parity, dict[str, Any]]:
-    model, encoder, temperature = classifier.model_, classifier.encoder, _temperature(classifier.model_)
+    model, encoder, temperature = classifier.model_, classifier.encoder, classifier.model_.temperature
     photos, source = _sample_photos(model, samples)
     with ExitStack() as stack:
         path, output = _image_graph(encoder, stack)
@@ -196,10 +194,6 @@ def _sample_features(model: FewShotModel) -> tuple[Float32Array, str]:
     return np.concatenate([rows, rows + noise]).astype(np.float32), "features of the shots, with and without noise"
 
 
-def _temperature(model: FewShotModel) -> float:
-    return float(getattr(getattr(model, "calibration", None), "temperature", 1.0))
-
-
 def _description(model: FewShotModel, encoder: Encoder | None, parity: Parity) -> dict[str, Any]:
     """Everything that a reader of the files may want to know, as JSON values."""
     chosen = dict(model.method.chosen)
@@ -209,7 +203,7 @@ def _description(model: FewShotModel, encoder: Encoder | None, parity: Parity) -
         "classes": list(model.class_names),
         "encoder": vars(model.encoder),
         "method": {"name": model.method.name, "chosen": chosen, **heads},
-        "temperature": _temperature(model),
+        "temperature": model.temperature,
         "parity": parity.to_dict() | {"logit_tolerance": LOGIT_TOLERANCE},
         "versions": {"tip-adapter": version("tip-adapter"), "onnxruntime": version("onnxruntime")},
     }
