@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from tip_adapter.errors import InputError
+from tip_adapter.heads.adapter import AdapterHead
 from tip_adapter.heads.base import Head, softmax, zero_shot_logits
 from tip_adapter.heads.cache import CacheHead, ChannelCacheHead, NeighbourHead, TipXHead
 from tip_adapter.heads.linear import KernelHead, LinearHead
 
 __all__ = [
     "HEADS",
+    "AdapterHead",
     "CacheHead",
     "ChannelCacheHead",
     "Head",
@@ -39,6 +41,7 @@ HEADS: dict[str, type[Any]] = {
     "tip-x": TipXHead,
     "channel-cache": ChannelCacheHead,
     "neighbour": NeighbourHead,
+    "adapter": AdapterHead,
 }
 """Every formula that a saved classifier can hold, by the name it is saved under."""
 

@@ -6,30 +6,40 @@ from tip_adapter.errors import InputError
 from tip_adapter.methods.ape import APE
 from tip_adapter.methods.auto import Auto
 from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.clap import CLAP
+from tip_adapter.methods.clip_adapter import CLIPAdapter
 from tip_adapter.methods.coop import CoOp
 from tip_adapter.methods.full_fine_tuning import FullFineTuning
 from tip_adapter.methods.gda import GDA
 from tip_adapter.methods.knn import KNN
 from tip_adapter.methods.linear_probe import LinearProbe
+from tip_adapter.methods.lp_plus_plus import LPPlusPlus
 from tip_adapter.methods.proker import ProKeR
 from tip_adapter.methods.prototype import Prototype
+from tip_adapter.methods.task_res import TaskRes
 from tip_adapter.methods.tip_adapter import TipAdapter
+from tip_adapter.methods.tip_adapter_f import TipAdapterF
 from tip_adapter.methods.tip_x import TipX
 from tip_adapter.methods.zero_shot import ZeroShot
 
 __all__ = [
     "APE",
+    "CLAP",
     "GDA",
     "KNN",
     "METHODS",
     "Auto",
+    "CLIPAdapter",
     "CoOp",
     "FewShotMethod",
     "FullFineTuning",
+    "LPPlusPlus",
     "LinearProbe",
     "ProKeR",
     "Prototype",
+    "TaskRes",
     "TipAdapter",
+    "TipAdapterF",
     "TipX",
     "ZeroShot",
     "method_class",
@@ -47,6 +57,11 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "linear-probe": LinearProbe,
     "coop": CoOp,
     "full-fine-tuning": FullFineTuning,
+    "tip-adapter-f": TipAdapterF,
+    "clip-adapter": CLIPAdapter,
+    "task-res": TaskRes,
+    "lp-plus-plus": LPPlusPlus,
+    "clap": CLAP,
     "auto": Auto,
 }
 """Every method by the name that `ImageClassifier`, the command line and benchmarks use."""

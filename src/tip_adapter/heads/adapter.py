@@ -1,0 +1,57 @@
+"""A formula with a small network before the zero-shot classifier."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from tip_adapter.heads.base import zero_shot_logits
+from tip_adapter.typing import Float32Array
+
+__all__ = ["AdapterHead"]
+
+
+@dataclasses.dataclass(frozen=True)
+class AdapterHead:
+    """CLIP-Adapter's formula: ``s·norm(r·ReLU(ReLU(f·A₁ᵀ)·A₂ᵀ) + (1-r)·f)·Wᵀ``.
+
+    Parameters
+    ----------
+    n_classes : int
+        C.
+    zero_shot_weights : ndarray of shape (C, D) or None
+        W, unit rows; rows of NaN for classes without text.
+    logit_scale : float
+        s.
+    down : ndarray of shape (H, D), float32
+        A₁.
+    up : ndarray of shape (D, H), float32
+        A₂.
+    ratio : float
+        r, between 0 (zero-shot) and 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads import AdapterHead
+    >>> eye = np.eye(2, dtype=np.float32)
+    >>> AdapterHead(2, eye, 10.0, down=eye[:1], up=eye[:, :1], ratio=0.5).logits(eye)
+    array([[10.,  0.],
+           [ 0., 10.]], dtype=float32)
+    """
+
+    n_classes: int
+    zero_shot_weights: Float32Array | None
+    logit_scale: float
+    down: Float32Array
+    up: Float32Array
+    ratio: float
+
+    def logits(self, features: Float32Array) -> Float32Array:
+        """Logits (B, C) of unit features (B, D)."""
+        adapted = np.float32(self.ratio) * np.maximum(np.maximum(features @ self.down.T, 0) @ self.up.T, 0)
+        adapted += np.float32(1 - self.ratio) * features
+        norms = np.linalg.norm(adapted, axis=1, keepdims=True)
+        unit = np.divide(adapted, norms, out=np.zeros_like(adapted), where=norms > 0)
+        return zero_shot_logits(unit, self.zero_shot_weights, self.logit_scale, self.n_classes)
