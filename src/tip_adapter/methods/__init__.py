@@ -55,13 +55,13 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "prototype": Prototype,
     "knn": KNN,
     "linear-probe": LinearProbe,
-    "coop": CoOp,
-    "full-fine-tuning": FullFineTuning,
     "tip-adapter-f": TipAdapterF,
     "clip-adapter": CLIPAdapter,
     "task-res": TaskRes,
     "lp-plus-plus": LPPlusPlus,
     "clap": CLAP,
+    "coop": CoOp,
+    "full-fine-tuning": FullFineTuning,
     "auto": Auto,
 }
 """Every method by the name that `ImageClassifier`, the command line and benchmarks use."""
