@@ -208,6 +208,9 @@ class Explanation:
         dict
         """
         return {
+            "path": self.path,
+            "class": self.answer,
+            "probability": self.probability,
             "runner_up": self.runner_up,
             "margin": self.margin,
             "margin_text": self.text.margin,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tip_adapter.cli.explaining import explain_photos, picture_paths
 from tip_adapter.cli.options import (
     ClassNamesOption,
     EncoderOption,
@@ -117,10 +118,20 @@ def predict(
         Path | None, typer.Option("--output", "-o", help="Write a table: .csv, .jsonl or .parquet.")
     ] = None,
     encoder: WhereOption = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say why: what the texts and every shot add, the answer without each.")
+    ] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            "--picture", help="Draw why: a .png, .svg or .pdf for one photo, else a folder; implies --explain."
+        ),
+    ] = None,
+    deciding: Annotated[int, typer.Option("--deciding", min=0, help="Shots to show in explanations.")] = 5,
     skip_bad: SkipBadOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Name the class of photos."""
+    """Name the class of photos, and say why if asked to."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.datasets import find_images
     from tip_adapter.progress import progress_bar
@@ -128,8 +139,14 @@ def predict(
 
     if output is not None:
         check_table_path(output)
-    classifier = ImageClassifier.load(model, encoder=encoder)
     paths = find_images(photos)
+    pictures = picture_paths(picture, paths)
+    classifier = ImageClassifier.load(model, encoder=encoder)
+    if explain or pictures:
+        explain_photos(
+            classifier, paths, deciding=deciding, pictures=pictures, output=output, skip_bad=skip_bad, as_json=as_json
+        )
+        return
     with progress_bar("Classifying") as progress:
         predictions = classifier.predict_top(paths, top_k=top_k, skip_bad=skip_bad, progress=progress)
     echo_skipped(classifier.skipped_)

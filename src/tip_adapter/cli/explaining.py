@@ -1,0 +1,140 @@
+"""What `predict --explain` prints and draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from tip_adapter.cli.options import echo_json, echo_skipped, echo_table, skipped_rows
+
+if TYPE_CHECKING:
+    from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.explanation import Explanation
+
+__all__ = ["explain_photos", "picture_paths"]
+
+BAR = 12
+"""Characters of the longest bar."""
+
+
+def picture_paths(picture: Path | None, photos: Sequence[str | Path]) -> list[Path]:
+    """Where the picture of each photo goes: the file that was named, or numbered files in the folder that was."""
+    from tip_adapter.errors import InputError
+    from tip_adapter.plots import check_plot_path
+
+    if picture is None:
+        return []
+    if picture.suffix and not picture.is_dir():
+        check_plot_path(picture)
+        if len(photos) > 1:
+            raise InputError(f"Expected one photo for the picture {picture}, got {len(photos)}: name a folder instead.")
+        return [picture]
+    if picture.exists() and not picture.is_dir():
+        raise InputError(f"Expected a folder for the pictures, or a .png, .svg or .pdf file, got the file {picture}.")
+    digits = len(str(len(photos)))
+    paths = [picture / f"{number:0{digits}d} {Path(photo).stem}.png" for number, photo in enumerate(photos, start=1)]
+    check_plot_path(paths[0])
+    return paths
+
+
+def explain_photos(
+    classifier: ImageClassifier,
+    paths: Sequence[Path],
+    *,
+    deciding: int,
+    pictures: Sequence[Path],
+    output: Path | None,
+    skip_bad: bool,
+    as_json: bool,
+) -> None:
+    """Explain the answers to photos: as text or JSON, as a table in a file, as pictures."""
+    from tip_adapter.explanation_picture import save_explanation
+    from tip_adapter.progress import progress_bar
+    from tip_adapter.tables import write_table
+
+    with progress_bar("Classifying") as progress:
+        found = classifier.explain(list(paths), shots=deciding, skip_bad=skip_bad, progress=progress)
+    echo_skipped(classifier.skipped_)
+    targets = dict(zip(map(str, paths), pictures, strict=False))
+    for explanation in found:
+        if explanation.path in targets:
+            save_explanation(targets[explanation.path], explanation, explanation.path)
+    drawn = [str(targets[explanation.path]) for explanation in found if explanation.path in targets]
+    if output is not None:
+        write_table(output, [explanation.flat() for explanation in found])
+    if as_json:
+        facts = [explanation.to_dict(all_shots=True) for explanation in found]
+        echo_json({"explanations": facts, "pictures": drawn, "skipped": skipped_rows(classifier.skipped_)})
+        return
+    if output is not None:
+        typer.echo(f"{len(found)} explanations saved: {output}")
+    else:
+        for explanation in found:
+            _show(explanation)
+        for note in dict.fromkeys(explanation.note for explanation in found):
+            typer.echo(note)
+    for line in drawn:
+        typer.echo(f"picture: {line}")
+
+
+def _show(explanation: Explanation) -> None:
+    from rich.table import Table
+
+    typer.echo(explanation.path)
+    alone = "" if explanation.text_answer is None else f"; the texts alone say {explanation.text_answer}"
+    typer.echo(
+        f"{explanation.answer} {explanation.probability:.1%}, "
+        f"{explanation.runner_up} {explanation.runner_up_probability:.1%}{alone}"
+    )
+    typer.echo(f"logit of {explanation.answer}: {_sum(explanation, 'logit')}")
+    typer.echo(f"margin over {explanation.runner_up}: {_sum(explanation, 'margin')}")
+    if explanation.deciding:
+        exact = explanation.shot_margins is not None
+        table = Table(box=None, pad_edge=False)
+        table.add_column("deciding shot" if exact else "nearest shot")
+        table.add_column("photo", overflow="fold")
+        table.add_column("class")
+        table.add_column("cosine", justify="right")
+        if exact:
+            table.add_column("of the margin", justify="right")
+            table.add_column("")
+        if explanation.deciding[0].answer_without is not None:
+            table.add_column("the answer without it")
+        for row in _rows(explanation):
+            table.add_row(*row)
+        echo_table(table)
+    typer.echo("")
+
+
+def _sum(explanation: Explanation, whole: Literal["logit", "margin"]) -> str:
+    """The logit or the margin as a sum, with shares where all parts pull the same way."""
+    terms = [("texts", explanation.text)] if explanation.text_answer is not None else []
+    if explanation.rest is None or explanation.shot_margins is not None:
+        terms.append(("shots", explanation.shots))
+    if explanation.rest is not None:
+        terms.append(("learned from all shots", explanation.rest))
+    values, total = [getattr(term, whole) for _, term in terms], getattr(explanation, whole)
+    shares = total > 0 and min(values) >= 0 and len(values) > 1
+    parts = [
+        f"{name} {value:+.2f}" + (f" ({value / total:.0%})" if shares else "")
+        for (name, _), value in zip(terms, values, strict=True)
+    ]
+    return f"{', '.join(parts)} = {total:+.2f}"
+
+
+def _rows(explanation: Explanation) -> list[list[str]]:
+    rows = []
+    largest = max((abs(shot.term.margin) for shot in explanation.deciding if shot.term), default=1.0)
+    for shot in explanation.deciding:
+        row = [shot.id, Path(shot.name).name, shot.class_name, f"{shot.cosine:.2f}"]
+        if shot.term is not None:
+            length = max(1, round(BAR * abs(shot.term.margin) / largest))
+            row += [f"{shot.term.margin:+.2f}", ("█" if shot.term.margin >= 0 else "░") * length]
+        if shot.answer_without is not None and shot.probability_without is not None:
+            kept = shot.answer_without == explanation.answer
+            row.append(f"{explanation.answer} {shot.probability_without:.1%}" if kept else f"→ {shot.answer_without}")
+        rows.append(row)
+    return rows
