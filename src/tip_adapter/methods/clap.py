@@ -110,8 +110,9 @@ class CLAP(TrainedMethod):
 
         schedule = Schedule(self.epochs, self.batch_size, self.learning_rate, warmup_epochs=1)
         optimizer = torch.optim.SGD([moves], momentum=0.9)
+        self._plan(schedule, [len(shots.labels)])
         self._train(loss_of, optimizer, len(shots.labels), schedule, self._seed(), final=True)
-        return residual_head(moves.detach().numpy() * np.float32(1 / TEXT_NORM), support)
+        return residual_head(moves.detach().numpy() / TEXT_NORM, support)
 
 
 def class_constraints(support: SupportSet) -> FloatArray:

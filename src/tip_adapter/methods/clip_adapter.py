@@ -11,8 +11,9 @@ from tip_adapter.choice import nll_and_accuracy
 from tip_adapter.errors import InputError
 from tip_adapter.heads import AdapterHead
 from tip_adapter.methods.base import SupportSet, given_or_auto
-from tip_adapter.methods.trained import TrainedMethod, TrainingSet, left_out_shots, text_logits
+from tip_adapter.methods.trained import TrainedMethod, TrainingSet, folds_of, text_logits
 from tip_adapter.methods.training import Schedule, TrainingProgress
+from tip_adapter.typing import Float32Array
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +44,7 @@ class CLIPAdapter(TrainedMethod):
     learning_rate : float, default=1e-3
         Of AdamW (weight decay .01), a cosine from it to 0.
     batch_size : int, default=256
-    max_folds : int, default=4
+    max_folds : int, default=3
         How many folds, at most, `residual_ratio` is chosen on.
     random_state : int, generator or None, default=0
         Seed of the first weights and of the order of the shots.
@@ -94,7 +95,7 @@ class CLIPAdapter(TrainedMethod):
         epochs: int = 50,
         learning_rate: float = 1e-3,
         batch_size: int = 256,
-        max_folds: int = 4,
+        max_folds: int = 3,
         random_state: Any = 0,
         progress: TrainingProgress | None = None,
     ) -> None:
@@ -116,30 +117,48 @@ class CLIPAdapter(TrainedMethod):
         seed, shots = self._seed(), self._training_set(support)
         self.ratio_scores_: dict[float, float] = {}
         if ratio is None:
-            score = self._validation_error if support.validation else self._left_out_nll
-            self.ratio_scores_ = {
-                tried: loss for tried in RATIOS if (loss := score(support, shots, seed, tried)) is not None
-            }
+            choose = self._validation_errors if support.validation else self._left_out_losses
+            self.ratio_scores_ = choose(support, shots, seed)
             ratio = min(self.ratio_scores_, key=self.ratio_scores_.__getitem__, default=PAPER_RATIO)
+        else:
+            self._plan(self._schedule(), [len(shots.labels)])
         self.residual_ratio_ = ratio
         return self._train_head(support, shots, seed, ratio, final=True)
 
-    def _left_out_nll(self, support: SupportSet, shots: TrainingSet, seed: int, ratio: float) -> float | None:
-        folds = left_out_shots(support, self.max_folds)
-        if not folds:
-            return None
-        rows = np.concatenate([fold.scored for fold in folds])
-        heads = [self._train_head(support, shots.subset(fold.kept), seed, ratio, final=False) for fold in folds]
-        asked = zip(heads, folds, strict=True)
-        logits = np.concatenate([head.logits(shots.features[fold.scored]) for head, fold in asked])
-        return nll_and_accuracy(logits, shots.labels[rows])[0]
+    def _left_out_losses(self, support: SupportSet, shots: TrainingSet, seed: int) -> dict[float, float]:
+        """Negative log-likelihood of the left-out shots, by ratio."""
+        folds = folds_of(support, self.max_folds)
+        self._plan(self._schedule(), [*(len(fold.kept) for fold in folds for _ in RATIOS), len(shots.labels)])
 
-    def _validation_error(self, support: SupportSet, shots: TrainingSet, seed: int, ratio: float) -> float | None:
-        if support.validation is None:
-            return None
-        features, labels = support.validation
-        head = self._train_head(support, shots, seed, ratio, final=False)
-        return 1 - nll_and_accuracy(head.logits(features), labels)[1]
+        def ask(item: tuple[float, int]) -> Float32Array:
+            ratio, fold = item[0], folds[item[1]]
+            head = self._train_head(support, shots.subset(fold.kept), seed, ratio, final=False)
+            return head.logits(shots.features[fold.scored])
+
+        items = [(ratio, index) for ratio in RATIOS for index in range(len(folds))]
+        answers = self._until_interrupted(ask, items, "residual_ratio")
+        labels = shots.labels[np.concatenate([fold.scored for fold in folds])] if folds else shots.labels
+        # A ratio that an interruption left some folds of untried is not compared.
+        whole = [answers[start : start + len(folds)] for start in range(0, len(answers), max(len(folds), 1))]
+        return {
+            ratio: nll_and_accuracy(np.concatenate(parts), labels)[0]
+            for ratio, parts in zip(RATIOS, whole, strict=False)
+            if len(parts) == len(folds)
+        }
+
+    def _validation_errors(self, support: SupportSet, shots: TrainingSet, seed: int) -> dict[float, float]:
+        """One minus the accuracy on the validation set, by ratio."""
+        features, labels = support.validation or (support.features, support.labels)
+        self._plan(self._schedule(), [len(shots.labels)] * (len(RATIOS) + 1))
+
+        def error(ratio: float) -> float:
+            head = self._train_head(support, shots, seed, ratio, final=False)
+            return 1 - nll_and_accuracy(head.logits(features), labels)[1]
+
+        return dict(zip(RATIOS, self._until_interrupted(error, RATIOS, "residual_ratio"), strict=False))
+
+    def _schedule(self) -> Schedule:
+        return Schedule(self.epochs, self.batch_size, self.learning_rate)
 
     def _train_head(
         self, support: SupportSet, shots: TrainingSet, seed: int, ratio: float, *, final: bool
@@ -157,8 +176,7 @@ class CLIPAdapter(TrainedMethod):
             return cross_entropy(logits, labels)
 
         optimizer = torch.optim.AdamW([down, up], weight_decay=0.01)
-        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
-        self._train(loss_of, optimizer, len(shots.labels), schedule, seed, final=final)
+        self._train(loss_of, optimizer, len(shots.labels), self._schedule(), seed, final=final)
         return AdapterHead(
             support.n_classes,
             support.zero_shot_weights,

@@ -27,7 +27,7 @@ class LPPlusPlus(FewShotMethod):
     """LP++, ``f·(w_c + α_c·t_c)`` with w and α learned by block-wise gradient descent on the mean cross-entropy.
 
     Nothing is searched: w starts at the class means, and all α at ``2.5·s·mean_c(mean of f·t_c over the class's
-    shots)``, which is the paper's ``250·…`` for CLIP. The step sizes come from bounds on the curvature,
+    shots)``, which is the paper's ``250·…`` for CLIP. The step sizes come from bounds on the curvature:
     ``4N/λ_max(FᵀF)`` for w and ``N/(4·max_c Σᵢ(fᵢ·t_c)²)`` for α. It needs no torch.
 
     Parameters
@@ -74,6 +74,7 @@ class LPPlusPlus(FewShotMethod):
     """
 
     needs_text = True
+    trains = True
 
     def __init__(
         self,
@@ -108,12 +109,11 @@ class LPPlusPlus(FewShotMethod):
         cosines = support.features @ texts.T
         means = np.zeros(texts.shape, dtype=np.float32)
         np.add.at(means, support.labels, support.features)
-        weights: Float32Array = (means / np.maximum(support.counts, 1)[:, None]).astype(np.float32)
+        weights: Float32Array = np.divide(means, np.maximum(support.counts, 1)[:, None], dtype=np.float32)
         alpha = np.full(len(texts), _first_alpha(support, cosines), dtype=np.float32)
         weight_step, alpha_step = step_sizes(support.features, cosines)
         velocity: Float32Array = np.zeros_like(weights)
-        losses: list[float] = []
-        started = time.perf_counter()
+        losses, started = [], time.perf_counter()
         try:
             for iteration in range(1, self.iterations + 1):
                 loss, by_weights, by_alpha = probe_gradients(support, cosines, weights, alpha)

@@ -9,7 +9,7 @@ import numpy as np
 from tip_adapter.heads import LinearHead
 from tip_adapter.methods.base import SupportSet
 from tip_adapter.methods.trained import text_logits
-from tip_adapter.typing import Float32Array
+from tip_adapter.typing import FloatArray
 
 if TYPE_CHECKING:
     import torch
@@ -50,12 +50,12 @@ def residual_logits(features: torch.Tensor, residuals: torch.Tensor, support: Su
     return torch.where(silent, base + support.logit_scale * features @ residuals.T, logits)
 
 
-def residual_head(residuals: Float32Array, support: SupportSet) -> LinearHead:
+def residual_head(residuals: FloatArray, support: SupportSet) -> LinearHead:
     """Give the head of the same formula.
 
     Parameters
     ----------
-    residuals : ndarray of shape (C, D), float32
+    residuals : ndarray of shape (C, D)
     support : SupportSet
 
     Returns

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from tip_adapter.heads import LinearHead
 from tip_adapter.methods.base import SupportSet
 from tip_adapter.methods.residuals import TEXT_NORM, residual_head, residual_logits
@@ -47,6 +45,7 @@ class TaskRes(TrainedMethod):
 
     Attributes
     ----------
+    epochs_ : int
     trainable_parameters_ : int
         C·D.
     training_ : TrainingRun
@@ -104,7 +103,8 @@ class TaskRes(TrainedMethod):
             features, labels = batch(rows, generator)
             return cross_entropy(residual_logits(features, scale * residuals, support), labels)
 
-        epochs = (100 if support.counts.max() <= 4 else 200) if self.epochs == "auto" else self.epochs
-        schedule = Schedule(epochs, self.batch_size, self.learning_rate, warmup_epochs=1)
+        self.epochs_ = (100 if support.counts.max() <= 4 else 200) if self.epochs == "auto" else self.epochs
+        schedule = Schedule(self.epochs_, self.batch_size, self.learning_rate, warmup_epochs=1)
+        self._plan(schedule, [len(shots.labels)])
         self._train(loss_of, torch.optim.Adam([residuals]), len(shots.labels), schedule, self._seed(), final=True)
-        return residual_head(np.float32(scale) * residuals.detach().numpy(), support)
+        return residual_head(scale * residuals.detach().numpy(), support)

@@ -10,9 +10,9 @@ import numpy as np
 from tip_adapter.alpha import best_likelihood_alpha
 from tip_adapter.cache_model import Cache, class_mass, mass_from_cosines
 from tip_adapter.choice import nll_and_accuracy
-from tip_adapter.heads import CacheHead
+from tip_adapter.heads import CacheHead, Head
 from tip_adapter.methods.base import SupportSet, given_or_auto
-from tip_adapter.methods.trained import LeftOut, TrainedMethod, TrainingSet, left_out_shots, text_logits
+from tip_adapter.methods.trained import Fold, TrainedMethod, TrainingSet, folds_of, text_logits
 from tip_adapter.methods.training import Schedule, TrainingProgress
 from tip_adapter.search import SearchPoint, SearchResult, search
 from tip_adapter.typing import Float32Array, FloatArray
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["TipAdapterF"]
 
 TRAINING_BETA = 1.0
+INITIAL_ALPHAS = (1.0, 10.0)
+"""Where "auto" keeps the α of the training, about the official code's range: keys learn little with less, and with more
+(as where there is no text to outweigh) every step changes the logits too much."""
+
 BETAS = tuple(2.0 ** (half / 2) for half in range(-4, 10))
 """Tried after training: keys trained at β = 1 are at their best near it."""
 
@@ -34,7 +38,8 @@ class TipAdapterF(TrainedMethod):
     values ``Y`` stay. Then α and β are chosen again. On the shots themselves the trained keys are right by heart, so
     the shots cannot decide about them: without a validation set, keys are trained once per fold on the other folds'
     shots, and the pair with the best likelihood on left-out shots is taken. With one shot per class nothing can be left
-    out, and the α and β of the training stay. (Ctrl-C during those folds ends the fit: there is nothing to keep yet.)
+    out, and the α and β of the training stay. Ctrl-C during those folds starts the training on all shots at once, and
+    ends that one early the second time.
 
     Parameters
     ----------
@@ -48,7 +53,7 @@ class TipAdapterF(TrainedMethod):
         β after training; during training it is 1.
     initial_alpha : float or "auto", default="auto"
         α during training. The official code sets it per data set, from 1.17 to 10; "auto" is the best α for the
-        untrained keys at β = 1, chosen on left-out shots as `TipAdapter` chooses it.
+        untrained keys at β = 1, chosen on left-out shots as `TipAdapter` chooses it, but at least 1 and at most 10.
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
     balanced : bool, default=True
@@ -127,9 +132,11 @@ class TipAdapterF(TrainedMethod):
         self.initial_alpha_ = self._initial_alpha(support, alpha)
         seed, shots = self._seed(), self._training_set(support)
         self.search_ = None
-        folds = [] if support.validation or None not in (alpha, beta) else left_out_shots(support, self.max_folds)
-        if folds:
-            self.search_ = self._search_left_out(support, shots, folds, seed, alpha, beta)
+        folds = [] if support.validation or None not in (alpha, beta) else folds_of(support, self.max_folds)
+        self._plan(self._schedule(), [*(len(fold.kept) for fold in folds), len(shots.labels)])
+        asked = self._until_interrupted(lambda fold: self._ask(support, shots, fold, seed), folds, "α and β")
+        if asked:
+            self.search_ = _search_left_out(support, asked, folds, alpha, beta)
         keys = self._train_keys(support, shots, seed, final=True)
         if support.validation and None in (alpha, beta):
             self.search_ = search(
@@ -156,12 +163,26 @@ class TipAdapterF(TrainedMethod):
             balanced=self.balanced,
         )
 
+    def _refit_head(self, support: SupportSet) -> Head:
+        # Cache logits are sums over shots: α makes up for those that are left out.
+        growth = self._growth(support)
+        return self._refitted(
+            support,
+            alpha=self.alpha_ * growth,
+            beta=self.beta_,
+            initial_alpha=self.initial_alpha_ * growth,
+        )
+
+    def _schedule(self) -> Schedule:
+        return Schedule(self.epochs, self.batch_size, self.learning_rate)
+
     def _initial_alpha(self, support: SupportSet, alpha: float | None) -> float:
         given = given_or_auto("initial_alpha", self.initial_alpha)
         if given is None and alpha is None:
             given = search(
                 support.features, support.labels, support.text_logits, beta=TRAINING_BETA, balanced=self.balanced
             ).alpha
+            given = min(max(given, INITIAL_ALPHAS[0]), INITIAL_ALPHAS[1])
         # With α = 0 the keys would have no gradient; 1 is the default of Tip-Adapter.
         return (alpha if given is None else given) or 1.0
 
@@ -185,8 +206,7 @@ class TipAdapterF(TrainedMethod):
             return cross_entropy(text + (class_weights[:, None] * mass).T, labels)
 
         optimizer = torch.optim.AdamW([keys], eps=1e-4, weight_decay=0.01)
-        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
-        self._train(loss_of, optimizer, len(shots.labels), schedule, seed, final=final)
+        self._train(loss_of, optimizer, len(shots.labels), self._schedule(), seed, final=final)
         return keys.detach().numpy()
 
     def _cache(self, support: SupportSet, shots: TrainingSet, keys: Float32Array | None = None) -> Cache:
@@ -194,51 +214,48 @@ class TipAdapterF(TrainedMethod):
             shots.features if keys is None else keys, shots.labels, support.n_classes, balanced=self.balanced
         )
 
-    def _search_left_out(
-        self,
-        support: SupportSet,
-        shots: TrainingSet,
-        folds: list[LeftOut],
-        seed: int,
-        alpha: float | None,
-        beta: float | None,
-    ) -> SearchResult:
-        """Train on the other folds, ask about the left-out shots, and choose by their likelihood."""
-        asked = [self._ask(support, shots, fold, seed) for fold in folds]
-        rows = np.concatenate([fold.scored for fold in folds])
-        text, labels = support.text_logits[rows], support.labels[rows]
-        points = []
-        for tried in BETAS if beta is None else (beta,):
-            mass = np.concatenate([mass_from_cosines(cosines, cache, tried) * scale for cosines, cache, scale in asked])
-            best = best_likelihood_alpha(text, mass, labels)[0] if alpha is None else alpha
-            points.append(SearchPoint(tried, best, *nll_and_accuracy(text + best * mass, labels)))
-        chosen = min(points, key=lambda point: point.nll)
-        zero_shot_nll, zero_shot_accuracy = nll_and_accuracy(text, labels)
-        return SearchResult(
-            alpha=chosen.alpha,
-            beta=chosen.beta,
-            rule="cross-validation",
-            criterion="likelihood",
-            cache_helps=chosen.alpha > 0,
-            n_folds=len(folds),
-            n_scored=len(rows),
-            nll=chosen.nll,
-            accuracy=chosen.accuracy,
-            zero_shot_nll=zero_shot_nll,
-            zero_shot_accuracy=zero_shot_accuracy,
-            points=tuple(points),
-        )
-
-    def _ask(
-        self, support: SupportSet, shots: TrainingSet, fold: LeftOut, seed: int
-    ) -> tuple[Float32Array, Cache, FloatArray]:
-        """Cosines (B, n) of left-out shots to keys trained without them, those keys, and each class's scale (C,)."""
+    def _ask(self, support: SupportSet, shots: TrainingSet, fold: Fold, seed: int) -> _Asked:
+        """Train on the other folds, and ask about the left-out shots."""
         kept = shots.subset(fold.kept)
         cache = self._cache(support, kept, self._train_keys(support, kept, seed, final=False))
         # A class that lost keys would weigh less than it will with all of them.
         full, left = (_mass_of_ones(part) for part in (self._cache(support, shots), cache))
         scale = np.divide(full, left, out=np.zeros_like(full), where=left > 0)
         return shots.features[fold.scored] @ cache.keys.T, cache, scale
+
+
+_Asked = tuple[Float32Array, Cache, FloatArray]
+"""Cosines (B, n) of left-out shots to keys trained without them, those keys, and each class's scale (C,)."""
+
+
+def _search_left_out(
+    support: SupportSet, asked: list[_Asked], folds: list[Fold], alpha: float | None, beta: float | None
+) -> SearchResult:
+    """Choose by the likelihood of the left-out shots, those of the folds that were asked about."""
+    folds = folds[: len(asked)]
+    rows = np.concatenate([fold.scored for fold in folds])
+    text, labels = support.text_logits[rows], support.labels[rows]
+    points = []
+    for tried in BETAS if beta is None else (beta,):
+        mass = np.concatenate([mass_from_cosines(cosines, cache, tried) * scale for cosines, cache, scale in asked])
+        best = best_likelihood_alpha(text, mass, labels)[0] if alpha is None else alpha
+        points.append(SearchPoint(tried, best, *nll_and_accuracy(text + best * mass, labels)))
+    chosen = min(points, key=lambda point: point.nll)
+    zero_shot_nll, zero_shot_accuracy = nll_and_accuracy(text, labels)
+    return SearchResult(
+        alpha=chosen.alpha,
+        beta=chosen.beta,
+        rule="cross-validation",
+        criterion="likelihood",
+        cache_helps=chosen.alpha > 0,
+        n_folds=len(folds),
+        n_scored=len(rows),
+        nll=chosen.nll,
+        accuracy=chosen.accuracy,
+        zero_shot_nll=zero_shot_nll,
+        zero_shot_accuracy=zero_shot_accuracy,
+        points=tuple(points),
+    )
 
 
 def _mass_of_ones(cache: Cache) -> FloatArray:

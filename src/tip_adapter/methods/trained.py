@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
+from sklearn.base import clone
 
-from tip_adapter.errors import FeatureError, InputError
+from tip_adapter.errors import FeatureError, InputError, TrainingWarning
+from tip_adapter.heads import Head
 from tip_adapter.methods.base import FewShotMethod, SupportSet
 from tip_adapter.methods.training import Schedule, TrainingProgress, TrainingRun, checked_seed, require_torch, train
 from tip_adapter.search import support_folds
@@ -18,7 +21,10 @@ from tip_adapter.typing import Float32Array, IntArray
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LeftOut", "TrainedMethod", "TrainingSet", "left_out_shots", "require_text_for_all", "text_logits"]
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+__all__ = ["Fold", "TrainedMethod", "TrainingSet", "folds_of", "require_text_for_all", "text_logits"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class TrainingSet:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class Fold:
     """One fold of a support set: shots to train on, and shots to ask about.
 
     Attributes
@@ -70,7 +76,7 @@ class LeftOut:
     scored: IntArray
 
 
-def left_out_shots(support: SupportSet, max_folds: int) -> list[LeftOut]:
+def folds_of(support: SupportSet, max_folds: int) -> list[Fold]:
     """Split a support set so that about one in `max_folds` shots of every class is left out at once.
 
     Parameters
@@ -81,7 +87,7 @@ def left_out_shots(support: SupportSet, max_folds: int) -> list[LeftOut]:
 
     Returns
     -------
-    list of LeftOut
+    list of Fold
         Empty with one shot per class.
     """
     folds = support_folds(support.features, support.labels, max_folds)
@@ -91,7 +97,7 @@ def left_out_shots(support: SupportSet, max_folds: int) -> list[LeftOut]:
         out = np.flatnonzero(folds == fold)
         scored = out[np.isin(support.labels[out], support.labels[kept])]
         if len(scored):
-            result.append(LeftOut(kept, scored))
+            result.append(Fold(kept, scored))
     return result
 
 
@@ -149,6 +155,9 @@ class TrainedMethod(FewShotMethod):
     random_state: Any
     progress: TrainingProgress | None
     _views: Float32Array | None = None
+    _keeps_interrupted = True
+    _steps_planned = 0
+    _steps_done = 0
 
     def fit(self, X: Any, y: Any, *, validation: tuple[Any, Any] | None = None, views: Any = None) -> Self:
         """Train on the support set; Ctrl-C keeps what the last finished epoch reached, and says so.
@@ -188,6 +197,13 @@ class TrainedMethod(FewShotMethod):
             del self._views  # the class's None again: a fitted method holds no training data
         return self
 
+    def _refitted(self, support: SupportSet, **parameters: Any) -> Head:
+        copy: Self = clone(self).set_params(progress=None, **parameters)
+        # Half a training would say something else about the shots left out than the whole one does.
+        copy._keeps_interrupted = False
+        head: Head = copy._fit_head(support)
+        return head
+
     def _training_set(self, support: SupportSet) -> TrainingSet:
         views = support.features[:, None] if self._views is None else self._views
         return TrainingSet(support.features, support.labels, views)
@@ -203,9 +219,47 @@ class TrainedMethod(FewShotMethod):
         final: bool,
     ) -> None:
         """Run the one training loop; `final` is the training on all shots, the others are of a cross-validation."""
-        run = train(loss_of, optimizer, n_items, schedule, seed=seed, keep_interrupted=final, progress=self.progress)
+        run = train(
+            loss_of,
+            optimizer,
+            n_items,
+            schedule,
+            seed=seed,
+            keep_interrupted=final and self._keeps_interrupted,
+            progress=self._counted_from(self._steps_done),
+        )
+        self._steps_done += schedule.steps(n_items)
         if final:
             self._record(run, optimizer)
+
+    def _plan(self, schedule: Schedule, sizes: Sequence[int]) -> None:
+        """Announce how many trainings there will be, by the shots of each, so that progress is of them all."""
+        self._steps_done, self._steps_planned = 0, sum(schedule.steps(size) for size in sizes)
+
+    def _counted_from(self, before: int) -> TrainingProgress | None:
+        progress, planned = self.progress, self._steps_planned
+        if progress is None:
+            return None
+        return lambda done, total, loss: progress(before + done, max(planned, before + total), loss)
+
+    def _until_interrupted(
+        self, work: Callable[[_Item], _Result], items: Sequence[_Item], choice: str
+    ) -> list[_Result]:
+        """Try things to choose from; Ctrl-C ends that, and the training of what is best so far begins."""
+        results: list[_Result] = []
+        try:
+            for item in items:
+                results.append(work(item))
+        except KeyboardInterrupt:
+            if not self._keeps_interrupted:
+                raise
+            warnings.warn(
+                f"The choice of {choice} was interrupted after {len(results)} of {len(items)} trainings: it rests on "
+                "those, and the final training begins (interrupt again to end it early).",
+                TrainingWarning,
+                stacklevel=5,
+            )
+        return results
 
     def _record(self, run: TrainingRun, optimizer: torch.optim.Optimizer) -> None:
         self.training_ = run

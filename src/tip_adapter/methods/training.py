@@ -33,6 +33,9 @@ __all__ = [
 TrainingProgress = Callable[[int, int, float], None]
 """Called after every step with the steps done, the steps in all, and the loss."""
 
+RISE = 3.0
+"""A loss that ends so many times above its beginning (or above 1, where it began below) was not minimised."""
+
 FILE_FORMAT = "tip-adapter training 1"
 
 
@@ -76,6 +79,20 @@ class Schedule:
                 raise InputError(f"Expected {name} to be at least 1, got {getattr(self, name)}.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise InputError(f"Expected learning_rate to be above 0, got {self.learning_rate}.")
+
+    def steps(self, n_items: int) -> int:
+        """Steps in all.
+
+        Parameters
+        ----------
+        n_items : int
+            Size of the training set.
+
+        Returns
+        -------
+        int
+        """
+        return self.epochs * -(-n_items // self.batch_size)
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
         """Learning rate of one step.
@@ -204,7 +221,7 @@ def train(
     Raises
     ------
     TrainingError
-        When the loss becomes NaN or infinite, or the checkpoint is of another run.
+        When the loss becomes NaN or infinite, ends far above where it began, or the checkpoint is of another run.
     KeyboardInterrupt
         When interrupted before the first epoch is over: there is nothing to keep.
 
@@ -245,6 +262,7 @@ def train(
             TrainingWarning,
             stacklevel=2,
         )
+    loop.check_not_risen(losses)
     return TrainingRun(tuple(losses), schedule.epochs, interrupted, time.perf_counter() - started)
 
 
@@ -256,6 +274,7 @@ class _Loop:
     schedule: Schedule
     seed: int
     progress: TrainingProgress | None
+    first_loss: float | None = None
 
     @property
     def parameters(self) -> list[torch.Tensor]:
@@ -289,6 +308,8 @@ class _Loop:
         value = float(loss.detach())
         if not math.isfinite(value):
             self._diverged(f"the loss was {value}", epoch)
+        if self.first_loss is None and epoch == 0:
+            self.first_loss = value
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return value
@@ -296,6 +317,12 @@ class _Loop:
     def _check_finite(self, epoch: int) -> None:
         if not all(bool(parameter.detach().isfinite().all()) for parameter in self.parameters):
             self._diverged("a parameter was no finite number", epoch)
+
+    def check_not_risen(self, losses: list[float]) -> None:
+        """Refuse a training that made things much worse without ever overflowing."""
+        first = losses[0] if self.first_loss is None else self.first_loss
+        if losses[-1] > RISE * max(first, 1.0):
+            self._diverged(f"the loss rose from {first:.3g} to {losses[-1]:.3g}", len(losses) - 1)
 
     def _diverged(self, what: str, epoch: int) -> None:
         raise TrainingError(
