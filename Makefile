@@ -26,6 +26,7 @@ benchmarks: .venv/dev.done
 	$(BIN)/python benchmarks/clothing.py $(DATA)/clothing
 	$(BIN)/python benchmarks/clothing.py $(DATA)/clothing --views 10
 	$(BIN)/python benchmarks/search.py $(DATA)/clip-vit-b32 --fraction 0.01
+	$(BIN)/python benchmarks/trust.py $(DATA)
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/startup.py $(DATA)/clothing
 	$(BIN)/python benchmarks/store_kill.py

@@ -115,7 +115,53 @@ def export(figures: Figures) -> str:
     )
 
 
+def trust(figures: Figures) -> str:
+    return "\n\n".join(part(figures) for part in (_calibration, _unknown, _flipped))
+
+
+def _calibration(figures: Figures) -> str:
+    rows = []
+    for name, draws in figures["calibration"].items():
+        groups = {"all 16 shots": draws[:1], "5 draws of 12": draws[1:]}
+        if draws[0]["draw"] != "all 16 shots":
+            groups = {"5 draws of 16": draws}
+        for label, part in groups.items():
+            ece = [_mean_of(part, key) for key in ("ece_before", "ece")]
+            cells = [f"{ece[0]:.3f} → {ece[1]:.3f}"]
+            for kind in ("lac", "aps"):
+                coverage, size = (_mean_of([row[kind] for row in part], key) for key in ("coverage", "mean_size"))
+                cells.append(f"{coverage:.1%}, {size:.2f}")
+            rows.append([name, label, f"{_mean_of(part, 'accuracy'):.1%}", *cells])
+    header = ["set/method", "shots", "accuracy", "test ECE", "LAC: coverage at 90 %, mean size", "APS"]
+    return table(header, rows)
+
+
+def _unknown(figures: Figures) -> str:
+    keys = ("auroc", "auroc_zero_shot", "auroc_probability", "false_alarms", "unknown_found")
+    rows = [
+        [
+            name,
+            *(f"{_mean_of(seeds, key):.3f}" for key in keys[:3]),
+            *(f"{_mean_of(seeds, key):.1%}" for key in keys[3:]),
+        ]
+        for name, seeds in figures["unknown"].items()
+    ]
+    header = ["set/method", "AUROC", "zero-shot softmax", "own softmax", "false alarms at 5 %", "unknown found"]
+    return table(header, rows)
+
+
+def _flipped(figures: Figures) -> str:
+    keys = ("found", "precision", "found_by_text", "precision_by_text")
+    rows = [[name, *(f"{_mean_of(seeds, key):.1%}" for key in keys)] for name, seeds in figures["doctor"].items()]
+    return table(["5 % of labels flipped", "found", "precision", "found by text alone", "its precision"], rows)
+
+
+def _mean_of(rows: list[Figures], key: str) -> float:
+    return sum(float(row[key]) for row in rows) / len(rows)
+
+
 SECTIONS = {
+    "trust": ("Calibration, sets of classes, unknown photos, flipped labels (mean over seeds)", trust),
     "encode": ("Photos to features", encode),
     "fit_and_predict": ("Commands with `lite`, 10 classes × 16 photos", fit_and_predict),
     "export": ("Exported classifiers", export),

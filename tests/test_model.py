@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tip_adapter.calibration import Calibration
 from tip_adapter.errors import ModelFileError, TipAdapterError
 from tip_adapter.features import FeatureSet
 from tip_adapter.methods import METHODS
@@ -98,10 +99,13 @@ def test_a_changed_thumbnail_is_found_when_it_is_looked_at(tmp_path):
 
 
 def test_calibration_is_kept_and_divides_the_logits(tmp_path):
-    model = dataclasses.replace(make_model(), calibration={"temperature": 2.0, "scores": [0.5, 0.25]})
+    eye, labels = np.eye(3, dtype=np.float32), np.arange(3)
+    calibration = dataclasses.replace(Calibration.of(4 * eye, labels, (eye, eye, labels)), temperature=2.0)
+    model = dataclasses.replace(make_model(), calibration=calibration)
     model.save(tmp_path / "m.tip")
     again = FewShotModel.load(tmp_path / "m.tip")
-    assert again.calibration == {"temperature": 2.0, "scores": [0.5, 0.25]}
+    assert again.calibration.scores.true.tolist() == calibration.scores.true.tolist()
+    assert again.calibration.origin == "3 photos apart from the shots"
     logits = np.array([[2.0, 0.0, -4.0]], dtype=np.float32)
     expected = np.exp([1.0, 0.0, -2.0]) / np.exp([1.0, 0.0, -2.0]).sum()
     np.testing.assert_allclose(again.probabilities(logits)[0], expected, rtol=1e-12)

@@ -48,7 +48,7 @@ def content(n_classes=5, n=60, *, pictures=True, seed=0):
         calibration=calibration,
         landscape=landscape(unit, labels, np.zeros((n, n_classes), dtype=np.float32), alphas=axis, betas=axis),
         chosen=(1.0, 2.0),
-        mistakes=[Mistake(int(row), (PhotoStrip("a.jpg", names[0], 0.7, image),)) for row in wrong],
+        mistakes=[Mistake(int(row), (PhotoStrip("a.jpg", names[0], "+0.70", image),)) for row in wrong],
         diagnosis=diagnose(shots, names, None, 10.0, images=[BadImage("broken.jpg", "cannot be read")]),
     )
 

@@ -163,7 +163,7 @@ def _evidence(classifier: ImageClassifier, test: ImageDataset, random_state: int
     rng = np.random.default_rng(random_state)
     chosen = np.sort(rng.choice(len(test), size=min(SHOWN_QUERIES, len(test)), replace=False))
     queries = test.subset(chosen)
-    answers = classifier.predict(queries.paths)
+    answers = [prediction.top[0][0] for prediction in classifier.predict_top(queries.paths)]
     features = extract_features(classifier.encoder, queries.paths).features.unit
     shots = classifier.model_.shots
     cosines = features @ shots.features.unit.T

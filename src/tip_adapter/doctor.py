@@ -7,7 +7,7 @@ and the given class is less than a tenth as probable as the most probable one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from tip_adapter.heads import softmax, zero_shot_logits
 from tip_adapter.heads.base import row_chunks
 from tip_adapter.methods.auto import Auto
 from tip_adapter.methods.left_out import LeftOut, left_out_logits
-from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray, StrPath
 
 __all__ = [
     "BadImage",
@@ -30,6 +30,7 @@ __all__ = [
     "contradicted",
     "diagnose",
     "find_duplicates",
+    "find_small_images",
 ]
 
 CONTRADICTED = 0.1
@@ -40,6 +41,9 @@ SAME_FEATURE = 0.97
 
 SAME_PICTURE = (6, 0.8)
 """Differing bits (of 64) up to which two pictures are copies, where the cosine does not say they differ."""
+
+SMALL = 64
+"""Pixels of the shorter side below which a picture is too small to show much."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -358,3 +362,39 @@ def _pair(
         min(cosine, 1.0),
         queries.digests[first] == shots.digests[second],
     )
+
+
+def find_small_images(paths: Sequence[StrPath], known: Collection[str] = ()) -> list[BadImage]:
+    """Find pictures whose shorter side has less than 64 pixels: too little to tell classes by.
+
+    Parameters
+    ----------
+    paths : sequence of path
+    known : collection of str, optional
+        Files that are known to be bad, which are not opened.
+
+    Returns
+    -------
+    list of BadImage
+
+    Examples
+    --------
+    >>> from tip_adapter.doctor import find_small_images
+    >>> find_small_images([])
+    []
+    """
+    from PIL import Image
+
+    found = []
+    for path in paths:
+        if str(path) in known:
+            continue
+        try:
+            with Image.open(path) as image:
+                width, height = image.size
+        except (OSError, SyntaxError, ValueError) as error:
+            found.append(BadImage(str(path), f"cannot be read: {error}"))
+            continue
+        if min(width, height) < SMALL:
+            found.append(BadImage(str(path), f"only {width} × {height} pixels"))
+    return found

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tip_adapter.calibration import Calibration
 from tip_adapter.errors import InputError
 from tip_adapter.heads import Head
 from tip_adapter.typing import Float32Array, IntArray, StrPath
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
     from tip_adapter.methods import FewShotMethod
 
-__all__ = ["MethodRecord", "fit_method", "make_estimator"]
+__all__ = ["MethodRecord", "calibrate_on_shots", "fit_method", "make_estimator"]
 
 OURS = ("zero_shot_weights", "class_names", "logit_scale", "encoder", "class_texts", "checkpoint", "progress")
 """Parameters of methods that come from the classifier, or are of no use once the method is fitted."""
@@ -161,6 +162,51 @@ def fit_method(
         bool(estimator.trains),
     )
     return estimator.head_, record
+
+
+def calibrate_on_shots(
+    estimator: FewShotMethod, features: Float32Array, labels: IntArray, queries: Float32Array | None = None
+) -> Calibration | None:
+    """Learn from left-out shots what the answers of a fitted estimator are worth.
+
+    Parameters
+    ----------
+    estimator : FewShotMethod
+        As `fit_method` left it.
+    features : ndarray of shape (N, D), float32
+        Unit rows, as it was fitted to.
+    labels : ndarray of shape (N,), integers in [0, C)
+    queries : ndarray of shape (N, D), float32, optional
+        The shots as a photo would be seen; see `tip_adapter.methods.left_out.left_out_logits`.
+
+    Returns
+    -------
+    Calibration or None
+        None for a method that tunes with the encoder's gradients: tuning several times more takes too long.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.fitting import calibrate_on_shots, fit_method, make_estimator
+    >>> eye, labels = np.eye(2, dtype=np.float32), np.array([0, 0, 0, 1, 1, 1])
+    >>> estimator = make_estimator("gda", {})
+    >>> _ = fit_method(estimator, eye[labels], labels, eye, 10.0)
+    >>> calibrate_on_shots(estimator, eye[labels], labels).origin
+    '6 shots, left out in 3 folds'
+    """
+    from tip_adapter.methods.left_out import left_out_logits
+
+    if estimator.needs_encoder:
+        return None
+    asked = features if queries is None else queries
+    answers = left_out_logits(estimator, features, labels, queries=asked)
+    return Calibration.of(
+        answers.logits,
+        answers.labels,
+        (asked[answers.rows], features, labels),
+        folds=(answers.folds[answers.rows], answers.folds),
+        shots=answers.shots,
+    )
 
 
 def _all_silent(weights: Float32Array) -> bool:

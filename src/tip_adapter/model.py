@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tip_adapter.calibration import Calibration
 from tip_adapter.errors import InputError, ModelFileError
 from tip_adapter.features import FeatureSet
 from tip_adapter.fitting import MethodRecord
@@ -25,6 +26,7 @@ from tip_adapter.typing import Float32Array, FloatArray, StrPath
 __all__ = ["EncoderRecord", "FewShotModel", "MethodRecord"]
 
 HEAD_PREFIX = "head."
+CALIBRATION_PREFIX = "calibration."
 THUMBNAIL_FILE = "thumbnails.zip"
 
 
@@ -60,10 +62,8 @@ class FewShotModel:
         Views per shot.
     random_state : int
         Seed of shots and views.
-    calibration : mapping of JSON values, or None
-        What makes probabilities mean what they say, saved as ``calibration`` in ``config.json``. ``temperature``
-        divides the logits (see `temperature`, and `probabilities`, which every part of the package asks); whoever
-        calibrates may keep more beside it, and puts it in place with ``dataclasses.replace``.
+    calibration : Calibration or None
+        What makes probabilities mean what they say, from answers to photos the model had not seen.
     """
 
     encoder: EncoderRecord
@@ -76,12 +76,12 @@ class FewShotModel:
     method: MethodRecord
     views: int
     random_state: int
-    calibration: Mapping[str, Any] | None = None
+    calibration: Calibration | None = None
 
     @property
     def temperature(self) -> float:
         """What logits are divided by before the softmax: 1 without calibration."""
-        return float((self.calibration or {}).get("temperature", 1.0))
+        return 1.0 if self.calibration is None else self.calibration.temperature
 
     def probabilities(self, logits: FloatArray) -> FloatArray:
         """Probabilities of logits of this model: ``softmax(logits / temperature)``.
@@ -116,6 +116,8 @@ class FewShotModel:
             "shots.labels": self.shots.labels.astype(np.int64),
             **{HEAD_PREFIX + name: array for name, array in head_arrays.items()},
         }
+        calibrated, calibration = ({}, None) if self.calibration is None else self.calibration.state()
+        arrays |= {CALIBRATION_PREFIX + name: array for name, array in calibrated.items()}
         config = {
             "encoder": vars(self.encoder),
             "class_names": list(self.class_names),
@@ -135,7 +137,7 @@ class FewShotModel:
                 "digests": list(self.shots.features.digests),
                 "thumbnails": list(self.shots.thumbnails),
             },
-            "calibration": None if self.calibration is None else dict(self.calibration),
+            "calibration": calibration,
             "views": self.views,
             "random_state": self.random_state,
             "versions": {"tip-adapter": version("tip-adapter"), "python": platform.python_version()},
@@ -194,7 +196,7 @@ class FewShotModel:
             method=MethodRecord(**config["method"]),
             views=config["views"],
             random_state=config["random_state"],
-            calibration=config["calibration"],
+            calibration=_calibration(arrays, config["calibration"]),
         )
 
     def card(self) -> str:
@@ -219,6 +221,7 @@ A classifier of {len(self.class_names)} classes made from {len(self.shots)} labe
 - views per shot: {self.views}, seed {self.random_state}
 - templates: {"; ".join(self.templates)}
 {chosen}
+- probabilities: {"not calibrated" if self.calibration is None else self.calibration.summary}
 
 | class | shots | texts |
 |---|---|---|
@@ -228,3 +231,10 @@ Use it with `tip-adapter predict THIS_FOLDER photo.jpg`, or in Python with
 `tip_adapter.ImageClassifier.load("THIS_FOLDER").predict(["photo.jpg"])`.
 It answers with one of its classes for any photo; measure it on photos of your own before you rely on it.
 """
+
+
+def _calibration(arrays: Mapping[str, Any], values: Mapping[str, Any] | None) -> Calibration | None:
+    if values is None:
+        return None
+    names = [name for name in arrays if name.startswith(CALIBRATION_PREFIX)]
+    return Calibration.from_state({name.removeprefix(CALIBRATION_PREFIX): arrays[name] for name in names}, values)

@@ -18,7 +18,16 @@ from tip_adapter.atomic import interrupted_save, read_checked, read_file, write_
 from tip_adapter.errors import InputError, ModelFileError, TipAdapterError
 from tip_adapter.typing import StrPath
 
-__all__ = ["FORMAT_VERSION", "HUB_PREFIX", "Bundle", "check_replaceable", "load_bundle", "push_to_hub", "save_bundle"]
+__all__ = [
+    "FORMAT_VERSION",
+    "HUB_PREFIX",
+    "Bundle",
+    "check_replaceable",
+    "is_bundle",
+    "load_bundle",
+    "push_to_hub",
+    "save_bundle",
+]
 
 FORMAT_VERSION = 2
 FORMAT = "tip-adapter"
@@ -137,7 +146,7 @@ def check_replaceable(path: Path) -> None:
     TipAdapterError
         When there is a file, a link, or a folder of another kind.
     """
-    if path.is_symlink() or (path.exists() and not _is_bundle(path)):
+    if path.is_symlink() or (path.exists() and not is_bundle(path)):
         raise TipAdapterError(f"{path} exists and is no saved classifier, so it is not replaced: choose another name")
 
 
@@ -332,7 +341,7 @@ def _is_plain_name(name: str) -> bool:
     return all(re.fullmatch(r"[A-Za-z0-9_.-]{1,200}", part) and part.strip(".") for part in name.split("/"))
 
 
-def _is_bundle(path: Path) -> bool:
+def is_bundle(path: Path) -> bool:
     """Tell whether this package saved a folder, even if it is damaged since."""
     try:
         return path.is_dir() and _parse_config(path / CONFIG_FILE).get("format") == FORMAT

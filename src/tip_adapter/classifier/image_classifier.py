@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal, Self, cast
 import numpy as np
 
 from tip_adapter.classifier.inputs import as_tuples, check_classes_left, labelled_images, new_shots
-from tip_adapter.classifier.predicting import PredictingPart
+from tip_adapter.classifier.trusting import TrustingPart
 from tip_adapter.datasets import ImageDataset
-from tip_adapter.fitting import fit_method, make_estimator
+from tip_adapter.fitting import calibrate_on_shots, fit_method, make_estimator
 from tip_adapter.images import ImageSource
 from tip_adapter.model import EncoderRecord, FewShotModel
 from tip_adapter.precision_guard import PrecisionReport, guard_precision
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageClassifier"]
 
 
-class ImageClassifier(PredictingPart):
+class ImageClassifier(TrustingPart):
     """Few-shot image classifier: a frozen encoder, class texts, and a method on its features.
 
     Parameters
@@ -149,8 +149,23 @@ class ImageClassifier(PredictingPart):
             method=record,
             views=self.views,
             random_state=random_state,
+            calibration=calibrate_on_shots(
+                estimator,
+                shot_set.features.unit,
+                shot_set.labels,
+                self._as_queries([images[index] for index in kept], progress),
+            ),
         )
         return self
+
+    def _as_queries(self, images: Sequence[ImageSource], progress: Progress | None) -> Float32Array | None:
+        """Features of the shots as photos to classify are seen, where their keys are means of several views."""
+        if self.views == 1:
+            return None
+        skipped = self.skipped_
+        queries = self._extract(images, skip_bad=False, progress=progress).features.unit
+        self.skipped_ = skipped
+        return queries
 
     def _guard_precision(
         self, images: Sequence[ImageSource], labels: IntArray, weights: Float32Array, progress: Progress | None

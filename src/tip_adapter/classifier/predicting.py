@@ -11,17 +11,20 @@ from tip_adapter.cache_model import cache_logits
 from tip_adapter.classifier.explaining import ExplainingPart
 from tip_adapter.classifier.inputs import labelled_images, path_of
 from tip_adapter.datasets import ImageDataset
-from tip_adapter.errors import DatasetError
+from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.evaluation import Evaluation, evaluate_probabilities
+from tip_adapter.familiarity import familiarity_parts
+from tip_adapter.features import Extraction
 from tip_adapter.heads import CacheHead, Head, zero_shot_logits
 from tip_adapter.images import ImageSource
+from tip_adapter.model import FewShotModel
 from tip_adapter.predictions import Prediction, top_predictions
-from tip_adapter.typing import Float32Array, FloatArray, StrPath
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray, StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.progress import Progress
 
-__all__ = ["PredictingPart"]
+__all__ = ["PredictingPart", "evaluate_features"]
 
 
 class PredictingPart(ExplainingPart):
@@ -61,6 +64,7 @@ class PredictingPart(ExplainingPart):
         images: Sequence[ImageSource],
         *,
         top_k: int = 1,
+        none_of_these: float | None = None,
         skip_bad: bool = False,
         progress: Progress | None = None,
     ) -> list[Prediction]:
@@ -71,6 +75,8 @@ class PredictingPart(ExplainingPart):
         images : sequence of path, bytes, Image or array
         top_k : int, default=1
             Classes per photo; all of them where there are fewer.
+        none_of_these : float, optional
+            As in `predict`: the class of a photo that shows none is None, with its most probable classes beside.
         skip_bad : bool, default=False
             Leave out photos that cannot be read; they are listed in `skipped_`.
         progress : Progress, optional
@@ -80,30 +86,61 @@ class PredictingPart(ExplainingPart):
         list of Prediction
             One for each photo that could be read.
         """
-        model = self._fitted()
+        model, threshold = self._fitted(), self._familiarity_threshold(none_of_these)
         extraction = self._extract(images, skip_bad=skip_bad, progress=progress)
         probabilities = model.probabilities(model.head.logits(extraction.features.unit))
         names = zip(extraction.kept, extraction.features.names, strict=True)
         paths = [path_of(images[index], name) for index, name in names]
-        return top_predictions(probabilities, model.class_names, paths, top_k)
+        none = self._unfamiliar(probabilities, extraction.features.unit, threshold)
+        return top_predictions(probabilities, model.class_names, paths, top_k, none=none)
 
     def predict(
-        self, images: Sequence[ImageSource], *, skip_bad: bool = False, progress: Progress | None = None
-    ) -> list[str]:
+        self,
+        images: Sequence[ImageSource],
+        *,
+        none_of_these: float | None = None,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
+    ) -> list[str | None]:
         """Name the most probable class of every photo.
 
         Parameters
         ----------
         images : sequence of path, bytes, Image or array
+        none_of_these : float, optional
+            Answer None for photos that show none of the classes, where this share of photos that do show one, in
+            (0, 1), may be turned away by mistake. Default: always name a class.
         skip_bad : bool, default=False
         progress : Progress, optional
 
         Returns
         -------
-        list of str
+        list of str or None
+
+        Raises
+        ------
+        InputError
+            When the share is out of range, or there are too few calibration photos for it.
         """
-        probabilities = self.predict_proba(images, skip_bad=skip_bad, progress=progress)
-        return [self.class_names[index] for index in probabilities.argmax(axis=1)]
+        top = self.predict_top(images, none_of_these=none_of_these, skip_bad=skip_bad, progress=progress)
+        return [prediction.class_name for prediction in top]
+
+    def _familiarity_threshold(self, rate: float | None) -> float | None:
+        if rate is None:
+            return None
+        calibration = self._fitted().calibration
+        if calibration is None:
+            raise InputError("This classifier is not calibrated: fit it again, or call calibrate with labelled photos.")
+        return calibration.familiarity.threshold(rate)
+
+    def _unfamiliar(self, probabilities: FloatArray, features: Float32Array, threshold: float | None) -> BoolArray:
+        """Which photos show none of the classes."""
+        model = self._fitted()
+        if threshold is None or model.calibration is None:
+            return np.zeros(len(features), dtype=bool)
+        signs = familiarity_parts(probabilities, features, model.shots.features.unit, model.shots.labels)
+        result: BoolArray = model.calibration.familiarity.score(signs) < threshold
+        return result
 
     def evaluate(
         self,
@@ -134,26 +171,35 @@ class PredictingPart(ExplainingPart):
         """
         model = self._fitted()
         images, numbers, names = labelled_images(data, labels, min_classes=1)
-        unknown = [name for name in names if name not in model.class_names]
+        own = self._own_numbers(names)
+        extraction = self._extract(images, skip_bad=skip_bad, progress=progress)
+        return evaluate_features(model, extraction, own[numbers[extraction.kept]])
+
+    def _own_numbers(self, names: Sequence[str]) -> IntArray:
+        """Number class names as the classifier does."""
+        known = self._fitted().class_names
+        unknown = [name for name in names if name not in known]
         if unknown:
             raise DatasetError(
                 f"The photos have classes that the classifier does not know: {', '.join(unknown[:5])}. "
-                f"It knows {', '.join(model.class_names[:10])}{' …' if len(model.class_names) > 10 else ''}."
+                f"It knows {', '.join(known[:10])}{' …' if len(known) > 10 else ''}."
             )
-        own = np.array([model.class_names.index(name) for name in names])
-        extraction = self._extract(images, skip_bad=skip_bad, progress=progress)
-        features, known = extraction.features.unit, set(model.shots.features.digests)
-        zero_shot = zero_shot_logits(
+        return np.array([known.index(name) for name in names], dtype=np.intp)
+
+
+def evaluate_features(model: FewShotModel, extraction: Extraction, labels: IntArray) -> Evaluation:
+    """Measure a model on features whose classes are known."""
+    features, known = extraction.features.unit, set(model.shots.features.digests)
+    return evaluate_probabilities(
+        model.probabilities(model.head.logits(features)),
+        labels,
+        model.class_names,
+        zero_shot=zero_shot_logits(
             features, model.zero_shot_weights, model.encoder.logit_scale, len(model.class_names)
-        )
-        return evaluate_probabilities(
-            model.probabilities(model.head.logits(features)),
-            own[numbers[extraction.kept]],
-            model.class_names,
-            zero_shot=zero_shot,
-            cache=_shots_alone(model.head, features),
-            n_shots_among=sum(digest in known for digest in extraction.features.digests),
-        )
+        ),
+        cache=_shots_alone(model.head, features),
+        n_shots_among=sum(digest in known for digest in extraction.features.digests),
+    )
 
 
 def _shots_alone(head: Head, features: Float32Array) -> FloatArray | None:

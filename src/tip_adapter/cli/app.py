@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn, TextIO
 
 import typer
 
-from tip_adapter.cli import bench, demo, encoders, export, models, tuning
+from tip_adapter.cli import bench, demo, encoders, export, models, trust, tuning
 from tip_adapter.errors import TipAdapterError
 
 __all__ = ["app", "main"]
@@ -50,6 +50,8 @@ app.command()(demo.demo)
 app.command()(models.fit)
 app.command()(models.predict)
 app.command()(models.evaluate)
+app.command()(trust.calibrate)
+app.command()(trust.doctor)
 app.command()(models.info)
 app.command()(bench.bench)
 app.command()(encoders.embed)

@@ -33,6 +33,21 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "fit", "info", "predict", "training_split"]
 
+CoverageOption = Annotated[
+    float | None,
+    typer.Option("--coverage", help="Name sets of classes that hold the true one this often, such as 0.9."),
+]
+SetsOption = Annotated[
+    str, typer.Option("--sets", help="lac: smallest sets on average. aps: larger ones for hard photos.")
+]
+EmptyOption = Annotated[bool, typer.Option("--allow-empty", help="Let the set of a photo like no class be empty.")]
+NoneOption = Annotated[
+    float | None,
+    typer.Option(
+        "--none-of-these",
+        help="Name no class for photos that show none; this share of the others, such as 0.05, may be turned away.",
+    ),
+]
 ModelArgument = Annotated[
     str, typer.Argument(help="A saved classifier: a folder such as clothes.tip, or hub:owner/name.")
 ]
@@ -117,6 +132,10 @@ def predict(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write a table: .csv, .jsonl or .parquet.")
     ] = None,
+    coverage: CoverageOption = None,
+    sets: SetsOption = "lac",
+    allow_empty: EmptyOption = False,
+    none_of_these: NoneOption = None,
     encoder: WhereOption = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say why: what the texts and every shot add, the answer without each.")
@@ -131,14 +150,16 @@ def predict(
     skip_bad: SkipBadOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Name the class of photos, and say why if asked to."""
+    """Name the class of photos, and say why if asked to; with --coverage, name sets that hold the class as often."""
     from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.cli.trust import SetRequest, check_wanted, predict_sets
     from tip_adapter.datasets import find_images
     from tip_adapter.progress import progress_bar
     from tip_adapter.tables import check_table_path, write_table
 
     if output is not None:
         check_table_path(output)
+    check_wanted(coverage, none_of_these, explain=explain or picture is not None)
     paths = find_images(photos)
     pictures = picture_paths(picture, paths)
     classifier = ImageClassifier.load(model, encoder=encoder)
@@ -147,8 +168,14 @@ def predict(
             classifier, paths, deciding=deciding, pictures=pictures, output=output, skip_bad=skip_bad, as_json=as_json
         )
         return
+    if coverage is not None:
+        wanted = SetRequest(coverage, sets, allow_empty, skip_bad)
+        predict_sets(classifier, paths, wanted, output=output, as_json=as_json)
+        return
     with progress_bar("Classifying") as progress:
-        predictions = classifier.predict_top(paths, top_k=top_k, skip_bad=skip_bad, progress=progress)
+        predictions = classifier.predict_top(
+            paths, top_k=top_k, none_of_these=none_of_these, skip_bad=skip_bad, progress=progress
+        )
     echo_skipped(classifier.skipped_)
     if output is not None:
         write_table(output, [prediction.flat() for prediction in predictions])
@@ -170,6 +197,7 @@ def _show_predictions(predictions: list[Any], top_k: int) -> None:
         table.add_column("probability", justify="right")
     for prediction in predictions:
         cells = [cell for name, probability in prediction.top for cell in (name, f"{probability:.3f}")]
+        cells[0] = prediction.class_name or f"none of these ({cells[0]}?)"
         table.add_row(prediction.path, *cells)
     echo_table(table)
 
@@ -182,23 +210,33 @@ def evaluate(
     confusion: Annotated[
         Path | None, typer.Option("--confusion", help="Save a picture of the confusion matrix (.png, .svg, .pdf).")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Save a page with charts and photos (.html), one file.")
+    ] = None,
     skip_bad: SkipBadOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a classifier on labelled photos, beside text alone and the shots alone."""
     from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.cli.trust import check_page_path
     from tip_adapter.datasets import load_dataset
     from tip_adapter.plots import check_plot_path, save_confusion_matrix
     from tip_adapter.progress import progress_bar
 
     if confusion is not None:
         check_plot_path(confusion)
+    if report is not None:
+        check_page_path(report)
     classifier = ImageClassifier.load(model, encoder=encoder)
     if split is None and (data / "test").is_dir():
         split = "test"
     dataset = load_dataset(data, split=split, min_classes=1)
     with progress_bar("Encoding photos") as progress:
-        evaluation = classifier.evaluate(dataset, skip_bad=skip_bad, progress=progress)
+        if report is None:
+            evaluation = classifier.evaluate(dataset, skip_bad=skip_bad, progress=progress)
+        else:
+            title = f"How good is {Path(model).name}?"
+            evaluation = classifier.report(report, dataset, title=title, skip_bad=skip_bad, progress=progress)
     echo_skipped(classifier.skipped_)
     if evaluation.n_shots_among:
         among = f"{evaluation.n_shots_among} of the {evaluation.n} photos are shots of this classifier"
@@ -211,6 +249,8 @@ def evaluate(
         _show_evaluation(evaluation, classifier)
         if confusion is not None:
             typer.echo(f"confusion matrix: {confusion}")
+        if report is not None:
+            typer.echo(f"report: {report}")
 
 
 def _show_evaluation(evaluation: Evaluation, classifier: ImageClassifier) -> None:

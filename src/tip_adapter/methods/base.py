@@ -172,7 +172,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Methods whose weights against the text depend on the number of shots rescale them.
         """
-        return self._refitted(support, **self._chosen_parameters())
+        return self._refitted(support, **self.held_parameters())
 
     def _refitted(self, support: SupportSet, **parameters: Any) -> Head:
         copy: Self = clone(self).set_params(**parameters)
@@ -181,14 +181,6 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _growth(self, support: SupportSet) -> float:
         """Shots this was fitted to, over those of a part: sums over shots shrink by it."""
         return self._n_shots / len(support.labels)
-
-    def _chosen_parameters(self) -> dict[str, Any]:
-        """What was chosen for the parameters that were left at "auto"."""
-        return {
-            name: getattr(self, f"{name}_")
-            for name, value in self.get_params(deep=False).items()
-            if isinstance(value, str) and value == "auto" and hasattr(self, f"{name}_")
-        }
 
     def logits(self, X: Any) -> Float32Array:
         """Logits of every class.

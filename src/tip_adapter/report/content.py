@@ -16,11 +16,11 @@ __all__ = ["Mistake", "PhotoStrip", "ReportContent"]
 
 @dataclass(frozen=True)
 class PhotoStrip:
-    """A shot that decided, with its class and how much it counted."""
+    """A shot that decided, with its class and, in words, how much it counted."""
 
     name: str
     class_name: str
-    share: float
+    caption: str
     thumbnail: bytes | None = None
 
 

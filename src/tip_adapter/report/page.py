@@ -227,7 +227,7 @@ def _mistakes(content: ReportContent, best: np.ndarray[Any, Any]) -> list[dict[s
                     {
                         "name": shot.name,
                         "class_name": shot.class_name,
-                        "share": shot.share,
+                        "caption": shot.caption,
                         "picture": None if shot.thumbnail is None else _data_url(shot.thumbnail),
                     }
                     for shot in mistake.shots

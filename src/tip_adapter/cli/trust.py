@@ -1,0 +1,249 @@
+"""Commands that say how far a classifier can be trusted: calibrate, doctor; and sets of classes for predict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from tip_adapter.cli.options import (
+    ClassNamesOption,
+    EncoderOption,
+    JsonOption,
+    SeedOption,
+    ShotsOption,
+    SkipBadOption,
+    class_texts,
+    echo_json,
+    echo_skipped,
+    echo_table,
+    skipped_rows,
+)
+
+if TYPE_CHECKING:
+    from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.conformal import SetKind
+    from tip_adapter.doctor import BadImage, Diagnosis
+    from tip_adapter.predictions import PredictionSets
+
+__all__ = ["SetRequest", "calibrate", "check_page_path", "check_wanted", "doctor", "predict_sets"]
+
+SHOWN = 12
+"""Rows of a table of findings on the terminal; JSON and the page have them all."""
+
+
+@dataclass(frozen=True)
+class SetRequest:
+    """Which sets of classes are wanted."""
+
+    coverage: float
+    kind: str
+    allow_empty: bool
+    skip_bad: bool
+
+
+def check_wanted(coverage: float | None, none_of_these: float | None, *, explain: bool) -> None:
+    """Raise where options of predict do not go together."""
+    from tip_adapter.errors import InputError
+
+    wanted = {"--coverage": coverage is not None, "--none-of-these": none_of_these is not None, "--explain": explain}
+    given = [name for name, there in wanted.items() if there]
+    if len(given) > 1:
+        raise InputError(f"Expected one of {', '.join(wanted)}, got {' and '.join(given)}: ask one after the other.")
+
+
+def predict_sets(
+    classifier: ImageClassifier, paths: list[Path], wanted: SetRequest, *, output: Path | None, as_json: bool
+) -> None:
+    """Name sets of classes, on the terminal, as JSON or as a table."""
+    from tip_adapter.progress import progress_bar
+    from tip_adapter.tables import write_table
+
+    with progress_bar("Classifying") as progress:
+        found = classifier.predict_set(
+            paths,
+            wanted.coverage,
+            kind=cast("SetKind", wanted.kind),
+            allow_empty=wanted.allow_empty,
+            skip_bad=wanted.skip_bad,
+            progress=progress,
+        )
+    echo_skipped(classifier.skipped_)
+    if output is not None:
+        rows = [
+            {"path": each.path, "size": len(each.classes), "classes": "; ".join(name for name, _ in each.classes)}
+            for each in found.sets
+        ]
+        write_table(output, rows)
+    if as_json:
+        echo_json(found.to_dict() | {"skipped": skipped_rows(classifier.skipped_)})
+    elif output is None:
+        _show_sets(found)
+    else:
+        typer.echo(f"{len(found.sets)} sets saved: {output}")
+
+
+def _show_sets(found: PredictionSets) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("photo", overflow="fold")
+    table.add_column("classes")
+    for each in found.sets:
+        table.add_row(each.path, ", ".join(f"{name} {value:.3f}" for name, value in each.classes) or "none")
+    echo_table(table)
+    typer.echo(found.summary)
+
+
+def calibrate(
+    model: Annotated[str, typer.Argument(help="A saved classifier; it is replaced.")],
+    data: Annotated[Path, typer.Argument(help="Labelled photos apart from the shots: class folders, or a manifest.")],
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", "-e", help="Where the classifier's encoder is now.")
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Such as validation, where the data has splits.")] = None,
+    skip_bad: SkipBadOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Calibrate a saved classifier with photos apart from its shots, for probabilities and sets that hold for them."""
+    from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.datasets import load_dataset
+    from tip_adapter.progress import progress_bar
+
+    classifier = ImageClassifier.load(model, encoder=encoder)
+    dataset = load_dataset(data, split=split, min_classes=1)
+    with progress_bar("Encoding photos") as progress:
+        classifier.calibrate(dataset, skip_bad=skip_bad, progress=progress)
+    classifier.save(model)
+    echo_skipped(classifier.skipped_)
+    calibration = classifier.model_.calibration
+    if calibration is None:  # pragma: no cover  (calibrate has just set it)
+        return
+    if as_json:
+        echo_json(
+            {"temperature": calibration.temperature, "photos": calibration.n, "ece": list(calibration.ece)}
+            | {"skipped": skipped_rows(classifier.skipped_)}
+        )
+    else:
+        typer.echo(calibration.summary)
+        typer.echo(f"saved: {model}")
+
+
+def doctor(
+    source: Annotated[str, typer.Argument(help="A saved classifier, or labelled photos: class folders or a manifest.")],
+    other: Annotated[
+        Path | None, typer.Option("--test", help="Photos that should be apart from the shots. Default: a split test.")
+    ] = None,
+    encoder: EncoderOption = None,
+    shots: ShotsOption = None,
+    seed: SeedOption = 0,
+    class_names: ClassNamesOption = None,
+    page: Annotated[
+        Path | None, typer.Option("--page", help="Save what was found as a page (.html), one file.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Examine shots: doubtful labels, copies, bad files, and classes that another photo would help most."""
+    from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.datasets import load_dataset
+    from tip_adapter.doctor import BadImage, find_small_images
+    from tip_adapter.persistence import is_bundle
+    from tip_adapter.progress import progress_bar
+
+    if page is not None:
+        check_page_path(page)
+    bad: list[BadImage] = []
+    if source.startswith("hub:") or is_bundle(Path(source)):
+        classifier = ImageClassifier.load(source, encoder=encoder)
+    else:
+        folder = Path(source)
+        dataset = load_dataset(folder, split="train" if (folder / "train").is_dir() else None)
+        classifier = ImageClassifier(encoder, "auto", class_texts=class_texts(class_names))
+        with progress_bar("Encoding shots") as progress:
+            classifier.fit(dataset, shots=shots, random_state=seed, skip_bad=True, progress=progress)
+        bad = [BadImage(name, reason) for name, reason in classifier.skipped_]
+        bad += find_small_images(dataset.paths, {image.name for image in bad})
+        if other is None and (folder / "test").is_dir():
+            other = folder / "test"
+    apart = None if other is None else load_dataset(other, min_classes=1)
+    with progress_bar("Encoding photos to compare with") as progress:
+        diagnosis = classifier.doctor(apart, bad_images=bad, skip_bad=True, progress=progress)
+    if page is not None:
+        _save_page(page, diagnosis, classifier, f"Doctor: {source}")
+    if as_json:
+        echo_json(diagnosis.to_dict())
+        return
+    _show_diagnosis(diagnosis)
+    if page is not None:
+        typer.echo(f"page: {page}")
+
+
+def _save_page(page: Path, diagnosis: Diagnosis, classifier: ImageClassifier, title: str) -> None:
+    from tip_adapter.atomic import write_file
+    from tip_adapter.report import render_doctor
+
+    shots = classifier.model_.shots
+    named = {shot.name for shot in diagnosis.labels}
+    named |= {name for pair in diagnosis.duplicates for name in (pair.first, pair.second)}
+    pictures = {
+        name: shots.thumbnails[key]
+        for name, key in zip(shots.features.names, shots.ids, strict=True)
+        if name in named and key in shots.thumbnails
+    }
+    write_file(page, render_doctor(diagnosis, title, pictures).encode())
+
+
+def _show_diagnosis(diagnosis: Diagnosis) -> None:
+    compared = f", compared with {diagnosis.n_other} other photos" if diagnosis.n_other else ""
+    typer.echo(f"{diagnosis.n_shots} shots of {diagnosis.n_classes} classes{compared}")
+    typer.echo(f"labels checked by {diagnosis.evidence}")
+    if diagnosis.healthy:
+        typer.echo("nothing found")
+    labels = [
+        (shot.name, shot.given, f"{shot.suggested} ({shot.suggested_probability:.0%})") for shot in diagnosis.labels
+    ]
+    _show("doubtful labels", ("shot", "labelled", "looks like"), labels)
+    pairs = [
+        (pair.first, pair.second, pair.where, "same file" if pair.same_file else f"cosine {pair.cosine:.3f}")
+        for pair in diagnosis.duplicates
+    ]
+    _show("copies", ("photo", "and", "where", "how"), pairs)
+    _show("files", ("file", "what is wrong"), [(image.name, image.reason) for image in diagnosis.images])
+    needs: list[tuple[Any, ...]] = [
+        (
+            need.name,
+            need.shots,
+            "–" if need.recall is None else f"{need.recall:.0%}",
+            f"{need.confused_with} ({need.confused_share:.0%})" if need.confused_with else "",
+        )
+        for need in diagnosis.classes
+    ]
+    _show("another photo would help most", ("class", "shots", "recognised", "taken for"), needs)
+
+
+def _show(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    if not rows:
+        return
+    from rich.table import Table
+
+    typer.echo(f"\n{title}: {len(rows)}")
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows[:SHOWN]:
+        table.add_row(*map(str, row))
+    echo_table(table)
+    if len(rows) > SHOWN:
+        typer.echo(f"and {len(rows) - SHOWN} more: see --json or --page")
+
+
+def check_page_path(path: Path) -> None:
+    """Raise unless a page can be saved there: before the work, not after it."""
+    from tip_adapter.errors import InputError
+
+    if path.suffix.lower() not in {".html", ".htm"}:
+        raise InputError(f"Expected a page that ends in .html, got {path}.")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise InputError(f"Expected a file in a folder that is there, got {path}: make the folder first.")
