@@ -48,3 +48,11 @@ def test_units_of_the_cache_do_not_matter(seed, scale):
     assert same == pytest.approx(nll, abs=1e-4)
     assert scaled * scale == pytest.approx(alpha, abs=2e-2)
     assert nll <= best_likelihood_alpha(text, 0 * cache, labels)[1] + 1e-6
+
+
+def test_large_alphas_that_say_nothing_are_not_looked_for():
+    # The last image is right only where the cache outweighs the text a million times.
+    text, cache = np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [0.0, 1e-6]])
+    alpha, accuracy = best_accuracy_alpha(text, cache, np.array([1, 1]))
+    assert accuracy == 0.5
+    assert 1 < alpha < 100

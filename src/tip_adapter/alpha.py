@@ -12,6 +12,10 @@ from tip_adapter.typing import FloatArray, IntArray
 
 __all__ = ["best_accuracy_alpha", "best_likelihood_alpha"]
 
+MAX_RATIO = 50.0
+"""Largest α considered for accuracy, as the ratio of spreads over classes: beyond it the text no longer speaks, and
+where images are all right for every large α, the largest would say nothing but overflow."""
+
 
 def best_likelihood_alpha(
     text: FloatArray, cache: FloatArray, labels: IntArray, *, start: float = 0.0
@@ -83,7 +87,8 @@ def best_accuracy_alpha(text: FloatArray, cache: FloatArray, labels: IntArray) -
     Returns
     -------
     alpha : float
-        0 where nothing beats it, else the middle of the widest of the best stretches of α.
+        0 where nothing beats it, else the middle of the widest of the best stretches of α, up to the α at which the
+        cache logits vary 50 times as much over the classes as the text's.
     accuracy : float
         Fraction of images that are right there.
 
@@ -95,18 +100,25 @@ def best_accuracy_alpha(text: FloatArray, cache: FloatArray, labels: IntArray) -
     (3.0, 1.0)
     """
     low, high = _correct_intervals(text, cache, labels)
-    right = (low < high) & (high > 0)
+    limit = _largest_alpha(text, cache)
+    right = (low < high) & (high > 0) & (low < limit)
     low, high = low[right], high[right]
-    ends = np.unique(np.concatenate([[0.0], low[low > 0], high[np.isfinite(high)]]))
+    ends = np.unique(np.concatenate([[0.0], low[low > 0], high[high < limit]]))
     # Inside the stretch that begins at ends[i]: intervals begun by then, less those over by then.
     counts = np.searchsorted(np.sort(low), ends, side="right") - np.searchsorted(np.sort(high), ends, side="right")
     at_zero = int(np.sum((low < 0) & (high > 0)))
     if counts.size == 0 or counts.max() <= at_zero:
         return 0.0, at_zero / len(labels)
-    beyond = max(2 * ends[-1], 1.0)
+    beyond = min(max(2 * ends[-1], 1.0), limit)
     widths = np.where(counts == counts.max(), np.diff(np.append(ends, beyond)), -1)
     best = int(widths.argmax())
     return float(ends[best] + widths[best] / 2), float(counts[best] / len(labels))
+
+
+def _largest_alpha(text: FloatArray, cache: FloatArray) -> float:
+    """Where the cache outweighs the text `MAX_RATIO` times; infinite where one of them says nothing."""
+    spreads = text.std(axis=1).mean(), cache.std(axis=1).mean()
+    return float(MAX_RATIO * spreads[0] / spreads[1]) if min(spreads) > 0 else float("inf")
 
 
 def _correct_intervals(text: FloatArray, cache: FloatArray, labels: IntArray) -> tuple[FloatArray, FloatArray]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_METHOD", "ENCODER_VARIABLE", "EncodingPart", "default_encoder"]
 
 ENCODER_VARIABLE = "TIP_ADAPTER_ENCODER"
-DEFAULT_METHOD = "tip-adapter"
+DEFAULT_METHOD = "auto"
 
 
 def default_encoder() -> str:

@@ -34,7 +34,7 @@ class ImageClassifier(TrustingPart):
     ----------
     encoder : str, path or Encoder, optional
         What `tip_adapter.load_encoder` takes, or an encoder. Default: `default_encoder`.
-    method : str or FewShotMethod, default="tip-adapter"
+    method : str or FewShotMethod, default="auto"
         A name of `tip_adapter.METHODS`, or an estimator, which is cloned.
     method_parameters : mapping, optional
         For a method given by name, such as ``{"alpha": 1.0, "beta": 5.5}``.
