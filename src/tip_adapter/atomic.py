@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import secrets
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from tip_adapter.errors import ModelFileError, TipAdapterError
 
-__all__ = ["interrupted_save", "read_checked", "read_file", "write_file", "write_folder"]
+__all__ = ["interrupted_save", "read_checked", "read_file", "remove_leftovers", "write_file", "write_folder"]
 
 MAX_FILE_BYTES = 8 * 2**30
 
@@ -142,7 +143,28 @@ def interrupted_save(path: Path) -> Path | None:
     -------
     pathlib.Path or None
     """
-    return next(iter(sorted(path.parent.glob(f".{path.name}.old-*"))), None)
+    return next(iter(sorted(path.parent.glob(f".{glob.escape(path.name)}.old-*"))), None)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what saves that were killed left beside a file or folder, while no other process saves there.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+
+    Raises
+    ------
+    TipAdapterError
+        When something cannot be deleted.
+    """
+    with _clear_errors(path):
+        for kind in ("old", "tmp"):
+            for left in path.parent.glob(f".{glob.escape(path.name)}.{kind}-*"):
+                if left.is_dir():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
 
 
 def _sibling(path: Path, kind: str) -> Path:

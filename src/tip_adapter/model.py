@@ -19,14 +19,16 @@ from tip_adapter.errors import InputError, ModelFileError
 from tip_adapter.features import FeatureSet
 from tip_adapter.fitting import MethodRecord
 from tip_adapter.heads import Head, head_from_state, head_state, softmax
+from tip_adapter.journal import JournalEntry, journal_from_state, journal_state
 from tip_adapter.persistence import load_bundle, save_bundle
 from tip_adapter.support import Archive, Shots, Thumbnails, thumbnail_archive
-from tip_adapter.typing import Float32Array, FloatArray, StrPath
+from tip_adapter.typing import Float32Array, FloatArray, IntArray, StrPath
 
 __all__ = ["EncoderRecord", "FewShotModel", "MethodRecord"]
 
 HEAD_PREFIX = "head."
 CALIBRATION_PREFIX = "calibration."
+JOURNAL_PREFIX = "journal."
 THUMBNAIL_FILE = "thumbnails.zip"
 
 
@@ -64,6 +66,10 @@ class FewShotModel:
         Seed of shots and views.
     calibration : Calibration or None
         What makes probabilities mean what they say, from answers to photos the model had not seen.
+    stale : tuple of str
+        What was chosen for other shots or classes than these: "hyper-parameters", "calibration".
+    journal : tuple of JournalEntry
+        What was done to the model since it was fitted, and what takes it back.
     """
 
     encoder: EncoderRecord
@@ -77,6 +83,13 @@ class FewShotModel:
     views: int
     random_state: int
     calibration: Calibration | None = None
+    stale: tuple[str, ...] = ()
+    journal: tuple[JournalEntry, ...] = ()
+
+    @property
+    def counts(self) -> IntArray:
+        """Shots of every class, (C,)."""
+        return np.bincount(self.shots.labels, minlength=len(self.class_names))
 
     @property
     def temperature(self) -> float:
@@ -118,6 +131,8 @@ class FewShotModel:
         }
         calibrated, calibration = ({}, None) if self.calibration is None else self.calibration.state()
         arrays |= {CALIBRATION_PREFIX + name: array for name, array in calibrated.items()}
+        entries, kept_arrays, kept_pictures = journal_state(self.journal)
+        arrays |= {JOURNAL_PREFIX + name: array for name, array in kept_arrays.items()}
         config = {
             "encoder": vars(self.encoder),
             "class_names": list(self.class_names),
@@ -138,11 +153,14 @@ class FewShotModel:
                 "thumbnails": list(self.shots.thumbnails),
             },
             "calibration": calibration,
+            "stale": list(self.stale),
+            "journal": entries,
             "views": self.views,
             "random_state": self.random_state,
             "versions": {"tip-adapter": version("tip-adapter"), "python": platform.python_version()},
         }
-        files = {"README.md": self.card().encode(), THUMBNAIL_FILE: thumbnail_archive(self.shots.thumbnails)}
+        pictures = thumbnail_archive({**self.shots.thumbnails, **kept_pictures})
+        files = {"README.md": self.card().encode(), THUMBNAIL_FILE: pictures}
         save_bundle(path, arrays, config, files)
 
     @classmethod
@@ -179,9 +197,10 @@ class FewShotModel:
         )
         labels = arrays["shots.labels"].astype(np.intp)
         thumbnails = Thumbnails({name: (pictures, name) for name in record["thumbnails"]})
-        head_arrays = {
-            name.removeprefix(HEAD_PREFIX): array for name, array in arrays.items() if name.startswith(HEAD_PREFIX)
-        }
+        head_arrays, kept_arrays = (
+            {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+            for prefix in (HEAD_PREFIX, JOURNAL_PREFIX)
+        )
         names = tuple(config["class_names"])
         if len(labels) != len(features) or len(arrays["zero_shot_weights"]) != len(names):
             raise InputError("its arrays do not fit its classes")
@@ -197,6 +216,8 @@ class FewShotModel:
             views=config["views"],
             random_state=config["random_state"],
             calibration=_calibration(arrays, config["calibration"]),
+            stale=tuple(config["stale"]),
+            journal=journal_from_state(config["journal"], kept_arrays, pictures, encoder.id),
         )
 
     def card(self) -> str:
@@ -206,12 +227,13 @@ class FewShotModel:
         -------
         str
         """
-        counts = np.bincount(self.shots.labels, minlength=len(self.class_names))
         rows = "\n".join(
             f"| {name} | {count} | {', '.join(texts) or 'none'} |"
-            for name, count, texts in zip(self.class_names, counts, self.class_texts, strict=True)
+            for name, count, texts in zip(self.class_names, self.counts, self.class_texts, strict=True)
         )
         chosen = "\n".join(f"- {name}: {value}" for name, value in self.method.chosen.items())
+        if self.stale:
+            chosen += f"\n- chosen before the last edits: {', '.join(self.stale)} (`tip-adapter refit` chooses again)"
         return f"""# Few-shot image classifier
 
 A classifier of {len(self.class_names)} classes made from {len(self.shots)} labelled photos with Tip-Adapter.

@@ -23,6 +23,7 @@ __all__ = [
     "HUB_PREFIX",
     "Bundle",
     "check_replaceable",
+    "fingerprint",
     "is_bundle",
     "load_bundle",
     "push_to_hub",
@@ -185,6 +186,27 @@ def load_bundle(path: StrPath) -> Bundle:
         if not (path / name).is_file():
             raise ModelFileError(f"The saved classifier {path} lacks its file {name}: copy the whole folder again")
     return Bundle(path=path, arrays=arrays, config=config, checksums=checksums)
+
+
+def fingerprint(path: StrPath) -> str | None:
+    """Tell saved states apart: the checksum of the config, which holds those of all other files.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    str or None
+        None where nothing is saved.
+
+    Examples
+    --------
+    >>> from tip_adapter.persistence import fingerprint
+    >>> fingerprint("nowhere.tip")
+    """
+    file = Path(path) / CONFIG_FILE
+    return hashlib.sha256(read_file(file, MAX_CONFIG_BYTES)).hexdigest() if file.is_file() else None
 
 
 def push_to_hub(path: StrPath, repo_id: str, *, private: bool = True) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tip_adapter.encoders import load_encoder
@@ -67,6 +68,9 @@ class EncodingPart:
         self.max_flipped = max_flipped
         self.store = store
         self.skipped_: list[tuple[str, str]] = []
+        # Which saved classifier this one is, and as which it was read or written; None for none.
+        self._origin: tuple[Path, str] | None = None
+        self._holds_lock = False
 
     @property
     def encoder(self) -> Encoder:

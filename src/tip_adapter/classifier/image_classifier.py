@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 
+from tip_adapter.classifier.editing import EditingPart
 from tip_adapter.classifier.inputs import as_tuples, check_classes_left, labelled_images, new_shots
+from tip_adapter.classifier.saving import SavingPart
 from tip_adapter.classifier.trusting import TrustingPart
 from tip_adapter.datasets import ImageDataset
+from tip_adapter.edits import started
 from tip_adapter.fitting import calibrate_on_shots, fit_method, make_estimator
 from tip_adapter.images import ImageSource
 from tip_adapter.model import EncoderRecord, FewShotModel
@@ -19,7 +22,6 @@ from tip_adapter.shots import sample_shots
 from tip_adapter.typing import Float32Array, IntArray, StrPath
 
 if TYPE_CHECKING:
-    from tip_adapter.encoders import Encoder
     from tip_adapter.encoders.onnx import OnnxEncoder
     from tip_adapter.methods import FewShotMethod
     from tip_adapter.progress import Progress
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageClassifier"]
 
 
-class ImageClassifier(TrustingPart):
+class ImageClassifier(SavingPart, EditingPart, TrustingPart):
     """Few-shot image classifier: a frozen encoder, class texts, and a method on its features.
 
     Parameters
@@ -131,7 +133,7 @@ class ImageClassifier(TrustingPart):
         head, record = fit_method(
             estimator, shot_set.features.unit, shot_set.labels, weights, float(self.encoder.logit_scale), texts
         )
-        self.model_ = FewShotModel(
+        model = FewShotModel(
             encoder=EncoderRecord(
                 self.encoder.name,
                 self.encoder.id,
@@ -156,6 +158,7 @@ class ImageClassifier(TrustingPart):
                 self._as_queries([images[index] for index in kept], progress),
             ),
         )
+        self.model_, self._origin = started(model), None
         return self
 
     def _as_queries(self, images: Sequence[ImageSource], progress: Progress | None) -> Float32Array | None:
@@ -187,62 +190,6 @@ class ImageClassifier(TrustingPart):
     def _estimator(self) -> FewShotMethod:
         source = self._encoder_source if self._encoder is None else self._encoder
         return make_estimator(self.method, self.method_parameters, source)
-
-    def save(self, path: StrPath) -> None:
-        """Save the classifier as a folder; the encoder is named in it, not copied.
-
-        Parameters
-        ----------
-        path : path-like
-            Such as ``clothes.tip``. A classifier saved there before is replaced.
-
-        Raises
-        ------
-        TipAdapterError
-            When it cannot be written; nothing half-written stays.
-        """
-        self._fitted().save(path)
-
-    @classmethod
-    def load(
-        cls,
-        path: StrPath,
-        *,
-        encoder: StrPath | Encoder | None = None,
-        store: StrPath | Literal["default"] | None = "default",
-    ) -> Self:
-        """Load a saved classifier.
-
-        Parameters
-        ----------
-        path : path-like
-            The folder, or ``hub:owner/name``.
-        encoder : str, path or Encoder, optional
-            Where the encoder is now, such as an ONNX directory. Default: the name that was saved.
-        store : "default", path or None, default="default"
-
-        Returns
-        -------
-        ImageClassifier
-
-        Raises
-        ------
-        ModelFileError
-            When it is no saved classifier, truncated, changed since, or of a newer version.
-        """
-        model = FewShotModel.load(path)
-        classifier = cls(
-            model.encoder.name if encoder is None else encoder,
-            model.method.name,
-            method_parameters=model.method.parameters,
-            templates=model.templates,
-            class_texts=dict(zip(model.class_names, model.class_texts, strict=True)),
-            views=model.views,
-            precision=model.encoder.precision,
-            store=store,
-        )
-        classifier.model_ = model
-        return classifier
 
 
 def _show_training(estimator: FewShotMethod, progress: Progress | None) -> None:

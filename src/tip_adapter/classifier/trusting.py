@@ -15,6 +15,7 @@ from tip_adapter.classifier.inputs import labelled_images, path_of
 from tip_adapter.classifier.predicting import PredictingPart
 from tip_adapter.conformal import SetKind, prediction_sets
 from tip_adapter.datasets import ImageDataset
+from tip_adapter.edits import CALIBRATION
 from tip_adapter.errors import InputError
 from tip_adapter.images import ImageSource
 from tip_adapter.predictions import PredictionSets, named_sets
@@ -76,7 +77,8 @@ class TrustingPart(PredictingPart):
             numbers[extraction.kept],
             (features, model.shots.features.unit, model.shots.labels),
         )
-        self.model_ = replace(model, calibration=calibration)
+        stale = tuple(part for part in model.stale if part != CALIBRATION)
+        self.model_ = replace(model, calibration=calibration, stale=stale)
         return self
 
     def predict_set(

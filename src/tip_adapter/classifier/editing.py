@@ -1,0 +1,327 @@
+"""Corrections of a fitted classifier: shots and classes come and go, exactly and at once; some for good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tip_adapter import edits
+from tip_adapter.classifier.inputs import labelled_images, new_shots
+from tip_adapter.classifier.refitting import RefittingPart
+from tip_adapter.datasets import ImageDataset
+from tip_adapter.errors import DatasetError, InputError
+from tip_adapter.features import Extraction
+from tip_adapter.images import ImageSource
+from tip_adapter.model import FewShotModel
+from tip_adapter.prompts import zero_shot_weights
+from tip_adapter.typing import Float32Array, StrPath
+
+if TYPE_CHECKING:
+    from tip_adapter.progress import Progress
+
+__all__ = ["AddedShots", "EditingPart"]
+
+
+@dataclass(frozen=True)
+class AddedShots:
+    """What `ImageClassifier.add_shots` did.
+
+    Attributes
+    ----------
+    ids : tuple of str
+        The new shots.
+    known : tuple of (name, id, class name)
+        Photos that were there already, and were not added again.
+    """
+
+    ids: tuple[str, ...]
+    known: tuple[tuple[str, str, str], ...] = ()
+
+
+class EditingPart(RefittingPart):
+    """The part of `ImageClassifier` that corrects."""
+
+    def add_shots(
+        self,
+        data: StrPath | ImageDataset | Sequence[ImageSource],
+        labels: Sequence[str] | None = None,
+        *,
+        new_classes: bool = False,
+        refit: bool = False,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
+    ) -> AddedShots:
+        """Add labelled photos; only they are encoded.
+
+        Parameters
+        ----------
+        data, labels
+            As `fit` takes them.
+        new_classes : bool, default=False
+            Add classes that the classifier does not know yet, with their names as texts.
+        refit : bool, default=False
+            Choose hyper-parameters again. Methods that train cannot do without.
+        skip_bad : bool, default=False
+            Go on without photos that cannot be read; they are listed in `skipped_`.
+        progress : Progress, optional
+
+        Returns
+        -------
+        AddedShots
+
+        Raises
+        ------
+        DatasetError
+            When a class is unknown.
+        ImageError
+            When a photo cannot be read.
+        EncoderError
+            When the encoder is not the one the classifier was fitted with.
+        """
+        model = self._fitted()
+        self._check_method(refit)
+        images, numbers, names = labelled_images(data, labels, min_classes=1)
+        unknown = [name for name in names if name not in model.class_names]
+        if unknown and not new_classes:
+            raise DatasetError(
+                f"The photos have classes that the classifier does not know: {', '.join(unknown[:5])}. Add them first "
+                "(add_class, `tip-adapter class add`), or say that they are new (new_classes=True, --new-classes)."
+            )
+        texts = {name: self._texts_of(name, None) for name in unknown}
+        extraction = self._extract(
+            images, views=model.views, random_state=model.random_state, skip_bad=skip_bad, progress=progress
+        )
+        fresh, known = _apart(extraction, model, [names[number] for number in numbers])
+        for name in unknown:
+            model = self._committed(edits.add_class(model, name, *texts[name]), refit=False)
+        if not len(fresh.kept):
+            self.model_ = model
+            return AddedShots((), known)
+        columns = np.array([model.class_names.index(name) for name in names], dtype=np.intp)
+        new = new_shots(fresh, images, columns[numbers], model.shots.ids)
+        self.model_ = self._committed(edits.add_shots(model, new), refit=refit, progress=progress)
+        return AddedShots(new.ids, known)
+
+    def remove_shots(self, ids: Sequence[str], *, forget: bool = False, refit: bool = False) -> tuple[str, ...]:
+        """Take shots out.
+
+        Parameters
+        ----------
+        ids : sequence of str
+            Ids, their beginnings, or names of files, as ``model_.shots`` has them.
+        forget : bool, default=False
+            For good: their features, pictures and names leave the classifier, its journal and the feature store, and
+            nothing brings them back. On the disk they are gone once the classifier is saved again.
+        refit : bool, default=False
+            Choose hyper-parameters again.
+
+        Returns
+        -------
+        tuple of str
+            Ids of the shots that are gone: with `forget` all shots of the same photos.
+
+        Raises
+        ------
+        InputError
+            When there is no such shot, or a class would be left with neither shots nor text.
+        """
+        model = self._fitted()
+        self._check_method(refit)
+        rows = edits.shot_rows(model, ids)
+        if not forget:
+            self.model_ = self._committed(edits.remove_shots(model, rows), refit=refit)
+            return tuple(model.shots.ids[row] for row in rows)
+        digests = {model.shots.features.digests[row] for row in rows}
+        gone = [name for name, one in zip(model.shots.ids, model.shots.features.digests, strict=True) if one in digests]
+        self._forget(digests, "forget", refit=refit)
+        return tuple(gone)
+
+    def purge(self) -> int:
+        """Forget for good what was removed earlier: undo cannot bring it back, and the feature store loses it.
+
+        Returns
+        -------
+        int
+            How many photos were forgotten.
+
+        Raises
+        ------
+        TipAdapterError
+            When another process uses the feature store; nothing is changed then.
+        """
+        model = self._fitted()
+        present = set(model.shots.features.digests)
+        digests = {digest for entry in model.journal for digest in entry.digests if digest not in present}
+        if digests:
+            self._forget(digests, "purge", refit=False)
+        return len(digests)
+
+    def relabel(self, ids: Sequence[str], class_name: str, *, refit: bool = False) -> tuple[str, ...]:
+        """Give shots another class.
+
+        Parameters
+        ----------
+        ids : sequence of str
+            As `remove_shots` takes them.
+        class_name : str
+        refit : bool, default=False
+            Choose hyper-parameters again.
+
+        Returns
+        -------
+        tuple of str
+            Ids of the shots.
+
+        Raises
+        ------
+        InputError
+            When there is no such shot or class, or a class would be left with neither shots nor text.
+        """
+        model = self._fitted()
+        self._check_method(refit)
+        rows = edits.shot_rows(model, ids)
+        self.model_ = self._committed(edits.relabel_shots(model, rows, class_name), refit=refit)
+        return tuple(model.shots.ids[row] for row in rows)
+
+    def add_class(
+        self,
+        name: str,
+        texts: str | Sequence[str] | None = None,
+        *,
+        images: Sequence[ImageSource] = (),
+        refit: bool = False,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
+    ) -> AddedShots:
+        """Add a class, behind the others.
+
+        Parameters
+        ----------
+        name : str
+        texts : str or sequence of str, optional
+            Words for it; default: its name. An empty sequence for a class without text, which then needs `images`.
+        images : sequence of images, optional
+            Its first shots.
+        refit : bool, default=False
+            Choose hyper-parameters again.
+        skip_bad : bool, default=False
+        progress : Progress, optional
+
+        Returns
+        -------
+        AddedShots
+
+        Raises
+        ------
+        InputError
+            When there is a class of that name, it has neither shots nor text, or a photo is another class's shot.
+        """
+        model = self._fitted()
+        self._check_method(refit)
+        edits.check_new_name(model, name)
+        words, weights = self._texts_of(name, texts)
+        new = None
+        if len(images):
+            extraction = self._extract(
+                images, views=model.views, random_state=model.random_state, skip_bad=skip_bad, progress=progress
+            )
+            fresh, known = _apart(extraction, model, [name] * len(images))
+            if known:
+                photo, shot, other = known[0]
+                raise InputError(f"{photo} is the shot {shot} of {other!r} already: add the class, and relabel it.")
+            new = new_shots(fresh, images, np.zeros(len(images), dtype=np.intp), model.shots.ids)
+        edit = edits.add_class(model, name, words, weights, new)
+        self.model_ = self._committed(edit, refit=refit, progress=progress)
+        return AddedShots(() if new is None else new.ids)
+
+    def remove_class(self, name: str, *, refit: bool = False) -> tuple[str, ...]:
+        """Take a class out, with its shots.
+
+        Parameters
+        ----------
+        name : str
+        refit : bool, default=False
+            Choose hyper-parameters again.
+
+        Returns
+        -------
+        tuple of str
+            Ids of its shots.
+
+        Raises
+        ------
+        InputError
+            When there is no such class, or too little would be left.
+        """
+        model = self._fitted()
+        self._check_method(refit)
+        edit = edits.remove_class(model, name)
+        self.model_ = self._committed(edit, refit=refit)
+        return edit.about.ids if edit.about else ()
+
+    def rename_class(
+        self, name: str, new_name: str, texts: str | Sequence[str] | None = None, *, refit: bool = False
+    ) -> None:
+        """Call a class by another name.
+
+        Parameters
+        ----------
+        name, new_name : str
+            The same name twice changes the texts alone.
+        texts : str or sequence of str, optional
+            New words for it. Default: the words stay, and with them every answer.
+        refit : bool, default=False
+            Choose hyper-parameters again.
+
+        Raises
+        ------
+        InputError
+            When there is no such class, or another one has the new name.
+        """
+        model = self._fitted()
+        if texts is not None:
+            self._check_method(refit)
+        edits.class_column(model, name)
+        words, weights = (None, None) if texts is None else self._texts_of(new_name, texts)
+        edit = edits.rename_class(model, name, new_name, words, weights)
+        if texts is None and not refit:
+            self.model_ = edits.finished(edit, model.head)
+        else:
+            self.model_ = self._committed(edit, refit=refit)
+
+    def _texts_of(self, name: str, texts: str | Sequence[str] | None) -> tuple[tuple[str, ...], Float32Array | None]:
+        """Words for a class, and their weights."""
+        words = (name.replace("_", " "),) if texts is None else (texts,) if isinstance(texts, str) else tuple(texts)
+        if not words:
+            return (), None
+        return words, zero_shot_weights(self.encoder, [words], self._fitted().templates)[0]
+
+    def _forget(self, digests: set[str], action: str, *, refit: bool) -> None:
+        """Forget in the store first: if that fails, the classifier still knows what has to be forgotten."""
+        model = self._committed(edits.forget_photos(self._fitted(), digests, action), refit=refit)
+        with self._open_store() as store:
+            if store is not None:
+                store.delete(digests)
+        self.model_ = model
+
+
+def _apart(
+    extraction: Extraction, model: FewShotModel, classes: Sequence[str]
+) -> tuple[Extraction, tuple[tuple[str, str, str], ...]]:
+    """Part encoded photos from those that are shots already, or were given twice; `classes` are those given."""
+    features, shots = extraction.features, model.shots
+    there = {
+        digest: (shot, model.class_names[label])
+        for digest, shot, label in zip(shots.features.digests, shots.ids, shots.labels.tolist(), strict=True)
+    }
+    fresh, known = [], []
+    for row, (digest, name) in enumerate(zip(features.digests, features.names, strict=True)):
+        if digest in there:
+            known.append((name, *there[digest]))
+        else:
+            there[digest] = (digest[:12], classes[extraction.kept[row]])
+            fresh.append(row)
+    return Extraction(features.subset(fresh), extraction.kept[fresh], extraction.skipped), tuple(known)

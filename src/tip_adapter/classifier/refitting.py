@@ -1,0 +1,153 @@
+"""New heads for a fitted classifier: with the hyper-parameters as they are, or chosen again; and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tip_adapter import edits
+from tip_adapter.classifier.encoding import EncodingPart
+from tip_adapter.decoding import CENTER_VIEW
+from tip_adapter.errors import InputError
+from tip_adapter.feature_set import FeatureSet
+from tip_adapter.fitting import MethodRecord, calibrate_on_shots, fit_method, make_estimator
+from tip_adapter.heads import CacheHead, Head
+from tip_adapter.journal import JournalEntry, Undo
+from tip_adapter.model import FewShotModel
+from tip_adapter.typing import Float32Array
+
+if TYPE_CHECKING:
+    from tip_adapter.methods import FewShotMethod
+    from tip_adapter.progress import Progress
+
+__all__ = ["RefittingPart"]
+
+
+class RefittingPart(EncodingPart):
+    """The part of `ImageClassifier` that fits again what was fitted before."""
+
+    @property
+    def journal(self) -> tuple[JournalEntry, ...]:
+        """What was done since the classifier was fitted, the first thing first."""
+        return self._fitted().journal
+
+    def refit(self, *, progress: Progress | None = None) -> None:
+        """Choose hyper-parameters again, for the shots and classes as they are; no photo is needed.
+
+        Parameters
+        ----------
+        progress : Progress, optional
+            Of a method that trains.
+        """
+        model = self._fitted()
+        self.model_ = self._committed(edits.Edit(model, "refit", undo=Undo()), refit=True, progress=progress)
+
+    def undo(self, *, refit: bool = False) -> JournalEntry:
+        """Take back the last edit that was not taken back yet.
+
+        Parameters
+        ----------
+        refit : bool, default=False
+            Choose hyper-parameters again. Methods that train cannot do without.
+
+        Returns
+        -------
+        JournalEntry
+            What was taken back.
+
+        Raises
+        ------
+        InputError
+            When there is nothing to take back.
+        """
+        model = self._fitted()
+        self._check_method(refit)
+        self.model_ = self._committed(edits.undo_last(model), refit=refit)
+        return [entry for entry in model.journal if entry.undo is not None][-1]
+
+    def _check_method(self, refit: bool) -> None:
+        method = self._fitted().method
+        if method.trains and not refit:
+            raise InputError(
+                f"{method.name} trains, so it has to be trained again after an edit: ask for that (refit=True, "
+                "--refit), or fit a method that does not train."
+            )
+
+    def _committed(self, edit: edits.Edit, *, refit: bool, progress: Progress | None = None) -> FewShotModel:
+        """Fit the head of an edit; nothing of the classifier changes before that is done."""
+        model = edit.model
+        if not refit:
+            return edits.finished(edit, self._held_head(model))
+        estimator = self._estimator_for_edits(model.method.parameters)
+        if progress is not None and "progress" in estimator.get_params(deep=False):
+            estimator.set_params(progress=lambda done, total, _: progress(done, total, 0))
+        head, record = _fit(estimator, model)
+        if edit.undo is not None and edit.action != "undo":
+            edit = dataclasses.replace(edit, undo=_undo_of_choice(edit.undo, model))
+        return edits.finished(edit, head, method=record, **self._recalibrated(estimator, model))
+
+    def _recalibrated(self, estimator: FewShotMethod, model: FewShotModel) -> dict[str, Any]:
+        """A new calibration on the shots, if one on them is in use and their photos' single views are known."""
+        if model.calibration is not None and model.calibration.source == "photos":
+            return {}
+        queries = None
+        if model.views > 1:
+            queries = self._stored_queries(model)
+            if queries is None:
+                return {}
+        features = model.shots.features.unit
+        return {"calibration": calibrate_on_shots(estimator, features, model.shots.labels, queries)}
+
+    def _stored_queries(self, model: FewShotModel) -> Float32Array | None:
+        """Features of the shots as photos to classify are seen, from the store; None if it lacks one."""
+        digests = model.shots.features.digests
+        with self._open_store() as store:
+            found = {} if store is None else store.get(model.encoder.id, [(one, CENTER_VIEW) for one in digests])
+        if len(found) < len(set(digests)):
+            return None
+        raw = np.stack([found[one, CENTER_VIEW] for one in digests])[:, None]
+        return FeatureSet(raw, model.encoder.id, digests, model.shots.features.names).unit
+
+    def _held_head(self, model: FewShotModel) -> Head:
+        """Fit to a model's shots with the hyper-parameters as they are."""
+        chosen = _tip_adapters(model.method)
+        if chosen is None or not isinstance(model.head, CacheHead):
+            return _fit(self._estimator_for_edits({**model.method.parameters, **model.method.held}), model)[0]
+        # Without scikit-learn, which takes longer to load than all else, and without looking at every number.
+        silent = bool(np.isnan(model.zero_shot_weights[:, 0]).all())
+        return dataclasses.replace(
+            model.head,
+            n_classes=len(model.class_names),
+            zero_shot_weights=None if silent else model.zero_shot_weights,
+            keys=model.shots.features.unit,
+            labels=model.shots.labels,
+            alpha=float(chosen["alpha"]),
+            beta=float(chosen["beta"]),
+        )
+
+    def _estimator_for_edits(self, parameters: Mapping[str, Any]) -> FewShotMethod:
+        source = self._encoder_source if self._encoder is None else self._encoder
+        return make_estimator(self.method, parameters, source)
+
+
+def _fit(estimator: FewShotMethod, model: FewShotModel) -> tuple[Head, MethodRecord]:
+    shots, scale = model.shots, model.encoder.logit_scale
+    return fit_method(estimator, shots.features.unit, shots.labels, model.zero_shot_weights, scale, model.class_texts)
+
+
+def _undo_of_choice(undo: Undo, model: FewShotModel) -> Undo | None:
+    """Take a new choice back with the edit; trained numbers are not kept twice, so that a training alone cannot be."""
+    if not model.method.trains:
+        return dataclasses.replace(undo, method=dataclasses.asdict(model.method), calibration=model.calibration)
+    return None if undo.empty else undo
+
+
+def _tip_adapters(method: MethodRecord) -> Mapping[str, Any] | None:
+    """α and β where the formula is Tip-Adapter's with the shots as keys."""
+    if method.name == "tip-adapter":
+        return method.held
+    held = method.held.get("held", {}) if method.name == "auto" else {}
+    return held["parameters"] if held.get("method") == "tip-adapter" else None

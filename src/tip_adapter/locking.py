@@ -1,0 +1,64 @@
+"""A path in; while a lock beside it is held, no other process that asks for it changes what is there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from tip_adapter.errors import TipAdapterError
+
+__all__ = ["LOCK_TIMEOUT_S", "locked"]
+
+LOCK_TIMEOUT_S = 10.0
+"""An edit takes less; encoding many new photos may take longer, and then the other process is told."""
+
+
+@contextlib.contextmanager
+def locked(path: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+    """Hold the lock of a file or folder, ``.NAME.lock`` beside it; it ends with the process, however that ends.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        It need not exist.
+    timeout_s : float, default=10
+        How long to wait for another holder, in seconds.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    TipAdapterError
+        When another process holds it for longer, or the lock cannot be made.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from tip_adapter.locking import locked
+    >>> with tempfile.TemporaryDirectory() as folder, locked(pathlib.Path(folder) / "clothes.tip"):
+    ...     print("mine")
+    mine
+    """
+    # Imported here, because it takes longer than all else that loading a classifier needs.
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path.parent / f".{path.name}.lock", timeout=timeout_s)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise TipAdapterError(
+            f"Another process is changing {path}, and has been for {timeout_s:.0f} s: wait for it to end and try again"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise TipAdapterError(
+            f"{path} cannot be locked against other processes: {reason}: save it in a folder that can be written"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
