@@ -133,9 +133,31 @@ def test_without_a_shot_is_a_head_built_without_it(seed, counts, kind, balanced,
         close(parts.logits_without(query, shot), heads_without(head, shot).logits(queries[query : query + 1])[0])
 
 
-def test_without_a_kernel():
+@pytest.mark.parametrize("text", ["all", "some", "none"])
+def test_without_a_kernel_the_others_are_solved_again(text):
+    shots, labels, queries, weights = problem(text=text)
+    given = {"alpha": 3.0, "beta": 1.5, "ridge": 0.2, "logit_scale": 20.0, "class_names": [0, 1, 2, 3]}
+    head = METHODS["proker"](weights, **given).fit(shots, labels).head_
+    apart = TakenApart(head, shots, labels)
+    assert apart.solves_again
+    parts = apart.contributions(queries)
+    for shot in range(len(labels)):
+        kept = np.delete(np.arange(len(labels)), shot)
+        again = METHODS["proker"](weights, **given).fit(shots[kept], labels[kept]).head_.logits(queries)
+        for query in range(len(queries)):
+            close(parts.logits_without(query, shot), again[query])
+            taken = [parts.taken_from_class(query, column)[shot] for column in range(4)]
+            close(parts.logits()[query] - taken, again[query])
+
+
+def test_without_a_kernel_that_solves_nothing(monkeypatch):
     shots, labels, queries, weights = problem()
     head = fitted("proker", shots, labels, weights, 4)
+    rng = np.random.default_rng(0)
+    odd = dataclasses.replace(head, coefficients=rng.normal(size=head.coefficients.shape).astype(np.float32))
+    assert not TakenApart(odd, shots, labels).solves_again
+    monkeypatch.setattr("tip_adapter.contributions.MAX_SOLVED", 5)
+    assert not TakenApart(head, shots, labels).solves_again
     parts = TakenApart(head, shots, labels).contributions(queries)
     rows = np.delete(np.arange(len(labels)), 3)
     rest = dataclasses.replace(head, keys=head.keys[rows], coefficients=head.coefficients[rows])

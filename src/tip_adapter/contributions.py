@@ -34,6 +34,9 @@ __all__ = ["Contributions", "TakenApart"]
 SAME = 1e-4
 """Largest difference, relative, between the weights of a head and what its shots should have made of them."""
 
+MAX_SOLVED = 4000
+"""Most shots whose kernel system is solved again, which takes a second or two the first time."""
+
 LOST = -1e4
 """Logit of a class left with neither text nor shots, by methods that never answer with such a class."""
 
@@ -94,6 +97,23 @@ class Contributions:
         terms: FloatArray = sum((part.to_class(query, column) for part in self.parts), np.zeros(self.n_shots))
         return terms
 
+    def taken_from_class(self, query: int, column: int) -> FloatArray:
+        """About what leaving each shot out takes from one class's logit, to put shots in order.
+
+        It is what the shot adds, but for kernels whose coefficients are solved again, where others step in for it.
+
+        Parameters
+        ----------
+        query, column : int
+
+        Returns
+        -------
+        ndarray of shape (N,), float64
+        """
+        terms = (getattr(part, "taken_from_class", part.to_class)(query, column) for part in self.parts)
+        total: FloatArray = sum(terms, np.zeros(self.n_shots))
+        return total
+
     def logits_without(self, query: int, shot: int) -> FloatArray:
         """Logits of one query without one of the shots; whatever was fitted to all of them stays as it is.
 
@@ -122,6 +142,8 @@ class TakenApart:
     labels : ndarray of shape (N,), integers in [0, C)
     linear : {"gaussian", "prototype"} or None, default=None
         What its linear part is known to be made of. It is checked against the shots.
+    logit_scale : float, optional
+        s, with which kernel coefficients were fitted. Default: the head's.
 
     Examples
     --------
@@ -139,6 +161,7 @@ class TakenApart:
     features: Float32Array
     labels: IntArray
     linear: str | None = None
+    logit_scale: float | None = None
 
     def contributions(self, queries: Float32Array) -> Contributions:
         """Take the logits of queries apart.
@@ -170,7 +193,9 @@ class TakenApart:
         text, parts, rest = _text_term(head, queries), list[ShotPart](), None
         wide = queries.astype(np.float64)
         if isinstance(head, KernelHead):
-            parts.append(KernelSum(np.exp(head.beta * (wide @ self._wide_keys.T - 1.0)), head.coefficients))
+            parts.append(
+                KernelSum(np.exp(head.beta * (wide @ self._wide_keys.T - 1.0)), head.coefficients, self._inverse)
+            )
         if self._split is not None:
             make, constant = self._split
             text = text + constant
@@ -187,6 +212,21 @@ class TakenApart:
     def _wide_keys(self) -> FloatArray:
         keys: FloatArray = self.head.keys.astype(np.float64)  # type: ignore[attr-defined]
         return keys
+
+    @cached_property
+    def _inverse(self) -> FloatArray | None:
+        """``(K/λ + I)⁻¹`` of the system that the coefficients solve; None where they solve none, or it is too large."""
+        head = self.head
+        if not isinstance(head, KernelHead) or not 0 < len(head.keys) <= MAX_SOLVED:
+            return None
+        scale = head.logit_scale if self.logit_scale is None else self.logit_scale
+        text = zero_shot_logits(head.keys, head.zero_shot_weights, scale, head.n_classes).astype(np.float64)
+        return _ridge_inverse(self._wide_keys, head.beta, head.coefficients, _one_hot(self.labels, text) - text / scale)
+
+    @property
+    def solves_again(self) -> bool:
+        """Whether, where a shot is left out, the kernel coefficients of the others are solved again."""
+        return self._inverse is not None
 
     @cached_property
     def _split(self) -> tuple[Callable[[FloatArray], ShotPart], FloatArray] | None:
@@ -229,6 +269,34 @@ def _prototype(features: FloatArray, labels: IntArray, weights: FloatArray, bias
     if scale is None:
         return None
     return lambda queries: PrototypeSum(queries @ features.T, features, labels, sums, scale, lost), bias
+
+
+def _one_hot(labels: IntArray, like: FloatArray) -> FloatArray:
+    rows = np.zeros_like(like)
+    rows[np.arange(len(labels)), labels] = 1.0
+    return rows
+
+
+def _ridge_inverse(
+    keys: FloatArray, beta: float, coefficients: Float32Array, residuals: FloatArray
+) -> FloatArray | None:
+    """Find λ and the gain α with ``(K/λ + I)·A = α·R``, and invert the matrix; None where no λ > 0 does."""
+    from scipy.linalg import cho_factor, lapack
+
+    system, solved = np.exp(beta * (keys @ keys.T - 1.0)), coefficients.astype(np.float64)
+    smooth = system @ solved
+    # A = α·R - K·A/λ: two unknowns, N·C equations.
+    columns = np.stack([residuals.ravel(), -smooth.ravel()], axis=1)
+    (gain, inverse_ridge), *_ = np.linalg.lstsq(columns, solved.ravel(), rcond=None)
+    missed = np.abs(columns @ (gain, inverse_ridge) - solved.ravel()).max(initial=0.0)
+    if not inverse_ridge > 0 or missed > SAME * np.abs(solved).max(initial=0.0):
+        return None
+    system *= inverse_ridge
+    system[np.diag_indices_from(system)] += 1.0
+    factor, _ = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
+    inverse, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
+    result: FloatArray = np.tril(inverse) + np.tril(inverse, -1).T
+    return result
 
 
 def _proportion(weights: FloatArray, made: FloatArray) -> float | None:

@@ -25,11 +25,16 @@ FIXED = {
     "tip-x": "Without a shot: its key is taken away; the scale of the divergences, set with it, stays.",
     "ape": "Without a shot: its key is taken away; the choice of channels and the weights of keys, made with it, stay.",
     "proker": "Without a shot: its kernel is taken away; the other shots' coefficients, solved together with it, stay.",
+    "proker again": "Without a shot: the other shots' coefficients are solved again, with the same α, β and ridge.",
     "gda": "Without a shot: its class has the mean of its other shots; the shared covariance, made with it, stays.",
     "prototype": "Without a shot: its class has the mean of its other shots; the scale stays.",
     "gda + proker": (
         "Without a shot: its kernel is taken away, and its class has the mean of its other shots; the other shots' "
         "coefficients and the shared covariance, made together with it, stay."
+    ),
+    "gda + proker again": (
+        "Without a shot: the other shots' kernel coefficients are solved again, and its class has the mean of its "
+        "other shots; the shared covariance, made with it, and the weights of the methods stay."
     ),
 }
 """What stays as it is when a shot is left out, by method."""
@@ -68,7 +73,11 @@ class Explainer:
     def _head(self) -> TakenApart:
         model = self.model
         return TakenApart(
-            model.head, model.shots.features.unit, model.shots.labels, MADE_OF_SHOTS.get(model.method.name)
+            model.head,
+            model.shots.features.unit,
+            model.shots.labels,
+            MADE_OF_SHOTS.get(model.method.name),
+            model.encoder.logit_scale,
         )
 
     def explain(self, features: Float32Array, paths: Sequence[str], *, shots: int = 5) -> list[Explanation]:
@@ -122,7 +131,7 @@ class Explainer:
                 Term(float(to_best[shot]), float(margins[shot])) if has_terms else None,
                 parts.logits_without(query, shot) if parts.parts else None,
             )
-            for shot in self._shown(parts, margins, feature, n_shown).tolist()
+            for shot in self._shown(parts, (query, best, second), feature, n_shown).tolist()
         ]
         probabilities = self.model.probabilities(logits[None])[0]
         all_shots = sum((part.logits()[query] for part in parts.parts), np.zeros(len(names)))
@@ -151,10 +160,11 @@ class Explainer:
     def _has_text(self) -> bool:
         return getattr(self.model.head, "zero_shot_weights", None) is not None
 
-    def _shown(self, parts: Contributions, margins: FloatArray, feature: Float32Array, n: int) -> IntArray:
+    def _shown(self, parts: Contributions, asked: tuple[int, int, int], feature: Float32Array, n: int) -> IntArray:
         """Rows of the shots with the largest say; the nearest where none has a say of its own."""
         if parts.parts and parts.is_sum:
-            return _largest(np.abs(margins), n)
+            query, best, second = asked
+            return _largest(np.abs(parts.taken_from_class(query, best) - parts.taken_from_class(query, second)), n)
         if not parts.parts and parts.rest is None:
             return np.zeros(0, dtype=np.intp)
         # Above 0 whatever the angle.
@@ -190,6 +200,8 @@ class Explainer:
             return (PARTLY if parts.parts else OTHERWISE).format(method=method.name)
         # What auto chose answers in its name.
         name = str(method.chosen.get("method", method.name)) if method.name == "auto" else method.name
+        if self._head.solves_again:
+            name += " again"
         return FIXED.get(name, FIXED["tip-adapter"]) if parts.parts else FIXED["zero-shot"]
 
 

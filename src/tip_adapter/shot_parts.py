@@ -115,6 +115,9 @@ class KernelSum:
         Kernels between queries and shots.
     coefficients : ndarray of shape (N, C)
         What every shot says about every class, per unit of its kernel.
+    inverse : ndarray of shape (N, N), or None
+        M of the system whose solution, ``M·R``, the coefficients are. With it, the other shots' coefficients are solved
+        again where a shot is left out; without it they stay.
 
     Examples
     --------
@@ -127,6 +130,7 @@ class KernelSum:
 
     values: FloatArray
     coefficients: Float32Array | FloatArray
+    inverse: FloatArray | None = None
     is_sum = True
 
     def logits(self) -> FloatArray:
@@ -145,7 +149,24 @@ class KernelSum:
 
     def logits_without(self, query: int, shot: int) -> FloatArray:
         """Logits of one query without one of the shots, (C,)."""
-        result: FloatArray = self._all[query] - self.values[query, shot] * self.coefficients[shot].astype(np.float64)
+        taken = self.values[query, shot] if self.inverse is None else self._weights[query, shot]
+        result: FloatArray = self._all[query] - taken * self.coefficients[shot].astype(np.float64)
+        return result
+
+    @cached_property
+    def _weights(self) -> FloatArray:
+        """What leaving each shot out takes away, per unit of its coefficients, (B, N).
+
+        Without shot i the coefficients are ``A - M_:i·A_i / M_ii``: its own become 0.
+        """
+        if self.inverse is None:
+            return self.values
+        result: FloatArray = (self.values @ self.inverse) / np.diag(self.inverse)
+        return result
+
+    def taken_from_class(self, query: int, column: int) -> FloatArray:
+        """What leaving each shot out takes from one class's logit, (N,)."""
+        result: FloatArray = self._weights[query] * self.coefficients[:, column].astype(np.float64)
         return result
 
 
