@@ -80,6 +80,10 @@ class Explainer:
             model.encoder.logit_scale,
         )
 
+    @cached_property
+    def _shot_classes(self) -> tuple[str, ...]:
+        return tuple(self.model.class_names[label] for label in self.model.shots.labels)
+
     def explain(self, features: Float32Array, paths: Sequence[str], *, shots: int = 5) -> list[Explanation]:
         """Explain the answers to photos.
 
@@ -149,7 +153,7 @@ class Explainer:
             text_answer=names[int(parts.text[query].argmax())] if self._has_text else None,
             deciding=tuple(deciding),
             shot_ids=self.model.shots.ids,
-            shot_classes=tuple(names[label] for label in self.model.shots.labels),
+            shot_classes=self._shot_classes,
             shot_logits=to_best if has_terms else None,
             shot_margins=margins if has_terms else None,
             exact=parts.exact,
