@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn, TextIO
 
 import typer
 
-from tip_adapter.cli import bench, demo, encoders, export, models, trust, tuning
+from tip_adapter.cli import bench, demo, edits, encoders, export, models, trust, tuning
 from tip_adapter.errors import TipAdapterError
 
 __all__ = ["app", "main"]
@@ -50,6 +50,15 @@ app.command()(demo.demo)
 app.command()(models.fit)
 app.command()(models.predict)
 app.command()(models.evaluate)
+app.command()(edits.add)
+app.command()(edits.remove)
+app.command()(edits.relabel)
+app.add_typer(edits.classes, name="class")
+app.command()(edits.refit)
+app.command()(edits.undo)
+app.command()(edits.purge)
+app.command()(edits.shots)
+app.command()(edits.journal)
 app.command()(trust.calibrate)
 app.command()(trust.doctor)
 app.command()(models.info)

@@ -25,6 +25,7 @@ from tip_adapter.cli.options import (
     echo_table,
     skipped_rows,
     templates,
+    warn_of_stale,
 )
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ def predict(
     if output is not None:
         write_table(output, [prediction.flat() for prediction in predictions])
     if as_json:
-        echo_json({"predictions": [p.to_dict() for p in predictions], "skipped": skipped_rows(classifier.skipped_)})
+        facts = {"stale": list(classifier.model_.stale), "skipped": skipped_rows(classifier.skipped_)}
+        echo_json({"predictions": [p.to_dict() for p in predictions]} | facts)
     elif output is None:
         _show_predictions(predictions, top_k)
     else:
@@ -244,8 +246,10 @@ def evaluate(
     if confusion is not None:
         save_confusion_matrix(confusion, evaluation.confusion, evaluation.class_names)
     if as_json:
-        echo_json(evaluation.to_dict() | {"skipped": skipped_rows(classifier.skipped_)})
+        facts = {"stale": list(classifier.model_.stale), "skipped": skipped_rows(classifier.skipped_)}
+        echo_json(evaluation.to_dict() | facts)
     else:
+        warn_of_stale(classifier)
         _show_evaluation(evaluation, classifier)
         if confusion is not None:
             typer.echo(f"confusion matrix: {confusion}")
@@ -321,20 +325,19 @@ def info(
 
 def _described(classifier: ImageClassifier) -> dict[str, Any]:
     """A fitted classifier as JSON values."""
-    import numpy as np
-
     model = classifier.model_
-    counts = np.bincount(model.shots.labels, minlength=len(model.class_names))
     return {
         "encoder": vars(model.encoder),
         "method": model.method.name,
         "chosen": dict(model.method.chosen),
+        "stale": list(model.stale),
+        "edits": len(model.journal) - 1,
         "templates": list(model.templates),
         "views": model.views,
         "seed": model.random_state,
         "shots": len(model.shots),
         "classes": [
             {"class": name, "shots": int(count), "texts": list(texts)}
-            for name, count, texts in zip(model.class_names, counts, model.class_texts, strict=True)
+            for name, count, texts in zip(model.class_names, model.counts, model.class_texts, strict=True)
         ],
     }

@@ -11,6 +11,8 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from tip_adapter.classifier import ImageClassifier
+
 __all__ = [
     "ClassNamesOption",
     "EncoderOption",
@@ -27,6 +29,7 @@ __all__ = [
     "echo_table",
     "skipped_rows",
     "templates",
+    "warn_of_stale",
 ]
 
 EncoderOption = Annotated[
@@ -92,3 +95,10 @@ def echo_skipped(skipped: list[tuple[str, str]]) -> None:
     """List the photos that were left out, on stderr."""
     for name, reason in skipped:
         typer.echo(f"skipped: {reason if name in reason else f'{name}: {reason}'}", err=True)
+
+
+def warn_of_stale(classifier: ImageClassifier) -> None:
+    """Say on stderr what was chosen before the last edits."""
+    if classifier.model_.stale:
+        parts = " and ".join(classifier.model_.stale)
+        typer.echo(f"note: {parts} chosen before the last edits; `tip-adapter refit` chooses again", err=True)

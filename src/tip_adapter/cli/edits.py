@@ -1,0 +1,275 @@
+"""Commands that correct a saved classifier: add, remove, relabel, class, refit, undo, purge; and what they go by."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tip_adapter.cli.options import (
+    JsonOption,
+    SkipBadOption,
+    echo_json,
+    echo_skipped,
+    echo_table,
+    skipped_rows,
+    warn_of_stale,
+)
+
+if TYPE_CHECKING:
+    from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.classifier.editing import AddedShots
+
+__all__ = ["add", "classes", "journal", "purge", "refit", "relabel", "remove", "shots", "undo"]
+
+EditedArgument = Annotated[str, typer.Argument(help="A saved classifier such as clothes.tip; it is replaced.")]
+ReadArgument = Annotated[
+    str, typer.Argument(help="A saved classifier: a folder such as clothes.tip, or hub:owner/name.")
+]
+IdsArgument = Annotated[
+    list[str], typer.Argument(help="Ids of shots, their beginnings, or file names; see `tip-adapter shots`.")
+]
+WhereOption = Annotated[
+    str | None, typer.Option("--encoder", "-e", help="Where the classifier's encoder is now. Default: the name saved.")
+]
+RefitOption = Annotated[
+    bool, typer.Option("--refit", help="Choose hyper-parameters again; methods that train need it.")
+]
+TextsOption = Annotated[list[str] | None, typer.Option("--text", "-t", help="Words for the class; may be repeated.")]
+
+classes = typer.Typer(help="Add, remove and rename the classes of a saved classifier.", no_args_is_help=True)
+
+
+@contextlib.contextmanager
+def _editing(model: str, encoder: str | None = None) -> Iterator[ImageClassifier]:
+    from tip_adapter.classifier import ImageClassifier
+
+    with ImageClassifier.editing(model, encoder=encoder) as classifier:
+        yield classifier
+
+
+def add(
+    model: EditedArgument,
+    photos: Annotated[
+        list[str], typer.Argument(help="With --class photos, else one folder of class folders, or a manifest.")
+    ],
+    class_name: Annotated[str | None, typer.Option("--class", "-c", help="Class of all these photos.")] = None,
+    new_classes: Annotated[
+        bool, typer.Option("--new-classes", help="Add classes that the classifier does not know yet.")
+    ] = False,
+    encoder: WhereOption = None,
+    refit: RefitOption = False,
+    skip_bad: SkipBadOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Add labelled photos to a saved classifier; only they are encoded."""
+    from tip_adapter.datasets import find_images, load_dataset
+    from tip_adapter.errors import InputError
+    from tip_adapter.progress import progress_bar
+
+    data: Any
+    if class_name is not None:
+        data = find_images(photos)
+        labels: list[str] | None = [class_name] * len(data)
+    elif len(photos) == 1:
+        data, labels = load_dataset(Path(photos[0]), min_classes=1), None
+    else:
+        raise InputError(f"Expected --class for {len(photos)} photos or folders, or one folder of class folders.")
+    with _editing(model, encoder) as classifier, progress_bar("Encoding shots") as progress:
+        added = classifier.add_shots(
+            data, labels, new_classes=new_classes, refit=refit, skip_bad=skip_bad, progress=progress
+        )
+    _tell_added(classifier, added, as_json=as_json)
+
+
+def remove(
+    model: EditedArgument,
+    ids: IdsArgument,
+    forget: Annotated[
+        bool,
+        typer.Option("--forget", help="For good: features, picture and name leave the classifier and the store."),
+    ] = False,
+    encoder: WhereOption = None,
+    refit: RefitOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take shots out of a saved classifier; `undo` brings them back, unless they are forgotten."""
+    with _editing(model, encoder) as classifier:
+        gone = classifier.remove_shots(ids, forget=forget, refit=refit)
+    what = "forgotten for good" if forget else "removed"
+    _tell(classifier, {"ids": list(gone), "forgotten": forget}, f"{_counted(len(gone), 'shot')} {what}", as_json)
+
+
+def relabel(
+    model: EditedArgument,
+    ids: IdsArgument,
+    class_name: Annotated[str, typer.Option("--class", "-c", help="The class they get.")],
+    encoder: WhereOption = None,
+    refit: RefitOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Give shots of a saved classifier another class."""
+    with _editing(model, encoder) as classifier:
+        moved = classifier.relabel(ids, class_name, refit=refit)
+    _tell(classifier, {"ids": list(moved)}, f"{_counted(len(moved), 'shot')} {class_name} now", as_json)
+
+
+def purge(model: EditedArgument, as_json: JsonOption = False) -> None:
+    """Forget for good what was removed earlier, in a saved classifier and in the feature store."""
+    with _editing(model) as classifier:
+        count = classifier.purge()
+    _tell(classifier, {"photos": count}, f"{_counted(count, 'photo')} forgotten for good", as_json)
+
+
+def refit(model: EditedArgument, encoder: WhereOption = None, as_json: JsonOption = False) -> None:
+    """Choose the hyper-parameters of a saved classifier again, for its shots as they are; no photo is needed."""
+    from tip_adapter.progress import progress_bar
+
+    with _editing(model, encoder) as classifier, progress_bar("Training") as progress:
+        classifier.refit(progress=progress)
+    chosen = classifier.model_.method.chosen
+    _tell(classifier, {"chosen": dict(chosen)}, str(chosen.get("summary", "fitted again")), as_json)
+
+
+def undo(
+    model: EditedArgument, encoder: WhereOption = None, refit: RefitOption = False, as_json: JsonOption = False
+) -> None:
+    """Take back the last edit of a saved classifier; again for the one before it."""
+    with _editing(model, encoder) as classifier:
+        entry = classifier.undo(refit=refit)
+    about = f" ({', '.join(entry.classes)})" if entry.classes else ""
+    _tell(classifier, {"undone": entry.to_dict()}, f"undone: {entry.number}. {entry.action}{about}", as_json)
+
+
+@classes.command("add")
+def add_class(
+    model: EditedArgument,
+    name: Annotated[str, typer.Argument(help="Name of the new class.")],
+    photos: Annotated[list[str] | None, typer.Argument(help="Its first photos, if there are any.")] = None,
+    text: TextsOption = None,
+    no_text: Annotated[bool, typer.Option("--no-text", help="Go by its photos alone.")] = False,
+    encoder: WhereOption = None,
+    refit: RefitOption = False,
+    skip_bad: SkipBadOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a class, known by its name or by --text, and by photos."""
+    from tip_adapter.datasets import find_images
+    from tip_adapter.errors import InputError
+    from tip_adapter.progress import progress_bar
+
+    if text and no_text:
+        raise InputError("Expected --text or --no-text, got both.")
+    images = find_images(photos) if photos else []
+    with _editing(model, encoder) as classifier, progress_bar("Encoding shots") as progress:
+        added = classifier.add_class(
+            name, () if no_text else text, images=images, refit=refit, skip_bad=skip_bad, progress=progress
+        )
+    _tell_added(classifier, added, as_json=as_json)
+
+
+@classes.command("remove")
+def remove_class(
+    model: EditedArgument,
+    name: Annotated[str, typer.Argument(help="Name of the class.")],
+    encoder: WhereOption = None,
+    refit: RefitOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a class out, with its shots."""
+    with _editing(model, encoder) as classifier:
+        gone = classifier.remove_class(name, refit=refit)
+    _tell(classifier, {"ids": list(gone)}, f"{name} removed, with {_counted(len(gone), 'shot')}", as_json)
+
+
+@classes.command("rename")
+def rename_class(
+    model: EditedArgument,
+    name: Annotated[str, typer.Argument(help="Name of the class.")],
+    new_name: Annotated[str, typer.Argument(help="Its new name.")],
+    text: TextsOption = None,
+    encoder: WhereOption = None,
+    refit: RefitOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Call a class by another name; its words stay, and with them all answers, unless --text gives others."""
+    with _editing(model, encoder) as classifier:
+        classifier.rename_class(name, new_name, text or None, refit=refit)
+    _tell(classifier, {}, f"{name} is {new_name} now", as_json)
+
+
+def shots(
+    model: ReadArgument,
+    class_name: Annotated[str | None, typer.Option("--class", "-c", help="Of this class alone.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the shots of a saved classifier: ids, classes, files."""
+    from rich.table import Table
+
+    from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.edits import class_column
+
+    fitted = ImageClassifier.load(model).model_
+    wanted = None if class_name is None else class_column(fitted, class_name)
+    rows = [
+        {"id": name, "class": fitted.class_names[label], "name": path}
+        for name, label, path in zip(fitted.shots.ids, fitted.shots.labels, fitted.shots.features.names, strict=True)
+        if wanted is None or label == wanted
+    ]
+    if as_json:
+        echo_json({"shots": rows})
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("id", "class", "photo"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row.values())
+    echo_table(table)
+
+
+def journal(model: ReadArgument, as_json: JsonOption = False) -> None:
+    """Show what was done to a saved classifier, and what can be undone."""
+    from rich.table import Table
+
+    from tip_adapter.classifier import ImageClassifier
+
+    rows = [entry.to_dict() for entry in ImageClassifier.load(model).journal]
+    if as_json:
+        echo_json({"journal": rows})
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "when", "what", "classes", "shots", "ids"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        ids = ", ".join(row["ids"][:4]) + (" …" if len(row["ids"]) > 4 else "")
+        note = " (undone)" if row["undone"] else ""
+        count = str(row["shots"]) if row["shots"] else ""
+        table.add_row(str(row["number"]), row["when"], row["action"] + note, ", ".join(row["classes"]), count, ids)
+    echo_table(table)
+
+
+def _tell_added(classifier: ImageClassifier, added: AddedShots, *, as_json: bool) -> None:
+    echo_skipped(classifier.skipped_)
+    if not as_json:
+        for name, shot, class_name in added.known:
+            typer.echo(f"already there: {name} is the shot {shot} of {class_name}", err=True)
+    known = [{"path": name, "id": shot, "class": class_name} for name, shot, class_name in added.known]
+    facts = {"ids": list(added.ids), "already_there": known, "skipped": skipped_rows(classifier.skipped_)}
+    _tell(classifier, facts, f"{_counted(len(added.ids), 'shot')} added", as_json)
+
+
+def _tell(classifier: ImageClassifier, facts: dict[str, Any], sentence: str, as_json: bool) -> None:
+    model = classifier.model_
+    if as_json:
+        counts = dict(zip(model.class_names, model.counts.tolist(), strict=True))
+        echo_json(facts | {"shots": len(model.shots), "classes": counts, "stale": list(model.stale)})
+        return
+    typer.echo(f"{sentence}: {len(model.shots)} shots of {len(model.class_names)} classes")
+    warn_of_stale(classifier)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
