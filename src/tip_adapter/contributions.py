@@ -194,7 +194,7 @@ class TakenApart:
         wide = queries.astype(np.float64)
         if isinstance(head, KernelHead):
             parts.append(
-                KernelSum(np.exp(head.beta * (wide @ self._wide_keys.T - 1.0)), head.coefficients, self._inverse)
+                KernelSum(np.exp(head.beta * (wide @ self._wide_keys.T - 1.0)), self._wide_coefficients, self._inverse)
             )
         if self._split is not None:
             make, constant = self._split
@@ -212,6 +212,11 @@ class TakenApart:
     def _wide_keys(self) -> FloatArray:
         keys: FloatArray = self.head.keys.astype(np.float64)  # type: ignore[attr-defined]
         return keys
+
+    @cached_property
+    def _wide_coefficients(self) -> FloatArray:
+        wide: FloatArray = self.head.coefficients.astype(np.float64)  # type: ignore[attr-defined]
+        return wide
 
     @cached_property
     def _inverse(self) -> FloatArray | None:

@@ -113,7 +113,7 @@ class KernelSum:
     ----------
     values : ndarray of shape (B, N), float64
         Kernels between queries and shots.
-    coefficients : ndarray of shape (N, C)
+    coefficients : ndarray of shape (N, C), float64
         What every shot says about every class, per unit of its kernel.
     inverse : ndarray of shape (N, N), or None
         M of the system whose solution, ``M·R``, the coefficients are. With it, the other shots' coefficients are solved
@@ -129,7 +129,7 @@ class KernelSum:
     """
 
     values: FloatArray
-    coefficients: Float32Array | FloatArray
+    coefficients: FloatArray
     inverse: FloatArray | None = None
     is_sum = True
 
@@ -139,18 +139,18 @@ class KernelSum:
 
     @cached_property
     def _all(self) -> FloatArray:
-        result: FloatArray = self.values.astype(np.float64) @ self.coefficients.astype(np.float64)
+        result: FloatArray = self.values @ self.coefficients
         return result
 
     def to_class(self, query: int, column: int) -> FloatArray:
         """What every shot adds to one class's logit of one query, (N,)."""
-        result: FloatArray = self.values[query] * self.coefficients[:, column].astype(np.float64)
+        result: FloatArray = self.values[query] * self.coefficients[:, column]
         return result
 
     def logits_without(self, query: int, shot: int) -> FloatArray:
         """Logits of one query without one of the shots, (C,)."""
         taken = self.values[query, shot] if self.inverse is None else self._weights[query, shot]
-        result: FloatArray = self._all[query] - taken * self.coefficients[shot].astype(np.float64)
+        result: FloatArray = self._all[query] - taken * self.coefficients[shot]
         return result
 
     @cached_property
@@ -166,7 +166,7 @@ class KernelSum:
 
     def taken_from_class(self, query: int, column: int) -> FloatArray:
         """What leaving each shot out takes from one class's logit, (N,)."""
-        result: FloatArray = self._weights[query] * self.coefficients[:, column].astype(np.float64)
+        result: FloatArray = self._weights[query] * self.coefficients[:, column]
         return result
 
 
