@@ -128,12 +128,12 @@ def _exponential(scaled_cosines: Float32Array, beta: float) -> Float32Array:
     return np.exp(scaled_cosines, out=scaled_cosines)
 
 
-def class_mass(values: Float32Array, cache: Cache) -> FloatArray:
+def class_mass(values: Float32Array | FloatArray, cache: Cache) -> FloatArray:
     """Sum per-key values by class and weigh them, ``A·Y`` with class-balanced values.
 
     Parameters
     ----------
-    values : ndarray of shape (B, N), float32
+    values : ndarray of shape (B, N), float32 or float64
         One value per query and key, columns in the order of `cache.keys`.
     cache : Cache
 

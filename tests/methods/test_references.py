@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tip_adapter.cross_validation import evidence_from_support
+from tip_adapter.errors import InputError
 from tip_adapter.methods import APE, KNN, LinearProbe, ProKeR, Prototype, TipX
 from tip_adapter.methods.ape import channel_scores
 from tip_adapter.methods.proker import KernelRidge
@@ -96,6 +97,30 @@ def test_ape(data):
             expected[row, c] += alpha * value_of_a_key(labels, c) * value
     method = APE(texts, alpha=alpha, beta=beta, gamma=gamma, channels=kept, logit_scale=SCALE).fit(shots, labels)
     np.testing.assert_allclose(method.logits(queries), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_ape_weighs_keys_beyond_the_range_of_float32():
+    rng, n = np.random.default_rng(0), 150
+    texts = unit(rng.normal(size=(n, 16)))
+    labels, queries = np.repeat(np.arange(n), 2), unit(rng.normal(size=(4, 16)))
+    shots = unit(0.5 * texts[labels] + 0.3 * rng.normal(size=(len(labels), 16)))
+    cosines = shots.astype(float) @ texts.T.astype(float)
+    surprise = np.log(np.exp(cosines).sum(axis=1)) - cosines[np.arange(len(labels)), labels]
+    logs = 23.0 * surprise
+    assert logs.min() > 88  # of which float32 knows no exponential
+    alpha = float(np.exp(-logs.max()))
+    kernel = np.exp(-2.0 * (1 - queries.astype(float) @ shots.T.astype(float)))
+    mass = (kernel * np.exp(logs + np.log(alpha))).reshape(4, n, 2).sum(axis=2)
+    method = APE(texts, alpha=alpha, beta=2.0, gamma=23.0, channels=16, logit_scale=SCALE).fit(shots, labels)
+    expected = SCALE * queries.astype(float) @ texts.T.astype(float) + mass
+    np.testing.assert_allclose(method.logits(queries), expected, rtol=1e-4, atol=1e-4)
+
+    chosen = APE(texts, logit_scale=SCALE).fit(shots, labels)
+    assert np.isfinite([nll for _, nll in chosen.search_.tried]).all()
+    again = APE(texts, logit_scale=SCALE, **chosen.held_parameters()).fit(shots, labels)
+    np.testing.assert_allclose(again.logits(queries), chosen.logits(queries), rtol=1e-5, atol=1e-5)
+    with pytest.raises(InputError, match=r"Expected gamma up to .* with these classes, got 1000: lower it"):
+        APE(texts, alpha=1.0, beta=2.0, gamma=1000.0, channels=16).fit(shots, labels)
 
 
 def test_proker(data):

@@ -30,6 +30,10 @@ SIMILARITY_SHARE = 0.7
 """How much of a channel's score is low similarity between classes; the rest is high variance."""
 
 
+MAX_EXPONENT = 600.0
+"""Largest exponent of a key's weight, with room in float64 for the sums of many."""
+
+
 class APE(FewShotMethod):
     """Adaptive prior refinement, ``s·f·Wᵀ + α·A(f′, F′)·(Y ⊙ exp(γ·KL(onehot ‖ softmax(F′W′ᵀ))))``, without training.
 
@@ -125,8 +129,10 @@ class APE(FewShotMethod):
             )
             values = self.search_.parameters
         keys, weights, channels = _refined(support, np.ones(len(support.labels), dtype=bool), values)
+        # With many classes weights are huge and α tiny, beyond float32: their mean goes from the one to the other.
+        mean = float(weights.mean())
         if alpha is None and self.search_ is not None:
-            alpha = self.search_.alpha / shots / float(weights.mean())
+            alpha = self.search_.alpha / shots / mean
         self.alpha_, self.beta_, self.gamma_ = alpha, values["beta"], values["gamma"]
         self.channels_ = len(channels)
         return ChannelCacheHead(
@@ -135,9 +141,9 @@ class APE(FewShotMethod):
             support.logit_scale,
             keys=keys,
             labels=support.labels,
-            key_weights=weights,
+            key_weights=(weights / mean).astype(np.float32),
             channels=channels,
-            alpha=float(alpha or 0.0),
+            alpha=float(alpha or 0.0) * mean,
             beta=values["beta"],
         )
 
@@ -202,8 +208,8 @@ def channel_scores(zero_shot_weights: Float32Array, means: Float32Array) -> Floa
 
 def _refined(
     support: SupportSet, kept: BoolArray, values: dict[str, float]
-) -> tuple[Float32Array, Float32Array, IntArray]:
-    """Keys (N, Q), their weights (N,) and the channels (Q,) from the kept shots."""
+) -> tuple[Float32Array, FloatArray, IntArray]:
+    """Keys (N, Q), their weights (N,) in float64 and the channels (Q,) from the kept shots."""
     features, labels, texts = support.features[kept], support.labels[kept], np.asarray(support.zero_shot_weights)
     known = ~np.isnan(texts[:, 0])
     means = unit_means(features, labels, support.n_classes)[np.unique(labels)]
@@ -217,7 +223,11 @@ def _refined(
     columns = np.cumsum(known) - 1
     surprise[with_text] -= cosines[with_text, columns[labels[with_text]]]
     surprise[~with_text] = surprise[with_text].mean() if with_text.any() else 0.0
-    return keys, np.exp(values["gamma"] * surprise).astype(np.float32), channels
+    exponents = values["gamma"] * surprise
+    if exponents.max() > MAX_EXPONENT:
+        largest = MAX_EXPONENT / float(surprise.max())
+        raise InputError(f"Expected gamma up to {largest:.3g} with these classes, got {values['gamma']:g}: lower it.")
+    return keys, np.exp(exponents), channels
 
 
 def _fit(
@@ -228,7 +238,9 @@ def _fit(
     def fit(kept: BoolArray) -> Callable[[Float32Array], FloatArray]:
         keys, weights, channels = _refined(support, kept, values)
         cache = Cache.build(keys, support.labels[kept], support.n_classes)
-        sorted_weights = weights[cache.order] if scaled else (weights / weights.mean())[cache.order]
+        sorted_weights = weights[cache.order]
+        if not scaled:
+            sorted_weights = (sorted_weights / weights.mean()).astype(np.float32)
 
         def logits(queries: Float32Array) -> FloatArray:
             values_per_key = affinity(unit_channels(queries, channels), cache.keys, values["beta"]) * sorted_weights
