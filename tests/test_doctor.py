@@ -35,6 +35,19 @@ def test_flipped_labels_are_found_and_told_what_they_are(seed):
         assert shot.given_probability < 0.1 * shot.suggested_probability
 
 
+def test_a_class_with_neither_text_nor_shots_does_not_shift_the_others():
+    _, shots = photos(noise=0.3)
+    there = shots.labels != 2
+    labels, names = shots.labels[there], tuple(np.array(shots.names)[there])
+    labels[50] = 4
+    shots = Photos(shots.features[there], labels, names, names)
+    diagnosis = diagnose(shots, NAMES, None, 20.0)
+    assert [(shot.index, shot.given, shot.suggested) for shot in diagnosis.labels] == [(50, "class 4", "class 7")]
+    recalls = {need.name: need.recall for need in diagnosis.classes}
+    assert recalls.pop("class 2") is None
+    assert min(recalls.values()) > 0.8
+
+
 def test_right_labels_are_left_alone():
     texts, shots = photos()
     diagnosis = diagnose(shots, NAMES, texts, 20.0)

@@ -201,7 +201,7 @@ def diagnose(
     >>> [(shot.name, shot.suggested) for shot in found.labels]
     [('8.jpg', 'cap')]
     """
-    probabilities, labels, rows, evidence = _second_opinion(shots, zero_shot_weights, logit_scale, len(class_names))
+    probabilities, labels, rows, evidence = _second_opinion(shots, class_names, zero_shot_weights, logit_scale)
     return Diagnosis(
         len(shots),
         len(class_names),
@@ -240,20 +240,20 @@ def contradicted(probabilities: FloatArray, labels: IntArray) -> BoolArray:
 
 
 def _second_opinion(
-    shots: Photos, weights: Float32Array | None, logit_scale: float, n_classes: int
+    shots: Photos, class_names: Sequence[str], weights: Float32Array | None, logit_scale: float
 ) -> tuple[FloatArray, IntArray, IntArray, str]:
     """Probabilities for shots by what has not seen them, their labels and rows, and who speaks."""
     text = weights if weights is not None and not np.isnan(weights[:, 0]).all() else None
-    method = Auto(text, logit_scale=logit_scale).fit(shots.features, shots.labels)
+    method = Auto(text, class_names=class_names, logit_scale=logit_scale).fit(shots.features, shots.labels)
     answers: LeftOut = left_out_logits(method, shots.features, shots.labels)
     if len(answers.rows):
-        few = answers.shots <= FEW_SHOTS
-        temperature = 1.0 if few else fit_temperature(answers.logits, answers.labels)
+        temperature = 1.0 if answers.shots <= FEW_SHOTS else fit_temperature(answers.logits, answers.labels)
         opinion = f"{method.method_} on the other shots, {answers.n_folds} folds"
         return softmax(answers.logits / temperature), answers.labels, answers.rows, opinion
     if text is None:
-        return np.zeros((0, n_classes)), shots.labels[:0], np.zeros(0, dtype=np.intp), "nothing: one shot per class"
-    logits = zero_shot_logits(shots.features, text, logit_scale, n_classes)
+        none = shots.labels[:0]
+        return np.zeros((0, len(class_names))), none, none, "nothing: one shot per class"
+    logits = zero_shot_logits(shots.features, text, logit_scale, len(class_names))
     return softmax(logits), shots.labels, np.arange(len(shots)), "the texts alone: there is one shot per class"
 
 
