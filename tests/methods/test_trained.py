@@ -8,6 +8,7 @@ import pytest
 
 from tip_adapter.errors import FeatureError, InputError, MissingExtraError, TrainingError, TrainingWarning
 from tip_adapter.methods import CLAP, METHODS, CLIPAdapter, LPPlusPlus, TaskRes, TipAdapter, TipAdapterF
+from tip_adapter.methods.left_out import left_out_logits
 from tip_adapter.methods.lp_plus_plus import probe_gradients, step_sizes
 
 TRAINED = (TipAdapterF, CLIPAdapter, TaskRes, LPPlusPlus, CLAP)
@@ -339,3 +340,29 @@ def test_trained_keys_beat_the_untrained_on_real_features(shared_data):
         return cls(texts).fit(shots[some], labels[some]).score(queries, file["test_labels"][test])
 
     assert score(TipAdapterF) > score(TipAdapter) + 0.01
+
+
+@pytest.mark.parametrize("cls", TRAINED)
+def test_a_fit_to_a_part_of_the_shots_is_whole_and_silent(cls, data):
+    texts, shots, labels, _ = data
+    steps = []
+    method = cls(texts, logit_scale=SCALE, progress=lambda *step: steps.append(step), **few(cls), **nothing_chosen(cls))
+    method.fit(shots, labels)
+    told = len(steps)
+    left_out_logits(method, shots, labels)
+    assert 0 < told == len(steps)
+
+
+def test_an_interruption_of_a_fit_to_a_part_of_the_shots_ends_it(data, monkeypatch):
+    texts, shots, labels, _ = data
+    method, calls = LPPlusPlus(texts, logit_scale=SCALE, iterations=8).fit(shots, labels), []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return probe_gradients(*args)
+
+    monkeypatch.setattr("tip_adapter.methods.lp_plus_plus.probe_gradients", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        left_out_logits(method, shots, labels)

@@ -115,6 +115,9 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     class_names: Sequence[str] | None
     logit_scale: float
 
+    _keeps_interrupted = True
+    """Whether Ctrl-C ends a training early, or everything."""
+
     def fit(self, X: Any, y: Any, *, validation: tuple[Any, Any] | None = None) -> Self:
         """Fit to the support set.
 
@@ -176,6 +179,10 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _refitted(self, support: SupportSet, **parameters: Any) -> Head:
         copy: Self = clone(self).set_params(**parameters)
+        if hasattr(copy, "progress"):
+            copy.progress = None
+        # Half a training would say something else about the shots left out than the whole one does.
+        copy._keeps_interrupted = False
         return copy._fit_head(support)
 
     def _growth(self, support: SupportSet) -> float:

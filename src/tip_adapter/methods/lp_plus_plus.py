@@ -130,7 +130,7 @@ class LPPlusPlus(FewShotMethod):
                 if self.progress:
                     self.progress(iteration, self.iterations, loss)
         except KeyboardInterrupt:
-            if not losses:
+            if not losses or not self._keeps_interrupted:
                 raise
             warnings.warn(
                 f"Training was interrupted: what {len(losses)} of {self.iterations} iterations reached is kept.",

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
-from sklearn.base import clone
 
 from tip_adapter.errors import FeatureError, InputError, TrainingWarning
-from tip_adapter.heads import Head
 from tip_adapter.methods.base import FewShotMethod, SupportSet
 from tip_adapter.methods.training import Schedule, TrainingProgress, TrainingRun, checked_seed, require_torch, train
 from tip_adapter.search import support_folds
@@ -155,7 +153,6 @@ class TrainedMethod(FewShotMethod):
     random_state: Any
     progress: TrainingProgress | None
     _views: Float32Array | None = None
-    _keeps_interrupted = True
     _steps_planned = 0
     _steps_done = 0
 
@@ -196,13 +193,6 @@ class TrainedMethod(FewShotMethod):
         finally:
             del self._views  # the class's None again: a fitted method holds no training data
         return self
-
-    def _refitted(self, support: SupportSet, **parameters: Any) -> Head:
-        copy: Self = clone(self).set_params(progress=None, **parameters)
-        # Half a training would say something else about the shots left out than the whole one does.
-        copy._keeps_interrupted = False
-        head: Head = copy._fit_head(support)
-        return head
 
     def _training_set(self, support: SupportSet) -> TrainingSet:
         views = support.features[:, None] if self._views is None else self._views
