@@ -189,7 +189,7 @@ def search(
         return _Scored(cosines, cache, validation[1], validation[2], 0, "accuracy").choose(alpha, beta)
     if len(features) == len(np.unique(labels)):
         return _prior(cache, labels[cache.order], text[cache.order], alpha, beta)
-    return _left_out(cache, labels, text, balanced=balanced).choose(alpha, beta)
+    return _left_out(cache, labels, text).choose(alpha, beta)
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +244,7 @@ def landscape(
     """
     if len(features) == len(np.unique(labels)):
         return None
-    scored = _left_out(Cache.build(features, labels, text.shape[1], balanced=balanced), labels, text, balanced=balanced)
+    scored = _left_out(Cache.build(features, labels, text.shape[1], balanced=balanced), labels, text)
     nll, right = np.empty((2, len(alphas), len(betas)))
     for column, beta in enumerate(betas):
         mass = scored._mass(float(beta))
@@ -254,7 +254,7 @@ def landscape(
     return Landscape(alphas, betas, nll, right)
 
 
-def _left_out(cache: Cache, labels: IntArray, text: Float32Array, *, balanced: bool) -> _Scored:
+def _left_out(cache: Cache, labels: IntArray, text: Float32Array) -> _Scored:
     """Score every shot by the keys of the other folds, each class's sum scaled up for the keys it lost."""
     order = cache.order
     folds = support_folds(cache.keys, labels[order])

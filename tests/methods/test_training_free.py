@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tip_adapter.errors import FeatureError, InputError
+from tip_adapter.errors import FeatureError, FeatureWarning, InputError
 from tip_adapter.heads import head_from_state, head_state
 from tip_adapter.methods import METHODS
 
@@ -68,6 +68,16 @@ def test_the_batch_size_does_not_matter(name, seed, size):
 def test_few_and_unequal_shots_are_fine(name, counts):
     texts, shots, labels, queries = problem(3, counts)
     assert np.isfinite(fitted(name, texts, shots, labels).logits(queries)).all()
+
+
+def test_texts_of_the_caller_stay_as_they_are():
+    texts, shots, labels, _ = problem(0, (3, 3))
+    texts = 2 * texts
+    before = texts.copy()
+    texts.setflags(write=False)
+    with pytest.warns(FeatureWarning, match="normalised"):
+        METHODS["tip-adapter"](texts, alpha=1.0, beta=1.0).fit(shots, labels)
+    np.testing.assert_array_equal(texts, before)
 
 
 @pytest.mark.parametrize("name", NAMES)

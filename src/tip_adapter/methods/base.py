@@ -307,7 +307,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     f"{type(self).__name__} needs the classes' texts: give zero_shot_weights of shape (C, D)."
                 )
             return None
-        weights = np.asarray(_to_numpy(self.zero_shot_weights), dtype=np.float32)
+        weights = np.array(_to_numpy(self.zero_shot_weights), dtype=np.float32)  # a copy: the caller's stays as it is
         if weights.ndim != 2 or weights.shape[1] != dim:
             raise FeatureError(
                 f"Expected zero_shot_weights of shape (C, {dim}) to match the features, got {weights.shape}: "
