@@ -259,11 +259,15 @@ def _gaussian(features: FloatArray, labels: IntArray, weights: FloatArray, bias:
     if scale is None:
         return None
     own = np.einsum("nd,nd->n", features, solved[labels])
+    offsets = -0.5 * np.einsum("cd,cd->c", solved, means)
+    offsets -= offsets[present].mean()
+    # What corrects the length of means of few shots (see `Moments.classifier`) belongs to no single shot.
+    corrected = bias - scale * offsets if np.ptp(moments.counts[present]) > 0 else np.zeros_like(bias)
 
     def part(queries: FloatArray) -> GaussianSum:
         return GaussianSum(queries, solve(queries), features, labels, means, solved, own, solve, scale, lost)
 
-    return part, np.where(present, 0.0, bias)
+    return part, np.where(present, corrected, bias)
 
 
 def _prototype(features: FloatArray, labels: IntArray, weights: FloatArray, bias: FloatArray, lost: float) -> Split:

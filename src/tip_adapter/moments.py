@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -68,21 +68,52 @@ class Moments:
         Σ is the paper's ``Σ + tr(Σ)/(N-1)·I``, so this is its precision times (N-1)/D, which does not shrink as shots
         are added. Where shots have no scatter within their classes, Σ⁻¹ is the identity: the nearest class mean.
         """
-        from scipy.linalg import cho_factor, cho_solve
+        from scipy.linalg import cho_solve
+
+        factor, n, _ = self._factor()
+        if factor is None:
+            return lambda rows: rows
+        return lambda rows: np.asarray((n - 1) * cho_solve(factor, rows.T, check_finite=False).T)
+
+    def classifier(self) -> tuple[FloatArray, FloatArray]:
+        """Weights (C, D) and bias (C,) of ``f·Σ⁻¹μᵀ - ½ (μΣ⁻¹μ - v/n_c)``, centred over the classes with shots.
+
+        A mean of few shots is longer than the true one, by ``v = tr(Σ⁻¹S)`` over its shots, S being the covariance
+        within classes: without that term, which the paper with its equal shots does not need, classes with few shots
+        among others with many would hardly be predicted.
+        """
+        present, means = self.counts > 0, self.means
+        weights = self.precision()(means)
+        bias = -0.5 * np.einsum("cd,cd->c", weights, means)
+        if np.ptp(self.counts[present]) > 0:
+            bias += 0.5 * self._noise() / np.maximum(self.counts, 1)
+        weights = np.where(present[:, None], weights - weights[present].mean(axis=0), 0.0)
+        return weights, np.where(present, bias - bias[present].mean(), 0.0)
+
+    def _factor(self) -> tuple[Any, int, float]:
+        """Cholesky factor of the scatter within classes plus ``ridge·I``, the number of shots, and the ridge.
+
+        None for the factor where there is no scatter.
+        """
+        from scipy.linalg import cho_factor
 
         means = self.means
         scatter = self.square - (means * self.counts[:, None]).T @ means
         n, trace = int(self.counts.sum()), float(np.trace(scatter))
         if trace <= EMPTY * n:
-            return lambda rows: rows
-        scatter[np.diag_indices_from(scatter)] += trace / (n - 1)
-        factor = cho_factor(scatter, overwrite_a=True, check_finite=False)
-        return lambda rows: np.asarray((n - 1) * cho_solve(factor, rows.T, check_finite=False).T)
+            return None, n, 0.0
+        ridge = trace / (n - 1)
+        scatter[np.diag_indices_from(scatter)] += ridge
+        return cho_factor(scatter, lower=True, overwrite_a=True, check_finite=False), n, ridge
 
-    def classifier(self) -> tuple[FloatArray, FloatArray]:
-        """Weights (C, D) and bias (C,) of ``f·Σ⁻¹μᵀ - ½ μΣ⁻¹μ``, centred over the classes with shots."""
-        present, means = self.counts > 0, self.means
-        weights = self.precision()(means)
-        bias = -0.5 * np.einsum("cd,cd->c", weights, means)
-        weights = np.where(present[:, None], weights - weights[present].mean(axis=0), 0.0)
-        return weights, np.where(present, bias - bias[present].mean(), 0.0)
+    def _noise(self) -> float:
+        """``tr(Σ⁻¹S)``: the squared length, in units of Σ, that one shot has from its class's mean."""
+        from scipy.linalg.lapack import dpotri
+
+        factor, n, ridge = self._factor()
+        freedom = n - int(np.count_nonzero(self.counts))
+        if factor is None or freedom < 1:
+            return 0.0
+        inverse, _ = dpotri(factor[0], lower=1)
+        within = len(inverse) - ridge * float(np.trace(inverse))  # tr((scatter + ridge·I)⁻¹ scatter)
+        return (n - 1) * within / freedom

@@ -12,6 +12,15 @@ def random_rows(rng, n, dim):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
+def length_of_noise(features, labels):
+    """tr(P·S) of the paper's P and the unbiased covariance S within classes; a shot is so much longer than its mean."""
+    n, dim, classes = len(features), features.shape[1], np.unique(labels)
+    apart = np.concatenate([features[labels == c] - features[labels == c].astype(float).mean(axis=0) for c in classes])
+    covariance = apart.T @ apart / (n - 1)
+    precision = dim * np.linalg.inv((n - 1) * covariance + np.trace(covariance) * np.eye(dim))
+    return np.trace(precision @ covariance) * (n - 1) / (n - len(classes))
+
+
 def paper_logits(queries, features, labels, n_classes):
     """Loops over the paper's equations, with its pinv."""
     dim, n = features.shape[1], len(features)
@@ -30,6 +39,8 @@ def test_it_is_the_formula_of_the_paper(counts):
     shots, texts, queries = (random_rows(rng, n, 6) for n in (len(labels), 3, 5))
     logits = GDA(texts, alpha=0.7, logit_scale=10.0).fit(shots, labels).logits(queries)
     expected = 10.0 * queries @ texts.T + 0.7 * paper_logits(queries, shots, labels, 3)
+    if len(set(counts)) > 1:
+        expected += 0.7 * length_of_noise(shots, labels) / (2 * np.array(counts))
     # A constant per image, such as log π, changes no probability.
     difference = logits - expected
     assert np.ptp(difference, axis=1).max() < 1e-4
@@ -103,3 +114,27 @@ def test_on_real_features_it_reaches_what_was_measured(shared_data):
     assert reached[2] > 0.635
     assert reached[4] > 0.69
     assert reached[16] > 0.775
+
+
+def test_unequal_shots_do_not_decide(shared_data):
+    """Classes with one shot among others with sixteen: as likely to be named as their text and shots deserve."""
+    file = np.load(shared_data / "clip-vit-b32" / "stanford_cars.npz", allow_pickle=False)
+    shots, labels = file["support_16_features"].astype(np.float32), file["support_16_labels"].astype(int)
+    few = np.arange(0, 196, 4)
+    kept = np.concatenate([np.flatnonzero(labels == c)[: 1 if c in few else 16] for c in range(196)])
+    method = GDA(file["zero_shot_weights"]).fit(shots[kept], labels[kept])
+    named = np.isin(method.predict(file["test_features"].astype(np.float32)), few).mean()
+    assert named > 0.6 * np.isin(file["test_labels"], few).mean()
+
+
+def test_the_correction_for_few_shots_is_the_length_of_their_noise():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], (1, 3, 6))
+    features = rng.normal(size=(10, 4))
+    moments = Moments.of(features, labels, 3)
+    means = np.stack([features[labels == c].mean(axis=0) for c in range(3)])
+    scatter = sum(np.outer(f - means[c], f - means[c]) for f, c in zip(features, labels, strict=True))
+    precision = 9 * np.linalg.inv(scatter + np.trace(scatter) / 9 * np.eye(4))
+    noise = np.trace(precision @ scatter) / (10 - 3)
+    bias = [-0.5 * (means[c] @ precision @ means[c] - noise / n) for c, n in enumerate((1, 3, 6))]
+    np.testing.assert_allclose(moments.classifier()[1], bias - np.mean(bias), rtol=1e-9)

@@ -84,8 +84,9 @@ class GDA(FewShotMethod):
 
     Notes
     -----
-    Classes count equally whatever their shots (the paper's π_c, with equal shots, is a constant). A class without shots
-    gets the mean of the others' Gaussian logits, so that its zero-shot score decides.
+    Classes count equally whatever their shots (the paper's π_c, with equal shots, is a constant), and b_c is corrected
+    for the length that noise gives to means of few shots (see `tip_adapter.moments.Moments.classifier`). A
+    class without shots gets the mean of the others' Gaussian logits, so that its zero-shot score decides.
 
     References
     ----------
