@@ -294,3 +294,7 @@ def test_a_method_that_trains_says_what_to_do(monkeypatch):
         classifier.remove_shots(classifier.model_.shots.ids[:1])
     classifier.remove_shots(classifier.model_.shots.ids[:1], refit=True)
     assert len(classifier.model_.shots) == 12
+    head = classifier.model_.head
+    monkeypatch.setattr("tip_adapter.classifier.refitting.fit_method", lambda *_: pytest.fail("trained again"))
+    assert classifier.purge() == 1
+    assert classifier.model_.head is head

@@ -84,10 +84,15 @@ class Cache:
         >>> cache.order, cache.weights
         (array([1, 0, 2]), array([1.5 , 0.75]))
         """
-        order = np.argsort(labels, kind="stable")
+        if (labels[1:] >= labels[:-1]).all():
+            # Sorted already, as saved classifiers are: a copy of many keys takes longer than an edit of a few.
+            order, keys = np.arange(len(labels)), np.ascontiguousarray(keys)
+        else:
+            order = np.argsort(labels, kind="stable")
+            keys = np.ascontiguousarray(keys[order])
         classes, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
         weights = len(labels) / (len(classes) * counts) if balanced else np.ones(len(classes))
-        return cls(np.ascontiguousarray(keys[order]), order, classes, starts, weights, n_classes)
+        return cls(keys, order, classes, starts, weights, n_classes)
 
 
 def affinity(queries: Float32Array, keys: Float32Array, beta: float) -> Float32Array:

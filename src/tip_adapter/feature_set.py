@@ -96,12 +96,9 @@ class FeatureSet:
         positions = np.asarray(indices)
         # An empty list is an array of floats, which cannot index.
         chosen = np.arange(len(self))[positions if positions.size else positions.astype(np.intp)]
-        return type(self)(
-            raw=self.raw[chosen],
-            encoder_id=self.encoder_id,
-            digests=tuple(self.digests[index] for index in chosen),
-            names=tuple(self.names[index] for index in chosen),
-        )
+        digests, names = (tuple(map(texts.__getitem__, chosen.tolist())) for texts in (self.digests, self.names))
+        unit = self.__dict__["unit"][chosen] if "unit" in self.__dict__ else None
+        return self._of_checked(self.raw[chosen], self.encoder_id, digests, names, unit)
 
     def without(self, rows: Sequence[int]) -> Self:
         """Return the features of all images but some; unit rows that are known already are kept.
@@ -114,14 +111,13 @@ class FeatureSet:
         -------
         FeatureSet
         """
-        left_out = set(rows)
-        digests, names = (
-            tuple(text for row, text in enumerate(texts) if row not in left_out) for texts in (self.digests, self.names)
-        )
+        digests, names = list(self.digests), list(self.names)
+        for row in sorted(set(rows), reverse=True):
+            del digests[row], names[row]
         places = list(rows)
         raw = np.delete(self.raw, places, axis=0)
         unit = np.delete(self.__dict__["unit"], places, axis=0) if "unit" in self.__dict__ else None
-        return self._of_checked(raw, self.encoder_id, digests, names, unit)
+        return self._of_checked(raw, self.encoder_id, tuple(digests), tuple(names), unit)
 
     def inserted(self, other: FeatureSet, before: Sequence[int]) -> Self:
         """Return these features with others among them; unit rows that are known already are kept.

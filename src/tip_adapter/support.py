@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
@@ -76,10 +76,11 @@ class Shots:
         -------
         Shots
         """
-        left_out = set(rows)
-        ids = tuple(name for row, name in enumerate(self.ids) if row not in left_out)
-        labels = np.delete(self.labels, list(rows))
-        return Shots(self.features.without(rows), labels, ids, self.thumbnails.only(ids))
+        ids = list(self.ids)
+        for row in sorted(set(rows), reverse=True):
+            del ids[row]
+        thumbnails = self.thumbnails.without(self.ids[row] for row in rows)
+        return Shots(self.features.without(rows), np.delete(self.labels, list(rows)), tuple(ids), thumbnails)
 
     def added(self, other: Shots) -> Shots:
         """Return these shots with others, each behind those of its class.
@@ -280,3 +281,20 @@ class Thumbnails(Mapping[str, bytes]):
         Thumbnails
         """
         return Thumbnails({name: self.sources[name] for name in names if name in self.sources})
+
+    def without(self, names: Iterable[str]) -> Thumbnails:
+        """Return all pictures but some, unread ones still unread.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Those without a picture do not matter.
+
+        Returns
+        -------
+        Thumbnails
+        """
+        rest = Thumbnails(self.sources)
+        for name in names:
+            rest.sources.pop(name, None)
+        return rest

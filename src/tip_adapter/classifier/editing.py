@@ -136,7 +136,9 @@ class EditingPart(RefittingPart):
             return tuple(model.shots.ids[row] for row in rows)
         digests = {model.shots.features.digests[row] for row in rows}
         gone = [name for name, one in zip(model.shots.ids, model.shots.features.digests, strict=True) if one in digests]
-        self._forget(digests, "forget", refit=refit)
+        changed = self._committed(edits.forget_photos(model, digests, "forget"), refit=refit)
+        self._forget_in_store(digests)
+        self.model_ = changed
         return tuple(gone)
 
     def purge(self) -> int:
@@ -156,7 +158,9 @@ class EditingPart(RefittingPart):
         present = set(model.shots.features.digests)
         digests = {digest for entry in model.journal for digest in entry.digests if digest not in present}
         if digests:
-            self._forget(digests, "purge", refit=False)
+            # No shot is among them, so that the head stays, a trained one, too.
+            self._forget_in_store(digests)
+            self.model_ = edits.finished(edits.forget_photos(model, digests, "purge"), model.head)
         return len(digests)
 
     def relabel(self, ids: Sequence[str], class_name: str, *, refit: bool = False) -> tuple[str, ...]:
@@ -299,13 +303,11 @@ class EditingPart(RefittingPart):
             return (), None
         return words, zero_shot_weights(self.encoder, [words], self._fitted().templates)[0]
 
-    def _forget(self, digests: set[str], action: str, *, refit: bool) -> None:
+    def _forget_in_store(self, digests: set[str]) -> None:
         """Forget in the store first: if that fails, the classifier still knows what has to be forgotten."""
-        model = self._committed(edits.forget_photos(self._fitted(), digests, action), refit=refit)
         with self._open_store() as store:
             if store is not None:
                 store.delete(digests)
-        self.model_ = model
 
 
 def _apart(
@@ -313,15 +315,15 @@ def _apart(
 ) -> tuple[Extraction, tuple[tuple[str, str, str], ...]]:
     """Part encoded photos from those that are shots already, or were given twice; `classes` are those given."""
     features, shots = extraction.features, model.shots
-    there = {
-        digest: (shot, model.class_names[label])
-        for digest, shot, label in zip(shots.features.digests, shots.ids, shots.labels.tolist(), strict=True)
-    }
+    there, given = set(shots.features.digests), dict[str, tuple[str, str]]()
     fresh, known = [], []
     for row, (digest, name) in enumerate(zip(features.digests, features.names, strict=True)):
         if digest in there:
-            known.append((name, *there[digest]))
+            shot = shots.features.digests.index(digest)
+            known.append((name, shots.ids[shot], model.class_names[shots.labels[shot]]))
+        elif digest in given:
+            known.append((name, *given[digest]))
         else:
-            there[digest] = (digest[:12], classes[extraction.kept[row]])
+            given[digest] = (digest[:12], classes[extraction.kept[row]])
             fresh.append(row)
     return Extraction(features.subset(fresh), extraction.kept[fresh], extraction.skipped), tuple(known)
