@@ -1,9 +1,14 @@
 """The doctor finds flipped labels, copies wherever they are, and classes that are mixed up."""
 
+import struct
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from tip_adapter.doctor import Photos, contradicted, diagnose, find_duplicates
+from tip_adapter.doctor import Photos, contradicted, diagnose, find_duplicates, find_small_images
 
 NAMES = [f"class {number}" for number in range(8)]
 
@@ -116,3 +121,17 @@ def test_the_class_that_is_mixed_up_most_comes_first():
     needs = diagnose(Photos(features, shots.labels, shots.names, shots.digests), NAMES, texts, 20.0).classes
     assert (needs[0].name, needs[0].confused_with) == ("class 2", "class 3")
     assert needs[0].gain == pytest.approx(needs[0].missing / 9)
+
+
+def test_a_file_that_claims_to_be_huge_is_named(tmp_path):
+    header = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
+    claim = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    claim += struct.pack(">I", 99) + b"IDAT"
+    (tmp_path / "huge.png").write_bytes(claim)
+    Image.new("RGB", (64, 63)).save(tmp_path / "small.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "fine.png")
+    found = find_small_images(sorted(tmp_path.iterdir()))
+    assert [(Path(image.name).name, image.reason[:20]) for image in found] == [
+        ("huge.png", "cannot be read: Imag"),
+        ("small.png", "only 64 × 63 pixels"),
+    ]

@@ -392,7 +392,7 @@ def find_small_images(paths: Sequence[StrPath], known: Collection[str] = ()) -> 
         try:
             with Image.open(path) as image:
                 width, height = image.size
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             found.append(BadImage(str(path), f"cannot be read: {error}"))
             continue
         if min(width, height) < SMALL:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-from tip_adapter.images import ImageSource, load_image
+from tip_adapter.images import ImageSource, decode_image, load_image
 from tip_adapter.processors import usable_processors
 from tip_adapter.typing import BoolArray
 
@@ -72,6 +72,11 @@ def picture_hash(thumbnail: bytes) -> BoolArray:
     ndarray of shape (2, 64), bool
         Of the picture, and of its mirror image.
 
+    Raises
+    ------
+    ImageError
+        When it is damaged, or too large.
+
     Examples
     --------
     >>> import numpy as np
@@ -80,7 +85,7 @@ def picture_hash(thumbnail: bytes) -> BoolArray:
     >>> picture_hash(make_thumbnails([ramp])[0]).mean(axis=1)
     array([1., 0.])
     """
-    with Image.open(io.BytesIO(thumbnail)) as image:
-        grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX)).astype(np.int16)
+    image = decode_image(thumbnail, name="a thumbnail")
+    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX)).astype(np.int16)
     result: BoolArray = np.stack([(side[:, 1:] > side[:, :-1]).ravel() for side in (grey, grey[:, ::-1])])
     return result
