@@ -11,7 +11,7 @@ from PIL import Image
 
 from tip_adapter import ImageClassifier
 from tip_adapter.cli import main
-from tip_adapter.errors import DatasetError, InputError
+from tip_adapter.errors import DatasetError, InputError, TrainingWarning
 from tip_adapter.heads import softmax
 from tip_adapter.model import FewShotModel
 
@@ -36,6 +36,21 @@ def test_fitting_calibrates_and_probabilities_use_the_temperature(fitted, photos
     logits = fitted.model_.head.logits(fitted._extract(paths, skip_bad=False, progress=None).features.unit)
     expected = softmax(logits.astype(float) / calibration.temperature)
     np.testing.assert_allclose(fitted.predict_proba(paths), expected, rtol=1e-12)
+
+
+def test_an_interrupted_calibration_keeps_the_training(photos, monkeypatch):
+    classifier = ImageClassifier("fake", method="lp-plus-plus", method_parameters={"iterations": 5}, store=None)
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tip_adapter.methods.left_out.left_out_logits", interrupted)
+    with pytest.warns(TrainingWarning, match="calibration was interrupted: the training is kept"):
+        classifier.fit(photos / "train")
+    assert classifier.model_.calibration is None
+    assert classifier.predict(sorted((photos / "train").rglob("*.png"))[:1])[0] in classifier.class_names
+    with pytest.raises(KeyboardInterrupt):
+        ImageClassifier("fake", method="gda", store=None).fit(photos / "train")
 
 
 def test_saved_and_loaded_everything_is_the_same(fitted, photos, tmp_path):

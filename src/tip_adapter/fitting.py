@@ -7,12 +7,13 @@ parameters of the estimator, so that an edit of the shots chooses nothing anew.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.calibration import Calibration
-from tip_adapter.errors import InputError
+from tip_adapter.errors import InputError, TrainingWarning
 from tip_adapter.heads import Head
 from tip_adapter.typing import Float32Array, IntArray, StrPath
 
@@ -182,7 +183,8 @@ def calibrate_on_shots(
     Returns
     -------
     Calibration or None
-        None for a method that tunes with the encoder's gradients: tuning several times more takes too long.
+        None for a method that tunes with the encoder's gradients: tuning several times more takes too long. None, too,
+        where Ctrl-C ends the trainings without some of the shots: the training on all of them is over, and is kept.
 
     Examples
     --------
@@ -199,7 +201,15 @@ def calibrate_on_shots(
     if estimator.needs_encoder:
         return None
     asked = features if queries is None else queries
-    answers = left_out_logits(estimator, features, labels, queries=asked)
+    try:
+        answers = left_out_logits(estimator, features, labels, queries=asked)
+    except KeyboardInterrupt:
+        if not estimator.trains:
+            raise
+        warnings.warn(
+            "The calibration was interrupted: the training is kept, without one.", TrainingWarning, stacklevel=2
+        )
+        return None
     return Calibration.of(
         answers.logits,
         answers.labels,
