@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 from importlib.metadata import version
@@ -14,24 +13,16 @@ PACKAGES = ("tip-adapter", "numpy", "scipy", "scikit-learn", "onnxruntime", "pil
 RESULTS = Path(__file__).parent / "results"
 
 
-def machine() -> dict[str, Any]:
-    model = platform.processor() or "unknown"
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0] if names else model
-    return {"cpu": model, "cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version()}
-
-
 def write_result(name: str, figures: dict[str, Any]) -> None:
     """Write benchmarks/results/NAME.json and tell where."""
+    # Imported here: the package's libraries must not be loaded before a benchmark begins.
+    from tip_adapter.benchmark.provenance import machine
+
     RESULTS.mkdir(exist_ok=True)
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     whole = {
         "command": command,
-        "machine": machine(),
+        "machine": machine() | {"python": platform.python_version()},
         "versions": {package: version(package) for package in PACKAGES},
         "figures": figures,
     }

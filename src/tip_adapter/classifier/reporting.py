@@ -20,7 +20,7 @@ from tip_adapter.search import Landscape, landscape
 from tip_adapter.thumbnails import make_thumbnails
 from tip_adapter.typing import FloatArray, IntArray
 
-__all__ = ["report_content"]
+__all__ = ["pictures_of", "report_content"]
 
 SIDE = 96
 """Pixels of the photos in a report."""
@@ -50,12 +50,6 @@ def report_content(
     shown = np.lexsort((np.random.default_rng(0).permutation(len(labels)), ~wrong))[:MAX_PHOTOS]
     pictures = make_thumbnails([images[row] for row in shown], SIDE)
     names = [path_of(image, name) for image, name in zip(images, extraction.features.names, strict=True)]
-    shots = model.shots
-    by_name = {
-        name: shots.thumbnails[key]
-        for name, key in zip(shots.features.names, shots.ids, strict=True)
-        if key in shots.thumbnails
-    }
     return ReportContent(
         title=title,
         facts=_facts(model),
@@ -70,7 +64,7 @@ def report_content(
         chosen=(model.head.alpha, model.head.beta) if isinstance(model.head, CacheHead) else None,
         mistakes=_mistakes(model, extraction, names, probabilities, labels),
         diagnosis=diagnosis,
-        shot_thumbnails=_spoken_of(by_name, diagnosis),
+        shot_thumbnails={} if diagnosis is None else pictures_of(model, diagnosis),
     )
 
 
@@ -121,10 +115,12 @@ def _strip(shot: ShotEvidence) -> PhotoStrip:
     return PhotoStrip(shot.name, shot.class_name, caption, shot.thumbnail)
 
 
-def _spoken_of(pictures: dict[str, bytes], diagnosis: Diagnosis | None) -> dict[str, bytes]:
-    """Pictures of the shots that the doctor names."""
-    if diagnosis is None:
-        return {}
-    names = {shot.name for shot in diagnosis.labels}
-    names |= {name for pair in diagnosis.duplicates for name in (pair.first, pair.second)}
-    return {name: data for name, data in pictures.items() if name in names}
+def pictures_of(model: FewShotModel, diagnosis: Diagnosis) -> dict[str, bytes]:
+    """Pictures of the shots that a diagnosis names, by these names."""
+    shots, named = model.shots, {shot.name for shot in diagnosis.labels}
+    named |= {name for pair in diagnosis.duplicates for name in (pair.first, pair.second)}
+    return {
+        name: shots.thumbnails[key]
+        for name, key in zip(shots.features.names, shots.ids, strict=True)
+        if name in named and key in shots.thumbnails
+    }

@@ -182,17 +182,10 @@ def doctor(
 
 def _save_page(page: Path, diagnosis: Diagnosis, classifier: ImageClassifier, title: str) -> None:
     from tip_adapter.atomic import write_file
+    from tip_adapter.classifier.reporting import pictures_of
     from tip_adapter.report import render_doctor
 
-    shots = classifier.model_.shots
-    named = {shot.name for shot in diagnosis.labels}
-    named |= {name for pair in diagnosis.duplicates for name in (pair.first, pair.second)}
-    pictures = {
-        name: shots.thumbnails[key]
-        for name, key in zip(shots.features.names, shots.ids, strict=True)
-        if name in named and key in shots.thumbnails
-    }
-    write_file(page, render_doctor(diagnosis, title, pictures).encode())
+    write_file(page, render_doctor(diagnosis, title, pictures_of(classifier.model_, diagnosis)).encode())
 
 
 def _show_diagnosis(diagnosis: Diagnosis) -> None:
