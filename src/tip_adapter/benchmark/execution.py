@@ -261,7 +261,7 @@ def _save_logits(path: Path, logits: FloatArray, labels: IntArray) -> None:
     import io
 
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, logits=logits.astype(np.float32), labels=labels.astype(np.int32))
+    np.savez_compressed(buffer, logits=logits.astype(np.float32), labels=labels.astype(np.int32))
     write_file(path, buffer.getvalue())
 
 

@@ -260,7 +260,7 @@ def save_feature_file(path: StrPath, data: FeatureData) -> None:
         if part.views is not None:
             arrays[f"{name}_views"] = part.views
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
+    np.savez(buffer, **arrays)
     write_file(path, buffer.getvalue())
 
 

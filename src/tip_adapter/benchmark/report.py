@@ -23,8 +23,8 @@ COLUMNS = ("NLL", "ECE", "fit s", "predict s", "parameters", "peak MB")
 
 EXPLANATION = """\
 Accuracy in % ± half of a 95 % interval: over support sets (Student's t), or, marked \\*, over the test images
-(bootstrap), where there is one possible support set or the shots play no part. NLL, ECE, seconds, trained parameters
-and peak memory are those at the most shots. Seconds are of one thread, on features that are there already; methods
+(bootstrap), where there is one support set or the shots play no part. NLL, ECE, seconds, trained parameters and peak
+memory are those at the most shots. Seconds are of one thread, on features that are there already; methods
 marked † work on the encoder itself, with all cores, and encode the photos within these seconds. Memory is what the
 process needed at its peak beyond libraries and features.
 
