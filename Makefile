@@ -26,7 +26,10 @@ benchmarks: .venv/dev.done
 	$(BIN)/python benchmarks/clothing.py $(DATA)/clothing
 	$(BIN)/python benchmarks/clothing.py $(DATA)/clothing --views 10
 	$(BIN)/python benchmarks/search.py $(DATA)/clip-vit-b32 --fraction 0.01
+	$(BIN)/python benchmarks/auto.py $(DATA)/clip-vit-b32
 	$(BIN)/python benchmarks/trust.py $(DATA)
+	$(BIN)/python benchmarks/explain.py $(DATA)
+	$(BIN)/python benchmarks/edits.py
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/startup.py $(DATA)/clothing
 	$(BIN)/python benchmarks/store_kill.py
@@ -40,6 +43,7 @@ benchmarks: .venv/dev.done
 comparison: .venv/dev.done
 	$(BIN)/python benchmarks/comparison.py clip $(DATA)/clip-vit-b32
 	$(BIN)/python benchmarks/comparison.py clothing $(DATA)/clothing
+	$(BIN)/python benchmarks/write_comparison.py
 
 format: .venv/dev.done
 	$(BIN)/ruff check --fix .

@@ -160,7 +160,38 @@ def _mean_of(rows: list[Figures], key: str) -> float:
     return sum(float(row[key]) for row in rows) / len(rows)
 
 
+def auto(figures: Figures) -> str:
+    worst = [
+        [
+            row["set"],
+            row["case"],
+            row["chosen"],
+            f"{row['accuracy']['auto']:.2f}",
+            row["best"],
+            f"{row['to_best']:+.2f}",
+        ]
+        for row in figures["rows"]
+        if row["case"].endswith("as given")
+    ]
+    drawn: dict[tuple[str, str], list[Figures]] = {}
+    for row in figures["rows"]:
+        if not row["case"].endswith("as given"):
+            drawn.setdefault((row["set"], row["case"]), []).append(row)
+    others = []
+    for (name, case), rows in drawn.items():
+        means = [
+            sum(row["accuracy"]["auto"] for row in rows) / len(rows),
+            sum(row["to_best"] for row in rows) / len(rows),
+        ]
+        others.append([name, case, str(len(rows)), f"{means[0]:.2f}", f"{means[1]:+.2f}"])
+    first = table(["set", "shots", "chosen", "auto", "best method", "auto minus best"], worst)
+    second = table(["set", "shots", "draws", "auto", "auto minus the best of each draw"], others)
+    text = f"Worst against zero-shot, of {figures['cases']} cases: {figures['worst_to_zero_shot']:+.2f} points."
+    return f"{first}\n\n{second}\n\n{text}"
+
+
 SECTIONS = {
+    "auto": ("`auto` beside the best training-free method, which the test labels chose", auto),
     "trust": ("Calibration, sets of classes, unknown photos, flipped labels (mean over seeds)", trust),
     "encode": ("Photos to features", encode),
     "fit_and_predict": ("Commands with `lite`, 10 classes × 16 photos", fit_and_predict),
