@@ -233,7 +233,10 @@ class Archive:
         try:
             if self._opened is None:
                 self._opened = zipfile.ZipFile(io.BytesIO(self._load()))
-            return self._opened.read(f"{name}.jpg")
+            entry = self._opened.getinfo(f"{name}.jpg")
+            if entry.compress_type != zipfile.ZIP_STORED:  # ours are: a small archive cannot become a large picture
+                raise ModelFileError(f"Expected the picture of the shot {name} as it is, got it compressed: not ours")
+            return self._opened.read(entry)
         except (KeyError, zipfile.BadZipFile) as error:
             raise ModelFileError(
                 f"The saved pictures lack the one of the shot {name}: copy the whole saved classifier again"
