@@ -65,6 +65,9 @@ def test_the_tower_is_made_once_and_checked(clip_onnx, cache, monkeypatch, capfd
         file.write(b"x")
     with pytest.raises(EncoderError, match=f"SHA-256 differs: delete {folder}"):
         load_encoder(clip_onnx, precision="int8")
+    (folder / "int8.json").write_text("{")
+    with pytest.raises(EncoderError, match=f"SHA-256 differs: delete {folder}"):
+        load_encoder(clip_onnx, precision="int8")
 
 
 @needs_vnni

@@ -99,12 +99,20 @@ def eight_bit_tower(tower: Path) -> Path:
     if not (folder / _NOTE).is_file():
         _expect_transformer(tower)
         _make(tower, folder)
-    recorded = json.loads((folder / _NOTE).read_text(encoding="utf-8"))
-    if recorded.get("sha256") != file_sha256(folder / _GRAPH):
+    if _recorded_digest(folder / _NOTE) != file_sha256(folder / _GRAPH):
         raise EncoderError(
             f"Expected {folder / _GRAPH} to be the tower that was quantised, but its SHA-256 differs: delete {folder}"
         )
     return folder / _GRAPH
+
+
+def _recorded_digest(note: Path) -> str | None:
+    """SHA-256 that was written down when the tower was made; None where the note is damaged."""
+    try:
+        content = json.loads(note.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    return content.get("sha256") if isinstance(content, dict) else None
 
 
 def _expect_transformer(tower: Path) -> None:
