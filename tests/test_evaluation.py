@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from tip_adapter.evaluation import evaluate_probabilities
 
@@ -22,7 +23,9 @@ def test_against_counting(seed, n, n_classes):
     answers = [int(np.argmax(row)) for row in probabilities]
     assert evaluation.n == n
     assert evaluation.accuracy == pytest.approx(sum(a == b for a, b in zip(answers, labels, strict=True)) / n)
-    assert evaluation.accuracy_interval[0] <= evaluation.accuracy <= evaluation.accuracy_interval[1]
+    right = sum(a == b for a, b in zip(answers, labels, strict=True))
+    interval = binomtest(right, n).proportion_ci(0.95, method="wilson")
+    assert evaluation.accuracy_interval == pytest.approx((interval.low, interval.high), abs=1e-6)
     assert evaluation.zero_shot_accuracy == pytest.approx(np.mean(text.argmax(axis=1) == labels))
     assert evaluation.cache_accuracy == pytest.approx(np.mean(cache.argmax(axis=1) == labels))
     assert list(evaluation.top_k_accuracy) == [k for k in (1, 3, 5) if k <= n_classes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,6 @@ import numpy as np
 
 from tip_adapter.metrics import (
     accuracy,
-    bootstrap_interval,
     confusion_matrix,
     expected_calibration_error,
     negative_log_likelihood,
@@ -33,7 +33,7 @@ class Evaluation:
     accuracy : float
         Fraction of photos that are right.
     accuracy_interval : tuple of float
-        95 % bootstrap interval over the photos.
+        95 % interval over the photos (Wilson 1927): as wide as few photos deserve, even where all are right.
     zero_shot_accuracy, cache_accuracy : float or None
         Of text alone and of the shots alone; None where the classifier has no such part.
     top_k_accuracy : dict of int to float
@@ -138,7 +138,7 @@ def evaluate_probabilities(
     return Evaluation(
         n=len(labels),
         accuracy=accuracy(predictions, labels),
-        accuracy_interval=bootstrap_interval(predictions == labels),
+        accuracy_interval=_wilson_interval(int((predictions == labels).sum()), len(labels)),
         zero_shot_accuracy=of(zero_shot),
         cache_accuracy=of(cache),
         top_k_accuracy={k: top_k_accuracy(probabilities, labels, k) for k in (1, 3, 5) if k <= n_classes},
@@ -149,3 +149,11 @@ def evaluate_probabilities(
         confusion=confusion_matrix(predictions, labels, n_classes=n_classes),
         n_shots_among=n_shots_among,
     )
+
+
+def _wilson_interval(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return the score interval of a share; unlike a bootstrap's, it has a width where all or none are right."""
+    share = right / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
