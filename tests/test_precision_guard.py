@@ -69,7 +69,7 @@ def test_too_many_changed_predictions_are_refused():
     changed = guard_precision(Noisy(8.0), photos, labels, None, n_classes=3, max_flipped=1.0).flipped
     guard_precision(Noisy(8.0), photos, labels, None, n_classes=3, max_flipped=changed / 30)
     with pytest.raises(
-        EncoderError, match=rf"at most 5.0% of the predictions, got .* {changed} predictions changed: use"
+        EncoderError, match=rf"at most 5.0 % of the predictions, got .* {changed} predictions changed: use"
     ):
         guard_precision(Noisy(8.0), photos, labels, None, n_classes=3)
 

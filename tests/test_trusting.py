@@ -157,14 +157,18 @@ def test_the_command_line(photos, tmp_path, capsys, monkeypatch):
     assert (code, told["coverage"], len(told["sets"])) == (0, 0.9, 9)
     code, out, _ = run(capsys, monkeypatch, "predict", model, test, "--coverage", 0.9, "-o", tmp_path / "sets.csv")
     assert "9 sets saved" in out
+    assert "90 % coverage wanted" in out
     assert (tmp_path / "sets.csv").read_text(encoding="utf-8").startswith("path,size,classes")
-    assert "90% coverage wanted" in run(capsys, monkeypatch, "predict", model, test, "--coverage", 0.9)[1]
+    assert "90 % coverage wanted" in run(capsys, monkeypatch, "predict", model, test, "--coverage", 0.9)[1]
     assert run(capsys, monkeypatch, "predict", model, test, "--none-of-these", 0.1)[0] == 0
     code, out, _ = run(capsys, monkeypatch, "evaluate", model, test, "--report", tmp_path / "r.html")
     assert f"report: {tmp_path / 'r.html'}" in out
     code, out, _ = run(capsys, monkeypatch, "calibrate", model, test)
     assert "9 photos apart from the shots" in out
     assert FewShotModel.load(model).calibration.source == "photos"
+    (photos / "test").rename(photos / "validation")
+    code, out, _ = run(capsys, monkeypatch, "calibrate", model, photos)
+    assert (code, "9 photos apart from the shots" in out) == (0, True)
 
 
 def test_the_doctor_on_the_command_line(photos, tmp_path, capsys, monkeypatch):
@@ -195,6 +199,9 @@ def test_the_doctor_on_the_command_line(photos, tmp_path, capsys, monkeypatch):
             "got --coverage and --none-of-these",
         ),
         (("predict", "m.tip", "test", "--explain", "--coverage", "0.9"), "got --coverage and --explain"),
+        (("predict", "m.tip", "test", "--top-k", "2", "--coverage", "0.9"), "--top-k alone or with --none-of-these"),
+        (("predict", "m.tip", "test", "--sets", "aps"), "Expected --coverage with --sets"),
+        (("predict", "m.tip", "test", "--allow-empty"), "Expected --coverage with --allow-empty"),
         (("evaluate", "m.tip", "test", "--report", "r.txt"), "Expected a page that ends in .html"),
         (("evaluate", "m.tip", "test", "--report", "no/r.html"), "make the folder first"),
         (("calibrate", "m.tip", "train"), "photos are shots of the classifier"),

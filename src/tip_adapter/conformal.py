@@ -199,7 +199,10 @@ def check_share(name: str, value: float) -> None:
     >>> check_share("coverage", 0.9)
     """
     if not 0 < value < 1:
-        raise InputError(f"Expected {name} above 0 and below 1, such as 0.9 for 90 %, got {value:g}.")
+        example = "0.9" if name == "coverage" else "0.1"
+        raise InputError(
+            f"Expected {name} above 0 and below 1, a share such as {example} for {100 * float(example):g} %, got {value:g}."
+        )
 
 
 def _check_kind(kind: str) -> None:

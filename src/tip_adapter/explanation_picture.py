@@ -96,9 +96,9 @@ def _draw_photo(axes: Any, pixels: Any) -> None:
 
 
 def _draw_headline(figure: Any, explanation: Explanation) -> None:
-    answer = f"{_short(explanation.answer, 40)}  {explanation.probability:.0%}"
+    answer = f"{_short(explanation.answer, 40)}  {100 * explanation.probability:.0f} %"
     _text(figure, 3.4, 0.45, answer, fontsize=17, fontweight="bold", color=FOR, va="center")
-    second = f"before {_short(explanation.runner_up, 50)}  {explanation.runner_up_probability:.0%}"
+    second = f"ahead of {_short(explanation.runner_up, 50)}  {100 * explanation.runner_up_probability:.0f} %"
     _text(figure, 3.4, 0.8, second, fontsize=11, color=AGAINST, va="center")
     facts = ["what makes the difference, in logits"]
     if explanation.text_answer is not None:
@@ -141,7 +141,7 @@ def _draw_margin(axes: Any, explanation: Explanation) -> None:
     axes.set_xlim(low - room, high + 12 * room)
     axes.set_ylim(len(parts) + 0.6, -0.6)
     axes.set_yticks(range(len(parts) + 1))
-    labels = [*(name for name, _ in parts), f"before {_short(explanation.runner_up, 18)} by"]
+    labels = [*(name for name, _ in parts), f"ahead of {_short(explanation.runner_up, 18)} by"]
     axes.set_yticklabels(labels, fontsize=9, parse_math=False)
     axes.tick_params(axis="y", length=0)
     axes.set_xticks([])
@@ -201,7 +201,7 @@ def _without(shot: ShotEvidence, explanation: Explanation) -> list[tuple[str, st
     if shot.answer_without is None or shot.probability_without is None:
         return []
     if shot.answer_without == explanation.answer:
-        return [(f"without it still {shot.probability_without:.0%}", PALE, "normal")]
+        return [(f"without it still {100 * shot.probability_without:.0f} %", PALE, "normal")]
     return [(f"without it: {_short(shot.answer_without, 20)}", AGAINST, "bold")]
 
 

@@ -125,7 +125,7 @@ def guard_precision(
     )
     if report.flipped > max_flipped * report.shots:
         raise EncoderError(
-            f"Expected precision int8 to change at most {max_flipped:.1%} of the predictions, got {report}: "
+            f"Expected precision int8 to change at most {100 * max_flipped:.1f} % of the predictions, got {report}: "
             "use precision fp32, or allow more"
         )
     return report

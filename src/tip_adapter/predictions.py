@@ -164,7 +164,7 @@ class PredictionSets:
         """One sentence for people."""
         empty = "sets may be empty" if self.allow_empty else "no set is empty"
         return (
-            f"{self.coverage:.0%} coverage wanted ({self.kind}, {empty}), {self.mean_size:.2f} classes on average; "
+            f"{100 * self.coverage:g} % coverage wanted ({self.kind}, {empty}), {self.mean_size:.2f} classes on average; "
             f"from {self.origin}: {self.guarantee}"
         )
 

@@ -75,7 +75,12 @@ def test_demo_on_own_photos(run, photos, tmp_path):
 
 
 def test_help_and_version(run):
-    assert "predict" in run("--help")[1]
+    told = run("--help")[1]
+    panels = [told.index(name) for name in ("Learn and use", "Trust and correct", "Compare", "Encoders and deployment")]
+    assert panels == sorted(panels)
+    # Every command is in a panel: the one without a name would come first.
+    assert "─ Commands ─" not in told
+    assert "predict" in told
     assert run("--version")[1].strip().count(".") >= 1
 
 

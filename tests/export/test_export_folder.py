@@ -210,5 +210,5 @@ def test_the_script_needs_three_packages_and_agrees(fitted, tmp_path):
     block = "import sys; sys.modules |= dict.fromkeys(['tip_adapter', 'torch', 'onnx', 'sklearn', 'scipy']); "
     run = f"sys.argv = {['predict.py', *photos]!r}; import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", block + run], capture_output=True, text=True, check=True)
-    named = [re.search(r": (\w+) [\d.]+%", line).group(1) for line in done.stdout.splitlines()]
+    named = [re.search(r": (\w+) [\d.]+ %", line).group(1) for line in done.stdout.splitlines()]
     assert named == fitted.predict(list(photos))

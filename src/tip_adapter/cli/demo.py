@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tip_adapter.cli.options import ClassNamesOption, JsonOption, class_texts, echo_json
+from tip_adapter.cli.options import ClassNamesOption, JsonOption, class_texts, echo_json, percent
 
 if TYPE_CHECKING:
     from tip_adapter.demo import DemoResult
@@ -41,6 +41,7 @@ def demo(
             f"Expected an output folder outside the photos in {photos}, got {output}: choose another with --output."
         )
     texts = class_texts(class_names)
+    own = photos is not None
     if photos is None:
         photos = write_digits(output / "digits")
         texts = texts or {name: (text,) for name, text in DIGIT_TEXTS.items()}
@@ -58,21 +59,22 @@ def demo(
         seconds = {"fit_seconds": result.fit_seconds, "evaluate_seconds": result.evaluate_seconds}
         echo_json(evaluation | seconds | {"picture": str(result.picture), "model": str(model_path)})
     else:
-        _show(result, photos, model_path)
+        _show(result, model_path, own=own)
 
 
-def _show(result: DemoResult, photos: Path, model_path: Path) -> None:
+def _show(result: DemoResult, model_path: Path, *, own: bool) -> None:
     evaluation = result.evaluation
     low, high = evaluation.accuracy_interval
     per_second = evaluation.n / result.evaluate_seconds
     typer.echo("")
-    typer.echo(f"  zero-shot (class names alone)         {evaluation.zero_shot_accuracy:6.1%}")
-    typer.echo(f"  cache alone (shots alone)             {evaluation.cache_accuracy:6.1%}")
-    typer.echo(f"  Tip-Adapter (both, nothing trained)   {evaluation.accuracy:6.1%}  ({low:.1%} to {high:.1%})")
+    typer.echo(f"  zero-shot (class names alone)         {percent(evaluation.zero_shot_accuracy):>7}")
+    typer.echo(f"  cache alone (shots alone)             {percent(evaluation.cache_accuracy):>7}")
+    typer.echo(
+        f"  Tip-Adapter (both, nothing trained)   {percent(evaluation.accuracy):>7}  ({percent(low)} to {percent(high)})"
+    )
     typer.echo("")
     typer.echo(f"fit in {result.fit_seconds:.1f} s, then {per_second:.0f} photos/s")
     typer.echo(result.classifier.model_.method.chosen["summary"])
     typer.echo(f"queries with their nearest shots: {result.picture}")
-    typer.echo(
-        f"classifier: {model_path}; try: tip-adapter predict {model_path} PHOTO, or: tip-adapter demo YOUR_FOLDER"
-    )
+    other = "" if own else ", or: tip-adapter demo YOUR_FOLDER"
+    typer.echo(f"classifier: {model_path}; try: tip-adapter predict {model_path} PHOTO{other}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from tip_adapter.cli.options import echo_json, echo_skipped, echo_table, skipped_rows
+from tip_adapter.cli.options import echo_json, echo_skipped, echo_table, percent, skipped_rows
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
@@ -86,8 +86,8 @@ def _show(explanation: Explanation) -> None:
     typer.echo(explanation.path)
     alone = "" if explanation.text_answer is None else f"; the texts alone say {explanation.text_answer}"
     typer.echo(
-        f"{explanation.answer} {explanation.probability:.1%}, "
-        f"{explanation.runner_up} {explanation.runner_up_probability:.1%}{alone}"
+        f"{explanation.answer} {percent(explanation.probability)}, "
+        f"{explanation.runner_up} {percent(explanation.runner_up_probability)}{alone}"
     )
     typer.echo(f"logit of {explanation.answer}: {_sum(explanation, 'logit')}")
     typer.echo(f"margin over {explanation.runner_up}: {_sum(explanation, 'margin')}")
@@ -119,7 +119,7 @@ def _sum(explanation: Explanation, whole: Literal["logit", "margin"]) -> str:
     values, total = [getattr(term, whole) for _, term in terms], getattr(explanation, whole)
     shares = total > 0 and min(values) >= 0 and len(values) > 1
     parts = [
-        f"{name} {value:+.2f}" + (f" ({value / total:.0%})" if shares else "")
+        f"{name} {value:+.2f}" + (f" ({percent(value / total, 0)})" if shares else "")
         for (name, _), value in zip(terms, values, strict=True)
     ]
     return f"{', '.join(parts)} = {total:+.2f}"
@@ -135,6 +135,8 @@ def _rows(explanation: Explanation) -> list[list[str]]:
             row += [f"{shot.term.margin:+.2f}", ("█" if shot.term.margin >= 0 else "░") * length]
         if shot.answer_without is not None and shot.probability_without is not None:
             kept = shot.answer_without == explanation.answer
-            row.append(f"{explanation.answer} {shot.probability_without:.1%}" if kept else f"→ {shot.answer_without}")
+            row.append(
+                f"{explanation.answer} {percent(shot.probability_without)}" if kept else f"→ {shot.answer_without}"
+            )
         rows.append(row)
     return rows

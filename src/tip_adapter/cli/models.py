@@ -23,6 +23,7 @@ from tip_adapter.cli.options import (
     echo_json,
     echo_skipped,
     echo_table,
+    percent,
     skipped_rows,
     templates,
     warn_of_stale,
@@ -69,7 +70,7 @@ def fit(
         "classifier.tip"
     ),
     method: Annotated[
-        str | None, typer.Option("--method", "-m", help="Name of a method; see `tip-adapter info`.")
+        str | None, typer.Option("--method", "-m", help="Name of a method; see `tip-adapter info`. Default: auto.")
     ] = None,
     encoder: EncoderOption = None,
     precision: PrecisionOption = "fp32",
@@ -160,7 +161,8 @@ def predict(
 
     if output is not None:
         check_table_path(output)
-    check_wanted(coverage, none_of_these, explain=explain or picture is not None)
+    asked = explain or picture is not None
+    check_wanted(coverage, none_of_these, explain=asked, top_k=top_k, sets=sets, allow_empty=allow_empty)
     paths = find_images(photos)
     pictures = picture_paths(picture, paths)
     classifier = ImageClassifier.load(model, encoder=encoder)
@@ -263,11 +265,11 @@ def _show_evaluation(evaluation: Evaluation, classifier: ImageClassifier) -> Non
     low, high = evaluation.accuracy_interval
     name = classifier.model_.method.name
     typer.echo(f"{evaluation.n} photos")
-    typer.echo(f"{name}: {evaluation.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%})")
+    typer.echo(f"{name}: {percent(evaluation.accuracy)} (95 % interval {percent(low)} to {percent(high)})")
     for label, value in (("zero-shot", evaluation.zero_shot_accuracy), ("shots alone", evaluation.cache_accuracy)):
         if value is not None and label != name:
-            typer.echo(f"{label}: {value:.1%}")
-    figures = [f"top {k}: {value:.1%}" for k, value in evaluation.top_k_accuracy.items() if k > 1]
+            typer.echo(f"{label}: {percent(value)}")
+    figures = [f"top {k}: {percent(value)}" for k, value in evaluation.top_k_accuracy.items() if k > 1]
     typer.echo("; ".join([*figures, f"NLL {evaluation.nll:.3f}", f"ECE {evaluation.ece:.3f}"]))
     table = Table(box=None, pad_edge=False)
     for column, justify in (("class", "left"), ("photos", "right"), ("recall", "right"), ("precision", "right")):
@@ -277,12 +279,8 @@ def _show_evaluation(evaluation: Evaluation, classifier: ImageClassifier) -> Non
         mistakes = evaluation.confusion[index].copy()
         mistakes[index] = 0
         worst = f"{evaluation.class_names[mistakes.argmax()]} ({mistakes.max()})" if mistakes.any() else ""
-        table.add_row(row["class"], str(row["n"]), _per_cent(row["recall"]), _per_cent(row["precision"]), worst)
+        table.add_row(row["class"], str(row["n"]), percent(row["recall"]), percent(row["precision"]), worst)
     echo_table(table)
-
-
-def _per_cent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
 
 
 def info(

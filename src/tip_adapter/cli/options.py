@@ -27,6 +27,7 @@ __all__ = [
     "echo_json",
     "echo_skipped",
     "echo_table",
+    "percent",
     "skipped_rows",
     "templates",
     "warn_of_stale",
@@ -35,7 +36,9 @@ __all__ = [
 EncoderOption = Annotated[
     str | None,
     typer.Option(
-        "--encoder", "-e", help="lite, clip-vit-b-32, hub:owner/name, a folder … Default: $TIP_ADAPTER_ENCODER."
+        "--encoder",
+        "-e",
+        help="lite, clip-vit-b-32, hub:owner/name, a folder … Default: $TIP_ADAPTER_ENCODER, else clip-vit-b-32.",
     ),
 ]
 PrecisionOption = Annotated[
@@ -89,6 +92,11 @@ def echo_table(table: Table) -> None:
     if not console.is_terminal:
         console.width = 200
     console.print(table)
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Write a share the way the documentation and the pages do; a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def echo_skipped(skipped: list[tuple[str, str]]) -> None:

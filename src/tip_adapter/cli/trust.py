@@ -19,6 +19,7 @@ from tip_adapter.cli.options import (
     echo_json,
     echo_skipped,
     echo_table,
+    percent,
     skipped_rows,
 )
 
@@ -44,14 +45,23 @@ class SetRequest:
     skip_bad: bool
 
 
-def check_wanted(coverage: float | None, none_of_these: float | None, *, explain: bool) -> None:
-    """Raise where options of predict do not go together."""
+def check_wanted(
+    coverage: float | None, none_of_these: float | None, *, explain: bool, top_k: int, sets: str, allow_empty: bool
+) -> None:
+    """Raise where options of predict do not go together: none is ignored."""
     from tip_adapter.errors import InputError
 
     wanted = {"--coverage": coverage is not None, "--none-of-these": none_of_these is not None, "--explain": explain}
     given = [name for name, there in wanted.items() if there]
     if len(given) > 1:
         raise InputError(f"Expected one of {', '.join(wanted)}, got {' and '.join(given)}: ask one after the other.")
+    if top_k != 1 and (coverage is not None or explain):
+        raise InputError(f"Expected --top-k alone or with --none-of-these, got it with {given[0]}: leave it out.")
+    if coverage is None and (allow_empty or sets != "lac"):
+        option = "--allow-empty" if allow_empty else "--sets"
+        raise InputError(
+            f"Expected --coverage with {option}, such as --coverage 0.9: it says what the sets shall hold."
+        )
 
 
 def predict_sets(
@@ -83,6 +93,7 @@ def predict_sets(
         _show_sets(found)
     else:
         typer.echo(f"{len(found.sets)} sets saved: {output}")
+        typer.echo(found.summary)
 
 
 def _show_sets(found: PredictionSets) -> None:
@@ -103,7 +114,9 @@ def calibrate(
     encoder: Annotated[
         str | None, typer.Option("--encoder", "-e", help="Where the classifier's encoder is now.")
     ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Such as validation, where the data has splits.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Where the data has splits. Default: validation, if there is one.")
+    ] = None,
     skip_bad: SkipBadOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -113,6 +126,8 @@ def calibrate(
     from tip_adapter.progress import progress_bar
 
     classifier = ImageClassifier.load(model, encoder=encoder)
+    if split is None and (data / "validation").is_dir():
+        split = "validation"
     dataset = load_dataset(data, split=split, min_classes=1)
     with progress_bar("Encoding photos") as progress:
         classifier.calibrate(dataset, skip_bad=skip_bad, progress=progress)
@@ -134,7 +149,8 @@ def calibrate(
 def doctor(
     source: Annotated[str, typer.Argument(help="A saved classifier, or labelled photos: class folders or a manifest.")],
     other: Annotated[
-        Path | None, typer.Option("--test", help="Photos that should be apart from the shots. Default: a split test.")
+        Path | None,
+        typer.Option("--test", help="Photos apart from the shots, to find copies. Default: the split test of photos."),
     ] = None,
     encoder: EncoderOption = None,
     shots: ShotsOption = None,
@@ -168,7 +184,7 @@ def doctor(
         if other is None and (folder / "test").is_dir():
             other = folder / "test"
     apart = None if other is None else load_dataset(other, min_classes=1)
-    with progress_bar("Encoding photos to compare with") as progress:
+    with progress_bar("Examining shots" if apart is None else "Encoding photos to compare with") as progress:
         diagnosis = classifier.doctor(apart, bad_images=bad, skip_bad=True, progress=progress)
     if page is not None:
         _save_page(page, diagnosis, classifier, f"Doctor: {source}")
@@ -195,25 +211,34 @@ def _show_diagnosis(diagnosis: Diagnosis) -> None:
     if diagnosis.healthy:
         typer.echo("nothing found")
     labels = [
-        (shot.name, shot.given, f"{shot.suggested} ({shot.suggested_probability:.0%})") for shot in diagnosis.labels
+        (shot.name, shot.given, f"{shot.suggested} ({percent(shot.suggested_probability, 0)})")
+        for shot in diagnosis.labels
     ]
-    _show("doubtful labels", ("shot", "labelled", "looks like"), labels)
+    _show(f"doubtful labels: {len(labels)}", ("shot", "labelled", "looks like"), labels)
     pairs = [
         (pair.first, pair.second, pair.where, "same file" if pair.same_file else f"cosine {pair.cosine:.3f}")
         for pair in diagnosis.duplicates
     ]
-    _show("copies", ("photo", "and", "where", "how"), pairs)
-    _show("files", ("file", "what is wrong"), [(image.name, image.reason) for image in diagnosis.images])
+    _show(f"copies: {len(pairs)}", ("photo", "and", "where", "how"), pairs)
+    _show(
+        f"files: {len(diagnosis.images)}",
+        ("file", "what is wrong"),
+        [(image.name, image.reason) for image in diagnosis.images],
+    )
     needs: list[tuple[Any, ...]] = [
         (
             need.name,
             need.shots,
-            "–" if need.recall is None else f"{need.recall:.0%}",
-            f"{need.confused_with} ({need.confused_share:.0%})" if need.confused_with else "",
+            percent(need.recall, 0),
+            f"{need.confused_with} ({percent(need.confused_share, 0)})" if need.confused_with else "",
         )
         for need in diagnosis.classes
     ]
-    _show("another photo would help most", ("class", "shots", "recognised", "taken for"), needs)
+    _show(
+        "where another photo would help most, the neediest class first",
+        ("class", "shots", "recognised", "taken for"),
+        needs,
+    )
 
 
 def _show(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
@@ -221,7 +246,7 @@ def _show(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> 
         return
     from rich.table import Table
 
-    typer.echo(f"\n{title}: {len(rows)}")
+    typer.echo(f"\n{title}")
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")

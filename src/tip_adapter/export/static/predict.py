@@ -25,10 +25,12 @@ def view(photo: str, settings: dict[str, Any]) -> np.ndarray[Any, Any]:
 
 
 if __name__ == "__main__":
+    if not sys.argv[1:]:
+        sys.exit(__doc__)
     session = onnxruntime.InferenceSession(Path(__file__).with_name("classifier.onnx"))
     about = session.get_modelmeta().custom_metadata_map
     classes, settings = json.loads(about["classes"]), json.loads(about["preprocessing"])
     for photo in sys.argv[1:]:
         (probabilities,) = session.run(["probabilities"], {"pixels": view(photo, settings)[None]})[0]
         best = probabilities.argsort()[::-1][:3]
-        print(f"{photo}: " + ", ".join(f"{classes[index]} {probabilities[index]:.1%}" for index in best))
+        print(f"{photo}: " + ", ".join(f"{classes[index]} {100 * probabilities[index]:.1f} %" for index in best))
