@@ -33,6 +33,11 @@ def test_save_and_load_give_the_same_bits(fitted, photos, tmp_path):
     assert "sky blue" in (tmp_path / "c.tip" / "README.md").read_text(encoding="utf-8")
 
 
+def test_repr_says_what_is_learned(fitted):
+    assert repr(ImageClassifier("fake", "gda")) == "<ImageClassifier: gda on fake, not fitted>"
+    assert repr(fitted).endswith(f" on fake, {len(fitted.model_.shots)} shots of 3 classes>")
+
+
 def test_logits_are_the_methods_on_the_encoders_features(fitted, photos):
     encoder, paths = FakeEncoder(), sorted((photos / "test").rglob("*.png"))
     features = encoder.encode_images(paths)

@@ -200,9 +200,8 @@ def check_share(name: str, value: float) -> None:
     """
     if not 0 < value < 1:
         example = "0.9" if name == "coverage" else "0.1"
-        raise InputError(
-            f"Expected {name} above 0 and below 1, a share such as {example} for {100 * float(example):g} %, got {value:g}."
-        )
+        share = f"{example} for {100 * float(example):g} %"
+        raise InputError(f"Expected {name} above 0 and below 1, a share such as {share}, got {value:g}.")
 
 
 def _check_kind(kind: str) -> None:

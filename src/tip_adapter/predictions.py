@@ -164,8 +164,8 @@ class PredictionSets:
         """One sentence for people."""
         empty = "sets may be empty" if self.allow_empty else "no set is empty"
         return (
-            f"{100 * self.coverage:g} % coverage wanted ({self.kind}, {empty}), {self.mean_size:.2f} classes on average; "
-            f"from {self.origin}: {self.guarantee}"
+            f"{100 * self.coverage:g} % coverage wanted ({self.kind}, {empty}), "
+            f"{self.mean_size:.2f} classes on average; from {self.origin}: {self.guarantee}"
         )
 
     def to_dict(self) -> dict[str, Any]:

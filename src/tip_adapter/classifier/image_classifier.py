@@ -161,6 +161,15 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         self.model_, self._origin = started(model), None
         return self
 
+    def __repr__(self) -> str:
+        """Name method and encoder, and what has been learned."""
+        method = self.method if isinstance(self.method, str) else type(self.method).__name__
+        source = self._encoder_source if self._encoder is None else self._encoder
+        encoder = getattr(source, "name", source)
+        model = self.__dict__.get("model_")
+        fitted = f"{len(model.shots)} shots of {len(model.class_names)} classes" if model else "not fitted"
+        return f"<ImageClassifier: {method} on {encoder}, {fitted}>"
+
     def _as_queries(self, images: Sequence[ImageSource], progress: Progress | None) -> Float32Array | None:
         """Features of the shots as photos to classify are seen, where their keys are means of several views."""
         if self.views == 1:

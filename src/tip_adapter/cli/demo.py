@@ -69,9 +69,8 @@ def _show(result: DemoResult, model_path: Path, *, own: bool) -> None:
     typer.echo("")
     typer.echo(f"  zero-shot (class names alone)         {percent(evaluation.zero_shot_accuracy):>7}")
     typer.echo(f"  cache alone (shots alone)             {percent(evaluation.cache_accuracy):>7}")
-    typer.echo(
-        f"  Tip-Adapter (both, nothing trained)   {percent(evaluation.accuracy):>7}  ({percent(low)} to {percent(high)})"
-    )
+    both = f"{percent(evaluation.accuracy):>7}  ({percent(low)} to {percent(high)})"
+    typer.echo(f"  Tip-Adapter (both, nothing trained)   {both}")
     typer.echo("")
     typer.echo(f"fit in {result.fit_seconds:.1f} s, then {per_second:.0f} photos/s")
     typer.echo(result.classifier.model_.method.chosen["summary"])
