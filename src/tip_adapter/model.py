@@ -231,7 +231,11 @@ class FewShotModel:
             f"| {name} | {count} | {', '.join(texts) or 'none'} |"
             for name, count, texts in zip(self.class_names, self.counts, self.class_texts, strict=True)
         )
-        chosen = "\n".join(f"- {name}: {value}" for name, value in self.method.chosen.items())
+        chosen = "\n".join(
+            f"- {'chosen method' if name == 'method' else name.replace('_', ' ')}: "
+            f"{f'{value:.3g}' if isinstance(value, float) else value}"
+            for name, value in self.method.chosen.items()
+        )
         if self.stale:
             chosen += f"\n- chosen before the last edits: {', '.join(self.stale)} (`tip-adapter refit` chooses again)"
         return f"""# Few-shot image classifier

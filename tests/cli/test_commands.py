@@ -93,7 +93,9 @@ def break_a_photo(folder, content):
 @pytest.mark.parametrize("content", [b"", b"no image", b"\xff\xd8\xff\xe0 cut short"])
 def test_bad_photo_in_the_training_folder(run, photos, tmp_path, content):
     break_a_photo(photos, content)
-    failed(run("fit", photos, "-e", "fake", "-o", tmp_path / "c.tip"), 3, "broken.jpg")
+    failed(run("fit", photos, "-e", "fake", "-o", tmp_path / "c.tip"), 3, "or give --skip-bad to go on")
+    code, out, err = run("demo", photos, "-e", "fake", "-o", tmp_path / "demo")
+    assert (code, "broken.jpg" in err, "--skip-bad" in err) == (3, True, False)
     assert not (tmp_path / "c.tip").exists()
     code, out, err = run("fit", photos, "-e", "fake", "-o", tmp_path / "c.tip", "--skip-bad")
     assert (code, err.count("skipped:")) == (0, 1)

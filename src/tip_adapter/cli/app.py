@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn, TextIO
 import typer
 
 from tip_adapter.cli import bench, demo, edits, encoders, export, models, trust, tuning
-from tip_adapter.errors import TipAdapterError
+from tip_adapter.errors import ImageError, TipAdapterError
 
 __all__ = ["app", "main"]
 
@@ -80,6 +80,8 @@ def main() -> None:
         code = app(standalone_mode=False) or 0
         if sys.stdout:
             sys.stdout.flush()
+    except ImageError as error:
+        _fail(f"{error}{_other_way_out()}", error.exit_code)
     except TipAdapterError as error:
         _fail(str(error), error.exit_code)
     except typer.TyperException as error:
@@ -109,6 +111,13 @@ def _print_anything() -> None:
 def _fail(message: str, exit_code: int) -> NoReturn:
     typer.echo(f"error: {' '.join(message.split())}", err=True)
     sys.exit(exit_code)
+
+
+def _other_way_out() -> str:
+    """Tell of --skip-bad after an error in a photo, where the command has it and it was not given."""
+    command = getattr(typer.main.get_command(app), "commands", {}).get(sys.argv[1] if len(sys.argv) > 1 else "")
+    offered = command is not None and any("--skip-bad" in parameter.opts for parameter in command.params)
+    return ", or give --skip-bad to go on without such photos" if offered and "--skip-bad" not in sys.argv else ""
 
 
 def _fail_usage(error: typer.TyperException) -> NoReturn:

@@ -197,8 +197,9 @@ def _show_predictions(predictions: list[Any], top_k: int) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("photo", overflow="fold")
     for rank in range(min(top_k, len(predictions[0].top))):
-        table.add_column("class" if rank == 0 else f"{rank + 1}.")
-        table.add_column("probability", justify="right")
+        # Narrow terminals fold the photo's name; classes and numbers stay whole.
+        table.add_column("class" if rank == 0 else f"{rank + 1}.", no_wrap=True)
+        table.add_column("probability" if top_k == 1 else "", justify="right", no_wrap=True)
     for prediction in predictions:
         cells = [cell for name, probability in prediction.top for cell in (name, f"{probability:.3f}")]
         cells[0] = prediction.class_name or f"none of these ({cells[0]}?)"
