@@ -1,12 +1,15 @@
-"""A path in; while a lock beside it is held, no other process that asks for it changes what is there."""
+"""A path in; while its lock is held, no other process that asks for it changes what is there."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from tip_adapter.errors import TipAdapterError
+from tip_adapter.locations import cache_dir
 
 __all__ = ["LOCK_TIMEOUT_S", "locked"]
 
@@ -16,7 +19,9 @@ LOCK_TIMEOUT_S = 10.0
 
 @contextlib.contextmanager
 def locked(path: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
-    """Hold the lock of a file or folder, ``.NAME.lock`` beside it; it ends with the process, however that ends.
+    """Hold the lock of a file or folder; it ends with the process, however that ends.
+
+    The lock is a file in the cache folder, so that nothing is left beside a classifier.
 
     Parameters
     ----------
@@ -45,9 +50,10 @@ def locked(path: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
     # Imported here, because it takes longer than all else that loading a classifier needs.
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path.parent / f".{path.name}.lock", timeout=timeout_s)
+    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
+    lock = FileLock(cache_dir() / "locks" / f"{name}.lock", timeout=timeout_s)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
         raise TipAdapterError(
@@ -56,7 +62,8 @@ def locked(path: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise TipAdapterError(
-            f"{path} cannot be locked against other processes: {reason}: save it in a folder that can be written"
+            f"{path} cannot be locked against other processes, in {lock.lock_file}: {reason}: let TIP_ADAPTER_CACHE "
+            "name a folder that can be written"
         ) from error
     try:
         yield
