@@ -100,8 +100,9 @@ def test_ctrl_c_keeps_finished_runs_and_the_next_call_goes_on(processes, tmp_pat
 
     with pytest.raises(KeyboardInterrupt):
         processes(progress=interrupt)
-    assert len(files(tmp_path / "out")) >= 3
-    assert started
+    finished = len(files(tmp_path / "out"))
+    assert finished >= 3
+    assert started or finished == 8, "workers may be done with their few short runs before the third is heard of"
     assert not workers_alive()
     (tmp_path / "out" / "runs" / ".half.json.tmp-0123").write_text("{")
     result = processes()
