@@ -10,7 +10,7 @@ import numpy as np
 
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
-__all__ = ["Moments"]
+__all__ = ["Moments", "gaussian_classifier", "spanned"]
 
 EMPTY = 1e-6
 """Within-class scatter per shot of unit features below which there is none: one shot a class, or copies."""
@@ -117,3 +117,62 @@ class Moments:
         inverse, _ = dpotri(factor[0], lower=1)
         within = len(inverse) - ridge * float(np.trace(inverse))  # tr((scatter + ridge·I)⁻¹ scatter)
         return (n - 1) * within / freedom
+
+
+def spanned(features: Float32Array) -> tuple[FloatArray, FloatArray | None]:
+    """Write features in an orthonormal basis of what they span, where shots are fewer than dimensions.
+
+    Means and scatter lie in that span and the ridge is the same in every direction, so the Gaussian model is the same;
+    its matrices are (N, N) instead of (D, D).
+
+    Parameters
+    ----------
+    features : ndarray of shape (N, D), float32
+
+    Returns
+    -------
+    coordinates : ndarray of shape (N, min(N, D)), float64
+    basis : ndarray of shape (D, N), float64, or None
+        ``coordinates @ basis.T`` are the features; None where the coordinates are the features themselves.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.moments import spanned
+    >>> features = np.array([[3, 0, 4]], dtype=np.float32)
+    >>> coordinates, basis = spanned(features)
+    >>> coordinates.shape, (coordinates @ basis.T).round(6)
+    ((1, 1), array([[3., 0., 4.]]))
+    """
+    rows = features.astype(np.float64)
+    if len(rows) >= rows.shape[1]:
+        return rows, None
+    basis, _ = np.linalg.qr(rows.T)
+    return rows @ basis, basis
+
+
+def gaussian_classifier(features: Float32Array, labels: IntArray, n_classes: int) -> tuple[FloatArray, FloatArray]:
+    """Weights (C, D) and bias (C,) of `Moments.classifier` from shots.
+
+    Parameters
+    ----------
+    features : ndarray of shape (N, D), float32
+    labels : ndarray of shape (N,), integers in [0, C)
+    n_classes : int
+
+    Returns
+    -------
+    weights : ndarray of shape (C, D)
+    bias : ndarray of shape (C,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.moments import gaussian_classifier
+    >>> gaussian_classifier(np.eye(2, 3, dtype=np.float32), np.array([0, 1]), 2)[0].round(6)
+    array([[ 0.5, -0.5,  0. ],
+           [-0.5,  0.5,  0. ]])
+    """
+    coordinates, basis = spanned(features)
+    weights, bias = Moments.of(coordinates, labels, n_classes).classifier()
+    return weights if basis is None else weights @ basis.T, bias

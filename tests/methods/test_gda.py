@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tip_adapter.methods.gda import GDA, gaussian_fit
-from tip_adapter.moments import Moments
+from tip_adapter.moments import Moments, gaussian_classifier
 
 
 def random_rows(rng, n, dim):
@@ -138,3 +138,13 @@ def test_the_correction_for_few_shots_is_the_length_of_their_noise():
     noise = np.trace(precision @ scatter) / (10 - 3)
     bias = [-0.5 * (means[c] @ precision @ means[c] - noise / n) for c, n in enumerate((1, 3, 6))]
     np.testing.assert_allclose(moments.classifier()[1], bias - np.mean(bias), rtol=1e-9)
+
+
+@pytest.mark.parametrize("dim", [4, 40])
+def test_few_shots_of_many_dimensions_are_solved_in_what_they_span(dim):
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], (1, 3, 6))
+    features = random_rows(rng, 10, dim)
+    whole = Moments.of(features, labels, 3).classifier()
+    for found, expected in zip(gaussian_classifier(features, labels, 3), whole, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)

@@ -14,7 +14,7 @@ from tip_adapter.heads import CacheHead, Head, KernelHead, LinearHead
 from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod, SupportSet
 from tip_adapter.methods.gda import PRIOR, gaussian_fit
 from tip_adapter.methods.proker import KernelRidge, choose_kernel
-from tip_adapter.moments import Moments
+from tip_adapter.moments import gaussian_classifier
 from tip_adapter.search import search
 from tip_adapter.typing import Float32Array, FloatArray
 
@@ -279,7 +279,7 @@ def _gda(support: SupportSet) -> _Expert:
 
 
 def _gaussians(support: SupportSet) -> tuple[FloatArray, FloatArray]:
-    weights, bias = Moments.of(support.features, support.labels, support.n_classes).classifier()
+    weights, bias = gaussian_classifier(support.features, support.labels, support.n_classes)
     if support.zero_shot_weights is None:
         bias[support.counts == 0] = ABSENT_LOGIT
     return weights, bias

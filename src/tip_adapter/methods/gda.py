@@ -10,7 +10,7 @@ import numpy as np
 from tip_adapter.choice import SpreadPrior, choose
 from tip_adapter.heads import Head, LinearHead
 from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod, SupportSet, given_or_auto
-from tip_adapter.moments import Moments
+from tip_adapter.moments import Moments, gaussian_classifier, spanned
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 __all__ = ["GDA", "gaussian_fit"]
@@ -44,11 +44,14 @@ def gaussian_fit(
     >>> fit(np.array([True, False, True]))(features[1:2])
     array([[ 0.5, -0.5]])
     """
-    total = Moments.of(features, labels, n_classes)
+    coordinates, basis = spanned(features)
+    total = Moments.of(coordinates, labels, n_classes)
 
     def fit(kept: BoolArray) -> Callable[[Float32Array], FloatArray]:
-        part = total if kept.all() else total.without(Moments.of(features[~kept], labels[~kept], n_classes))
+        part = total if kept.all() else total.without(Moments.of(coordinates[~kept], labels[~kept], n_classes))
         weights, bias = part.classifier()
+        if basis is not None:
+            weights = weights @ basis.T
         return lambda queries: queries @ weights.T + bias
 
     return fit
@@ -126,7 +129,7 @@ class GDA(FewShotMethod):
             self.search_ = choose(support.evidence, lambda _: fit, prior=PRIOR)
             alpha = self.search_.alpha / unit
         self.alpha_ = alpha
-        weights, bias = Moments.of(support.features, support.labels, support.n_classes).classifier()
+        weights, bias = gaussian_classifier(support.features, support.labels, support.n_classes)
         bias = alpha * unit * bias
         if support.zero_shot_weights is None:
             bias[support.counts == 0] = ABSENT_LOGIT
