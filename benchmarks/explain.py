@@ -83,7 +83,7 @@ def check(model: FewShotModel, queries: np.ndarray) -> dict[str, float | int | b
         "predictions": len(queries),
         "exact": exact,
         "worst_relative_error": worst,
-        "holds": exact == len(queries) and worst <= TOLERANCE,
+        "holds": bool(exact == len(queries) and worst <= TOLERANCE),
         "answers_that_hang_on_one_shot": flipped,
     }
 
