@@ -112,8 +112,8 @@ def test_ctrl_c_keeps_finished_runs_and_the_next_call_goes_on(processes, tmp_pat
 
 
 def workers_alive():
-    """Processes of the benchmark that this one started."""
-    listed = subprocess.run(["ps", "-eo", "ppid=,args="], capture_output=True, text=True, check=True).stdout
+    """Processes of the benchmark that this one started; -ww, for long paths are cut off otherwise."""
+    listed = subprocess.run(["ps", "-ww", "-eo", "ppid=,args="], capture_output=True, text=True, check=True).stdout
     own = [line.split(None, 1) for line in listed.splitlines() if line.strip()]
     return [args for parent, args in own if parent == str(os.getpid()) and "tip_adapter.benchmark.worker" in args]
 
