@@ -12,8 +12,10 @@ from tip_adapter.choice import SpreadPrior, choose
 from tip_adapter.errors import InputError
 from tip_adapter.heads import ChannelCacheHead, Head
 from tip_adapter.heads.cache import unit_channels
-from tip_adapter.methods.base import FewShotMethod, SupportSet, given_or_auto
+from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.prototype import unit_means
+from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 __all__ = ["APE", "channel_scores"]

@@ -11,9 +11,10 @@ import numpy as np
 from tip_adapter.choice import choose, harms, likely_weights, nll_and_accuracy
 from tip_adapter.cross_validation import Evidence, Rule
 from tip_adapter.heads import CacheHead, Head, KernelHead, LinearHead
-from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod, SupportSet
+from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod
 from tip_adapter.methods.gda import PRIOR, gaussian_fit
 from tip_adapter.methods.proker import KernelRidge, choose_kernel
+from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.moments import gaussian_classifier
 from tip_adapter.search import search
 from tip_adapter.typing import Float32Array, FloatArray

@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -14,69 +12,16 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from tip_adapter.cross_validation import Evidence, evidence_from_support, evidence_from_validation
-from tip_adapter.errors import FeatureError, FeatureWarning, InputError
-from tip_adapter.heads import Head, softmax, zero_shot_logits
+from tip_adapter.errors import FeatureError, InputError
+from tip_adapter.heads import Head, softmax
+from tip_adapter.methods.inputs import aligned, as_numpy, checked_weights, unit_rows
+from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
-__all__ = ["ABSENT_LOGIT", "FewShotMethod", "SupportSet", "given_or_auto", "unit_rows"]
-
-NORM_TOLERANCE = 1e-3
-"""Rows of float16 features are this close to unit length; they are taken as they are."""
+__all__ = ["ABSENT_LOGIT", "FewShotMethod"]
 
 ABSENT_LOGIT = -1e4
 """Logit of a class that has no shots, for methods that do not ask its text: it is never predicted."""
-
-
-@dataclass(frozen=True)
-class SupportSet:
-    """A checked support set, classes aligned with the zero-shot weights.
-
-    Attributes
-    ----------
-    features : ndarray of shape (N, D), float32
-        Unit rows.
-    labels : ndarray of shape (N,), integers in [0, C)
-    n_classes : int
-        C, classes without shots included.
-    zero_shot_weights : ndarray of shape (C, D), float32, or None
-        Unit rows; NaN for a class without text; None where no class has text.
-    logit_scale : float
-    validation : tuple of features (B, D) and labels (B,), optional
-        Images apart from the support set that hyper-parameters are chosen on.
-    """
-
-    features: Float32Array
-    labels: IntArray
-    n_classes: int
-    zero_shot_weights: Float32Array | None
-    logit_scale: float
-    validation: tuple[Float32Array, IntArray] | None = None
-
-    @cached_property
-    def text_logits(self) -> Float32Array:
-        """Zero-shot logits of the support features, (N, C)."""
-        return self._text(self.features)
-
-    @property
-    def validation_set(self) -> tuple[Float32Array, IntArray, Float32Array] | None:
-        """The validation images with their zero-shot logits, (B, C)."""
-        return None if self.validation is None else (*self.validation, self._text(self.validation[0]))
-
-    @cached_property
-    def evidence(self) -> Evidence:
-        """What hyper-parameters are chosen on: the validation images if there are any, else left-out shots."""
-        if self.validation_set is not None:
-            return evidence_from_validation(*self.validation_set, self.labels)
-        return evidence_from_support(self.features, self.labels, self.text_logits)
-
-    def _text(self, features: Float32Array) -> Float32Array:
-        return zero_shot_logits(features, self.zero_shot_weights, self.logit_scale, self.n_classes)
-
-    @property
-    def counts(self) -> IntArray:
-        """Shots of every class, (C,)."""
-        return np.bincount(self.labels, minlength=self.n_classes)
 
 
 class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -149,10 +94,11 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _support_set(self, X: Any, y: Any, validation: tuple[Any, Any] | None = None) -> SupportSet:
-        X, y = self._validated(_to_numpy(X), y)
+        X, y = self._validated(as_numpy(X), y)
         features = unit_rows(X)
-        weights = self._checked_weights(features.shape[1])
-        self.classes_, labels, columns = self._align(np.asarray(y), None if weights is None else len(weights))
+        weights = self._weights(features.shape[1])
+        n_texts = None if weights is None else len(weights)
+        self.classes_, labels, columns = aligned(np.asarray(y), self.class_names, n_texts)
         if len(self.classes_) < 2:
             raise InputError(
                 f"Expected at least two classes, got one class, {self.classes_[0]!r}: add shots, or class names."
@@ -203,7 +149,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Columns as `classes_`.
         """
         check_is_fitted(self, "head_")
-        return self.head_.logits(unit_rows(self._validated(_to_numpy(X))))
+        return self.head_.logits(unit_rows(self._validated(as_numpy(X))))
 
     def decision_function(self, X: Any) -> FloatArray:
         """Logits as scikit-learn expects them: with two classes, the second minus the first.
@@ -288,7 +234,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return validated
 
     def _checked_validation(self, X: Any, y: Any) -> tuple[Float32Array, IntArray]:
-        features, known = unit_rows(self._validated(_to_numpy(X))), self.classes_.tolist()
+        features, known = unit_rows(self._validated(as_numpy(X))), self.classes_.tolist()
         names = np.asarray(y)
         unknown = sorted(set(names.tolist()) - set(known))
         if unknown:
@@ -300,126 +246,9 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"Expected a label for each of {len(features)} validation images, got {len(names)}.")
         return features, np.searchsorted(self.classes_, names).astype(np.intp)
 
-    def _checked_weights(self, dim: int) -> Float32Array | None:
-        if self.zero_shot_weights is None:
-            if self.needs_text:
-                raise InputError(
-                    f"{type(self).__name__} needs the classes' texts: give zero_shot_weights of shape (C, D)."
-                )
-            return None
-        weights = np.array(_to_numpy(self.zero_shot_weights), dtype=np.float32)  # a copy: the caller's stays as it is
-        if weights.ndim != 2 or weights.shape[1] != dim:
-            raise FeatureError(
-                f"Expected zero_shot_weights of shape (C, {dim}) to match the features, got {weights.shape}: "
-                "was another encoder used?"
-            )
-        if self.class_names is not None and len(weights) != len(self.class_names):
-            raise InputError(
-                f"Expected {len(self.class_names)} rows of zero_shot_weights, one per class name, got {len(weights)}."
-            )
-        silent = np.isnan(weights).any(axis=1)
-        if np.isinf(weights).any() or silent.all():
-            raise FeatureError(
-                "Expected finite zero_shot_weights, got NaN or infinite rows: give None for no text at all."
-            )
-        weights[silent] = np.nan
-        weights[~silent] = unit_rows(weights[~silent])
-        return weights
-
-    def _align(self, y: np.ndarray[Any, Any], n_texts: int | None) -> tuple[Any, IntArray, IntArray]:
-        """Give sorted classes, labels that index them, and the zero-shot row of each class."""
-        if self.class_names is None and n_texts is None:
-            classes, labels = np.unique(y, return_inverse=True)
-            return classes, labels.astype(np.intp), np.arange(len(classes))
-        integers = np.issubdtype(y.dtype, np.integer)
-        n_classes = len(self.class_names) if self.class_names is not None else int(n_texts or 0)
-        if integers:
-            if y.min() < 0 or y.max() >= n_classes:
-                raise InputError(
-                    f"Expected labels from 0 to {n_classes - 1}, which index the classes, got {y.min()} to {y.max()}."
-                )
-            return np.arange(n_classes), y.astype(np.intp), np.arange(n_classes)
-        if self.class_names is None:
-            raise InputError(
-                "Labels are names, so class_names must name the rows of zero_shot_weights, in their order."
-            )
-        classes, columns = np.unique(np.asarray(self.class_names), return_index=True)
-        if len(classes) != n_classes:
-            raise InputError("Expected class names that differ from each other, got some of them twice.")
-        unknown = sorted(set(np.unique(y).tolist()) - set(classes.tolist()))
-        if unknown:
-            raise InputError(f"Labels {', '.join(map(str, unknown[:5]))} are not among the class names.")
-        return classes, np.searchsorted(classes, y).astype(np.intp), columns
-
-
-def _to_numpy(X: Any) -> Any:
-    """Take a tensor off its device and its graph; leave the rest to scikit-learn."""
-    return X.detach().cpu().numpy() if hasattr(X, "detach") else X
-
-
-def unit_rows(features: Float32Array) -> Float32Array:
-    """Give rows unit length, with a warning where they had another.
-
-    Parameters
-    ----------
-    features : ndarray of shape (N, D), float32
-
-    Returns
-    -------
-    ndarray of shape (N, D), float32
-        The same array where all rows have length 1 (to 0.001). Rows of zeros stay.
-
-    Warns
-    -----
-    FeatureWarning
-        When rows had to be normalised.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tip_adapter.methods.base import unit_rows
-    >>> unit_rows(np.eye(2, dtype=np.float32))
-    array([[1., 0.],
-           [0., 1.]], dtype=float32)
-    """
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
-    if np.all(np.abs(norms - 1) < NORM_TOLERANCE):
-        return features
-    warnings.warn(
-        "Features are not of unit length, so their rows were normalised: give normalised features to silence this.",
-        FeatureWarning,
-        stacklevel=3,
-    )
-    result: Float32Array = np.divide(features, norms, out=np.zeros_like(features), where=norms > 0)
-    return result
-
-
-def given_or_auto(name: str, value: float | str) -> float | None:
-    """Read a hyper-parameter: a number that is at least 0, or "auto" as None.
-
-    Parameters
-    ----------
-    name : str
-        For the message.
-    value : float or "auto"
-
-    Returns
-    -------
-    float or None
-
-    Raises
-    ------
-    InputError
-        When it is neither.
-
-    Examples
-    --------
-    >>> from tip_adapter.methods.base import given_or_auto
-    >>> given_or_auto("alpha", "auto"), given_or_auto("alpha", 1)
-    (None, 1.0)
-    """
-    if isinstance(value, str) and value == "auto":
+    def _weights(self, dim: int) -> Float32Array | None:
+        if self.zero_shot_weights is not None:
+            return checked_weights(self.zero_shot_weights, dim, self.class_names)
+        if self.needs_text:
+            raise InputError(f"{type(self).__name__} needs the classes' texts: give zero_shot_weights of shape (C, D).")
         return None
-    if isinstance(value, str) or not np.isfinite(value) or value < 0:
-        raise InputError(f"Expected {name} to be at least 0, or 'auto', got {value!r}.")
-    return float(value)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter.heads import LinearHead, softmax
-from tip_adapter.methods.base import SupportSet
 from tip_adapter.methods.residuals import TEXT_NORM, residual_head, residual_logits
+from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained import TrainedMethod
 from tip_adapter.methods.training import Schedule, TrainingProgress
 from tip_adapter.typing import FloatArray

@@ -10,7 +10,8 @@ import numpy as np
 from tip_adapter.choice import nll_and_accuracy
 from tip_adapter.errors import InputError
 from tip_adapter.heads import AdapterHead
-from tip_adapter.methods.base import SupportSet, given_or_auto
+from tip_adapter.methods.inputs import given_or_auto
+from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained import TrainedMethod, TrainingSet, folds_of, text_logits
 from tip_adapter.methods.training import Schedule, TrainingProgress
 from tip_adapter.typing import Float32Array

@@ -12,8 +12,8 @@ import numpy as np
 from tip_adapter.encoders.trainable import TrainableEncoder, load_trainable_encoder
 from tip_adapter.errors import FeatureError, InputError
 from tip_adapter.heads import LinearHead
-from tip_adapter.methods.base import SupportSet
 from tip_adapter.methods.learned_prompts import CLASS_POSITIONS, ClassPosition, LearnedPrompts, word_embeddings
+from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained import TrainedMethod, TrainingSet
 from tip_adapter.methods.training import Schedule, TrainingProgress, train
 from tip_adapter.prompts import texts_for

@@ -16,10 +16,12 @@ from tip_adapter.errors import InputError
 from tip_adapter.features import extract_features
 from tip_adapter.heads import Head, LinearHead
 from tip_adapter.images import ImageSource
-from tip_adapter.methods.base import FewShotMethod, SupportSet, given_or_auto
+from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.coop import aligned_texts
+from tip_adapter.methods.inputs import aligned, given_or_auto
 from tip_adapter.methods.photo_views import cut_views
 from tip_adapter.methods.rate_choice import RateChoice
+from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.training import Schedule, TrainingProgress, checked_seed, require_torch
 from tip_adapter.methods.tuning_task import Apart, TuningTask
 from tip_adapter.prompts import resolve_templates, zero_shot_weights
@@ -328,7 +330,7 @@ class FullFineTuning(FewShotMethod):
         if names.ndim != 1 or len(names) != len(X) or not len(names):
             raise InputError(f"Expected a label for each of the {len(X)} photos, got labels of shape {names.shape}.")
         n_texts = None if self.zero_shot_weights is None else len(self.zero_shot_weights)
-        self.classes_, labels, _ = self._align(names, n_texts)
+        self.classes_, labels, _ = aligned(names, self.class_names, n_texts)
         if len(self.classes_) < 2:
             raise InputError(f"Expected at least two classes, got one class, {self.classes_[0]!r}: add photos.")
         return labels

@@ -11,7 +11,8 @@ from tip_adapter.choice import nll_and_accuracy
 from tip_adapter.errors import InputError
 from tip_adapter.heads import Head, NeighbourHead
 from tip_adapter.heads.cache import neighbour_votes
-from tip_adapter.methods.base import FewShotMethod, SupportSet
+from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import FloatArray
 
 __all__ = ["KNN"]

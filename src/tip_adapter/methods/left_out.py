@@ -11,7 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
 from tip_adapter.errors import InputError
-from tip_adapter.methods.base import FewShotMethod, SupportSet
+from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.search import MAX_FOLDS, support_folds
 from tip_adapter.typing import Float32Array, IntArray
 

@@ -12,7 +12,9 @@ from tip_adapter.choice import nll_and_accuracy
 from tip_adapter.cross_validation import Evidence, evidence_from_support
 from tip_adapter.errors import InputError
 from tip_adapter.heads import LinearHead
-from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod, SupportSet, given_or_auto
+from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod
+from tip_adapter.methods.inputs import given_or_auto
+from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 __all__ = ["LinearProbe"]

@@ -11,7 +11,8 @@ import numpy as np
 
 from tip_adapter.errors import InputError, TrainingError, TrainingWarning
 from tip_adapter.heads import LinearHead, softmax
-from tip_adapter.methods.base import FewShotMethod, SupportSet
+from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained import require_text_for_all
 from tip_adapter.methods.training import TrainingProgress, TrainingRun
 from tip_adapter.typing import Float32Array

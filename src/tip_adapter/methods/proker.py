@@ -13,7 +13,9 @@ from tip_adapter.choice import Choice, SpreadPrior, choose
 from tip_adapter.cross_validation import Evidence
 from tip_adapter.errors import InputError
 from tip_adapter.heads import KernelHead
-from tip_adapter.methods.base import FewShotMethod, SupportSet, given_or_auto
+from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.inputs import given_or_auto
+from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 __all__ = ["KernelRidge", "ProKeR", "choose_kernel"]

@@ -9,7 +9,9 @@ import numpy as np
 
 from tip_adapter.alpha import best_likelihood_alpha
 from tip_adapter.heads import LinearHead
-from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod, SupportSet, given_or_auto
+from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod
+from tip_adapter.methods.inputs import given_or_auto
+from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 __all__ = ["Prototype"]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from tip_adapter.heads import LinearHead
-from tip_adapter.methods.base import SupportSet
 from tip_adapter.methods.residuals import TEXT_NORM, residual_head, residual_logits
+from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained import TrainedMethod
 from tip_adapter.methods.training import Schedule, TrainingProgress
 

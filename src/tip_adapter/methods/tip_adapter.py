@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from tip_adapter.heads import CacheHead, Head
-from tip_adapter.methods.base import FewShotMethod, SupportSet, given_or_auto
+from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.inputs import given_or_auto
+from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.search import search
 
 __all__ = ["TipAdapter"]

@@ -11,7 +11,8 @@ from tip_adapter.alpha import best_likelihood_alpha
 from tip_adapter.cache_model import Cache, class_mass, mass_from_cosines
 from tip_adapter.choice import nll_and_accuracy
 from tip_adapter.heads import CacheHead, Head
-from tip_adapter.methods.base import SupportSet, given_or_auto
+from tip_adapter.methods.inputs import given_or_auto
+from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained import Fold, TrainedMethod, TrainingSet, folds_of, text_logits
 from tip_adapter.methods.training import Schedule, TrainingProgress
 from tip_adapter.search import SearchPoint, SearchResult, search

@@ -13,7 +13,9 @@ from tip_adapter.choice import SpreadPrior, choose
 from tip_adapter.errors import InputError
 from tip_adapter.heads import Head, TipXHead
 from tip_adapter.heads.cache import text_divergence, text_log_probabilities
-from tip_adapter.methods.base import FewShotMethod, SupportSet, given_or_auto
+from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.inputs import given_or_auto
+from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray
 
 __all__ = ["TipX"]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 
 from tip_adapter.errors import FeatureError, InputError, TrainingWarning
-from tip_adapter.methods.base import FewShotMethod, SupportSet
+from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.training import Schedule, TrainingProgress, TrainingRun, checked_seed, require_torch, train
 from tip_adapter.search import support_folds
 from tip_adapter.typing import Float32Array, IntArray

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tip_adapter.heads import LinearHead
-from tip_adapter.methods.base import FewShotMethod, SupportSet
+from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.support_set import SupportSet
 
 __all__ = ["ZeroShot"]
 

@@ -1,0 +1,190 @@
+"""What a caller gives a method in; features, labels, texts and numbers that fit each other, or an error, out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tip_adapter.errors import FeatureError, FeatureWarning, InputError
+from tip_adapter.typing import Float32Array, IntArray
+
+__all__ = ["aligned", "as_numpy", "checked_weights", "given_or_auto", "unit_rows"]
+
+NORM_TOLERANCE = 1e-3
+"""Rows of float16 features are this close to unit length; they are taken as they are."""
+
+
+def as_numpy(X: Any) -> Any:
+    """Take a tensor off its device and its graph; leave the rest to whoever checks it."""
+    return X.detach().cpu().numpy() if hasattr(X, "detach") else X
+
+
+def unit_rows(features: Float32Array) -> Float32Array:
+    """Give rows unit length, with a warning where they had another.
+
+    Parameters
+    ----------
+    features : ndarray of shape (N, D), float32
+
+    Returns
+    -------
+    ndarray of shape (N, D), float32
+        The same array where all rows have length 1 (to 0.001). Rows of zeros stay.
+
+    Warns
+    -----
+    FeatureWarning
+        When rows had to be normalised.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.inputs import unit_rows
+    >>> unit_rows(np.eye(2, dtype=np.float32))
+    array([[1., 0.],
+           [0., 1.]], dtype=float32)
+    """
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    if np.all(np.abs(norms - 1) < NORM_TOLERANCE):
+        return features
+    warnings.warn(
+        "Features are not of unit length, so their rows were normalised: give normalised features to silence this.",
+        FeatureWarning,
+        stacklevel=3,
+    )
+    result: Float32Array = np.divide(features, norms, out=np.zeros_like(features), where=norms > 0)
+    return result
+
+
+def checked_weights(zero_shot_weights: Any, dim: int, class_names: Sequence[str] | None) -> Float32Array:
+    """Check zero-shot weights against the features and the class names.
+
+    Parameters
+    ----------
+    zero_shot_weights : array-like or tensor of shape (C, D)
+    dim : int
+        D of the features.
+    class_names : sequence of C str, or None
+
+    Returns
+    -------
+    ndarray of shape (C, D), float32
+        A copy: unit rows, all of them NaN for a class without text.
+
+    Raises
+    ------
+    FeatureError
+        When they do not fit the features, or no row is finite.
+    InputError
+        When they are not as many as the class names.
+
+    Examples
+    --------
+    >>> from tip_adapter.methods.inputs import checked_weights
+    >>> checked_weights([[1.0, 0.0], [float("nan"), 0.0]], 2, ["hat", "cap"])
+    array([[ 1.,  0.],
+           [nan, nan]], dtype=float32)
+    """
+    weights = np.array(as_numpy(zero_shot_weights), dtype=np.float32)  # a copy: the caller's stays as it is
+    if weights.ndim != 2 or weights.shape[1] != dim:
+        raise FeatureError(
+            f"Expected zero_shot_weights of shape (C, {dim}) to match the features, got {weights.shape}: "
+            "was another encoder used?"
+        )
+    if class_names is not None and len(weights) != len(class_names):
+        raise InputError(
+            f"Expected {len(class_names)} rows of zero_shot_weights, one per class name, got {len(weights)}."
+        )
+    silent = np.isnan(weights).any(axis=1)
+    if np.isinf(weights).any() or silent.all():
+        raise FeatureError("Expected finite zero_shot_weights, got NaN or infinite rows: give None for no text at all.")
+    weights[silent] = np.nan
+    weights[~silent] = unit_rows(weights[~silent])
+    return weights
+
+
+def aligned(
+    y: np.ndarray[Any, Any], class_names: Sequence[str] | None, n_texts: int | None
+) -> tuple[Any, IntArray, IntArray]:
+    """Bring labels, class names and texts into one order of classes.
+
+    Parameters
+    ----------
+    y : ndarray of shape (N,)
+        Class names, or integers that index the classes.
+    class_names : sequence of C str, or None
+    n_texts : int or None
+        C, where zero-shot weights are known.
+
+    Returns
+    -------
+    classes : ndarray of shape (C,), sorted
+    labels : ndarray of shape (N,), integers that index `classes`
+    columns : ndarray of shape (C,)
+        The zero-shot row of each class.
+
+    Raises
+    ------
+    InputError
+        When labels do not fit the classes, or names are missing or double.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.inputs import aligned
+    >>> aligned(np.array(["hat", "cap", "hat"]), ["hat", "cap"], 2)
+    (array(['cap', 'hat'], dtype='<U3'), array([1, 0, 1]), array([1, 0]))
+    """
+    if class_names is None and n_texts is None:
+        classes, labels = np.unique(y, return_inverse=True)
+        return classes, labels.astype(np.intp), np.arange(len(classes))
+    n_classes = len(class_names) if class_names is not None else int(n_texts or 0)
+    if np.issubdtype(y.dtype, np.integer):
+        if y.min() < 0 or y.max() >= n_classes:
+            raise InputError(
+                f"Expected labels from 0 to {n_classes - 1}, which index the classes, got {y.min()} to {y.max()}."
+            )
+        return np.arange(n_classes), y.astype(np.intp), np.arange(n_classes)
+    if class_names is None:
+        raise InputError("Labels are names, so class_names must name the rows of zero_shot_weights, in their order.")
+    classes, columns = np.unique(np.asarray(class_names), return_index=True)
+    if len(classes) != n_classes:
+        raise InputError("Expected class names that differ from each other, got some of them twice.")
+    unknown = sorted(set(np.unique(y).tolist()) - set(classes.tolist()))
+    if unknown:
+        raise InputError(f"Labels {', '.join(map(str, unknown[:5]))} are not among the class names.")
+    return classes, np.searchsorted(classes, y).astype(np.intp), columns
+
+
+def given_or_auto(name: str, value: float | str) -> float | None:
+    """Read a hyper-parameter: a number that is at least 0, or "auto" as None.
+
+    Parameters
+    ----------
+    name : str
+        For the message.
+    value : float or "auto"
+
+    Returns
+    -------
+    float or None
+
+    Raises
+    ------
+    InputError
+        When it is neither.
+
+    Examples
+    --------
+    >>> from tip_adapter.methods.inputs import given_or_auto
+    >>> given_or_auto("alpha", "auto"), given_or_auto("alpha", 1)
+    (None, 1.0)
+    """
+    if isinstance(value, str) and value == "auto":
+        return None
+    if isinstance(value, str) or not np.isfinite(value) or value < 0:
+        raise InputError(f"Expected {name} to be at least 0, or 'auto', got {value!r}.")
+    return float(value)

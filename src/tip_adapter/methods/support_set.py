@@ -1,0 +1,65 @@
+"""Checked shots, classes and texts in; all that a method fits to, and what it chooses hyper-parameters on, out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from tip_adapter.cross_validation import Evidence, evidence_from_support, evidence_from_validation
+from tip_adapter.heads import zero_shot_logits
+from tip_adapter.typing import Float32Array, IntArray
+
+__all__ = ["SupportSet"]
+
+
+@dataclass(frozen=True)
+class SupportSet:
+    """A checked support set, classes aligned with the zero-shot weights.
+
+    Attributes
+    ----------
+    features : ndarray of shape (N, D), float32
+        Unit rows.
+    labels : ndarray of shape (N,), integers in [0, C)
+    n_classes : int
+        C, classes without shots included.
+    zero_shot_weights : ndarray of shape (C, D), float32, or None
+        Unit rows; NaN for a class without text; None where no class has text.
+    logit_scale : float
+    validation : tuple of features (B, D) and labels (B,), optional
+        Images apart from the support set that hyper-parameters are chosen on.
+    """
+
+    features: Float32Array
+    labels: IntArray
+    n_classes: int
+    zero_shot_weights: Float32Array | None
+    logit_scale: float
+    validation: tuple[Float32Array, IntArray] | None = None
+
+    @cached_property
+    def text_logits(self) -> Float32Array:
+        """Zero-shot logits of the support features, (N, C)."""
+        return self._text(self.features)
+
+    @property
+    def validation_set(self) -> tuple[Float32Array, IntArray, Float32Array] | None:
+        """The validation images with their zero-shot logits, (B, C)."""
+        return None if self.validation is None else (*self.validation, self._text(self.validation[0]))
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What hyper-parameters are chosen on: the validation images if there are any, else left-out shots."""
+        if self.validation_set is not None:
+            return evidence_from_validation(*self.validation_set, self.labels)
+        return evidence_from_support(self.features, self.labels, self.text_logits)
+
+    def _text(self, features: Float32Array) -> Float32Array:
+        return zero_shot_logits(features, self.zero_shot_weights, self.logit_scale, self.n_classes)
+
+    @property
+    def counts(self) -> IntArray:
+        """Shots of every class, (C,)."""
+        return np.bincount(self.labels, minlength=self.n_classes)
