@@ -7,7 +7,7 @@ import pytest
 
 from tip_adapter.classifier import ImageClassifier
 from tip_adapter.encoders.fake import FakeEncoder
-from tip_adapter.errors import DatasetError, EncoderError, ImageError, InputError, ModelFileError
+from tip_adapter.errors import DatasetError, EncoderError, ImageError, InputError, ModelFileError, ShotsWarning
 from tip_adapter.heads import zero_shot_logits
 from tip_adapter.methods import TipAdapter, ZeroShot
 
@@ -148,8 +148,13 @@ def test_not_fitted_and_wrong_labels(photos):
         ImageClassifier("fake").fit(["a.jpg", "b.jpg"], ["x"])
     with pytest.raises(DatasetError, match="at least 2 classes"):
         ImageClassifier("fake").fit(["a.jpg", "b.jpg"], ["x", "x"])
-    with pytest.raises(InputError, match="green"):
-        ImageClassifier("fake").fit(photos / "train", shots=6)
+
+
+def test_at_most_so_many_shots(photos):
+    (photos / "train" / "green" / "photo 1é.png").unlink()
+    with pytest.warns(ShotsWarning, match=r"in 1 of 3 classes.*: green \(4\)"):
+        fitted = ImageClassifier("fake", "tip-adapter").fit(photos / "train", shots=5)
+    assert fitted.model_.counts.tolist() == [4, 5, 5]
 
 
 def test_lite_on_real_photos(shared_data, tmp_path):

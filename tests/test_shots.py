@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tip_adapter.errors import InputError
-from tip_adapter.shots import sample_shots, split_dataset
+from tip_adapter.errors import InputError, ShotsWarning
+from tip_adapter.shots import sample_shots, shots_at_most, split_dataset
 
 SEEDS = st.integers(0, 2**32)
 
@@ -120,3 +120,19 @@ def test_fractions_out_of_range(fractions):
 def test_a_class_too_small_for_every_part_is_named():
     with pytest.raises(InputError, match=r"in all 2 parts, 1 of 'dog' do not suffice: add images, or change"):
         split_dataset(["cat"] * 4 + ["dog"], (0.5, 0.5), random_state=0)
+
+
+def test_at_most_takes_all_of_a_small_class_and_warns_which():
+    labels = np.repeat([0, 1, 2], [9, 2, 3])
+    with pytest.warns(ShotsWarning, match=r"^Fewer than 4 photos in 2 of 3 classes, .*: hat \(2\), sky \(3\)\.$"):
+        chosen = shots_at_most(labels, 4, random_state=3, class_names=("red", "hat", "sky"))
+    np.testing.assert_array_equal(np.bincount(labels[chosen]), [4, 2, 3])
+    np.testing.assert_array_equal(chosen, sample_shots(labels, 4, random_state=3, at_most=True))
+    with pytest.warns(ShotsWarning, match=r"^Fewer than 10 photos in every class.*0 \(1\).* and 3 more\.$"):
+        shots_at_most(np.arange(8), 10, random_state=0)
+
+
+def test_at_most_is_exact_and_silent_where_there_are_enough():
+    labels = np.repeat([0, 1], 5)
+    np.testing.assert_array_equal(shots_at_most(labels, 5, random_state=1), sample_shots(labels, 5, random_state=1))
+    np.testing.assert_array_equal(shots_at_most(labels, None, random_state=1), np.arange(10))

@@ -13,8 +13,9 @@ do::
     ├── TrainingError                  training that diverged, or a checkpoint of another training
     └── MissingExtraError (ImportError)  an optional dependency that is not installed
 
-Two warnings: `FeatureWarning` (features were not as expected, and were mended) and `TrainingWarning` (training was
-interrupted, and what it had reached is kept).
+Four warnings: `FeatureWarning` (features were not as expected, and were mended), `ShotsWarning` (a class has fewer
+shots than were asked for), `TrainingWarning` (training was interrupted, and what it had reached is kept) and
+`EncoderWarning` (an encoder runs in another way than was asked for).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ __all__ = [
     "InputError",
     "MissingExtraError",
     "ModelFileError",
+    "ShotsWarning",
     "TipAdapterError",
     "TrainingError",
     "TrainingWarning",
@@ -93,6 +95,10 @@ class FeatureWarning(UserWarning):
 
 class TrainingWarning(UserWarning):
     """Training was interrupted, and what it had reached is kept."""
+
+
+class ShotsWarning(UserWarning):
+    """A class has fewer shots than were asked for."""
 
 
 class EncoderWarning(UserWarning):

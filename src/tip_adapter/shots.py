@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tip_adapter.errors import InputError
+from tip_adapter.errors import InputError, ShotsWarning
 from tip_adapter.typing import IntArray
 
-__all__ = ["sample_shots", "split_dataset"]
+__all__ = ["sample_shots", "shots_at_most", "split_dataset"]
+
+NAMED = 5
+"""Classes that a warning names."""
 
 
 def sample_shots(
@@ -77,6 +81,65 @@ def sample_shots(
             )
         chosen.append(_shuffled(members, rank, random_state)[:shots])
     return np.sort(np.concatenate(chosen))
+
+
+def shots_at_most(
+    labels: ArrayLike, shots: int | None, *, random_state: int, class_names: Sequence[str] | None = None
+) -> IntArray:
+    """Draw as `sample_shots`, but take all items of a class that has fewer than `shots`, and warn which these are.
+
+    For classifiers of one's own photos, where classes differ in how many there are. A comparison at K shots needs
+    exactly K, and `sample_shots`.
+
+    Parameters
+    ----------
+    labels : array-like of shape (N,)
+        Integers or names.
+    shots : int or None
+        Most items per class, at least 1. None takes all of them.
+    random_state : int
+        Seed, at least 0.
+    class_names : sequence of str, optional
+        Names that integer labels index, for the warning.
+
+    Returns
+    -------
+    indices : ndarray of shape (n_sampled,), intp
+        In ascending order.
+
+    Warns
+    -----
+    ShotsWarning
+        When a class has fewer items than `shots`.
+
+    Raises
+    ------
+    InputError
+        When an argument is out of range.
+
+    Examples
+    --------
+    >>> from tip_adapter.shots import shots_at_most
+    >>> shots_at_most(["cat", "cat", "cat", "dog", "dog"], 2, random_state=0).shape
+    (4,)
+    """
+    chosen = sample_shots(labels, shots, random_state=random_state, at_most=True, class_names=class_names)
+    members = _members_of(np.asarray(labels))
+    fewer = sorted(
+        (len(items), str(class_names[int(label)] if class_names is not None else label))
+        for label, items in members
+        if shots is not None and len(items) < shots
+    )
+    if fewer:
+        classes = f"{len(fewer)} of {len(members)} classes" if len(fewer) < len(members) else "every class"
+        named = ", ".join(f"{name} ({count})" for count, name in fewer[:NAMED])
+        rest = f" and {len(fewer) - NAMED} more" if len(fewer) > NAMED else ""
+        warnings.warn(
+            f"Fewer than {shots} photos in {classes}, all of theirs are taken: {named}{rest}.",
+            ShotsWarning,
+            stacklevel=3,
+        )
+    return chosen
 
 
 def split_dataset(labels: ArrayLike, fractions: Sequence[float], *, random_state: int) -> tuple[IntArray, ...]:

@@ -43,6 +43,15 @@ def test_fit_evaluate_predict_info(run, photos, model, tmp_path):
     assert "tip-adapter" in json.loads(run("info", "--json")[1])["methods"]
 
 
+@pytest.mark.filterwarnings("always::tip_adapter.errors.ShotsWarning")
+def test_fit_takes_what_there_is_of_a_small_class_and_says_so(run, photos, tmp_path):
+    (photos / "train" / "red" / "photo 0é.png").unlink()
+    code, out, err = run("fit", photos, "-e", "fake", "-k", 5, "-o", tmp_path / "c.tip", "-m", "tip-adapter")
+    assert code == 0
+    assert out.startswith("14 shots of 3 classes")
+    assert err == "warning: Fewer than 5 photos in 1 of 3 classes, all of theirs are taken: red (4).\n"
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_predictions_as_a_table(run, photos, model, tmp_path, suffix):
     path = tmp_path / f"answers{suffix}"
@@ -118,7 +127,6 @@ def test_data_sets_that_are_none(run, photos, tmp_path):
     (photos / "train" / "puce").mkdir()
     failed(fit(photos), 3, "puce")
     (photos / "train" / "puce").rmdir()
-    failed(fit(photos, "--shots", 6), 3, "green", "5")
     (photos / "train" / "RED").mkdir()
     Image.new("RGB", (9, 9)).save(photos / "train" / "RED" / "a.png")
     failed(fit(photos), 3, "RED", "red")

@@ -18,7 +18,7 @@ from tip_adapter.images import ImageSource
 from tip_adapter.model import EncoderRecord, FewShotModel
 from tip_adapter.precision_guard import PrecisionReport, guard_precision
 from tip_adapter.prompts import resolve_templates, texts_for, zero_shot_weights
-from tip_adapter.shots import sample_shots
+from tip_adapter.shots import shots_at_most
 from tip_adapter.typing import Float32Array, IntArray, StrPath
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         labels : sequence of str, optional
             Class of every image, where `data` is a sequence of images.
         shots : int, optional
-            Take so many photos of each class, drawn at random. Default: all.
+            Take at most so many photos of each class, drawn at random. Default: all.
         random_state : int, default=0
             Seed of the draw and of the views.
         skip_bad : bool, default=False
@@ -104,6 +104,11 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         -------
         self
 
+        Warns
+        -----
+        ShotsWarning
+            When a class has fewer photos than `shots`.
+
         Raises
         ------
         DatasetError
@@ -112,7 +117,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
             When a photo cannot be read.
         """
         images, numbers, names = labelled_images(data, labels)
-        chosen = sample_shots(numbers, shots, random_state=random_state, class_names=names)
+        chosen = shots_at_most(numbers, shots, random_state=random_state, class_names=names)
         chosen = chosen[np.argsort(numbers[chosen], kind="stable")]
         images, numbers = [images[index] for index in chosen], numbers[chosen]
         # Whatever can be wrong is looked at before the photos are encoded, which may take long.

@@ -47,7 +47,9 @@ PrecisionOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without photos that cannot be read; list them.")]
-ShotsOption = Annotated[int | None, typer.Option("--shots", "-k", min=1, help="Photos per class. Default: all.")]
+ShotsOption = Annotated[
+    int | None, typer.Option("--shots", "-k", min=1, help="Photos per class, at most. Default: all.")
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the draw of shots and of views.")]
 ViewsOption = Annotated[int, typer.Option("--views", min=1, help="Views per shot: 1 is the middle, more are crops.")]
 ClassNamesOption = Annotated[

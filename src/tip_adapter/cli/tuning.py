@@ -58,14 +58,14 @@ def fine_tune(
     from tip_adapter.datasets import load_dataset
     from tip_adapter.methods import FullFineTuning
     from tip_adapter.prompts import texts_for
-    from tip_adapter.shots import sample_shots
+    from tip_adapter.shots import shots_at_most
 
     start = time.perf_counter()
     # Looked at before the training, not after it.
     if output.exists():
         raise EncoderError(f"Expected {output} not to exist yet: choose another place or remove it")
     dataset = load_dataset(data, split=training_split(data, split))
-    chosen = sample_shots(dataset.labels, shots, random_state=seed, class_names=dataset.class_names)
+    chosen = shots_at_most(dataset.labels, shots, random_state=seed, class_names=dataset.class_names)
     with _training_bar() as progress:
         method = FullFineTuning(
             class_names=list(dataset.class_names),
