@@ -2,11 +2,14 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 from PIL import Image
+
+from tip_adapter.cli import app
 
 
 def width_of(path):
@@ -91,6 +94,16 @@ def test_help_and_version(run):
     assert "─ Commands ─" not in told
     assert "predict" in told
     assert run("--version")[1].strip().count(".") >= 1
+
+
+def test_help_names_values_in_words(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    every = [command.name or command.callback.__name__ for command in app.registered_commands]
+    every += [f"class {name}" for name in ("add", "remove", "rename")]
+    shown = "".join(run(*name.replace("_", "-").split(), "--help")[1] for name in ["", "class", *every])
+    assert set(re.findall(r"<(\w[^>]*)>", shown)) == {"text", "path", "number"}
+    assert re.search(r"--shots .*<number> \[x>=1\]", shown)
+    assert not re.search(r"--json .*<", shown)
 
 
 def break_a_photo(folder, content):

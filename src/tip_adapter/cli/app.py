@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn, TextIO
 import typer
 
 from tip_adapter.cli import bench, demo, edits, encoders, export, models, trust, tuning
+from tip_adapter.cli.help import ReadableCommand, ReadableGroup
 from tip_adapter.errors import ImageError, TipAdapterError
 
 __all__ = ["app", "main"]
@@ -23,6 +24,7 @@ __all__ = ["app", "main"]
 INTERRUPTED = 130
 
 app = typer.Typer(
+    cls=ReadableGroup,
     help="Few labelled photos per class in, an accurate image classifier out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -47,27 +49,27 @@ def _options(
 
 
 USE, TRUST, COMPARE, DEPLOY = "Learn and use", "Trust and correct", "Compare", "Encoders and deployment"
-app.command(rich_help_panel=USE)(demo.demo)
-app.command(rich_help_panel=USE)(models.fit)
-app.command(rich_help_panel=USE)(models.predict)
-app.command(rich_help_panel=USE)(models.evaluate)
-app.command(rich_help_panel=USE)(models.info)
-app.command(rich_help_panel=TRUST)(trust.calibrate)
-app.command(rich_help_panel=TRUST)(trust.doctor)
-app.command(rich_help_panel=TRUST)(edits.add)
-app.command(rich_help_panel=TRUST)(edits.remove)
-app.command(rich_help_panel=TRUST)(edits.relabel)
+app.command(rich_help_panel=USE, cls=ReadableCommand)(demo.demo)
+app.command(rich_help_panel=USE, cls=ReadableCommand)(models.fit)
+app.command(rich_help_panel=USE, cls=ReadableCommand)(models.predict)
+app.command(rich_help_panel=USE, cls=ReadableCommand)(models.evaluate)
+app.command(rich_help_panel=USE, cls=ReadableCommand)(models.info)
+app.command(rich_help_panel=TRUST, cls=ReadableCommand)(trust.calibrate)
+app.command(rich_help_panel=TRUST, cls=ReadableCommand)(trust.doctor)
+app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.add)
+app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.remove)
+app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.relabel)
 app.add_typer(edits.classes, name="class", rich_help_panel=TRUST)
-app.command(rich_help_panel=TRUST)(edits.refit)
-app.command(rich_help_panel=TRUST)(edits.undo)
-app.command(rich_help_panel=TRUST)(edits.purge)
-app.command(rich_help_panel=TRUST)(edits.shots)
-app.command(rich_help_panel=TRUST)(edits.journal)
-app.command(rich_help_panel=COMPARE)(bench.bench)
-app.command(rich_help_panel=DEPLOY)(encoders.embed)
-app.command("fine-tune", rich_help_panel=DEPLOY)(tuning.fine_tune)
-app.command("export-encoder", rich_help_panel=DEPLOY)(encoders.export_encoder)
-app.command(rich_help_panel=DEPLOY)(export.export)
+app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.refit)
+app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.undo)
+app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.purge)
+app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.shots)
+app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.journal)
+app.command(rich_help_panel=COMPARE, cls=ReadableCommand)(bench.bench)
+app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(encoders.embed)
+app.command("fine-tune", rich_help_panel=DEPLOY, cls=ReadableCommand)(tuning.fine_tune)
+app.command("export-encoder", rich_help_panel=DEPLOY, cls=ReadableCommand)(encoders.export_encoder)
+app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(export.export)
 
 
 def main() -> None:
