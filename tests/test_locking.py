@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tip_adapter.classifier import ImageClassifier
+from tip_adapter.cli import main
 from tip_adapter.errors import InputError, ModelFileError, TipAdapterError
 from tip_adapter.locking import locked
 
@@ -54,6 +55,23 @@ def test_whoever_waits_too_long_is_told(saved):
     ):
         pytest.fail("edited beside another process")
     assert (saved / "config.json").read_bytes() == before
+
+
+def test_the_command_calibrate_keeps_others_out(saved, photos, monkeypatch):
+    calibrate, refused = ImageClassifier.calibrate, []
+
+    def calibrate_while_another_edits(self, *arguments, **options):
+        with pytest.raises(TipAdapterError, match="Another process is changing"), locked(saved, timeout_s=0):
+            pytest.fail("two held the lock")
+        refused.append(True)
+        return calibrate(self, *arguments, **options)
+
+    monkeypatch.setattr(ImageClassifier, "calibrate", calibrate_while_another_edits)
+    monkeypatch.setattr(sys, "argv", ["tip-adapter", "calibrate", str(saved), str(photos / "test")])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert refused == [True]
+    assert ImageClassifier.load(saved).model_.calibration.source == "photos"
 
 
 def test_saving_over_what_another_changed_is_refused(saved, tmp_path):

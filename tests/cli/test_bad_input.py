@@ -172,6 +172,9 @@ def test_outputs_into_folders_that_are_not_there_yet(run, here, model):
         assert len(list(csv.DictReader(file))) == 9
     assert run("evaluate", model, "photos", "--confusion", "pictures/c.PNG")[0] == 0
     assert (here / "pictures" / "c.PNG").exists()
+    assert run("evaluate", model, "photos", "--report", "new/pages/r.html")[0] == 0
+    assert run("doctor", model, "--page", "new/pages/deep/d.html")[0] == 0
+    assert sorted(path.name for path in (here / "new" / "pages").rglob("*.html")) == ["d.html", "r.html"]
 
 
 def test_a_saved_classifier_among_the_photos_is_no_class(run, here, monkeypatch):

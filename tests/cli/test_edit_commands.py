@@ -92,7 +92,12 @@ def test_bad_photos_can_be_skipped(run, model, photos, tmp_path):
         (["shots", "MODEL", "-c", "pink"], 3, ["no class 'pink'"]),
         (["undo", "MODEL"], 3, ["nothing to undo"]),
         (["add", "MODEL", "PHOTO", "-c", "pink"], 3, ["pink", "--new-classes"]),
-        (["add", "MODEL", "PHOTO", "PHOTO"], 3, ["--class"]),
+        (["add", "MODEL", "PHOTO", "PHOTO"], 3, ["--class for the 1 photo"]),
+        (["add", "MODEL", "PHOTO"], 3, ["--class for the 1 photo"]),
+        (["add", "MODEL", "FOLDER"], 3, ["--class for the 3 photos"]),
+        (["add", "MODEL", "gone.jpg"], 3, ["images at gone.jpg, found none"]),
+        (["add", "MODEL", "PHOTO", "gone.jpg"], 3, ["images at gone.jpg, found none"]),
+        (["add", "MODEL", "gone.csv"], 3, ["gone.csv, found neither"]),
         (["add", "MODEL", "gone.jpg", "-c", "red"], 3, ["gone.jpg"]),
         (["add", "gone.tip", "PHOTO", "-c", "red"], 4, ["gone.tip"]),
         (["remove", "gone.tip", "x"], 4, ["gone.tip"]),
@@ -101,7 +106,8 @@ def test_bad_photos_can_be_skipped(run, model, photos, tmp_path):
 )
 def test_bad_input_is_one_line_and_nothing_changes(fails, model, photos, arguments, code, words):
     before = (model / "config.json").read_bytes()
-    given = {"MODEL": model, "PHOTO": photos / "test" / "red" / "photo 0é.png"}
+    red = photos / "test" / "red"
+    given = {"MODEL": model, "PHOTO": red / "photo 0é.png", "FOLDER": red}
     fails(code, words, *[given.get(argument, argument) for argument in arguments])
     assert (model / "config.json").read_bytes() == before
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tip_adapter.cli.help import ReadableCommand, ReadableGroup
 from tip_adapter.cli.options import (
     JsonOption,
     SkipBadOption,
@@ -40,7 +41,9 @@ RefitOption = Annotated[
 ]
 TextsOption = Annotated[list[str] | None, typer.Option("--text", "-t", help="Words for the class; may be repeated.")]
 
-classes = typer.Typer(help="Add, remove and rename the classes of a saved classifier.", no_args_is_help=True)
+classes = typer.Typer(
+    cls=ReadableGroup, help="Add, remove and rename the classes of a saved classifier.", no_args_is_help=True
+)
 
 
 @contextlib.contextmanager
@@ -66,23 +69,35 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Add labelled photos to a saved classifier; only they are encoded."""
-    from tip_adapter.datasets import find_images, load_dataset
-    from tip_adapter.errors import InputError
     from tip_adapter.progress import progress_bar
 
-    data: Any
-    if class_name is not None:
-        data = find_images(photos)
-        labels: list[str] | None = [class_name] * len(data)
-    elif len(photos) == 1:
-        data, labels = load_dataset(Path(photos[0]), min_classes=1), None
-    else:
-        raise InputError(f"Expected --class for {len(photos)} photos or folders, or one folder of class folders.")
+    data, labels = _labelled(photos, class_name)
     with _editing(model, encoder) as classifier, progress_bar("Encoding shots") as progress:
         added = classifier.add_shots(
             data, labels, new_classes=new_classes, refit=refit, skip_bad=skip_bad, progress=progress
         )
     _tell_added(classifier, added, as_json=as_json)
+
+
+def _labelled(photos: list[str], class_name: str | None) -> tuple[Any, list[str] | None]:
+    """Photos of one class, or a data set that says itself of which classes they are."""
+    from tip_adapter.datasets import find_images, load_dataset
+    from tip_adapter.errors import InputError
+
+    if class_name is None and len(photos) == 1:
+        source = Path(photos[0])
+        is_manifest = source.suffix.lower() in (".csv", ".jsonl", ".parquet")
+        if is_manifest or (source.is_dir() and all(image.parent != source for image in find_images([source]))):
+            return load_dataset(source, min_classes=1), None
+    # Looked for first, so that a mistyped path is told as that.
+    images = find_images(photos)
+    if class_name is None:
+        number = _counted(len(images), "photo")
+        raise InputError(
+            f"Expected --class for the {number} of {photos[0]}{' …' if len(photos) > 1 else ''}, such as --class hat, "
+            "or one folder of class folders, or a manifest."
+        )
+    return images, [class_name] * len(images)
 
 
 def remove(
@@ -144,7 +159,7 @@ def undo(
     _tell(classifier, {"undone": entry.to_dict()}, f"undone: {entry.number}. {entry.action}{about}", as_json)
 
 
-@classes.command("add")
+@classes.command("add", cls=ReadableCommand)
 def add_class(
     model: EditedArgument,
     name: Annotated[str, typer.Argument(help="Name of the new class.")],
@@ -171,7 +186,7 @@ def add_class(
     _tell_added(classifier, added, as_json=as_json)
 
 
-@classes.command("remove")
+@classes.command("remove", cls=ReadableCommand)
 def remove_class(
     model: EditedArgument,
     name: Annotated[str, typer.Argument(help="Name of the class.")],
@@ -185,7 +200,7 @@ def remove_class(
     _tell(classifier, {"ids": list(gone)}, f"{name} removed, with {_counted(len(gone), 'shot')}", as_json)
 
 
-@classes.command("rename")
+@classes.command("rename", cls=ReadableCommand)
 def rename_class(
     model: EditedArgument,
     name: Annotated[str, typer.Argument(help="Name of the class.")],

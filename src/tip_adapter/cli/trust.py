@@ -125,13 +125,11 @@ def calibrate(
     from tip_adapter.datasets import load_dataset
     from tip_adapter.progress import progress_bar
 
-    classifier = ImageClassifier.load(model, encoder=encoder)
     if split is None and (data / "validation").is_dir():
         split = "validation"
     dataset = load_dataset(data, split=split, min_classes=1)
-    with progress_bar("Encoding photos") as progress:
+    with ImageClassifier.editing(model, encoder=encoder) as classifier, progress_bar("Encoding photos") as progress:
         classifier.calibrate(dataset, skip_bad=skip_bad, progress=progress)
-    classifier.save(model)
     echo_skipped(classifier.skipped_)
     calibration = classifier.model_.calibration
     if calibration is None:  # pragma: no cover  (calibrate has just set it)
@@ -263,5 +261,6 @@ def check_page_path(path: Path) -> None:
 
     if path.suffix.lower() not in {".html", ".htm"}:
         raise InputError(f"Expected a page that ends in .html, got {path}.")
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise InputError(f"Expected a file in a folder that is there, got {path}: make the folder first.")
+    there = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not there.is_dir():
+        raise InputError(f"Expected a page in a folder, which is made if need be, got {path}: choose another place.")
