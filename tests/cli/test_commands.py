@@ -43,7 +43,16 @@ def test_fit_evaluate_predict_info(run, photos, model, tmp_path):
     assert all(row["class"] in row["path"] and len(row["top"]) == 2 for row in predictions)
     assert "sky blue" in run("predict", model, photos / "test" / "sky blue" / "photo 0é.png")[1]
     assert json.loads(run("info", model, "--json")[1])["shots"] == 12
-    assert "tip-adapter" in json.loads(run("info", "--json")[1])["methods"]
+    methods = json.loads(run("info", "--json")[1])["methods"]
+    assert (methods["gda"]["trained"], methods["gda"]["text"]) == ("no", "uses text")
+    assert methods["coop"] | {"description": ""} == {
+        "description": "",
+        "trained": "through the encoder",
+        "text": "needs text",
+        "needs_torch": True,
+    }
+    lines = run("info")[1].splitlines()
+    assert sum(line.split()[:1] == [name] for line in lines for name in methods) == len(methods)
 
 
 @pytest.mark.filterwarnings("always::tip_adapter.errors.ShotsWarning")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tip_adapter.errors import FeatureError, FeatureWarning, InputError
 from tip_adapter.heads import head_from_state, head_state
-from tip_adapter.methods import METHODS
+from tip_adapter.methods import DESCRIPTIONS, METHODS
 
 NAMES = ("tip-adapter", "tip-x", "ape", "gda", "proker", "prototype", "knn", "linear-probe", "auto")
 VISION_ONLY = ("prototype", "knn", "linear-probe")
@@ -116,6 +116,20 @@ def test_without_any_text_shots_answer_or_the_method_says_that_it_needs_text(nam
             METHODS[name]().fit(shots, labels)
     else:
         assert METHODS[name]().fit(shots, labels).score(shots, labels) > 0.9
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_said_of_the_use_of_text_is_so(name):
+    texts, shots, labels, queries = problem(10, (4, 4, 4))
+    same = np.array_equal(
+        fitted(name, texts, shots, labels).logits(queries), fitted(name, texts[::-1], shots, labels).logits(queries)
+    )
+    assert METHODS[name].uses_text != same
+
+
+def test_every_method_is_described_in_one_line():
+    assert list(DESCRIPTIONS) == list(METHODS)
+    assert max(map(len, DESCRIPTIONS.values())) <= 100
 
 
 @pytest.mark.parametrize("name", NAMES)

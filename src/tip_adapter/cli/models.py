@@ -303,11 +303,10 @@ def info(
     from tip_adapter.classifier import default_encoder
     from tip_adapter.encoders import ENCODERS
     from tip_adapter.locations import cache_dir
-    from tip_adapter.methods import METHODS
 
-    facts = {
+    facts: dict[str, Any] = {
         "version": version("tip-adapter"),
-        "methods": list(METHODS),
+        "methods": _methods(),
         "encoders": ENCODERS,
         "default_encoder": default_encoder(),
         "cache_folder": str(cache_dir()),
@@ -316,10 +315,50 @@ def info(
         echo_json(facts)
         return
     typer.echo(f"tip-adapter {facts['version']}, cache folder {facts['cache_folder']}")
-    typer.echo(f"methods: {', '.join(METHODS)}")
-    typer.echo(f"encoders (default {default_encoder()}):")
-    for name, meaning in ENCODERS.items():
-        typer.echo(f"  {name}: {meaning}")
+    _show_methods(facts["methods"])
+    typer.echo(f"\nencoders (default {default_encoder()})")
+    _show_rows([(f"  {name}", meaning) for name, meaning in ENCODERS.items()])
+
+
+def _methods() -> dict[str, dict[str, Any]]:
+    """What every method goes by and needs, as JSON values."""
+    from tip_adapter.methods import DESCRIPTIONS, METHODS
+
+    return {
+        name: {
+            "description": DESCRIPTIONS[name],
+            "trained": "through the encoder" if each.needs_encoder else "on features" if each.trains else "no",
+            "text": "needs text"
+            if each.needs_text or each.needs_encoder
+            else "uses text"
+            if each.uses_text
+            else "no text",
+            "needs_torch": each.needs_torch,
+        }
+        for name, each in METHODS.items()
+    }
+
+
+def _show_methods(methods: dict[str, dict[str, Any]]) -> None:
+    titles = {
+        "no": "methods without training, in seconds",
+        "on features": "methods trained on features, in seconds to a minute",
+        "through the encoder": "methods trained through the encoder, in minutes to hours",
+    }
+    for trained, title in titles.items():
+        typer.echo(f"\n{title}")
+        rows = [(name, facts) for name, facts in methods.items() if facts["trained"] == trained]
+        needs = [facts["text"] + (", extra torch" if facts["needs_torch"] else "") for _, facts in rows]
+        _show_rows([(f"  {name}", need, facts["description"]) for (name, facts), need in zip(rows, needs, strict=True)])
+
+
+def _show_rows(rows: list[tuple[str, ...]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for row in rows:
+        table.add_row(*row)
+    echo_table(table)
 
 
 def _described(classifier: ImageClassifier) -> dict[str, Any]:

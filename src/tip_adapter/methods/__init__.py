@@ -25,6 +25,7 @@ from tip_adapter.methods.zero_shot import ZeroShot
 __all__ = [
     "APE",
     "CLAP",
+    "DESCRIPTIONS",
     "GDA",
     "KNN",
     "METHODS",
@@ -65,6 +66,27 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "auto": Auto,
 }
 """Every method by the name that `ImageClassifier`, the command line and benchmarks use."""
+
+DESCRIPTIONS: dict[str, str] = {
+    "zero-shot": "the class texts alone; what every other method has to beat",
+    "tip-adapter": "texts, and shots by how near they are; exact evidence for every answer",
+    "tip-x": "tip-adapter, and how alike photos and shots are to the texts",
+    "ape": "tip-adapter on the channels that tell the classes apart",
+    "gda": "texts, and class means under one shared covariance; good from four shots",
+    "proker": "texts, and a kernel ridge regression that corrects them on the shots",
+    "prototype": "the nearest class mean; a quick baseline",
+    "knn": "votes of the nearest shots; a baseline",
+    "linear-probe": "logistic regression on the features; the classic baseline",
+    "tip-adapter-f": "tip-adapter with trained keys",
+    "clip-adapter": "a small network that adapts the features of photos",
+    "task-res": "a trained residual for every class text",
+    "lp-plus-plus": "a linear probe that mixes in the texts; nothing to choose",
+    "clap": "a linear probe held near the texts; nothing to choose",
+    "coop": "prompt tuning: the words around the class names are trained",
+    "full-fine-tuning": "both towers of the encoder are trained (FLYP, WiSE-FT)",
+    "auto": "the likeliest of zero-shot, tip-adapter, gda, proker, gda + proker on left-out shots; the default",
+}
+"""What each method goes by, in one line."""
 
 
 def method_class(name: str) -> type[FewShotMethod]:

@@ -44,6 +44,9 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     needs_text = False
     """Whether the method cannot do without zero-shot weights."""
 
+    uses_text = True
+    """Whether the answers go by zero-shot weights where there are some."""
+
     trains = False
     """Whether parameters are trained, by gradient descent; the other methods compute theirs from the shots."""
 

@@ -60,6 +60,8 @@ class KNN(FewShotMethod):
     ['hat']
     """
 
+    uses_text = False
+
     def __init__(
         self,
         zero_shot_weights: Any = None,

@@ -73,6 +73,7 @@ class LinearProbe(FewShotMethod):
     """
 
     trains = True
+    uses_text = False
 
     def __init__(
         self,

@@ -55,6 +55,8 @@ class Prototype(FewShotMethod):
     ['hat']
     """
 
+    uses_text = False
+
     def __init__(
         self,
         zero_shot_weights: Any = None,
