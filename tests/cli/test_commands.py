@@ -52,16 +52,30 @@ def test_fit_evaluate_predict_info(run, photos, model, tmp_path):
         "needs_torch": True,
     }
     lines = run("info")[1].splitlines()
-    assert sum(line.split()[:1] == [name] for line in lines for name in methods) == len(methods)
+    assert sum(line.split()[:1] == [name] for line in lines[1:] for name in methods) == len(methods)
 
 
 @pytest.mark.filterwarnings("always::tip_adapter.errors.ShotsWarning")
 def test_fit_takes_what_there_is_of_a_small_class_and_says_so(run, photos, tmp_path):
     (photos / "train" / "red" / "photo 0é.png").unlink()
-    code, out, err = run("fit", photos, "-e", "fake", "-k", 5, "-o", tmp_path / "c.tip", "-m", "tip-adapter")
+    code, out, err = run("fit", photos, "-e", "fake", "-k", 5, "-o", tmp_path / "c.tip", "-m", "prototype")
     assert code == 0
     assert out.startswith("14 shots of 3 classes")
     assert err == "warning: Fewer than 5 photos in 1 of 3 classes, all of theirs are taken: red (4).\n"
+
+
+def test_fit_hints_at_names_that_are_no_words(run, photos, tmp_path):
+    for number, folder in enumerate(sorted((photos / "train").iterdir())):
+        folder.rename(folder.with_name(f"class_{number:02d}"))
+    given = ("fit", photos, "-e", "fake", "-o", tmp_path / "c.tip")
+    code, _, err = run(*given, "-m", "tip-adapter")
+    assert (code, err.count("\n")) == (0, 1)
+    assert re.match("hint: class_0[012](, class_0[12])* looks? like no word", err)
+    assert "--class-names FILE.json gives words" in err
+    assert json.loads(run(*given, "-m", "gda", "--json")[1])["hint"] in err
+    # A method that does not go by texts has no use for better ones.
+    assert run(*given, "-m", "prototype")[2] == ""
+    assert json.loads(run(*given, "-m", "knn", "--json")[1])["hint"] is None
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -170,7 +184,7 @@ def test_data_sets_that_are_none(run, photos, tmp_path):
 def test_links_that_form_a_loop(run, photos, tmp_path):
     (photos / "train" / "red" / "self").symlink_to(photos / "train" / "red", target_is_directory=True)
     (photos / "train" / "red" / "up").symlink_to(photos / "train", target_is_directory=True)
-    code, out, err = run("fit", photos, "-e", "fake", "-o", tmp_path / "c.tip")
+    code, out, err = run("fit", photos, "-e", "fake", "-o", tmp_path / "c.tip", "-m", "prototype")
     assert (code, err) == (0, "")
     assert out.startswith("15 shots of 3 classes")
 

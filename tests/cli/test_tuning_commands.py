@@ -9,7 +9,7 @@ pytest.importorskip("torch", reason="the extra torch is not installed")
 
 def test_prompt_tuning(run, photos, tiny_clip, tmp_path):
     names = tmp_path / "names.json"
-    names.write_text(json.dumps({"red": "a", "green": "b", "sky blue": "hat"}))
+    names.write_text(json.dumps({"red": "on", "green": "up", "sky blue": "hat"}))
     arguments = ("fit", photos, "-e", f"huggingface:{tiny_clip}", "-m", "coop", "-k", 1, "-o", tmp_path / "m.tip")
     code, out, err = run(*arguments, "--class-names", names)
     assert (code, err) == (0, "")

@@ -110,9 +110,10 @@ def fit(
     seconds = time.perf_counter() - start
     echo_skipped(classifier.skipped_)
     model, report = classifier.model_, classifier.precision_report_
+    hint = _hint_of_texts(classifier, given=class_names is not None)
     if as_json:
         facts = {"output": str(output), "seconds": seconds, "skipped": skipped_rows(classifier.skipped_)}
-        echo_json(_described(classifier) | facts | ({"int8": report.to_dict()} if report else {}))
+        echo_json(_described(classifier) | facts | {"hint": hint} | ({"int8": report.to_dict()} if report else {}))
         return
     typer.echo(f"{len(model.shots)} shots of {len(model.class_names)} classes, {model.method.name}, {seconds:.1f} s")
     if "summary" in model.method.chosen:
@@ -120,6 +121,22 @@ def fit(
     if report:
         typer.echo(str(report))
     typer.echo(f"saved: {output}")
+    if hint:
+        typer.echo(f"hint: {hint}", err=True)
+
+
+def _hint_of_texts(classifier: ImageClassifier, *, given: bool) -> str | None:
+    """Say which texts seem to be of little use, where the method goes by texts."""
+    from tip_adapter.class_words import doubt_texts
+    from tip_adapter.methods import METHODS
+
+    model = classifier.model_
+    method = METHODS.get(model.method.name)
+    if method is None or not method.uses_text:
+        return None
+    features, labels = model.shots.features.unit, model.shots.labels
+    doubts = doubt_texts(model.class_names, model.class_texts, model.zero_shot_weights, features, labels)
+    return f"{doubts}: --class-names FILE.json gives {'other ' if given else ''}words" if doubts else None
 
 
 def training_split(data: Path, split: str | None) -> str | None:
