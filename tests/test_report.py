@@ -1,6 +1,7 @@
 """A report is one file that asks for nothing, opens photos, and shows odd names as they are; checked in Chromium."""
 
 import importlib.util
+import itertools
 import shutil
 
 import numpy as np
@@ -168,6 +169,18 @@ def test_coverage_points_leave_out_what_too_few_photos_allow():
     c = content(n=100)
     few = ConformalScores(c.calibration.scores.true[:9], c.calibration.scores.ahead[:9])
     assert [point["wanted"] for point in coverage_points(few, c.probabilities, c.labels)][-1] == 0.9
+
+
+def test_written_set_sizes_keep_apart_and_clear_of_the_curve(browser, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(render_report(content(n=300)), encoding="utf-8")
+    tab = opened(browser, path)
+    boxes = [size.bounding_box() for size in tab.locator("svg .size").all()]
+    assert len(boxes) >= 4
+    assert all(left["x"] + left["width"] < right["x"] for left, right in itertools.pairwise(boxes))
+    dots = [dot.bounding_box() for dot in tab.locator("#h-coverage ~ svg .dot").all()]
+    assert all(dot["y"] + dot["height"] < box["y"] for dot in dots for box in boxes)
+    tab.close()
 
 
 def test_the_chosen_pair_lies_on_its_cell():

@@ -17,6 +17,9 @@ __all__ = ["SHOWN_FROM", "Plot", "confusion_cells", "coverage_points", "landscap
 
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 
+LABEL_GAP = 0.06
+"""Least distance of wanted coverages whose mean sizes are written, so that the numbers stay apart."""
+
 FADE = 0.1
 """Log loss above the least, in nats, by which a cell of the landscape fades to 1/e."""
 
@@ -82,7 +85,7 @@ def reliability_points(probabilities: FloatArray, labels: IntArray) -> list[dict
     ]
 
 
-def coverage_points(scores: ConformalScores, probabilities: FloatArray, labels: IntArray) -> list[dict[str, float]]:
+def coverage_points(scores: ConformalScores, probabilities: FloatArray, labels: IntArray) -> list[dict[str, Any]]:
     """Measure sets of classes at several wanted coverages; those that need more calibration photos are left out.
 
     Parameters
@@ -94,9 +97,10 @@ def coverage_points(scores: ConformalScores, probabilities: FloatArray, labels: 
     Returns
     -------
     list of dict
-        wanted, covered, size.
+        wanted, covered, size, and whether the size is written: the last one is, and those before it with room.
     """
-    points, rows = [], np.arange(len(labels))
+    points: list[dict[str, Any]] = []
+    rows = np.arange(len(labels))
     for wanted in COVERAGES:
         try:
             threshold = scores.threshold(wanted)
@@ -105,7 +109,12 @@ def coverage_points(scores: ConformalScores, probabilities: FloatArray, labels: 
         sets = prediction_sets(probabilities, threshold)
         covered, size = float(sets[rows, labels].mean()), float(sets.sum(axis=1).mean())
         points.append({"wanted": wanted, "covered": covered, "size": size})
-    return [point for point in points if point["covered"] >= SHOWN_FROM]
+    shown = [point for point in points if point["covered"] >= SHOWN_FROM]
+    free_below = 1.0
+    for point in reversed(shown):
+        point["labelled"] = point["wanted"] <= free_below
+        free_below = round(point["wanted"] - LABEL_GAP, 4) if point["labelled"] else free_below
+    return shown
 
 
 def landscape_cells(landscape: Landscape, chosen: tuple[float, float]) -> dict[str, Any]:

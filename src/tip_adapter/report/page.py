@@ -142,7 +142,7 @@ def _raw(content: ReportContent) -> list[dict[str, float]]:
     return reliability_points(content.raw_probabilities, content.labels)
 
 
-def _coverage(content: ReportContent) -> list[dict[str, float]]:
+def _coverage(content: ReportContent) -> list[dict[str, Any]]:
     if content.calibration is None or not len(content.calibration.scores):
         return []
     return coverage_points(content.calibration.scores, content.probabilities, content.labels)
