@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import stats
 
 from tip_adapter.errors import InputError
 from tip_adapter.metrics import (
@@ -18,6 +19,7 @@ from tip_adapter.metrics import (
     negative_log_likelihood,
     per_class_recall,
     top_k_accuracy,
+    wilson_interval,
 )
 
 LOGITS = arrays(np.float64, st.tuples(st.integers(1, 12), st.integers(2, 6)), elements=st.integers(-5, 5).map(float))
@@ -121,6 +123,13 @@ def test_log_softmax_refuses_rows_without_a_finite_maximum(row):
         log_softmax([[0, 0], row])
 
 
+@given(right=st.integers(0, 40), wrong=st.integers(0, 40), level=st.floats(0.5, 0.99))
+def test_wilson_interval_is_scipys(right, wrong, level):
+    n = max(1, right + wrong)
+    expected = stats.binomtest(right, n).proportion_ci(level, method="wilson")
+    assert wilson_interval(right, n, level=level) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
 def test_bootstrap_interval_matches_resampling_by_hand():
     correct = np.random.default_rng(3).random(300) < 0.8
     rng = np.random.default_rng(0)
@@ -159,6 +168,9 @@ def test_bootstrap_interval_is_ordered_and_repeats(correct, seed):
         (lambda: bootstrap_interval([]), "booleans of shape"),
         (lambda: bootstrap_interval([0.5]), "booleans of shape"),
         (lambda: bootstrap_interval([True], level=1), r"a level in \(0, 1\)"),
+        (lambda: wilson_interval(1, 2, level=0), r"a level in \(0, 1\)"),
+        (lambda: wilson_interval(3, 2), "0 to n right answers of at least 1, got 3 of 2"),
+        (lambda: wilson_interval(0, 0), "got 0 of 0"),
     ],
 )
 def test_bad_arguments(call, message):

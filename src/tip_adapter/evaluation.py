@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from tip_adapter.metrics import (
     negative_log_likelihood,
     per_class_recall,
     top_k_accuracy,
+    wilson_interval,
 )
 from tip_adapter.typing import FloatArray, IntArray
 
@@ -138,7 +138,7 @@ def evaluate_probabilities(
     return Evaluation(
         n=len(labels),
         accuracy=accuracy(predictions, labels),
-        accuracy_interval=_wilson_interval(int((predictions == labels).sum()), len(labels)),
+        accuracy_interval=wilson_interval(int((predictions == labels).sum()), len(labels)),
         zero_shot_accuracy=of(zero_shot),
         cache_accuracy=of(cache),
         top_k_accuracy={k: top_k_accuracy(probabilities, labels, k) for k in (1, 3, 5) if k <= n_classes},
@@ -149,11 +149,3 @@ def evaluate_probabilities(
         confusion=confusion_matrix(predictions, labels, n_classes=n_classes),
         n_shots_among=n_shots_among,
     )
-
-
-def _wilson_interval(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the score interval of a share; unlike a bootstrap's, it has a width where all or none are right."""
-    share = right / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)

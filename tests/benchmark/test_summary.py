@@ -8,7 +8,8 @@ from example_runs import record
 from scipy import stats
 
 from tip_adapter.benchmark.figures import _accuracy_figure, _curves, _gap_figure, _seconds_figure, draw_figures
-from tip_adapter.benchmark.report import overviews, reasons
+from tip_adapter.benchmark.records import Records
+from tip_adapter.benchmark.report import _notes, overviews, reasons
 from tip_adapter.benchmark.summary import gaps, summarise
 
 
@@ -34,7 +35,28 @@ def test_the_interval_of_a_share_stays_one():
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_without_different_support_sets_the_interval_is_over_test_images(seeds):
     row = row_of([record(seed=seed, fit_seconds=seed) for seed in range(seeds)])
-    assert (row.interval, row.low, row.high) == ("test images", 0.5, 0.9)
+    wilson = stats.binomtest(6, 8).proportion_ci(method="wilson")
+    assert (row.interval, row.low, row.high) == ("test images", pytest.approx(wilson.low), pytest.approx(wilson.high))
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 1.0])
+def test_the_interval_has_a_width_where_every_answer_is_right_or_none(accuracy):
+    row = row_of([record(seed=i, accuracy=accuracy, nll=0.1 + i) for i in range(3)])
+    assert row.interval == "test images"
+    assert row.half > 0.1
+    assert 0 <= row.low <= accuracy <= row.high <= 1
+
+
+def test_fewer_support_sets_than_the_fair_protocol_asks_for_are_told():
+    def noted(seeds, **changes):
+        runs = [record(seed=i, accuracy=0.25 * i, **changes) for i in range(seeds)]
+        return _notes(Records((record(method="zero-shot", **changes), *runs), ()))
+
+    assert noted(2) == ["2 support sets per number of shots: the protocol fair asks for at least 3 (--seeds 3)"]
+    assert noted(1)[0].startswith("1 support set per number")
+    assert noted(3) == []
+    # One is all there is.
+    assert noted(1, one_support_set=True) == []
 
 
 def test_costs_are_medians_and_memory_the_largest():

@@ -24,7 +24,7 @@ from tip_adapter.benchmark.records import DONE, FAILED, NOT_APPLICABLE, Record, 
 from tip_adapter.errors import EncoderError, FeatureError, InputError, MissingExtraError, TipAdapterError
 from tip_adapter.heads import softmax
 from tip_adapter.methods import METHODS, FewShotMethod
-from tip_adapter.metrics import accuracy, bootstrap_interval, expected_calibration_error, negative_log_likelihood
+from tip_adapter.metrics import accuracy, expected_calibration_error, negative_log_likelihood, wilson_interval
 from tip_adapter.typing import FloatArray, IntArray, StrPath
 
 __all__ = ["Job", "execute", "load_data"]
@@ -249,7 +249,7 @@ def _figures(logits: FloatArray, labels: IntArray) -> Record:
     right = logits.argmax(axis=1) == labels
     return {
         "accuracy": accuracy(logits, labels),
-        "accuracy_interval": list(bootstrap_interval(right)),
+        "accuracy_interval": list(wilson_interval(int(right.sum()), len(right))),
         "nll": negative_log_likelihood(logits, labels, from_logits=True),
         "ece": expected_calibration_error(softmax(logits), labels),
         # One bit per test photo, so that methods can be compared photo by photo.

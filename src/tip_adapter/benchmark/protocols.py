@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from tip_adapter.errors import InputError
 
-__all__ = ["FAIR", "FEW", "PAPER", "choose_protocols", "few_shot_validation", "tuning_of"]
+__all__ = ["FAIR", "FEW", "LEAST_SEEDS", "PAPER", "choose_protocols", "few_shot_validation", "tuning_of"]
 
 FAIR, PAPER, FEW = "fair", "paper", "paper-few"
+
+LEAST_SEEDS = 3
+"""Support sets that the protocol fair asks for, where so many are possible."""
 
 MOST_VALIDATION_SHOTS = 4
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from tip_adapter.atomic import write_file
 from tip_adapter.benchmark.figures import draw_figures
+from tip_adapter.benchmark.protocols import FAIR, LEAST_SEEDS
 from tip_adapter.benchmark.records import Record, Records, load_records, write_collection
 from tip_adapter.benchmark.summary import Gap, Row, Setting, gaps, settings_of, summarise
 from tip_adapter.errors import MissingExtraError
@@ -23,8 +24,8 @@ COLUMNS = ("NLL", "ECE", "fit s", "predict s", "parameters", "peak MB")
 
 EXPLANATION = """\
 Accuracy in % ± half of a 95 % interval: over support sets (Student's t), or, marked \\*, over the test images
-(bootstrap), where there is one support set or the shots play no part. NLL, ECE, seconds, trained parameters and peak
-memory are those at the most shots. Seconds are of one thread, on features that are there already; methods
+(Wilson), where there is one support set or all give as many right answers. NLL, ECE, seconds, trained parameters and
+peak memory are those at the most shots. Seconds are of one thread, on features that are there already; methods
 marked † work on the encoder itself, with all cores, and encode the photos within these seconds. Memory is what the
 process needed at its peak beyond libraries and features.
 
@@ -188,7 +189,20 @@ def _notes(records: Records) -> list[str]:
     machines = {str(sorted(run["machine"].items())) for run in records.done}
     if len(machines) > 1:
         notes.append(f"runs were made on {len(machines)} kinds of machines, so their seconds do not compare")
-    return notes
+    return notes + _few_seeds(records)
+
+
+def _few_seeds(records: Records) -> list[str]:
+    """Say where the protocol fair asks for more support sets than there are, though more are possible."""
+    seeds = defaultdict(set)
+    for run in records.done:
+        if run["protocol"] == FAIR and not run.get("one_support_set"):
+            seeds[run["dataset"], run["encoder"], run["shots"]].add(run["seed"])
+    fewest = min(map(len, seeds.values()), default=LEAST_SEEDS)
+    if fewest >= LEAST_SEEDS:
+        return []
+    sets = f"{fewest} support set{'s' * (fewest != 1)}"
+    return [f"{sets} per number of shots: the protocol fair asks for at least {LEAST_SEEDS} (--seeds {LEAST_SEEDS})"]
 
 
 def _markdown(records: Records, rows: Sequence[Row], figures: Sequence[Path], notes: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from tip_adapter.benchmark.method_choice import group_of
 from tip_adapter.benchmark.protocols import FAIR
 from tip_adapter.benchmark.records import Record
+from tip_adapter.metrics import wilson_interval
 
 __all__ = ["Gap", "Row", "Setting", "gaps", "settings_of", "summarise"]
 
@@ -56,7 +57,7 @@ class Row:
     accuracy, low, high : float
         Fractions; the interval holds 95 %.
     interval : {"seeds", "test images"}
-        What it is over: Student's t over support sets; or, where these do not differ, the bootstrap over test images.
+        What it is over: Student's t over support sets; or, where these do not differ, Wilson's over test images.
     nll, ece : float
     fit_seconds, predict_seconds : float
         Medians.
@@ -162,11 +163,11 @@ def summarise(runs: Sequence[Record]) -> list[Row]:
 
 def _row(setting: Setting, method: str, shots: int, runs: list[Record]) -> Row:
     accuracies = np.array([run["accuracy"] for run in runs])
-    answers = {(run["accuracy"], run["nll"]) for run in runs}
-    # Equal answers from every support set: the shots play no part, and say nothing about chance.
-    over_images = len(answers) == 1
+    # As many right from every support set, be it all: their spread, which is none, says nothing about chance.
+    over_images = len(set(accuracies.tolist())) == 1
     if over_images:
-        low, high = runs[0]["accuracy_interval"]
+        n = runs[0]["n_test"]
+        low, high = wilson_interval(round(runs[0]["accuracy"] * n), n)
     else:
         low, high = _t_interval(accuracies)
     memories = [run["peak_memory_mb"] for run in runs if run.get("peak_memory_mb") is not None]

@@ -8,6 +8,7 @@ from tip_adapter.metrics.answers import (
     confusion_matrix,
     per_class_recall,
     top_k_accuracy,
+    wilson_interval,
 )
 from tip_adapter.metrics.confidence import (
     expected_calibration_error,
@@ -26,4 +27,5 @@ __all__ = [
     "per_class_recall",
     "reliability",
     "top_k_accuracy",
+    "wilson_interval",
 ]

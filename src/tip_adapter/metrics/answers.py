@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -9,7 +12,14 @@ from tip_adapter.errors import InputError
 from tip_adapter.metrics.checks import checked_indices, checked_scores
 from tip_adapter.typing import FloatArray, IntArray
 
-__all__ = ["accuracy", "bootstrap_interval", "confusion_matrix", "per_class_recall", "top_k_accuracy"]
+__all__ = [
+    "accuracy",
+    "bootstrap_interval",
+    "confusion_matrix",
+    "per_class_recall",
+    "top_k_accuracy",
+    "wilson_interval",
+]
 
 
 def accuracy(predictions: ArrayLike, labels: ArrayLike) -> float:
@@ -199,6 +209,52 @@ def bootstrap_interval(
     means = rng.binomial(values.size, values.mean(), size=n_resamples) / values.size
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def wilson_interval(right: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+    r"""Give the score interval of a share, which has a width even where all or none are right.
+
+    With p = right / n and z the normal quantile of (1 + level) / 2:
+    :math:`\frac{p + z^2/2n \pm z\sqrt{p(1-p)/n + z^2/4n^2}}{1 + z^2/n}`.
+
+    Parameters
+    ----------
+    right : int
+        From 0 to n.
+    n : int
+        At least 1.
+    level : float, default=0.95
+        Between 0 and 1.
+
+    Returns
+    -------
+    low, high : float
+
+    Raises
+    ------
+    InputError
+        When an argument is out of range.
+
+    References
+    ----------
+    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
+
+    Examples
+    --------
+    >>> from tip_adapter.metrics import wilson_interval
+    >>> low, high = wilson_interval(20, 20)
+    >>> round(low, 3), high
+    (0.839, 1.0)
+    """
+    if not 0 < level < 1:
+        raise InputError(f"Expected a level in (0, 1), got {level}")
+    if n < 1 or not 0 <= right <= n:
+        raise InputError(f"Expected 0 to n right answers of at least 1, got {right} of {n}")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share = right / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return (0.0 if right == 0 else middle - half), (1.0 if right == n else middle + half)
 
 
 def _predicted(predictions: ArrayLike, labels: ArrayLike) -> tuple[IntArray, IntArray]:
