@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -81,6 +81,26 @@ class FeatureSet:
             raise FeatureError(f"Expected a feature other than zero for {self.names[zero[0]]}: leave this image out")
         rows: Float32Array = (means / norms[:, None]).astype(np.float32)
         return rows
+
+    @property
+    def n_views(self) -> int:
+        """V, views of each image."""
+        return int(self.raw.shape[1])
+
+    @property
+    def unit_views(self) -> Float32Array | None:
+        """Unit rows of every view, (N, V, D), float32; None where there is one, which says no more than `unit`."""
+        if self.n_views == 1:
+            return None
+        norms = np.linalg.norm(self.raw, axis=2, keepdims=True)
+        rows: Float32Array = np.divide(self.raw, norms, out=np.zeros_like(self.raw), where=norms > 0)
+        return rows
+
+    def averaged(self) -> Self:
+        """Return one un-normalised feature for each image, the mean over its views."""
+        if self.n_views == 1:
+            return self
+        return replace(self, raw=self.raw.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32))
 
     def subset(self, indices: ArrayLike) -> Self:
         """Return the features of some of the images, in the given order.

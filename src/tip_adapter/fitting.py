@@ -114,6 +114,8 @@ def fit_method(
     zero_shot_weights: Float32Array,
     logit_scale: float,
     class_texts: Sequence[Sequence[str]] = (),
+    *,
+    views: Float32Array | None = None,
 ) -> tuple[Head, MethodRecord]:
     """Fit an estimator to a support set.
 
@@ -128,6 +130,8 @@ def fit_method(
     logit_scale : float
     class_texts : sequence of C sequences of str
         For methods that tune prompts.
+    views : ndarray of shape (N, V, D), float32, optional
+        Unit rows of the shots' views, for a method that takes views; the others do not look at them.
 
     Returns
     -------
@@ -152,7 +156,7 @@ def fit_method(
         estimator.set_params(class_texts=class_texts)
     # Without texts the rows of the weights cannot tell the classes, so names as numbers do.
     names = None if weights is not None else [f"{index:09d}" for index in range(len(zero_shot_weights))]
-    estimator.set_params(class_names=names).fit(features, labels)
+    estimator.set_params(class_names=names).fit(features, labels, **_views_for(estimator, views))
     known = [name for name, cls in METHODS.items() if type(estimator) is cls]
     parameters = {name: value for name, value in estimator.get_params(deep=False).items() if name not in OURS}
     record = MethodRecord(
@@ -166,7 +170,12 @@ def fit_method(
 
 
 def calibrate_on_shots(
-    estimator: FewShotMethod, features: Float32Array, labels: IntArray, queries: Float32Array | None = None
+    estimator: FewShotMethod,
+    features: Float32Array,
+    labels: IntArray,
+    queries: Float32Array | None = None,
+    *,
+    views: Float32Array | None = None,
 ) -> Calibration | None:
     """Learn from left-out shots what the answers of a fitted estimator are worth.
 
@@ -179,6 +188,8 @@ def calibrate_on_shots(
     labels : ndarray of shape (N,), integers in [0, C)
     queries : ndarray of shape (N, D), float32, optional
         The shots as a photo would be seen; see `tip_adapter.methods.left_out.left_out_logits`.
+    views : ndarray of shape (N, V, D), float32, optional
+        As `fit_method` was given.
 
     Returns
     -------
@@ -202,7 +213,7 @@ def calibrate_on_shots(
         return None
     asked = features if queries is None else queries
     try:
-        answers = left_out_logits(estimator, features, labels, queries=asked)
+        answers = left_out_logits(estimator, features, labels, queries=asked, **_views_for(estimator, views))
     except KeyboardInterrupt:
         if not estimator.trains:
             raise
@@ -217,6 +228,10 @@ def calibrate_on_shots(
         folds=(answers.folds[answers.rows], answers.folds),
         shots=answers.shots,
     )
+
+
+def _views_for(estimator: FewShotMethod, views: Float32Array | None) -> dict[str, Float32Array]:
+    return {"views": views} if views is not None and estimator.takes_views else {}
 
 
 def _all_silent(weights: Float32Array) -> bool:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from tip_adapter.calibration import Calibration
-from tip_adapter.feature_set import FeatureSet
-from tip_adapter.support import Archive, Shots, Thumbnails
+from tip_adapter.support import Archive, Shots, Thumbnails, features_from_state, features_state
 from tip_adapter.typing import Float32Array
 
 __all__ = [
@@ -259,7 +258,7 @@ def _undo_state(
         arrays |= {f"{prefix}.calibration.{name}": array for name, array in parts.items()}
     if undo.removed is not None:
         shots = undo.removed.shots
-        arrays[f"{prefix}.features"] = shots.features.raw[:, 0]
+        arrays |= features_state(shots.features, f"{prefix}.")
         pictures |= {f"{prefix}-{name}": data for name, data in shots.thumbnails.items()}
         facts["removed"] = {
             "ids": shots.ids,
@@ -321,8 +320,7 @@ def _undo(facts: Mapping[str, Any], prefix: str, arrays: Mapping[str, Any], pict
     removed, removed_class, renamed = (facts.get(key) for key in ("removed", "removed_class", "renamed_class"))
     shots = None
     if removed is not None:
-        raw = arrays[f"{prefix}.features"][:, None]
-        features = FeatureSet(raw, encoder_id, tuple(removed["digests"]), tuple(removed["names"]))
+        features = features_from_state(arrays, f"{prefix}.", encoder_id, removed["digests"], removed["names"])
         shown = Thumbnails({name: (pictures, f"{prefix}-{name}") for name in removed["thumbnails"]})
         labels = np.zeros(len(features), dtype=np.intp)
         ids, names, rows = (tuple(removed[key]) for key in ("ids", "classes", "rows"))

@@ -16,12 +16,11 @@ import numpy as np
 
 from tip_adapter.calibration import Calibration
 from tip_adapter.errors import InputError, ModelFileError
-from tip_adapter.features import FeatureSet
 from tip_adapter.fitting import MethodRecord
 from tip_adapter.heads import Head, head_from_state, head_state, softmax
 from tip_adapter.journal import JournalEntry, journal_from_state, journal_state
 from tip_adapter.persistence import load_bundle, save_bundle
-from tip_adapter.support import Archive, Shots, Thumbnails, thumbnail_archive
+from tip_adapter.support import Archive, Shots, Thumbnails, features_from_state, features_state, thumbnail_archive
 from tip_adapter.typing import Float32Array, FloatArray, IntArray, StrPath
 
 __all__ = ["EncoderRecord", "FewShotModel", "MethodRecord"]
@@ -125,7 +124,7 @@ class FewShotModel:
         kind, head_arrays, head_parameters = head_state(self.head)
         arrays: dict[str, np.ndarray[Any, Any]] = {
             "zero_shot_weights": self.zero_shot_weights,
-            "shots.features": self.shots.features.raw[:, 0],
+            **features_state(self.shots.features, "shots."),
             "shots.labels": self.shots.labels.astype(np.int64),
             **{HEAD_PREFIX + name: array for name, array in head_arrays.items()},
         }
@@ -192,9 +191,7 @@ class FewShotModel:
     def _from_bundle(cls, arrays: Mapping[str, Any], config: Mapping[str, Any], pictures: Archive) -> FewShotModel:
         encoder = EncoderRecord(**config["encoder"])
         record = config["shots"]
-        features = FeatureSet(
-            arrays["shots.features"][:, None], encoder.id, tuple(record["digests"]), tuple(record["names"])
-        )
+        features = features_from_state(arrays, "shots.", encoder.id, record["digests"], record["names"])
         labels = arrays["shots.labels"].astype(np.intp)
         thumbnails = Thumbnails({name: (pictures, name) for name in record["thumbnails"]})
         head_arrays, kept_arrays = (
@@ -238,13 +235,14 @@ class FewShotModel:
         )
         if self.stale:
             chosen += f"\n- chosen before the last edits: {', '.join(self.stale)} (`tip-adapter refit` chooses again)"
+        kept = "; features of each view are in this folder" if self.shots.features.n_views > 1 else ""
         return f"""# Few-shot image classifier
 
 A classifier of {len(self.class_names)} classes made from {len(self.shots)} labelled photos with Tip-Adapter.
 
 - method: {self.method.name}
 - encoder: {self.encoder.name} ({self.encoder.dim} dimensions, {self.encoder.precision}, id {self.encoder.id[:12]})
-- views per shot: {self.views}, seed {self.random_state}
+- views per shot: {self.views}, seed {self.random_state}{kept}
 - templates: {"; ".join(self.templates)}
 {chosen}
 - probabilities: {"not calibrated" if self.calibration is None else self.calibration.summary}

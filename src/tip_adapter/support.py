@@ -11,11 +11,11 @@ from typing import Self
 
 import numpy as np
 
-from tip_adapter.errors import ModelFileError
+from tip_adapter.errors import InputError, ModelFileError
 from tip_adapter.feature_set import FeatureSet
-from tip_adapter.typing import IntArray
+from tip_adapter.typing import Float32Array, IntArray
 
-__all__ = ["Archive", "Shots", "Thumbnails", "shot_ids", "thumbnail_archive"]
+__all__ = ["Archive", "Shots", "Thumbnails", "features_from_state", "features_state", "shot_ids", "thumbnail_archive"]
 
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
 """The date of every picture in an archive, so that the same pictures give the same bytes."""
@@ -28,7 +28,7 @@ class Shots:
     Attributes
     ----------
     features : FeatureSet
-        One un-normalised feature per shot, the mean over its views.
+        Un-normalised: one per shot, the mean over its views, or all views, where the method trains on them.
     labels : ndarray of shape (N,), integers that index the class names, ascending
     ids : tuple of N str
         Short names of the shots, unique, made of their digests.
@@ -173,6 +173,62 @@ def shot_ids(digests: Sequence[str], taken: Sequence[str] = ()) -> tuple[str, ..
         seen.add(name)
         ids.append(name)
     return tuple(ids)
+
+
+def features_state(features: FeatureSet, prefix: str) -> dict[str, Float32Array]:
+    """Take the numbers of features apart for saving.
+
+    Parameters
+    ----------
+    features : FeatureSet
+    prefix : str
+        Of the names.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``features`` (N, D), the means over the views, and only where there are several ``views`` (N, V, D).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.feature_set import FeatureSet
+    >>> from tip_adapter.support import features_state
+    >>> features = FeatureSet(np.array([[[1.0, 0.0], [0.0, 1.0]]], dtype=np.float32), "my-encoder", ("d",), ("a.jpg",))
+    >>> {name: array.shape for name, array in features_state(features, "shots.").items()}
+    {'shots.features': (1, 2), 'shots.views': (1, 2, 2)}
+    """
+    means = {f"{prefix}features": features.averaged().raw[:, 0]}
+    return means if features.n_views == 1 else {**means, f"{prefix}views": features.raw}
+
+
+def features_from_state(
+    arrays: Mapping[str, Float32Array], prefix: str, encoder_id: str, digests: Sequence[str], names: Sequence[str]
+) -> FeatureSet:
+    """Put features together again; the inverse of `features_state`.
+
+    Parameters
+    ----------
+    arrays, prefix
+        As from and for `features_state`.
+    encoder_id, digests, names
+        See `FeatureSet`.
+
+    Returns
+    -------
+    FeatureSet
+
+    Raises
+    ------
+    KeyError
+        When the features are missing.
+    InputError
+        When views and features do not fit each other.
+    """
+    means, views = arrays[f"{prefix}features"], arrays.get(f"{prefix}views")
+    if views is not None and (views.ndim != 3 or (len(views), views.shape[2]) != means.shape):
+        raise InputError(f"its views of shape {views.shape} do not fit its features of shape {means.shape}")
+    return FeatureSet(means[:, None] if views is None else views, encoder_id, tuple(digests), tuple(names))
 
 
 def thumbnail_archive(pictures: Mapping[str, bytes]) -> bytes:

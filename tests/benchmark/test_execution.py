@@ -130,6 +130,8 @@ def test_with_views_trained_methods_get_them(monkeypatch, tiny, job_of):
     seen = {}
 
     class Viewed(Odd):
+        takes_views = True
+
         def fit(self, X, y, *, validation=None, views=None):
             seen["views"], seen["validation"] = views, validation
             raise InputError("enough")

@@ -1,9 +1,11 @@
 """Every method is a scikit-learn classifier."""
 
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from tip_adapter.methods import METHODS
@@ -68,3 +70,25 @@ def test_estimator_check(estimator, check):
         batch_size_does_not_matter(estimator)
     else:
         check(estimator)
+
+
+class Bar:
+    """What a progress bar is: it counts on itself, and holds a lock, which cannot be copied."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def advance(self, done, total, loss):
+        """Nothing is trained here."""
+
+
+@pytest.mark.parametrize("name", [name for name, cls in METHODS.items() if "progress" in cls._get_param_names()])
+def test_a_clone_counts_on_the_same_bar(name):
+    bar = Bar()
+    method = METHODS[name](progress=bar.advance, logit_scale=7.0)
+    cloned = clone(method)
+    assert cloned.progress.__self__ is bar
+    assert method.progress.__self__ is bar
+    assert cloned is not method
+    assert cloned.logit_scale == 7.0
+    assert "head_" not in vars(cloned)

@@ -82,3 +82,20 @@ def test_queries_of_another_shape():
     method = METHODS["tip-adapter"](texts).fit(features, labels)
     with pytest.raises(InputError, match=r"queries of shape \(30, 12\), as the shots, got \(29, 12\)"):
         left_out_logits(method, features, labels, queries=features[1:])
+
+
+def test_with_views_the_fits_to_the_rest_train_on_the_views_of_the_rest():
+    pytest.importorskip("torch", reason="the extra torch is not installed")
+    texts, features, labels = support(3)
+    rng = np.random.default_rng(0)
+    views = features[:, None] + 0.3 * rng.normal(size=(len(labels), 4, features.shape[1])).astype(np.float32)
+    views /= np.linalg.norm(views, axis=2, keepdims=True)
+    method = METHODS["task-res"](texts, logit_scale=20.0, epochs=3).fit(features, labels, views=views)
+    answers = left_out_logits(method, features, labels, views=views)
+    held = {**method.get_params(), **method.held_parameters()}
+    for fold in range(answers.n_folds):
+        kept = answers.folds != fold
+        rest = METHODS["task-res"](**held).fit(features[kept], labels[kept], views=views[kept])
+        np.testing.assert_allclose(answers.logits[~kept], rest.logits(features[~kept]), rtol=1e-5, atol=1e-5)
+    without = left_out_logits(method, features, labels)
+    assert np.abs(answers.logits - without.logits).max() > 1e-3

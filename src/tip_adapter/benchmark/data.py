@@ -16,10 +16,10 @@ from tip_adapter.benchmark.standard import STANDARD_DATASETS, load_standard, sta
 from tip_adapter.benchmark.texts import class_texts_of, templates_of
 from tip_adapter.datasets import ImageDataset
 from tip_adapter.errors import DatasetError, InputError
-from tip_adapter.features import FeatureSet, extract_features
+from tip_adapter.features import extract_features
 from tip_adapter.prompts import zero_shot_weights
 from tip_adapter.shots import sample_shots
-from tip_adapter.typing import Float32Array, IntArray, StrPath
+from tip_adapter.typing import IntArray, StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
@@ -328,7 +328,7 @@ def _encode(
         settings.encoder(), photos.paths, views=views, store=settings.store, skip_bad=skip_bad, progress=progress
     )
     kept = photos.subset(extraction.kept)
-    part = Part(extraction.features.unit, kept.labels, _views(extraction.features))
+    part = Part(extraction.features.unit, kept.labels, extraction.features.unit_views)
     return _Encoded(kept, part), extraction.skipped
 
 
@@ -360,12 +360,3 @@ def _described(
     )
     photos = {what: part.photos.paths for what, part in encoded.items()}
     return BenchmarkData(features, draws, None, settings.encoder_name, texts, templates, photos, tuple(skipped))
-
-
-def _views(features: FeatureSet) -> Float32Array | None:
-    """Unit rows of every view, where there are several."""
-    if features.raw.shape[1] == 1:
-        return None
-    norms = np.linalg.norm(features.raw, axis=2, keepdims=True)
-    views: Float32Array = (features.raw / np.where(norms > 0, norms, 1)).astype(np.float32)
-    return views

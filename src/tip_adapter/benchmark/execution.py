@@ -234,9 +234,8 @@ class _Inputs:
 
     def options(self, support: Part, validation: Part | None, method: FewShotMethod) -> dict[str, Any]:
         """Give what `fit` takes besides X and y."""
-        known = inspect.signature(method.fit).parameters
         options: dict[str, Any] = {}
-        if support.views is not None and "views" in known:
+        if support.views is not None and method.takes_views:
             options["views"] = support.views
         if validation is not None:
             options["validation"] = (self.validation, validation.labels)

@@ -17,7 +17,8 @@ from tip_adapter.features import Extraction
 from tip_adapter.images import ImageSource
 from tip_adapter.model import FewShotModel
 from tip_adapter.prompts import zero_shot_weights
-from tip_adapter.typing import Float32Array, StrPath
+from tip_adapter.support import Shots
+from tip_adapter.typing import Float32Array, IntArray, StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.progress import Progress
@@ -101,7 +102,7 @@ class EditingPart(RefittingPart):
             self.model_ = model
             return AddedShots((), known)
         columns = np.array([model.class_names.index(name) for name in names], dtype=np.intp)
-        new = new_shots(fresh, images, columns[numbers], model.shots.ids)
+        new = _like_shots(model, fresh, images, columns[numbers])
         self.model_ = self._committed(edits.add_shots(model, new), refit=refit, progress=progress)
         return AddedShots(new.ids, known)
 
@@ -236,7 +237,7 @@ class EditingPart(RefittingPart):
             if known:
                 photo, shot, other = known[0]
                 raise InputError(f"{photo} is the shot {shot} of {other!r} already: add the class, and relabel it.")
-            new = new_shots(fresh, images, np.zeros(len(images), dtype=np.intp), model.shots.ids)
+            new = _like_shots(model, fresh, images, np.zeros(len(images), dtype=np.intp))
         edit = edits.add_class(model, name, words, weights, new)
         self.model_ = self._committed(edit, refit=refit, progress=progress)
         return AddedShots(() if new is None else new.ids)
@@ -308,6 +309,11 @@ class EditingPart(RefittingPart):
         with self._open_store() as store:
             if store is not None:
                 store.delete(digests)
+
+
+def _like_shots(model: FewShotModel, fresh: Extraction, images: Sequence[ImageSource], columns: IntArray) -> Shots:
+    """Make shots that the model's own can be joined with: with their single views, if those have theirs."""
+    return new_shots(fresh, images, columns, model.shots.ids, keep_views=model.shots.features.n_views > 1)
 
 
 def _apart(

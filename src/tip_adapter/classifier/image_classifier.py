@@ -22,6 +22,7 @@ from tip_adapter.shots import shots_at_most
 from tip_adapter.typing import Float32Array, IntArray, StrPath
 
 if TYPE_CHECKING:
+    from tip_adapter.encoders import Encoder
     from tip_adapter.encoders.onnx import OnnxEncoder
     from tip_adapter.methods import FewShotMethod
     from tip_adapter.progress import Progress
@@ -45,7 +46,8 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
     class_texts : mapping of class name to text or texts, optional
         Better words than the folder names.
     views : int, default=1
-        Views per shot: 1 is the middle of the photo, V ≥ 2 are V random crops and flips, averaged (the paper's is 10).
+        Views per shot: 1 is the middle of the photo, V ≥ 2 are V random crops and flips (the paper's is 10). Methods
+        take their mean, but those with `takes_views` train on each of them; the model then keeps them all.
     precision : {"fp32", "int8"}, default="fp32"
         Of the encoder. "int8" is three times as fast for transformers as ONNX graphs; `fit` compares it with "fp32" on
         the shots.
@@ -129,24 +131,23 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         )
         kept = extraction.kept
         check_classes_left(numbers, kept, names)
-        shot_set = new_shots(extraction, images, numbers)
+        shot_set = new_shots(extraction, images, numbers, keep_views=estimator.takes_views)
         weights = zero_shot_weights(self.encoder, texts, templates)
         self.precision_report_ = self._guard_precision(
             [images[index] for index in kept], shot_set.labels, weights, progress
         )
         _show_training(estimator, progress)
         head, record = fit_method(
-            estimator, shot_set.features.unit, shot_set.labels, weights, float(self.encoder.logit_scale), texts
+            estimator,
+            shot_set.features.unit,
+            shot_set.labels,
+            weights,
+            float(self.encoder.logit_scale),
+            texts,
+            views=shot_set.features.unit_views,
         )
         model = FewShotModel(
-            encoder=EncoderRecord(
-                self.encoder.name,
-                self.encoder.id,
-                self.encoder.dim,
-                float(self.encoder.logit_scale),
-                # Not what was asked for: a processor without VNNI runs fp32 instead.
-                getattr(self.encoder, "precision", "fp32"),
-            ),
+            encoder=_record_of(self.encoder),
             class_names=names,
             class_texts=texts,
             templates=templates,
@@ -161,6 +162,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
                 shot_set.features.unit,
                 shot_set.labels,
                 self._as_queries([images[index] for index in kept], progress),
+                views=shot_set.features.unit_views,
             ),
         )
         self.model_, self._origin = started(model), None
@@ -204,6 +206,12 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
     def _estimator(self) -> FewShotMethod:
         source = self._encoder_source if self._encoder is None else self._encoder
         return make_estimator(self.method, self.method_parameters, source)
+
+
+def _record_of(encoder: Encoder) -> EncoderRecord:
+    # Not the precision that was asked for: a processor without VNNI runs fp32 instead.
+    precision = getattr(encoder, "precision", "fp32")
+    return EncoderRecord(encoder.name, encoder.id, encoder.dim, float(encoder.logit_scale), precision)
 
 
 def _show_training(estimator: FewShotMethod, progress: Progress | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -58,13 +57,18 @@ def as_tuples(texts: Mapping[str, str | Sequence[str]] | None) -> dict[str, tupl
 
 
 def new_shots(
-    extraction: Extraction, images: Sequence[ImageSource], numbers: IntArray, taken: Sequence[str] = ()
+    extraction: Extraction,
+    images: Sequence[ImageSource],
+    numbers: IntArray,
+    taken: Sequence[str] = (),
+    *,
+    keep_views: bool,
 ) -> Shots:
     """Make shots of encoded photos, sorted by class as the photos were; `taken` are ids of other shots."""
     kept, several = extraction.kept, extraction.features
-    # One feature per shot: a cache key is the mean of its views' un-normalised features.
-    mean = several.raw.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    # What is fitted again to the mean of the views alone needs V times less to be saved.
+    features = several if keep_views else several.averaged()
     ids = shot_ids(several.digests, taken)
     pictures = make_thumbnails([images[index] for index in kept])
     thumbnails = Thumbnails(dict(zip(ids, pictures, strict=True)))
-    return Shots(replace(several, raw=mean), numbers[kept], ids, thumbnails)
+    return Shots(features, numbers[kept], ids, thumbnails)

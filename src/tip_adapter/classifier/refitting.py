@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from tip_adapter import edits
 from tip_adapter.classifier.encoding import EncodingPart
 from tip_adapter.decoding import CENTER_VIEW
-from tip_adapter.errors import InputError
+from tip_adapter.errors import FeatureWarning, InputError
 from tip_adapter.feature_set import FeatureSet
 from tip_adapter.fitting import MethodRecord, calibrate_on_shots, fit_method, make_estimator
 from tip_adapter.heads import CacheHead, Head
@@ -98,8 +99,9 @@ class RefittingPart(EncodingPart):
             queries = self._stored_queries(model)
             if queries is None:
                 return {}
-        features = model.shots.features.unit
-        return {"calibration": calibrate_on_shots(estimator, features, model.shots.labels, queries)}
+        features, labels = model.shots.features, model.shots.labels
+        calibration = calibrate_on_shots(estimator, features.unit, labels, queries, views=features.unit_views)
+        return {"calibration": calibration}
 
     def _stored_queries(self, model: FewShotModel) -> Float32Array | None:
         """Features of the shots as photos to classify are seen, from the store; None if it lacks one."""
@@ -134,8 +136,23 @@ class RefittingPart(EncodingPart):
 
 
 def _fit(estimator: FewShotMethod, model: FewShotModel) -> tuple[Head, MethodRecord]:
-    shots, scale = model.shots, model.encoder.logit_scale
-    return fit_method(estimator, shots.features.unit, shots.labels, model.zero_shot_weights, scale, model.class_texts)
+    features, scale = model.shots.features, model.encoder.logit_scale
+    if estimator.takes_views and features.n_views < model.views:
+        warnings.warn(
+            f"The classifier was saved by a version that kept the mean of the {model.views} views of each shot, so "
+            f"{model.method.name} trains on the means: fit it again to the photos to train on the views.",
+            FeatureWarning,
+            stacklevel=4,
+        )
+    return fit_method(
+        estimator,
+        features.unit,
+        model.shots.labels,
+        model.zero_shot_weights,
+        scale,
+        model.class_texts,
+        views=features.unit_views,
+    )
 
 
 def _undo_of_choice(undo: Undo, model: FewShotModel) -> Undo | None:

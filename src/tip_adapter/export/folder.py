@@ -189,7 +189,7 @@ def _sample_features(model: FewShotModel) -> tuple[Float32Array, str]:
     """Features of the shots, pushed a little off, since the shots themselves are keys of the cache."""
     if not len(model.shots):
         return np.random.default_rng(0).normal(size=(64, model.encoder.dim)).astype(np.float32), "random features"
-    rows = model.shots.features.raw[:256, 0]
+    rows = model.shots.features.averaged().raw[:256, 0]
     noise = np.random.default_rng(0).normal(size=rows.shape) * rows.std()
     return np.concatenate([rows, rows + noise]).astype(np.float32), "features of the shots, with and without noise"
 

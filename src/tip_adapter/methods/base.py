@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tip_adapter.errors import FeatureError, InputError
 from tip_adapter.heads import Head, softmax
-from tip_adapter.methods.inputs import aligned, as_numpy, checked_weights, unit_rows
+from tip_adapter.methods.inputs import aligned, as_numpy, checked_views, checked_weights, unit_rows
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
@@ -56,6 +58,9 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     needs_encoder = False
     """Whether the constructor takes `encoder`, a `TrainableEncoder` or its name."""
 
+    takes_views = False
+    """Whether `fit` takes `views` and trains on them; the other methods take the mean of a shot's views alone."""
+
     takes_images = False
     """Whether X are images, not features."""
 
@@ -90,8 +95,13 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         InputError
             When labels do not fit the classes.
         """
+        return self._fitted(X, y, validation)
+
+    def _fitted(self, X: Any, y: Any, validation: tuple[Any, Any] | None, views: Any = None) -> Self:
         self.trainable_parameters_ = 0
         support = self._support_set(X, y, validation)
+        if views is not None:
+            support = replace(support, views=checked_views(views, support.features.shape))
         self._n_shots = len(support.labels)
         self.head_ = self._fit_head(support)
         return self
@@ -127,12 +137,22 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self._refitted(support, **self.held_parameters())
 
     def _refitted(self, support: SupportSet, **parameters: Any) -> Head:
-        copy: Self = clone(self).set_params(**parameters)
-        if hasattr(copy, "progress"):
-            copy.progress = None
+        again: Self = clone(self).set_params(**parameters)
+        if hasattr(again, "progress"):
+            again.progress = None
         # Half a training would say something else about the shots left out than the whole one does.
-        copy._keeps_interrupted = False
-        return copy._fit_head(support)
+        again._keeps_interrupted = False
+        return again._fit_head(support)
+
+    def __sklearn_clone__(self) -> Self:
+        """Clone as scikit-learn does, but for `progress`: a deep copy of it would count on a bar that nobody sees."""
+        bare = copy.copy(self)
+        if hasattr(bare, "progress"):
+            bare.progress = None
+        cloned: Self = super(FewShotMethod, bare).__sklearn_clone__()
+        if hasattr(bare, "progress"):
+            cloned.progress = self.progress
+        return cloned
 
     def _growth(self, support: SupportSet) -> float:
         """Shots this was fitted to, over those of a part: sums over shots shrink by it."""

@@ -11,7 +11,7 @@ import numpy as np
 from tip_adapter.errors import FeatureError, FeatureWarning, InputError
 from tip_adapter.typing import Float32Array, IntArray
 
-__all__ = ["aligned", "as_numpy", "checked_weights", "given_or_auto", "unit_rows"]
+__all__ = ["aligned", "as_numpy", "checked_views", "checked_weights", "given_or_auto", "unit_rows"]
 
 NORM_TOLERANCE = 1e-3
 """Rows of float16 features are this close to unit length; they are taken as they are."""
@@ -57,6 +57,40 @@ def unit_rows(features: Float32Array) -> Float32Array:
     )
     result: Float32Array = np.divide(features, norms, out=np.zeros_like(features), where=norms > 0)
     return result
+
+
+def checked_views(views: Any, expected: tuple[int, ...]) -> Float32Array:
+    """Check features of several views of each shot, and give them unit length.
+
+    Parameters
+    ----------
+    views : array-like or tensor of shape (N, V, D)
+    expected : tuple of int
+        (N, D), the shape of the shots' own features.
+
+    Returns
+    -------
+    ndarray of shape (N, V, D), float32
+
+    Raises
+    ------
+    FeatureError
+        When they do not fit the features, or one is zero or not finite.
+
+    Examples
+    --------
+    >>> from tip_adapter.methods.inputs import checked_views
+    >>> checked_views([[[2.0, 0.0], [0.0, 1.0]]], (1, 2)).tolist()
+    [[[1.0, 0.0], [0.0, 1.0]]]
+    """
+    array = np.asarray(as_numpy(views), dtype=np.float32)
+    if array.ndim != 3 or array.shape[1] == 0 or (array.shape[0], array.shape[2]) != expected:
+        raise FeatureError(f"Expected views of shape (N, V, D) of features of shape {expected}, got {array.shape}.")
+    norms = np.linalg.norm(array, axis=2, keepdims=True)
+    if not (np.isfinite(norms).all() and (norms > 0).all()):
+        raise FeatureError("Expected finite views other than zero, got NaN, infinity or zeros.")
+    rows: Float32Array = array / norms
+    return rows
 
 
 def checked_weights(zero_shot_weights: Any, dim: int, class_names: Sequence[str] | None) -> Float32Array:

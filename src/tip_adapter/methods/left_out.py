@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from tip_adapter.errors import InputError
 from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.inputs import checked_views
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.search import MAX_FOLDS, support_folds
 from tip_adapter.typing import Float32Array, IntArray
@@ -49,7 +50,7 @@ class LeftOut:
     shots: float
 
 
-def left_out_logits(method: FewShotMethod, X: Any, y: Any, *, queries: Any = None) -> LeftOut:
+def left_out_logits(method: FewShotMethod, X: Any, y: Any, *, queries: Any = None, views: Any = None) -> LeftOut:
     """Ask a fitted method about its own shots as if it had not seen them.
 
     One shot of every class is left out at once, in at most 8 folds (4 for methods that train), and the method is fitted
@@ -66,6 +67,8 @@ def left_out_logits(method: FewShotMethod, X: Any, y: Any, *, queries: Any = Non
     queries : array-like of shape (N, D), optional
         The same shots as a photo to classify would be seen. A key is the mean of several views and easier to recognise
         than a photo seen once, so where there are several views, one view of each shot is the fair question.
+    views : array-like of shape (N, V, D), optional
+        As `fit` was given, to a method that takes views: the fits to the rest train on the views of the rest.
 
     Returns
     -------
@@ -88,6 +91,8 @@ def left_out_logits(method: FewShotMethod, X: Any, y: Any, *, queries: Any = Non
     """
     check_is_fitted(method, "head_")
     support: SupportSet = clone(method)._support_set(X, y)
+    if views is not None:
+        support = dataclasses.replace(support, views=checked_views(views, support.features.shape))
     asked = support.features if queries is None else np.asarray(queries, dtype=np.float32)
     if asked.shape != support.features.shape:
         raise InputError(f"Expected queries of shape {support.features.shape}, as the shots, got {asked.shape}.")
@@ -99,7 +104,7 @@ def left_out_logits(method: FewShotMethod, X: Any, y: Any, *, queries: Any = Non
     with threadpool_limits(1, user_api="blas"):
         for fold in range(n_folds if n_folds > 1 else 0):
             kept = folds != fold
-            rest = dataclasses.replace(support, features=support.features[kept], labels=support.labels[kept])
+            rest = support.subset(kept)
             if len(np.unique(rest.labels)) > 1:
                 logits[~kept] = method._refit_head(rest).logits(asked[~kept])
                 scored[~kept] = np.isin(support.labels[~kept], rest.labels)

@@ -136,7 +136,7 @@ class LPPlusPlus(FewShotMethod):
             warnings.warn(
                 f"Training was interrupted: what {len(losses)} of {self.iterations} iterations reached is kept.",
                 TrainingWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         interrupted, seconds = len(losses) < self.iterations, time.perf_counter() - started
         self.training_ = TrainingRun(tuple(losses), self.iterations, interrupted, seconds)

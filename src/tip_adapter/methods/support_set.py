@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from tip_adapter.cross_validation import Evidence, evidence_from_support, evidence_from_validation
 from tip_adapter.heads import zero_shot_logits
-from tip_adapter.typing import Float32Array, IntArray
+from tip_adapter.typing import BoolArray, Float32Array, IntArray
 
 __all__ = ["SupportSet"]
 
@@ -30,6 +30,8 @@ class SupportSet:
     logit_scale : float
     validation : tuple of features (B, D) and labels (B,), optional
         Images apart from the support set that hyper-parameters are chosen on.
+    views : ndarray of shape (N, V, D), float32, optional
+        Unit rows: augmented views of each shot, for methods that train on them.
     """
 
     features: Float32Array
@@ -38,6 +40,12 @@ class SupportSet:
     zero_shot_weights: Float32Array | None
     logit_scale: float
     validation: tuple[Float32Array, IntArray] | None = None
+    views: Float32Array | None = None
+
+    def subset(self, rows: IntArray | BoolArray) -> SupportSet:
+        """Keep some of the shots."""
+        views = None if self.views is None else self.views[rows]
+        return replace(self, features=self.features[rows], labels=self.labels[rows], views=views)
 
     @cached_property
     def text_logits(self) -> Float32Array:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
-from tip_adapter.errors import FeatureError, InputError, TrainingWarning
+from tip_adapter.errors import InputError, TrainingWarning
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.training import Schedule, TrainingProgress, TrainingRun, checked_seed, require_torch, train
@@ -150,10 +150,10 @@ class TrainedMethod(FewShotMethod):
 
     trains = True
     needs_torch = True
+    takes_views = True
 
     random_state: Any
     progress: TrainingProgress | None
-    _views: Float32Array | None = None
     _steps_planned = 0
     _steps_done = 0
 
@@ -188,15 +188,10 @@ class TrainedMethod(FewShotMethod):
             When torch is not installed.
         """
         require_torch()
-        self._views = None if views is None else _checked_views(views, np.shape(X))
-        try:
-            super().fit(X, y, validation=validation)
-        finally:
-            del self._views  # the class's None again: a fitted method holds no training data
-        return self
+        return self._fitted(X, y, validation, views)
 
     def _training_set(self, support: SupportSet) -> TrainingSet:
-        views = support.features[:, None] if self._views is None else self._views
+        views = support.features[:, None] if support.views is None else support.views
         return TrainingSet(support.features, support.labels, views)
 
     def _train(
@@ -263,17 +258,6 @@ class TrainedMethod(FewShotMethod):
 
     @abstractmethod
     def _fit_head(self, support: SupportSet) -> Any: ...
-
-
-def _checked_views(views: Any, expected: tuple[int, ...]) -> Float32Array:
-    array = np.asarray(views.detach().cpu().numpy() if hasattr(views, "detach") else views, dtype=np.float32)
-    if array.ndim != 3 or array.shape[1] == 0 or (array.shape[0], array.shape[2]) != expected:
-        raise FeatureError(f"Expected views of shape (N, V, D) of features of shape {expected}, got {array.shape}.")
-    norms = np.linalg.norm(array, axis=2, keepdims=True)
-    if not (np.isfinite(norms).all() and (norms > 0).all()):
-        raise FeatureError("Expected finite views other than zero, got NaN, infinity or zeros.")
-    rows: Float32Array = array / norms
-    return rows
 
 
 def require_text_for_all(support: SupportSet, method: str) -> Float32Array:
