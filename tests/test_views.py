@@ -12,7 +12,7 @@ from tip_adapter.heads import head_state
 from tip_adapter.methods import METHODS
 from tip_adapter.persistence import RESERVED, load_bundle, save_bundle
 
-pytest.importorskip("torch", reason="the extra torch is not installed")
+torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
 CLASSES, VIEWS, SEED = ("hat", "scarf", "shoe"), 3, 5
 SHORT = {
@@ -21,6 +21,15 @@ SHORT = {
     "task-res": {"epochs": 3},
     "clap": {"epochs": 3},
 }
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Of torch: more would wait for each other longer than they work on numbers so few."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def photo(name, number):
