@@ -320,7 +320,7 @@ def _text_term(head: Any, queries: Float32Array) -> FloatArray:
     return zero_shot_logits(queries, head.zero_shot_weights, head.logit_scale, head.n_classes).astype(np.float64)
 
 
-def _values(head: CacheHead | ChannelCacheHead | TipXHead, queries: Float32Array) -> Float32Array:
+def _values(head: CacheHead | ChannelCacheHead | TipXHead, queries: Float32Array) -> FloatArray:
     """How strongly every key speaks for its class, before classes are weighed, (B, N)."""
     # Roles swapped, since `affinity` copies its second argument, and there are more keys than queries.
     if isinstance(head, ChannelCacheHead):
@@ -330,6 +330,6 @@ def _values(head: CacheHead | ChannelCacheHead | TipXHead, queries: Float32Array
     if isinstance(head, CacheHead):
         return nearness
     texts = text_log_probabilities(queries, head.zero_shot_weights)
-    divergence = np.empty((len(queries), len(head.keys)), dtype=np.float32)
+    divergence = np.empty((len(queries), len(head.keys)))
     divergence[:, head.cache.order] = text_divergence(texts, head.key_texts)
-    return nearness + np.float32(head.gamma) * (np.float32(head.offset) - np.float32(head.slope) * divergence)
+    return nearness + head.gamma * (head.offset - head.slope * divergence)

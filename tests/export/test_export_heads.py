@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tip_adapter.errors import InputError
+from tip_adapter.errors import InputError, TipAdapterError
 from tip_adapter.export import head_model
 from tip_adapter.export.graph import GraphBuilder
 from tip_adapter.export.heads import HEAD_GRAPHS, head_graph
 from tip_adapter.export.models import serialized
+from tip_adapter.export.parity import check_head
 from tip_adapter.heads import (
     HEADS,
     CacheHead,
@@ -112,6 +113,37 @@ def test_graphs_suit_the_opset_of_any_encoder(opset, kind):
     features = unit(np.random.default_rng(7), 2, D)
     (logits,) = onnxruntime.InferenceSession(model.SerializeToString()).run(["y"], {"x": features})
     np.testing.assert_allclose(logits, head.logits(features), atol=1e-4)
+
+
+def test_tip_x_is_exact_where_texts_see_photos_nearly_alike():
+    # As on photos far from the texts: divergences of 1e-4 between distributions of entropy log(30), times 3,000.
+    rng = np.random.default_rng(8)
+    weights, base = unit(rng, 30, D), unit(rng, D)
+    keys, queries = (base + 0.02 * rng.normal(size=(n, D)) for n in (40, 12))
+    keys, queries = ((x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in (keys, queries))
+    labels, numbers = np.repeat(np.arange(10), 4), {"alpha": 2.0, "beta": 5.0, "gamma": 2.0, "offset": 0.9}
+    head = TipXHead(30, weights, 20.0, keys=keys, labels=labels, slope=3000.0, **numbers)
+    f, k, w = (x.astype(np.float64) for x in (queries, keys, weights))
+    seen, shown = (np.exp(x @ w.T / 0.5) / np.exp(x @ w.T / 0.5).sum(axis=1, keepdims=True) for x in (f, k))
+    divergences = (seen[:, None] * np.log(seen[:, None] / shown[None])).sum(axis=2)
+    assert divergences.max() < 1e-2
+    values = 2.0 * np.exp(5.0 * (f @ k.T - 1)) + 2.0 * (0.9 - 3000.0 * divergences)
+    expected = 20.0 * f @ w.T + values @ np.eye(30)[labels]
+    np.testing.assert_allclose(head.logits(queries), expected, atol=1e-3)
+    np.testing.assert_allclose(run(head_model(head, D), queries)[0], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(("factor", "passes"), [(1 + 5e-6, True), (1 + 3e-5, False)])
+def test_large_logits_may_differ_by_what_float32_cannot_hold(factor, passes):
+    rng = np.random.default_rng(9)
+    head = LinearHead(C, None, 1.0, weights=1e3 * unit(rng, C, D), bias=np.zeros(C, dtype=np.float32))
+    other = dataclasses.replace(head, weights=(head.weights * factor).astype(np.float32))
+    model, features = serialized(head_model(other, D, temperature=1e3)), unit(rng, 9, D)
+    if passes:
+        assert check_head(model, head, temperature=1e3, features=features, source="noise").max_logit_difference > 1e-3
+    else:
+        with pytest.raises(TipAdapterError, match=r"logits of the Python classifier within 0\.0\d+ on noise"):
+            check_head(model, head, temperature=1e3, features=features, source="noise")
 
 
 def test_what_is_no_formula_is_named():

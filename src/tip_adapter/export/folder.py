@@ -98,7 +98,8 @@ def export_classifier(
     EncoderError
         When the encoder is out of reach, or has no graph.
     TipAdapterError
-        When a graph differs from the Python classifier by more than 1e-3 in a logit; nothing is written then.
+        When a graph differs from the Python classifier by more than 1e-3 in a logit (1e-5 of the largest, where
+        that is more); nothing is written then.
     MissingExtraError
         When the package onnx is not installed.
     """

@@ -82,6 +82,12 @@ class GraphBuilder:
         )
         return name
 
+    def cast(self, value: str, dtype: type[np.generic]) -> str:
+        """Turn numbers into those of another type."""
+        from onnx import helper
+
+        return self.add("Cast", value, to=int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype))))
+
     def reduce(self, operator: str, value: str) -> str:
         """Reduce along the last axis and keep it; the reductions' axes moved from attribute to input with opset 18."""
         if operator == "ReduceSum" or self.opset >= _REDUCTION_AXES_INPUT:

@@ -71,7 +71,8 @@ def _cache(graph: GraphBuilder, head: CacheHead, features: str) -> str:
 def _tip_x(graph: GraphBuilder, head: TipXHead, features: str) -> str:
     known = head.zero_shot_weights[~np.isnan(head.zero_shot_weights[:, 0])]
     scaled = graph.add("MatMul", features, graph.constant(known.T / np.float32(TEXT_TEMPERATURE)))
-    texts = graph.add("LogSoftmax", scaled, axis=-1)
+    # In float64, as the head has it.
+    texts = graph.add("LogSoftmax", graph.cast(scaled, np.float64), axis=-1)
     powers = graph.add("Exp", texts)
     entropy = graph.reduce("ReduceSum", graph.add("Mul", powers, texts))
     negative_divergence = graph.add(
@@ -79,9 +80,10 @@ def _tip_x(graph: GraphBuilder, head: TipXHead, features: str) -> str:
     )  # -KL(query ‖ key)
     similarity = graph.add(
         "Add",
-        graph.add("Mul", negative_divergence, graph.constant(np.float32(head.gamma * head.slope))),
-        graph.constant(np.float32(head.gamma * head.offset)),
+        graph.add("Mul", negative_divergence, graph.constant(np.float64(head.gamma * head.slope))),
+        graph.constant(np.float64(head.gamma * head.offset)),
     )
+    similarity = graph.cast(similarity, np.float32)
     affinity = _affinity(graph, features, head.cache.keys, head.beta)
     values = graph.add("Add", graph.add("Mul", affinity, graph.constant(np.float32(head.alpha))), similarity)
     return graph.add("Add", _zero_shot(graph, head, features), _class_mass(graph, values, head.cache, 1.0))

@@ -9,7 +9,7 @@ import numpy as np
 
 from tip_adapter.cache_model import Cache, affinity, class_mass, tip_logits
 from tip_adapter.heads.base import row_chunks, zero_shot_logits
-from tip_adapter.typing import Float32Array, IntArray
+from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 __all__ = [
     "CacheHead",
@@ -126,7 +126,7 @@ class TipXHead:
         return Cache.build(self.keys, self.labels, self.n_classes, balanced=self.balanced)
 
     @cached_property
-    def key_texts(self) -> Float32Array:
+    def key_texts(self) -> FloatArray:
         """Logarithms of the keys' probabilities over the texts, in the order of `cache`."""
         return text_log_probabilities(self.cache.keys, self.zero_shot_weights)
 
@@ -136,8 +136,8 @@ class TipXHead:
         texts = text_log_probabilities(features, self.zero_shot_weights)
         for rows in row_chunks(len(features), len(self.keys)):
             values = np.float32(self.alpha) * affinity(features[rows], self.cache.keys, self.beta)
-            scaled = np.float32(self.slope) * -text_divergence(texts[rows], self.key_texts) + np.float32(self.offset)
-            result[rows] += class_mass(values + np.float32(self.gamma) * scaled, self.cache).astype(np.float32)
+            scaled = self.offset - self.slope * text_divergence(texts[rows], self.key_texts)
+            result[rows] += class_mass(values + self.gamma * scaled, self.cache).astype(np.float32)
         return result
 
 
@@ -145,8 +145,11 @@ TEXT_TEMPERATURE = 0.5
 """Tip-X's temperature of the probabilities over the texts."""
 
 
-def text_log_probabilities(features: Float32Array, zero_shot_weights: Float32Array) -> Float32Array:
+def text_log_probabilities(features: Float32Array, zero_shot_weights: Float32Array) -> FloatArray:
     """Log of ``softmax(f·Wᵀ / .5)`` over the classes with text.
+
+    In float64: texts see most images nearly alike, so divergences are small differences of large numbers, which Tip-X
+    then enlarges a thousandfold.
 
     Parameters
     ----------
@@ -156,7 +159,7 @@ def text_log_probabilities(features: Float32Array, zero_shot_weights: Float32Arr
 
     Returns
     -------
-    ndarray of shape (B, classes with text), float32
+    ndarray of shape (B, classes with text), float64
 
     Examples
     --------
@@ -165,39 +168,39 @@ def text_log_probabilities(features: Float32Array, zero_shot_weights: Float32Arr
     >>> eye = np.eye(2, dtype=np.float32)
     >>> text_log_probabilities(eye, eye).round(3)
     array([[-0.127, -2.127],
-           [-2.127, -0.127]], dtype=float32)
+           [-2.127, -0.127]])
     """
     known = zero_shot_weights[~np.isnan(zero_shot_weights[:, 0])]
-    scaled = features @ (known.T / np.float32(TEXT_TEMPERATURE))
+    scaled = (features @ (known.T / np.float32(TEXT_TEMPERATURE))).astype(np.float64)
     top = scaled.max(axis=1, keepdims=True)
-    result: Float32Array = scaled - top - np.log(np.exp(scaled - top).sum(axis=1, keepdims=True))
+    result: FloatArray = scaled - top - np.log(np.exp(scaled - top).sum(axis=1, keepdims=True))
     return result
 
 
-def text_divergence(queries: Float32Array, keys: Float32Array) -> Float32Array:
+def text_divergence(queries: FloatArray, keys: FloatArray) -> FloatArray:
     """Kullback-Leibler divergence of every query's text probabilities from every key's.
 
     Parameters
     ----------
-    queries : ndarray of shape (B, T), float32
-    keys : ndarray of shape (N, T), float32
+    queries : ndarray of shape (B, T), float64
+    keys : ndarray of shape (N, T), float64
         Log-probabilities.
 
     Returns
     -------
-    ndarray of shape (B, N), float32
+    ndarray of shape (B, N), float64
 
     Examples
     --------
     >>> import numpy as np
     >>> from tip_adapter.heads.cache import text_divergence
-    >>> logs = np.log(np.array([[0.5, 0.5], [0.25, 0.75]], dtype=np.float32))
+    >>> logs = np.log(np.array([[0.5, 0.5], [0.25, 0.75]]))
     >>> text_divergence(logs, logs).round(3)
     array([[0.   , 0.144],
-           [0.131, 0.   ]], dtype=float32)
+           [0.131, 0.   ]])
     """
     probabilities = np.exp(queries)
-    result: Float32Array = (probabilities * queries).sum(axis=1, keepdims=True) - probabilities @ keys.T
+    result: FloatArray = (probabilities * queries).sum(axis=1, keepdims=True) - probabilities @ keys.T
     return result
 
 

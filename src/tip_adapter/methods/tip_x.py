@@ -186,10 +186,8 @@ def _fit(
 
         def logits(queries: Float32Array) -> FloatArray:
             seen = text_log_probabilities(queries, text_weights)
-            values = np.float32(weights[0]) * affinity(queries, cache.keys, beta)
-            values += np.float32(weights[1]) * (
-                np.float32(offset) - np.float32(slope) * text_divergence(seen, key_texts)
-            )
+            scaled = offset - slope * text_divergence(seen, key_texts)
+            values = np.float32(weights[0]) * affinity(queries, cache.keys, beta) + weights[1] * scaled
             return class_mass(values, cache) * (len(cache.classes) / len(cache.keys))
 
         return logits
