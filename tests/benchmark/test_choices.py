@@ -45,6 +45,8 @@ def test_parameters_are_read_as_numbers_and_words():
         ("tip-adapter:gamma=2", r"parameter of tip-adapter \(alpha, beta, balanced\), got 'gamma=2'"),
         ("tip-adapter:alpha", "NAME=VALUE"),
         ("gda:random_state=3", "NAME=VALUE"),
+        ("gda:alpha=much", "Expected alpha of gda to be a number or 'auto', got 'much'"),
+        ("clap:epochs=few", "Expected epochs of clap to be a number"),
     ],
 )
 def test_unknown_names_list_the_valid_ones(wanted, words):

@@ -104,12 +104,20 @@ def test_a_run_without_figures_has_a_reason(monkeypatch, tiny, job_of, fault, st
     assert reason in record["reason"]
 
 
-def test_a_method_that_needs_text_without_text(tiny, job_of):
+@pytest.mark.parametrize("parameters", [{}, {"beta": 5.5}])
+def test_a_method_that_needs_text_without_text(tiny, job_of, parameters):
     from dataclasses import replace
 
-    record = result_of(job_of("ape"), replace(tiny, zero_shot_weights=None))
+    record = result_of(job_of("ape", parameters=parameters), replace(tiny, zero_shot_weights=None))
     assert record["status"] == "not applicable"
     assert "needs the classes' texts" in record["reason"]
+
+
+@pytest.mark.parametrize(("method", "parameters"), [("gda", {"alpha": -1}), ("ape", {"channels": 10_000})])
+def test_parameters_out_of_range_are_a_failure(tiny, job_of, method, parameters):
+    record = result_of(job_of(method, parameters=parameters), tiny)
+    assert record["status"] == "failed"
+    assert f"Expected {next(iter(parameters))}" in record["reason"]
 
 
 def test_data_that_changed_is_refused(tiny, tiny_file, job_of):

@@ -139,9 +139,7 @@ def execute(job: Job, data: FeatureData) -> str:
     try:
         figures, twin = _measure(job, data)
     except (InputError, EncoderError, MissingExtraError) as error:
-        # Features were checked when they were loaded: features that do not fit now are the method's own.
-        status = FAILED if isinstance(error, FeatureError) else NOT_APPLICABLE
-        figures = {"status": status, "reason": _told(error)}
+        figures = {"status": FAILED if _is_fault(error, job, data) else NOT_APPLICABLE, "reason": _told(error)}
     except (Exception, RecursionError) as error:  # whatever a method raises: the other runs go on
         figures = {"status": FAILED, "reason": _told(error)}
     finished = {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -149,6 +147,16 @@ def execute(job: Job, data: FeatureData) -> str:
         write_record(Path(job.twin["record"]), job.twin["base"] | (twin or figures) | finished)
     write_record(Path(job.record), job.base | figures | finished)
     return str(figures["status"])
+
+
+def _is_fault(error: TipAdapterError, job: Job, data: FeatureData) -> bool:
+    """Tell a mistake from a method that the data does not allow."""
+    # Features were checked when they were loaded: features that do not fit now are the method's own.
+    if isinstance(error, FeatureError):
+        return True
+    # Parameters that were given are to blame, unless the method would refuse the data without them, too.
+    textless = METHODS[job.method].needs_text and data.zero_shot_weights is None
+    return isinstance(error, InputError) and bool(job.parameters) and not textless
 
 
 def _told(error: BaseException) -> str:

@@ -141,13 +141,16 @@ def _read(word: str) -> MethodChoice:
     if name not in METHODS:
         raise InputError(f"Unknown method {name!r}: choose among {', '.join([*GROUPS, *METHODS])}.")
     build: Callable[..., Any] = METHODS[name]
-    known = [key for key in inspect.signature(build).parameters if key not in RESERVED]
+    known = {key: one.default for key, one in inspect.signature(build).parameters.items() if key not in RESERVED}
     parameters = {}
     for pair in given:
         key, equals, value = pair.partition("=")
         if not equals or key not in known:
             raise InputError(f"Expected NAME=VALUE with a parameter of {name} ({', '.join(known)}), got {pair!r}.")
         parameters[key] = _value(value)
+        is_number = known[key] == "auto" or (isinstance(known[key], int | float) and not isinstance(known[key], bool))
+        if is_number and isinstance(parameters[key], str) and parameters[key] != "auto":
+            raise InputError(f"Expected {key} of {name} to be a number or 'auto', got {value!r}.")
     return MethodChoice(name, parameters)
 
 
