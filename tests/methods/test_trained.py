@@ -1,6 +1,7 @@
 """The methods trained on features: their losses against loops over float64 numbers, and how a training may end."""
 
 import math
+import subprocess
 import sys
 
 import numpy as np
@@ -366,3 +367,29 @@ def test_an_interruption_of_a_fit_to_a_part_of_the_shots_ends_it(data, monkeypat
     monkeypatch.setattr("tip_adapter.methods.lp_plus_plus.probe_gradients", interrupted)
     with pytest.raises(KeyboardInterrupt):
         left_out_logits(method, shots, labels)
+
+
+def test_an_interruption_while_torch_is_loaded_leaves_no_half_of_it():
+    """The first optimizer imports more of torch: a choice that outlives Ctrl-C must not go on with a part of that."""
+    code = """
+import importlib.abc, sys, warnings
+import numpy as np
+from tip_adapter.methods import CLIPAdapter
+
+class Interrupting(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch._dynamo.decorators":
+            sys.meta_path.remove(self)
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupting())
+warnings.simplefilter("ignore")
+rows, labels = np.eye(4, dtype=np.float32), np.array([0, 0, 1, 1])
+try:
+    CLIPAdapter(rows[[0, 2]], epochs=2).fit(rows, labels)
+    print("went on")
+except KeyboardInterrupt:
+    print("ended")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("ended\n", 0), done.stderr

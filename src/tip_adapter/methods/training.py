@@ -136,13 +136,15 @@ class TrainingRun:
 
 
 def require_torch() -> None:
-    """Say how to install torch where it is missing.
+    """Say how to install torch where it is missing, and load all of it that training needs.
 
     Raises
     ------
     MissingExtraError
     """
-    require_extra("torch", "torch")
+    torch = require_extra("torch", "torch")
+    # The first optimizer imports for a second. An interruption that a training outlives must not leave half of that.
+    torch.optim.SGD([torch.zeros(1)])
 
 
 def checked_seed(random_state: Any) -> int:
