@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from tip_adapter.classifier import ImageClassifier
+from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import FeatureWarning, ModelFileError
+from tip_adapter.features import extract_features
 from tip_adapter.fitting import calibrate_on_shots, make_estimator
 from tip_adapter.heads import head_state
 from tip_adapter.methods import METHODS
@@ -55,10 +57,13 @@ ALL = [photo(name, number) for name in (*CLASSES, "belt") for number in (*range(
 QUERIES = [photo(name, 100 + number) for name in CLASSES for number in range(3)]
 
 
+def encoded(photos):
+    return extract_features(load_encoder("fake"), photos, views=VIEWS, random_state=SEED).features
+
+
 def encoded_again(classifier):
-    """Features of the model's shots, made from the photos by another classifier."""
-    other = ImageClassifier("fake", views=VIEWS, store=None)
-    known = other._extract(ALL, views=VIEWS, random_state=SEED, skip_bad=False, progress=None).features
+    """Features of the model's shots, made from the photos apart from the classifier."""
+    known = encoded(ALL)
     digests = classifier.model_.shots.features.digests
     return known.subset([known.digests.index(one) for one in digests])
 
@@ -252,6 +257,22 @@ def test_calibration_rests_on_fits_to_the_views_of_the_other_shots():
     for name, array in own.items():
         np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
     assert any(np.abs(array - on_means[name]).max() > 1e-3 for name, array in own.items())
+
+
+@pytest.mark.parametrize("method", ["task-res", "gda"])
+def test_after_new_shots_a_refit_calibrates_as_a_fresh_fit_does(method, tmp_path):
+    classifier = fitted(method, store=tmp_path / "features.sqlite3")
+    images, labels = photos_of({"scarf": 1, "shoe": 2}, start=50)
+    classifier.add_shots(list(images), list(labels), refit=True)
+    assert classifier.model_.stale == ()
+    digests = classifier.model_.shots.features.digests
+    known = dict(zip(encoded(ALL).digests, ALL, strict=True))
+    names = [classifier.class_names[label] for label in classifier.model_.shots.labels]
+    fresh = ImageClassifier("fake", method, method_parameters=SHORT.get(method, {}), views=VIEWS, store=None)
+    fresh.fit([known[one] for one in digests], names, random_state=SEED)
+    expected = fresh.model_.calibration.state()[0]
+    for name, array in classifier.model_.calibration.state()[0].items():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def test_a_bar_of_the_callers_own_counts_the_training():

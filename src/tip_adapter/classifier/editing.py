@@ -101,6 +101,7 @@ class EditingPart(RefittingPart):
         if not len(fresh.kept):
             self.model_ = model
             return AddedShots((), known)
+        self._keep_queries(model, fresh, images, progress)
         columns = np.array([model.class_names.index(name) for name in names], dtype=np.intp)
         new = _like_shots(model, fresh, images, columns[numbers])
         self.model_ = self._committed(edits.add_shots(model, new), refit=refit, progress=progress)
@@ -237,6 +238,7 @@ class EditingPart(RefittingPart):
             if known:
                 photo, shot, other = known[0]
                 raise InputError(f"{photo} is the shot {shot} of {other!r} already: add the class, and relabel it.")
+            self._keep_queries(model, fresh, images, progress)
             new = _like_shots(model, fresh, images, np.zeros(len(images), dtype=np.intp))
         edit = edits.add_class(model, name, words, weights, new)
         self.model_ = self._committed(edit, refit=refit, progress=progress)
@@ -303,6 +305,13 @@ class EditingPart(RefittingPart):
         if not words:
             return (), None
         return words, zero_shot_weights(self.encoder, [words], self._fitted().templates)[0]
+
+    def _keep_queries(
+        self, model: FewShotModel, fresh: Extraction, images: Sequence[ImageSource], progress: Progress | None
+    ) -> None:
+        """Store the middle views of new shots, which a refit asks about: it has no photos, only what is stored."""
+        if self.store is not None:
+            self._as_queries([images[index] for index in fresh.kept], model.views, progress)
 
     def _forget_in_store(self, digests: set[str]) -> None:
         """Forget in the store first: if that fails, the classifier still knows what has to be forgotten."""

@@ -15,7 +15,7 @@ from tip_adapter.images import ImageSource
 from tip_adapter.model import FewShotModel
 from tip_adapter.precision_guard import MAX_FLIPPED
 from tip_adapter.store import FeatureStore
-from tip_adapter.typing import StrPath
+from tip_adapter.typing import Float32Array, StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
@@ -122,6 +122,15 @@ class EncodingPart:
             )
         self.skipped_ = extraction.skipped
         return extraction
+
+    def _as_queries(self, images: Sequence[ImageSource], views: int, progress: Progress | None) -> Float32Array | None:
+        """Features of the shots as photos to classify are seen, where their keys are means of several views."""
+        if views == 1:
+            return None
+        skipped = self.skipped_
+        queries = self._extract(images, skip_bad=False, progress=progress).features.unit
+        self.skipped_ = skipped
+        return queries
 
     @contextlib.contextmanager
     def _open_store(self) -> Iterator[FeatureStore | None]:

@@ -161,7 +161,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
                 estimator,
                 shot_set.features.unit,
                 shot_set.labels,
-                self._as_queries([images[index] for index in kept], progress),
+                self._as_queries([images[index] for index in kept], self.views, progress),
                 views=shot_set.features.unit_views,
             ),
         )
@@ -176,15 +176,6 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         model = self.__dict__.get("model_")
         fitted = f"{len(model.shots)} shots of {len(model.class_names)} classes" if model else "not fitted"
         return f"<ImageClassifier: {method} on {encoder}, {fitted}>"
-
-    def _as_queries(self, images: Sequence[ImageSource], progress: Progress | None) -> Float32Array | None:
-        """Features of the shots as photos to classify are seen, where their keys are means of several views."""
-        if self.views == 1:
-            return None
-        skipped = self.skipped_
-        queries = self._extract(images, skip_bad=False, progress=progress).features.unit
-        self.skipped_ = skipped
-        return queries
 
     def _guard_precision(
         self, images: Sequence[ImageSource], labels: IntArray, weights: Float32Array, progress: Progress | None
