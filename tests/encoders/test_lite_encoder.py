@@ -122,6 +122,11 @@ def test_the_second_preparation_does_nothing(prepared_lite, monkeypatch):
     assert lite.prepare_lite() == prepared_lite
 
 
+def test_eight_bits_are_refused(prepared_lite):
+    with pytest.raises(EncoderError, match="got convolutions"):
+        load_encoder("lite", precision="int8")
+
+
 def test_saved_keys_are_used_and_damaged_ones_are_made_anew(prepared_lite, monkeypatch, tmp_path):
     from tip_adapter.encoders import lite_torch
 

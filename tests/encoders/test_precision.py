@@ -112,11 +112,6 @@ def test_convolutions_are_refused(tmp_path, cache):
     assert not (cache / "encoders").exists()
 
 
-def test_lite_is_refused(prepared_lite):
-    with pytest.raises(EncoderError, match="got convolutions"):
-        load_encoder("lite", precision="int8")
-
-
 @pytest.mark.usefixtures("without_vnni")
 def test_a_processor_without_vnni_gets_fp32_and_is_told(clip_onnx):
     with pytest.warns(EncoderWarning, match=r"lacks VNNI.* runs in fp32"):
