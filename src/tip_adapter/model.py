@@ -95,6 +95,19 @@ class FewShotModel:
         """What logits are divided by before the softmax: 1 without calibration."""
         return 1.0 if self.calibration is None else self.calibration.temperature
 
+    @property
+    def stale_notes(self) -> tuple[str, ...]:
+        """What was chosen before the last edits, and which command chooses it again; a sentence each."""
+        from_photos = self.calibration is not None and self.calibration.source == "photos"
+        by_hand = [part for part in self.stale if part == "calibration" and from_photos]
+        by_refit = [part for part in self.stale if part not in by_hand]
+        notes = [f"{' and '.join(by_refit)} chosen before the last edits; `tip-adapter refit` chooses again"] * bool(
+            by_refit
+        )
+        if by_hand:
+            notes.append("calibrated before the last edits; `tip-adapter calibrate` does it again, with photos")
+        return tuple(notes)
+
     def probabilities(self, logits: FloatArray) -> FloatArray:
         """Probabilities of logits of this model: ``softmax(logits / temperature)``.
 
@@ -233,8 +246,7 @@ class FewShotModel:
             f"{f'{value:.3g}' if isinstance(value, float) else value}"
             for name, value in self.method.chosen.items()
         )
-        if self.stale:
-            chosen += f"\n- chosen before the last edits: {', '.join(self.stale)} (`tip-adapter refit` chooses again)"
+        chosen += "".join(f"\n- note: {note}" for note in self.stale_notes)
         kept = "; features of each view are in this folder" if self.shots.features.n_views > 1 else ""
         return f"""# Few-shot image classifier
 

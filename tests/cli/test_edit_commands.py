@@ -43,10 +43,23 @@ def test_add_remove_relabel_undo_and_refit(run, model, photos):
     assert facts(run("predict", model, photo, "--json"))["stale"] == []
 
 
+def test_each_stale_part_comes_with_the_command_that_mends_it(run, model, photos):
+    assert run("calibrate", model, photos / "test")[0] == 0
+    photo = photos / "test" / "red" / "photo 0é.png"
+    refit, calibrate = run("add", model, photo, "-c", "red")[2].splitlines()
+    assert refit == "note: hyper-parameters chosen before the last edits; `tip-adapter refit` chooses again"
+    assert calibrate == "note: calibrated before the last edits; `tip-adapter calibrate` does it again, with photos"
+    assert run("refit", model)[2] == calibrate + "\n"
+    assert calibrate.removeprefix("note: ") in run("info", model)[1]
+    photo.unlink()  # a shot now, on which no calibration may rest
+    assert run("calibrate", model, photos / "test")[2] == ""
+    assert "before the last edits" not in run("info", model)[1]
+
+
 def test_classes(run, model, photos):
     photo = photos / "test" / "red" / "photo 0é.png"
     out = run("class", "add", model, "purple", photo, "--text", "violet", "--text", "lilac")[1]
-    assert out == "1 shot added: 13 shots of 4 classes\n"
+    assert out == "purple added, with 1 shot: 13 shots of 4 classes\n"
     assert facts(run("class", "rename", model, "purple", "mauve", "--json"))["classes"]["mauve"] == 1
     described = facts(run("info", model, "--json"))["classes"][3]
     assert described == {"class": "mauve", "shots": 1, "texts": ["violet", "lilac"]}

@@ -30,9 +30,13 @@ def test_a_folder_that_exists_is_left_alone(clip_onnx, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
 
 
-def test_a_parent_that_does_not_exist_is_named(clip_onnx, tmp_path):
-    with pytest.raises(EncoderError, match=r"the folder .*nowhere to exist"):
-        export_encoder(clip_onnx, tmp_path / "nowhere" / "out")
+def test_parents_are_made_where_they_can_be(clip_onnx, tmp_path):
+    out = tmp_path / "not" / "there" / "yet"
+    assert export_encoder(clip_onnx, out) == out
+    assert [path.name for path in out.parent.iterdir()] == ["yet"]
+    (tmp_path / "file").touch()
+    with pytest.raises(EncoderError, match=r"file cannot be made: .*: choose another place"):
+        export_encoder(clip_onnx, tmp_path / "file" / "out")
 
 
 @pytest.mark.parametrize("tower", ["image", "text"])

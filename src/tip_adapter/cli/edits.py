@@ -183,7 +183,7 @@ def add_class(
         added = classifier.add_class(
             name, () if no_text else text, images=images, refit=refit, skip_bad=skip_bad, progress=progress
         )
-    _tell_added(classifier, added, as_json=as_json)
+    _tell_added(classifier, added, as_json=as_json, new_class=name)
 
 
 @classes.command("remove", cls=ReadableCommand)
@@ -266,14 +266,15 @@ def journal(model: ReadArgument, as_json: JsonOption = False) -> None:
     echo_table(table)
 
 
-def _tell_added(classifier: ImageClassifier, added: AddedShots, *, as_json: bool) -> None:
+def _tell_added(classifier: ImageClassifier, added: AddedShots, *, as_json: bool, new_class: str | None = None) -> None:
     echo_skipped(classifier.skipped_)
     if not as_json:
         for name, shot, class_name in added.known:
             typer.echo(f"already there: {name} is the shot {shot} of {class_name}", err=True)
     known = [{"path": name, "id": shot, "class": class_name} for name, shot, class_name in added.known]
     facts = {"ids": list(added.ids), "already_there": known, "skipped": skipped_rows(classifier.skipped_)}
-    _tell(classifier, facts, f"{_counted(len(added.ids), 'shot')} added", as_json)
+    number = _counted(len(added.ids), "shot")
+    _tell(classifier, facts, f"{new_class} added, with {number}" if new_class else f"{number} added", as_json)
 
 
 def _tell(classifier: ImageClassifier, facts: dict[str, Any], sentence: str, as_json: bool) -> None:

@@ -109,6 +109,5 @@ def echo_skipped(skipped: list[tuple[str, str]]) -> None:
 
 def warn_of_stale(classifier: ImageClassifier) -> None:
     """Say on stderr what was chosen before the last edits."""
-    if classifier.model_.stale:
-        parts = " and ".join(classifier.model_.stale)
-        typer.echo(f"note: {parts} chosen before the last edits; `tip-adapter refit` chooses again", err=True)
+    for note in classifier.model_.stale_notes:
+        typer.echo(f"note: {note}", err=True)

@@ -212,8 +212,10 @@ def _new_directory(target: Path, *, accept_existing: bool = False) -> Iterator[P
     """Yield a temporary sibling that becomes `target` when the block ends well, and disappears when it does not."""
     if target.exists() and not accept_existing:
         raise EncoderError(f"Expected {target} not to exist yet: choose another place or remove it")
-    if not target.parent.is_dir():
-        raise EncoderError(f"Expected the folder {target.parent} to exist: make it, or choose another place")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EncoderError(f"{target.parent} cannot be made: {error.strerror}: choose another place") from error
     working = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         yield working
