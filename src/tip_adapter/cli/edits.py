@@ -129,7 +129,7 @@ def relabel(
     """Give shots of a saved classifier another class."""
     with _editing(model, encoder) as classifier:
         moved = classifier.relabel(ids, class_name, refit=refit)
-    _tell(classifier, {"ids": list(moved)}, f"{_counted(len(moved), 'shot')} {class_name} now", as_json)
+    _tell(classifier, {"ids": list(moved)}, f"{_counted(len(moved), 'shot')} moved to {class_name}", as_json)
 
 
 def purge(model: EditedArgument, as_json: JsonOption = False) -> None:
