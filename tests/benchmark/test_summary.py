@@ -154,6 +154,17 @@ def test_figures_show_every_method(many_runs, tmp_path):
     assert len(panels[0].get_yticklabels()) == 18
 
 
+@pytest.mark.parametrize("n_methods", [1, 2, 3, 6])
+def test_titles_are_whole_however_few_the_methods(many_runs, n_methods):
+    rows = [row for row in summarise(many_runs) if row.setting.protocol == "fair"]
+    curves = dict(list(_curves(rows).items())[:n_methods])
+    for figure in (_accuracy_figure(rows[0].setting, curves), _seconds_figure(rows[0].setting, rows)):
+        figure.draw_without_rendering()
+        box = figure._suptitle.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+        assert figure._suptitle.get_text().replace("\n", " ").startswith("pets, lite, protocol fair")
+
+
 def test_figures_are_written_and_the_same_results_give_the_same_file(many_runs, tmp_path):
     runs = [run for run in many_runs if run["method"] in ("zero-shot", "method-3")]
     names = [path.name for path in draw_figures(tmp_path, summarise(runs), gaps(runs))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import textwrap
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ NAMES = {
 INK, FAINT, GRID = "#222222", "#c8c8c8", "#ececec"
 BASELINE = "zero-shot"
 COLUMNS = 5
+LETTERS_PER_INCH, INCHES_PER_LINE = 12, 0.17
+"""Of titles."""
 
 Curves = dict[str, list[Row]]
 
@@ -83,6 +86,13 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
+def _title(figure: Any, text: str) -> None:
+    """Put a title above all panels, in as many lines as it takes: few panels make a narrow figure."""
+    lines = textwrap.wrap(text, int(figure.get_figwidth() * LETTERS_PER_INCH))
+    figure.set_figheight(figure.get_figheight() + INCHES_PER_LINE * (len(lines) - 1))
+    figure.suptitle("\n".join(lines), fontsize=9.5, color=INK)
+
+
 def _plain(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#888888")
@@ -112,10 +122,9 @@ def _accuracy_figure(setting: Setting, curves: Curves) -> Any:
         axes.tick_params(labelbottom=last_of_column)
     figure.supxlabel("shots per class", fontsize=9, color=INK)
     figure.supylabel("accuracy in %", fontsize=9, color=INK)
-    figure.suptitle(
+    _title(
+        figure,
         f"{setting.title}: each method (colour) against the others (grey) and {BASELINE} (dashed); bands hold 95 %",
-        fontsize=9.5,
-        color=INK,
     )
     return figure
 
@@ -193,7 +202,7 @@ def _seconds_figure(setting: Setting, rows: Sequence[Row]) -> Any:
     axes.set_xlim(min(x) / 2, max(x) * 6)
     _label_points(axes, x, y, points)
     _legend(axes, {row.group for row in points})
-    figure.suptitle(setting.title, fontsize=10, color=INK)
+    _title(figure, setting.title)
     return figure
 
 
@@ -288,9 +297,7 @@ def _gap_figure(setting: Setting, gaps: Sequence[Gap]) -> Any:
         "(hollow: over test images)",
         fontsize=9,
     )
-    figure.suptitle(
-        f"{setting.dataset}, {setting.encoder}: what tuning on a validation set adds", fontsize=10, color=INK
-    )
+    _title(figure, f"{setting.dataset}, {setting.encoder}: what tuning on a validation set adds")
     return figure
 
 
