@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tip_adapter.doctor import Photos, contradicted, diagnose, find_duplicates, find_small_images
+from tip_adapter.copies import Photos, find_duplicates
+from tip_adapter.doctor import contradicted, diagnose, find_small_images
 
 NAMES = [f"class {number}" for number in range(8)]
 
@@ -98,6 +99,26 @@ def test_copies_inside_across_and_between_sets():
     assert pairs["0-10.jpg", "0-60.jpg"].where == "across classes"
     assert pairs["1-3.jpg", "0-30.jpg"].where == "train and test"
     assert not pairs["1-3.jpg", "0-30.jpg"].same_file
+
+
+def test_where_all_photos_look_much_alike_copies_must_be_nearer():
+    """As with digits or X-rays: every pair is above a cosine of .97, one pair is a copy."""
+    rng = np.random.default_rng(3)
+    _, shots = photos(n_classes=6, shots=6)
+    features = rng.normal(size=32) + 0.12 * rng.normal(size=(36, 32))
+    features[20] = features[3] + 0.01 * rng.normal(size=32)
+    features = (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
+    assert (features @ features.T).min() > 0.97
+    # Half of the fields are dark in every picture; those of 20 are nearly those of 3.
+    hashes = np.zeros((36, 2, 64), dtype=bool)
+    hashes[:, :, :32] = True
+    hashes[:, :, 32:] = rng.random((36, 2, 32)) < 0.2
+    hashes[20] = hashes[3]
+    alike = Photos(features, shots.labels, shots.names, shots.digests, hashes)
+    pairs = list(find_duplicates(alike, NAMES, alike))
+    inside = [(pair.first, pair.second) for pair in pairs if pair.where != "train and test"]
+    assert inside == [(shots.names[3], shots.names[20])]
+    assert len(pairs) == 1 + 36 + 2  # the same files between the sets, and the copy both ways
 
 
 def test_pictures_that_are_alike_need_features_that_allow_it():

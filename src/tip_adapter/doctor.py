@@ -7,15 +7,15 @@ and the given class is less than a tenth as probable as the most probable one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from tip_adapter.calibration import FEW_SHOTS, fit_temperature
+from tip_adapter.copies import Duplicate, Photos, find_duplicates
 from tip_adapter.heads import softmax, zero_shot_logits
-from tip_adapter.heads.base import row_chunks
 from tip_adapter.methods.auto import Auto
 from tip_adapter.methods.left_out import LeftOut, left_out_logits
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray, StrPath
@@ -29,46 +29,14 @@ __all__ = [
     "SuspiciousLabel",
     "contradicted",
     "diagnose",
-    "find_duplicates",
     "find_small_images",
 ]
 
 CONTRADICTED = 0.1
 """A label is suspicious when its class is less than this times as probable as the most probable class."""
 
-SAME_FEATURE = 0.97
-"""Cosine from which two photos show the same, with every encoder looked at."""
-
-SAME_PICTURE = (6, 0.8)
-"""Differing bits (of 64) up to which two pictures are copies, where the cosine does not say they differ."""
-
 SMALL = 64
 """Pixels of the shorter side below which a picture is too small to show much."""
-
-
-@dataclass(frozen=True, eq=False)
-class Photos:
-    """Labelled photos as the doctor sees them.
-
-    Attributes
-    ----------
-    features : ndarray of shape (N, D), float32
-        Unit rows.
-    labels : ndarray of shape (N,), integers in [0, C)
-    names, digests : tuple of N str
-        What each photo is called, and the SHA-256 of its file.
-    hashes : ndarray of shape (N, 2, 64), bool, optional
-        Of the pictures and their mirror images; see `tip_adapter.thumbnails.picture_hash`.
-    """
-
-    features: Float32Array
-    labels: IntArray
-    names: tuple[str, ...]
-    digests: tuple[str, ...]
-    hashes: BoolArray | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 @dataclass(frozen=True)
@@ -81,19 +49,6 @@ class SuspiciousLabel:
     suggested: str
     given_probability: float
     suggested_probability: float
-
-
-@dataclass(frozen=True)
-class Duplicate:
-    """Two photos that show the same."""
-
-    first: str
-    second: str
-    first_class: str
-    second_class: str
-    where: Literal["inside a class", "across classes", "train and test"]
-    cosine: float
-    same_file: bool
 
 
 @dataclass(frozen=True)
@@ -295,73 +250,6 @@ def _needs(
             )
         )
     return tuple(sorted(needs, key=lambda need: -need.gain))
-
-
-def find_duplicates(shots: Photos, class_names: Sequence[str], other: Photos | None = None) -> Iterator[Duplicate]:
-    """Find photos that show the same: the same file, nearly the same feature, or nearly the same picture.
-
-    Parameters
-    ----------
-    shots : Photos
-    class_names : sequence of C str
-    other : Photos, optional
-        Photos that should be apart from the shots; they are compared with the shots, not with each other.
-
-    Yields
-    ------
-    Duplicate
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tip_adapter.doctor import Photos, find_duplicates
-    >>> shots = Photos(np.eye(3, dtype=np.float32)[[0, 1, 1]], np.array([0, 1, 0]), ("a", "b", "c"), ("1", "2", "3"))
-    >>> [(pair.first, pair.second, pair.where) for pair in find_duplicates(shots, ["hat", "cap"])]
-    [('b', 'c', 'across classes')]
-    """
-    for queries, apart in ((shots, False), *(() if other is None else ((other, True),))):
-        for rows in row_chunks(len(queries), len(shots)):
-            part = np.arange(len(queries))[rows]
-            cosines = queries.features[part] @ shots.features.T
-            alike = _alike(queries, part, shots, cosines)
-            if not apart:
-                # Each pair once.
-                alike &= part[:, None] < np.arange(len(shots))
-            for row, column in np.argwhere(alike):
-                yield _pair(
-                    queries, int(part[row]), shots, int(column), float(cosines[row, column]), class_names, apart
-                )
-
-
-def _alike(queries: Photos, part: IntArray, shots: Photos, cosines: Float32Array) -> BoolArray:
-    same = np.array(queries.digests, dtype=object)[part][:, None] == np.array(shots.digests, dtype=object)
-    alike: BoolArray = (cosines >= SAME_FEATURE) | same.astype(bool)
-    if queries.hashes is not None and shots.hashes is not None:
-        bits, cosine = SAME_PICTURE
-        # Only pairs that the features allow are compared bit by bit.
-        rows, columns = np.nonzero((cosines >= cosine) & ~alike)
-        mine = queries.hashes[part[rows], 0]
-        near = [(mine != shots.hashes[columns, side]).sum(axis=1) <= bits for side in (0, 1)]
-        alike[rows, columns] = near[0] | near[1]
-    return alike
-
-
-def _pair(
-    queries: Photos, first: int, shots: Photos, second: int, cosine: float, class_names: Sequence[str], apart: bool
-) -> Duplicate:
-    labels = int(queries.labels[first]), int(shots.labels[second])
-    inside: Literal["inside a class", "across classes"] = (
-        "inside a class" if labels[0] == labels[1] else "across classes"
-    )
-    return Duplicate(
-        queries.names[first],
-        shots.names[second],
-        class_names[labels[0]],
-        class_names[labels[1]],
-        "train and test" if apart else inside,
-        min(cosine, 1.0),
-        queries.digests[first] == shots.digests[second],
-    )
 
 
 def find_small_images(paths: Sequence[StrPath], known: Collection[str] = ()) -> list[BadImage]:
