@@ -180,6 +180,29 @@ def test_knn(data, neighbours):
             assert logits[row, c] == pytest.approx(math.log((votes + 1 / CLASSES) / (neighbours + 1)), rel=1e-5)
 
 
+@pytest.mark.parametrize("elements", [1, 40, 10_000])
+def test_knn_chooses_as_if_every_number_of_neighbours_were_tried_alone(elements, monkeypatch):
+    monkeypatch.setattr("tip_adapter.heads.base.CHUNK_ELEMENTS", elements)
+    rng = np.random.default_rng(4)
+    labels = np.repeat(np.arange(CLASSES), [6, 4, 5])
+    shots = unit(rng.normal(size=(CLASSES, DIM))[labels] + rng.normal(size=(len(labels), DIM)))
+    method = KNN().fit(shots, labels)
+    folds = evidence_from_support(shots, labels, np.zeros((len(labels), CLASSES))).folds
+    assert list(method.scores_) == [1, 2, 3, 5, 8, 12]
+    for k, (nll, accuracy) in method.scores_.items():
+        losses, right = [], []
+        for i, shot in enumerate(shots):
+            others = sorted(np.flatnonzero(folds != folds[i]), key=lambda j, f=shot: -cosine(f, shots[j]))[:k]
+            votes = [
+                math.fsum(1 + 1e-3 * cosine(shot, shots[j]) for j in others if labels[j] == c) for c in range(CLASSES)
+            ]
+            logits = [math.log((v + 1 / CLASSES) / (k + 1)) for v in votes]
+            losses.append(-math.log(softmax(logits)[labels[i]]))
+            right.append(int(np.argmax(logits)) == labels[i])
+        assert nll == pytest.approx(np.mean(losses), rel=1e-5)
+        assert accuracy == pytest.approx(np.mean(right))
+
+
 def test_linear_probe_is_at_the_minimum_of_its_loss(data):
     _, shots, labels, _ = data
     head = LinearProbe(strength=3.0).fit(shots, labels).head_

@@ -16,6 +16,7 @@ __all__ = [
     "ChannelCacheHead",
     "NeighbourHead",
     "TipXHead",
+    "counted_votes",
     "neighbour_votes",
     "text_divergence",
     "text_log_probabilities",
@@ -357,8 +358,33 @@ def neighbour_votes(cosines: Float32Array, labels: IntArray, n_classes: int, nei
     array([[-0.98, -0.47]], dtype=float32)
     """
     nearest = np.argpartition(-cosines, neighbours - 1, axis=1)[:, :neighbours]
-    similar = np.take_along_axis(cosines, nearest, axis=1).astype(np.float64)
-    votes = np.zeros((len(cosines), n_classes))
-    voting = np.where(np.isfinite(similar), 1 + TIE * np.where(np.isfinite(similar), similar, 0), 0)
-    np.add.at(votes, (np.arange(len(cosines))[:, None], labels[nearest]), voting)
-    return np.log((votes + 1 / n_classes) / (neighbours + 1)).astype(np.float32)
+    return counted_votes(np.take_along_axis(cosines, nearest, axis=1), labels[nearest], n_classes)
+
+
+def counted_votes(similar: Float32Array, owners: IntArray, n_classes: int) -> Float32Array:
+    """Logarithm of the smoothed share of votes of the nearest keys, once those are found.
+
+    Parameters
+    ----------
+    similar : ndarray of shape (B, k), float32
+        Cosines of the k nearest keys of every query; -inf for keys without a vote.
+    owners : ndarray of shape (B, k), integers in [0, C)
+        Their classes.
+    n_classes : int
+
+    Returns
+    -------
+    ndarray of shape (B, C), float32
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads.cache import counted_votes
+    >>> counted_votes(np.array([[0.9, 0.8]], dtype=np.float32), np.array([[0, 1]]), 2).round(2)
+    array([[-0.69, -0.69]], dtype=float32)
+    """
+    known = np.isfinite(similar)
+    voting = np.where(known, 1 + TIE * np.where(known, similar, 0).astype(np.float64), 0)
+    votes = np.zeros((len(similar), n_classes))
+    np.add.at(votes, (np.arange(len(similar))[:, None], owners), voting)
+    return np.log((votes + 1 / n_classes) / (similar.shape[1] + 1)).astype(np.float32)

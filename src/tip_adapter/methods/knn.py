@@ -8,12 +8,14 @@ from typing import Any, Literal
 import numpy as np
 
 from tip_adapter.choice import nll_and_accuracy
+from tip_adapter.cross_validation import Evidence
 from tip_adapter.errors import InputError
 from tip_adapter.heads import Head, NeighbourHead
-from tip_adapter.heads.cache import neighbour_votes
+from tip_adapter.heads.base import row_chunks
+from tip_adapter.heads.cache import counted_votes
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.support_set import SupportSet
-from tip_adapter.typing import FloatArray
+from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 __all__ = ["KNN"]
 
@@ -97,15 +99,31 @@ class KNN(FewShotMethod):
         rows = np.flatnonzero(evidence.scored)
         if not len(rows):
             return 1
-        cosines = evidence.features[rows] @ support.features.T
-        voters = cosines.shape[1]
+        voters = len(support.labels)
         if evidence.folds is not None:
-            cosines[evidence.folds[rows][:, None] == evidence.folds[None, :]] = -np.inf
             voters -= int(np.bincount(evidence.folds).max())
-        for tried in NEIGHBOURS:
-            if tried <= max(voters, 1):
-                votes: FloatArray = neighbour_votes(cosines, support.labels, support.n_classes, tried)
-                self.scores_[tried] = nll_and_accuracy(votes, evidence.labels[rows])
+        trials = [tried for tried in NEIGHBOURS if tried <= max(voters, 1)]
+        similar, owners = _nearest(evidence, rows, support, trials[-1])
+        for tried in trials:
+            votes: FloatArray = counted_votes(similar[:, :tried], owners[:, :tried], support.n_classes)
+            self.scores_[tried] = nll_and_accuracy(votes, evidence.labels[rows])
         if evidence.rule == "validation":
             return max(self.scores_, key=lambda tried: self.scores_[tried][1])
         return min(self.scores_, key=lambda tried: self.scores_[tried][0])
+
+
+def _nearest(evidence: Evidence, rows: IntArray, support: SupportSet, count: int) -> tuple[Float32Array, IntArray]:
+    """Cosines and classes of the nearest shots of images, the nearest first; shots of the image's own fold last."""
+    shape = len(rows), count
+    similar, owners = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.intp)
+    for chunk in row_chunks(len(rows), len(support.labels)):
+        asked = rows[chunk]
+        cosines = evidence.features[asked] @ support.features.T
+        if evidence.folds is not None:
+            cosines[evidence.folds[asked][:, None] == evidence.folds[None, :]] = -np.inf
+        nearest = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+        found = np.take_along_axis(cosines, nearest, axis=1)
+        order = np.argsort(-found, axis=1, kind="stable")
+        similar[chunk] = np.take_along_axis(found, order, axis=1)
+        owners[chunk] = support.labels[np.take_along_axis(nearest, order, axis=1)]
+    return similar, owners
