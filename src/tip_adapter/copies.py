@@ -16,7 +16,7 @@ __all__ = ["Duplicate", "Photos", "find_duplicates"]
 SAME_FEATURE = 0.97
 """Cosine from which two photos show the same, with every encoder looked at."""
 
-SAME_PICTURE = (6, 0.8)
+SAME_PICTURE = (6.0, 0.8)
 """Differing bits (of 64) up to which two pictures are copies, where the cosine does not say they differ."""
 
 USUAL = (8.0, 2.0, 3.5)

@@ -387,4 +387,5 @@ def counted_votes(similar: Float32Array, owners: IntArray, n_classes: int) -> Fl
     voting = np.where(known, 1 + TIE * np.where(known, similar, 0).astype(np.float64), 0)
     votes = np.zeros((len(similar), n_classes))
     np.add.at(votes, (np.arange(len(similar))[:, None], owners), voting)
-    return np.log((votes + 1 / n_classes) / (similar.shape[1] + 1)).astype(np.float32)
+    result: Float32Array = np.log((votes + 1 / n_classes) / (similar.shape[1] + 1)).astype(np.float32)
+    return result
