@@ -141,9 +141,15 @@ def test_without_a_kernel_the_others_are_solved_again(text):
     apart = TakenApart(head, shots, labels)
     assert apart.solves_again
     parts = apart.contributions(queries)
+    counts = np.bincount(labels)
+    weight = counts[labels] / counts[counts > 0].mean()  # of the class, held
+    texts = head.logits(shots) - np.exp(1.5 * (shots @ shots.T - 1)) @ head.coefficients  # scaled
+    residuals = np.eye(4)[labels] - texts / 20.0
     for shot in range(len(labels)):
         kept = np.delete(np.arange(len(labels)), shot)
-        again = METHODS["proker"](weights, **given).fit(shots[kept], labels[kept]).head_.logits(queries)
+        kernel = np.exp(1.5 * (shots[kept].astype(float) @ shots[kept].T - 1))
+        solved = 3.0 * np.linalg.solve(kernel / 0.2 + np.diag(weight[kept]), residuals[kept])
+        again = dataclasses.replace(head, keys=shots[kept], coefficients=solved.astype(np.float32)).logits(queries)
         for query in range(len(queries)):
             close(parts.logits_without(query, shot), again[query])
             taken = [parts.taken_from_class(query, column)[shot] for column in range(4)]

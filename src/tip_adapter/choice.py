@@ -17,7 +17,7 @@ from tip_adapter.alpha import best_accuracy_alpha, best_likelihood_alpha
 from tip_adapter.cross_validation import Evidence, Fit, Rule, spread
 from tip_adapter.typing import FloatArray, IntArray
 
-__all__ = ["Choice", "SpreadPrior", "choose", "harms", "likely_weights", "nll_and_accuracy"]
+__all__ = ["Choice", "SpreadPrior", "choose", "harms", "likely_weights", "nll_and_accuracy", "surprises"]
 
 WEAK_WIDTH = float(np.log(4.0))
 """Where shots are not few the prior is this wide: it only bounds α where a handful of images says nothing about it."""
@@ -79,10 +79,32 @@ def nll_and_accuracy(logits: FloatArray, labels: IntArray) -> tuple[float, float
     """
     if not len(labels):
         return float("nan"), float("nan")
+    return float(np.mean(surprises(logits, labels))), float(np.mean(logits.argmax(axis=1) == labels))
+
+
+def surprises(logits: FloatArray, labels: IntArray) -> FloatArray:
+    """Negative log-likelihood of every image, in nats.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (B, C)
+    labels : ndarray of shape (B,)
+
+    Returns
+    -------
+    ndarray of shape (B,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.choice import surprises
+    >>> surprises(np.zeros((1, 2)), np.array([1])).round(3)
+    array([0.693])
+    """
     top = logits.max(axis=1)
     total = np.exp(logits - top[:, None]).sum(axis=1)
-    nll = np.mean(np.log(total) + top - logits[np.arange(len(labels)), labels])
-    return float(nll), float(np.mean(logits.argmax(axis=1) == labels))
+    result: FloatArray = np.log(total) + top - logits[np.arange(len(labels)), labels]
+    return result
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from tip_adapter.heads import (
     zero_shot_logits,
 )
 from tip_adapter.heads.cache import text_divergence, text_log_probabilities, unit_channels
-from tip_adapter.moments import Moments
+from tip_adapter.moments import Moments, crowding
 from tip_adapter.shot_parts import CacheSum, GaussianSum, KernelSum, NeighbourVotes, PrototypeSum, ShotPart
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
@@ -226,7 +226,8 @@ class TakenApart:
             return None
         scale = head.logit_scale if self.logit_scale is None else self.logit_scale
         text = zero_shot_logits(head.keys, head.zero_shot_weights, scale, head.n_classes).astype(np.float64)
-        return _ridge_inverse(self._wide_keys, head.beta, head.coefficients, _one_hot(self.labels, text) - text / scale)
+        residuals = _one_hot(self.labels, text) - text / scale
+        return _ridge_inverse(self._wide_keys, head.beta, head.coefficients, residuals, crowding(self.labels))
 
     @property
     def solves_again(self) -> bool:
@@ -287,21 +288,22 @@ def _one_hot(labels: IntArray, like: FloatArray) -> FloatArray:
 
 
 def _ridge_inverse(
-    keys: FloatArray, beta: float, coefficients: Float32Array, residuals: FloatArray
+    keys: FloatArray, beta: float, coefficients: Float32Array, residuals: FloatArray, crowded: FloatArray
 ) -> FloatArray | None:
-    """Find λ and the gain α with ``(K/λ + I)·A = α·R``, and invert the matrix; None where no λ > 0 does."""
+    """Find λ and the gain α with ``(K/λ + diag(crowded))·A = α·R``, and invert the matrix; None where no λ > 0 does."""
     from scipy.linalg import cho_factor, lapack
 
     system, solved = np.exp(beta * (keys @ keys.T - 1.0)), coefficients.astype(np.float64)
     smooth = system @ solved
-    # A = α·R - K·A/λ: two unknowns, N·C equations.
+    # diag(crowded)·A = α·R - K·A/λ: two unknowns, N·C equations.
     columns = np.stack([residuals.ravel(), -smooth.ravel()], axis=1)
-    (gain, inverse_ridge), *_ = np.linalg.lstsq(columns, solved.ravel(), rcond=None)
-    missed = np.abs(columns @ (gain, inverse_ridge) - solved.ravel()).max(initial=0.0)
-    if not inverse_ridge > 0 or missed > SAME * np.abs(solved).max(initial=0.0):
+    weighed = (crowded[:, None] * solved).ravel()
+    (gain, inverse_ridge), *_ = np.linalg.lstsq(columns, weighed, rcond=None)
+    missed = np.abs(columns @ (gain, inverse_ridge) - weighed).max(initial=0.0)
+    if not inverse_ridge > 0 or missed > SAME * np.abs(weighed).max(initial=0.0):
         return None
     system *= inverse_ridge
-    system[np.diag_indices_from(system)] += 1.0
+    system[np.diag_indices_from(system)] += crowded
     factor, _ = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
     inverse, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
     result: FloatArray = np.tril(inverse) + np.tril(inverse, -1).T

@@ -25,7 +25,9 @@ FIXED = {
     "tip-x": "Without a shot: its key is taken away; the scale of the divergences, set with it, stays.",
     "ape": "Without a shot: its key is taken away; the choice of channels and the weights of keys, made with it, stay.",
     "proker": "Without a shot: its kernel is taken away; the other shots' coefficients, solved together with it, stay.",
-    "proker again": "Without a shot: the other shots' coefficients are solved again, with the same α, β and ridge.",
+    "proker again": (
+        "Without a shot: the other shots' coefficients are solved again, with the same α, β, ridge and weights of classes."
+    ),
     "gda": "Without a shot: its class has the mean of its other shots; the shared covariance, made with it, stays.",
     "prototype": "Without a shot: its class has the mean of its other shots; the scale stays.",
     "gda + proker": (
@@ -34,7 +36,7 @@ FIXED = {
     ),
     "gda + proker again": (
         "Without a shot: the other shots' kernel coefficients are solved again, and its class has the mean of its "
-        "other shots; the shared covariance, made with it, and the weights of the methods stay."
+        "other shots; the shared covariance, made with it, and the weights of methods and classes stay."
     ),
 }
 """What stays as it is when a shot is left out, by method."""

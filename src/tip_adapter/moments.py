@@ -10,7 +10,7 @@ import numpy as np
 
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
-__all__ = ["Moments", "gaussian_classifier", "spanned"]
+__all__ = ["Moments", "crowding", "gaussian_classifier", "spanned"]
 
 EMPTY = 1e-6
 """Within-class scatter per shot of unit features below which there is none: one shot a class, or copies."""
@@ -117,6 +117,29 @@ class Moments:
         inverse, _ = dpotri(factor[0], lower=1)
         within = len(inverse) - ridge * float(np.trace(inverse))  # tr((scatter + ridge·I)⁻¹ scatter)
         return (n - 1) * within / freedom
+
+
+def crowding(labels: IntArray) -> FloatArray:
+    """Shots of every shot's class over the mean of the classes that have any: 1 where classes have equally many.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (N,), integers
+
+    Returns
+    -------
+    ndarray of shape (N,), float64
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.moments import crowding
+    >>> crowding(np.array([0, 0, 0, 1]))
+    array([1.5, 1.5, 1.5, 0.5])
+    """
+    counts = np.bincount(labels)
+    result: FloatArray = counts[labels] * np.count_nonzero(counts) / max(1, len(labels))
+    return result
 
 
 def spanned(features: Float32Array) -> tuple[FloatArray, FloatArray | None]:

@@ -10,6 +10,7 @@ from tip_adapter.errors import InputError
 from tip_adapter.methods import APE, KNN, LinearProbe, ProKeR, Prototype, TipX
 from tip_adapter.methods.ape import channel_scores
 from tip_adapter.methods.proker import KernelRidge
+from tip_adapter.moments import crowding
 
 CLASSES, DIM, SCALE = 3, 6, 10.0
 
@@ -131,7 +132,8 @@ def test_proker(data):
     residuals = np.array(
         [[float(labels[i] == c) - cosine(shots[i], texts[c]) for c in range(CLASSES)] for i in range(n)]
     )
-    solved = np.linalg.inv(kernel / ridge + np.eye(n)) @ residuals
+    weight = [list(labels).count(label) / (n / CLASSES) for label in labels]  # 1 with equal shots
+    solved = np.linalg.inv(kernel / ridge + np.diag(weight)) @ residuals
     expected = np.array(
         [
             [
@@ -146,13 +148,26 @@ def test_proker(data):
     np.testing.assert_allclose(method.logits(queries), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_proker_counts_every_class_alike():
+    """Copies of the shots of a rare class change nothing but the mean number of shots, which scales all weights."""
+    rng = np.random.default_rng(2)
+    texts, shots, queries = (unit(rng.normal(size=(n, DIM))) for n in (2, 10, 20))
+    labels = np.repeat([0, 1], [2, 8])
+    copied = np.concatenate([np.tile([0, 1], 4), np.arange(2, 10)])
+    grown = 8 / 5
+    few = ProKeR(texts, alpha=2.0, beta=1.0, ridge=0.3, logit_scale=SCALE).fit(shots, labels)
+    many = ProKeR(texts, alpha=2.0 / grown, beta=1.0, ridge=0.3 * grown, logit_scale=SCALE)
+    many.fit(shots[copied], labels[copied])
+    np.testing.assert_allclose(few.logits(queries), many.logits(queries), rtol=1e-4, atol=1e-5)
+
+
 def test_proker_leaves_folds_out_in_closed_form():
     rng = np.random.default_rng(1)
-    labels = np.repeat(np.arange(4), 6)
+    labels = np.repeat(np.arange(4), [6, 9, 2, 7])
     shots, texts = unit(rng.normal(size=(24, DIM))), unit(rng.normal(size=(4, DIM)))
     evidence = evidence_from_support(shots, labels, shots @ texts.T)
     residuals = np.eye(4)[labels] - shots.astype(float) @ texts.T.astype(float)
-    regression = KernelRidge(shots, residuals, evidence.folds)
+    regression = KernelRidge(shots, residuals, evidence.folds, crowding(labels))
     fold_by_fold = evidence.logits(regression.fit(1.5, 0.2))
     np.testing.assert_allclose(regression.left_out(1.5, 0.2), fold_by_fold, rtol=1e-8, atol=1e-10)
 

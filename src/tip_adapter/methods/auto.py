@@ -1,14 +1,16 @@
-"""Auto: the training-free methods compete, alone and together, on left-out shots; the likeliest answers."""
+"""Auto: the training-free methods compete on left-out shots; two together answer unless one is clearly likelier."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from tip_adapter.choice import choose, harms, likely_weights, nll_and_accuracy
+from tip_adapter.cache_model import Cache, cache_logits
+from tip_adapter.choice import choose, harms, likely_weights, nll_and_accuracy, surprises
 from tip_adapter.cross_validation import Evidence, Rule
 from tip_adapter.heads import CacheHead, Head, KernelHead, LinearHead
 from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod
@@ -17,7 +19,7 @@ from tip_adapter.methods.proker import KernelRidge, choose_kernel
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.moments import gaussian_classifier
 from tip_adapter.search import search
-from tip_adapter.typing import Float32Array, FloatArray
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 __all__ = ["Auto", "AutoResult"]
 
@@ -35,6 +37,10 @@ EXPECTED = (1.0, 0.5, 0.5)
 WIDTHS = (0.1, 0.25, 0.25)
 """How far from that they may well be, as fractions: text logits come calibrated from the encoder's training, experts
 are less well known, and shots (means of many views) look more alike than the photos that will come."""
+
+CLEARLY = 2.0
+"""Standard errors by which another method's loss must be the smaller one to be taken: few shots tell little, and the
+two methods together are never far from the best."""
 
 
 @dataclass(frozen=True)
@@ -86,24 +92,34 @@ class AutoResult:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A fitted method and how it did on images it had not seen."""
+    """A fitted method and its answers, logits (B, C), to images it had not seen, whose classes are `labels` (B,)."""
 
     name: str
     head: Head
-    score: tuple[float, float]
+    answers: FloatArray
+    labels: IntArray
     parameters: dict[str, float]
     harmful: bool = False
     weights: tuple[float, ...] = ()
+
+    @cached_property
+    def score(self) -> tuple[float, float]:
+        return nll_and_accuracy(self.answers, self.labels)
+
+    def clearly_beats(self, other: _Candidate) -> bool:
+        """Whether its loss is smaller by more than chance explains, image by image."""
+        gain = surprises(other.answers, self.labels) - surprises(self.answers, self.labels)
+        return bool(gain.mean() > CLEARLY * gain.std() / np.sqrt(len(gain)))
 
 
 class Auto(FewShotMethod):
     """Choose among zero-shot, Tip-Adapter, GDA, ProKeR, and GDA with ProKeR, from the shots alone.
 
-    Every method answers for shots left out of it, one of every class at a time, and the one with the least negative
-    log-likelihood is fitted to all shots. GDA and ProKeR together are ``w₀·zs + w₁·ProKeR + w₂·GDA``, with the
-    likeliest weights near the mean of the two methods. One or two shots per class are too few to compare methods: then
-    that mean answers (at one shot with the α stated beforehand for each), unless it gives up more accuracy on left-out
-    shots than chance explains.
+    Every method answers for shots left out of it, one of every class at a time. GDA and ProKeR together, ``w₀·zs +
+    w₁·ProKeR + w₂·GDA`` with the likeliest weights near the mean of the two methods, are taken unless another method has
+    a smaller negative log-likelihood by more than two standard errors: the least loss alone is mostly luck where shots
+    are few. One or two shots per class are too few to compare methods at all: then that mean answers (at one shot with
+    the α stated beforehand for each). What gives up more accuracy on left-out shots than chance explains is never taken.
 
     Parameters
     ----------
@@ -223,7 +239,10 @@ def _pick(evidence: Evidence, candidates: list[_Candidate]) -> _Candidate:
         return harmless[-1]
     if evidence.rule == "validation":
         return min(harmless, key=lambda candidate: (-candidate.score[1], candidate.score[0]))
-    return min(harmless, key=lambda candidate: candidate.score)
+    likeliest, trusted = min(harmless, key=lambda candidate: candidate.score), harmless[-1]
+    if trusted.name != TOGETHER or likeliest.clearly_beats(trusted):
+        return likeliest
+    return trusted
 
 
 def _candidates(support: SupportSet) -> list[_Candidate]:
@@ -231,7 +250,7 @@ def _candidates(support: SupportSet) -> list[_Candidate]:
     evidence = support.evidence
     labels, text = evidence.labels[evidence.scored], evidence.text[evidence.scored].astype(np.float64)
     zero_shot = LinearHead(support.n_classes, support.zero_shot_weights, support.logit_scale)
-    found = [_Candidate("zero-shot", zero_shot, nll_and_accuracy(text, labels), {}), _tip(support)]
+    found = [_Candidate("zero-shot", zero_shot, text, labels, {}), _tip(support, text, labels)]
 
     def add(name: str, experts: list[_Expert], weights: tuple[float, ...]) -> None:
         answers = weights[0] * text + sum(w * expert.answers for w, expert in zip(weights[1:], experts, strict=True))
@@ -239,7 +258,8 @@ def _candidates(support: SupportSet) -> list[_Candidate]:
             _Candidate(
                 name,
                 _head(support, experts, weights),
-                nll_and_accuracy(answers, labels),
+                answers,
+                labels,
                 {f"{expert.name} {key}": value for expert in experts for key, value in expert.values.items()},
                 harms(text, answers, labels),
                 weights,
@@ -297,10 +317,24 @@ def _proker(support: SupportSet) -> _Expert:
     )
 
 
-def _tip(support: SupportSet) -> _Candidate:
+def _tip(support: SupportSet, text: FloatArray, labels: IntArray) -> _Candidate:
     found = search(support.features, support.labels, support.text_logits, validation=support.validation_set)
+    evidence = support.evidence
+
+    def fit(kept: BoolArray) -> Callable[[Float32Array], FloatArray]:
+        # Cache logits are sums over shots: α makes up for those that are left out.
+        alpha = found.alpha * _shots(support.labels) / _shots(support.labels[kept])
+        cache = Cache.build(support.features[kept], support.labels[kept], support.n_classes)
+        return lambda queries: alpha * cache_logits(queries, cache, found.beta).astype(np.float64)
+
+    answers = text + evidence.logits(fit)[evidence.scored]
     head = _tip_head(support, found.alpha, found.beta)
-    return _Candidate("tip-adapter", head, (found.nll, found.accuracy), {"alpha": found.alpha, "beta": found.beta})
+    return _Candidate("tip-adapter", head, answers, labels, {"alpha": found.alpha, "beta": found.beta})
+
+
+def _shots(labels: IntArray) -> float:
+    """Mean shots of the classes that have any."""
+    return len(labels) / len(np.unique(labels))
 
 
 def _tip_head(support: SupportSet, alpha: float, beta: float) -> CacheHead:

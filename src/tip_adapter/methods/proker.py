@@ -16,6 +16,7 @@ from tip_adapter.heads import KernelHead
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.support_set import SupportSet
+from tip_adapter.moments import crowding
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 __all__ = ["KernelRidge", "ProKeR", "choose_kernel"]
@@ -43,11 +44,14 @@ class KernelRidge:
         Y - F·Wᵀ.
     folds : ndarray of shape (N,), or None
         Fold of every shot.
+    crowding : ndarray of shape (N,), float64
+        See `tip_adapter.moments.crowding`.
     """
 
     features: Float32Array
     residuals: FloatArray
     folds: IntArray | None
+    crowding: FloatArray
 
     @classmethod
     def of(cls, support: SupportSet) -> KernelRidge:
@@ -59,7 +63,7 @@ class KernelRidge:
             )
         residuals = -support.text_logits.astype(np.float64) / support.logit_scale
         residuals[np.arange(len(residuals)), support.labels] += 1.0
-        return cls(support.features, residuals, support.evidence.folds)
+        return cls(support.features, residuals, support.evidence.folds, crowding(support.labels))
 
     @cached_property
     def _cosines(self) -> FloatArray:
@@ -70,11 +74,11 @@ class KernelRidge:
     def _system(self, beta: float, ridge: float, kept: BoolArray | None = None) -> FloatArray:
         cosines = self._cosines if kept is None else self._cosines[np.ix_(kept, kept)]
         system = np.exp(beta * (cosines - 1.0)) / ridge
-        system[np.diag_indices_from(system)] += 1.0
+        system[np.diag_indices_from(system)] += self.crowding if kept is None else self.crowding[kept]
         return np.asarray(system)
 
     def coefficients(self, beta: float, ridge: float, kept: BoolArray | None = None) -> FloatArray:
-        """``(K/λ + I)⁻¹(Y - F·Wᵀ)``, (N, C), of all shots or the kept ones."""
+        """``(K/λ + diag(crowding))⁻¹(Y - F·Wᵀ)``, (N, C), of all shots or the kept ones."""
         from scipy.linalg import cho_factor, cho_solve
 
         residuals = self.residuals if kept is None else self.residuals[kept]
@@ -93,7 +97,7 @@ class KernelRidge:
     def left_out(self, beta: float, ridge: float) -> FloatArray:
         """Regression of every shot by the shots of the other folds, (N, C), from one factorisation.
 
-        With ``M = (K/λ + I)⁻¹`` and ``A = M·R``, the shots I of a fold are missed by ``M_II⁻¹·A_I``.
+        With ``M = (K/λ + diag(crowding))⁻¹`` and ``A = M·R``, the shots I of a fold are missed by ``M_II⁻¹·A_I``.
         """
         from scipy.linalg import cho_factor, cho_solve, lapack
 
@@ -139,7 +143,7 @@ def choose_kernel(
     >>> from tip_adapter.methods.proker import KernelRidge, choose_kernel
     >>> features, labels = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1, 1]], np.repeat([0, 1], 3)
     >>> evidence = evidence_from_support(features, labels, np.zeros((6, 2)))
-    >>> choose_kernel(KernelRidge(features, np.eye(2)[labels], evidence.folds), evidence).accuracy
+    >>> choose_kernel(KernelRidge(features, np.eye(2)[labels], evidence.folds, np.ones(6)), evidence).accuracy
     1.0
     """
     # Every fold's fit comes from one factorisation of all shots.
@@ -180,6 +184,9 @@ class ProKeR(FewShotMethod):
     Notes
     -----
     Here a small λ follows the shots closely: it divides K, as in the paper. Gain and ridge are two separate numbers.
+
+    Where classes have unequal numbers of shots, every class counts alike: the squared error of a shot is divided by the
+    shots of its class over the mean, so the identity becomes a diagonal of these. With equal shots it is the paper's.
 
     References
     ----------
