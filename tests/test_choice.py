@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tip_adapter.choice import SpreadPrior, choose, harms, likely_weights, nll_and_accuracy
+from tip_adapter.alpha_prior import SpreadPrior
+from tip_adapter.choice import choose, harms, likely_weights, nll_and_accuracy
 from tip_adapter.cross_validation import evidence_from_support, spread
 
 PRIOR = SpreadPrior({1: 0.2, 16: 2.0})

@@ -71,6 +71,21 @@ def test_left_out_logits_are_those_of_the_paper(monkeypatch):
     assert result.nll == pytest.approx(np.mean(losses), rel=1e-5)
 
 
+@pytest.mark.parametrize("copies", [2, 8])
+def test_where_all_shots_are_right_alpha_stays_near_what_is_expected(copies):
+    """Likelihood alone has no best α there: of 1,000 times the spread of the text, it would prefer 2,000."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(5), copies)
+    features = np.eye(8, dtype=np.float32)[labels] + 0.1 * rng.standard_normal((len(labels), 8)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    text = (2 * np.eye(5)[labels] + rng.standard_normal((len(labels), 5))).astype(np.float32)
+    result = search(features, labels, text)
+    assert result.accuracy == 1.0
+    cache = Cache.build(features, labels, 5)
+    ratio = result.alpha * cache_logits(features, cache, result.beta).std(axis=1).mean() / text.std(axis=1).mean()
+    assert 0.05 < ratio < 5
+
+
 def test_useless_cache_is_said_and_switched_off():
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(4), 8)

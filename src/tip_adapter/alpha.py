@@ -10,7 +10,7 @@ import numpy as np
 
 from tip_adapter.typing import FloatArray, IntArray
 
-__all__ = ["best_accuracy_alpha", "best_likelihood_alpha"]
+__all__ = ["best_accuracy_alpha", "best_likelihood_alpha", "surprises"]
 
 MAX_RATIO = 50.0
 """Largest α considered for accuracy, as the ratio of spreads over classes: beyond it the text no longer speaks, and
@@ -113,6 +113,31 @@ def best_accuracy_alpha(text: FloatArray, cache: FloatArray, labels: IntArray) -
     widths = np.where(counts == counts.max(), np.diff(np.append(ends, beyond)), -1)
     best = int(widths.argmax())
     return float(ends[best] + widths[best] / 2), float(counts[best] / len(labels))
+
+
+def surprises(logits: FloatArray, labels: IntArray) -> FloatArray:
+    """Negative log-likelihood of every image, in nats.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (B, C)
+    labels : ndarray of shape (B,)
+
+    Returns
+    -------
+    ndarray of shape (B,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.alpha import surprises
+    >>> surprises(np.zeros((1, 2)), np.array([1])).round(3)
+    array([0.693])
+    """
+    top = logits.max(axis=1)
+    total = np.exp(logits - top[:, None]).sum(axis=1)
+    result: FloatArray = np.log(total) + top - logits[np.arange(len(labels)), labels]
+    return result
 
 
 def _largest_alpha(text: FloatArray, cache: FloatArray) -> float:

@@ -13,49 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tip_adapter.alpha import best_accuracy_alpha, best_likelihood_alpha
+from tip_adapter.alpha import best_accuracy_alpha, surprises
+from tip_adapter.alpha_prior import WEAK_WIDTH, SpreadPrior, likely_ratio
 from tip_adapter.cross_validation import Evidence, Fit, Rule, spread
 from tip_adapter.typing import FloatArray, IntArray
 
-__all__ = ["Choice", "SpreadPrior", "choose", "harms", "likely_weights", "nll_and_accuracy", "surprises"]
-
-WEAK_WIDTH = float(np.log(4.0))
-"""Where shots are not few the prior is this wide: it only bounds α where a handful of images says nothing about it."""
-
-
-@dataclass(frozen=True)
-class SpreadPrior:
-    """What is known beforehand about the ratio ``c = α·σ(expert) / σ(text)``.
-
-    σ is the standard deviation over classes. On real CLIP features the best ratio hardly depends on the data set, only
-    on the shots, of which it is an increasing function.
-
-    Attributes
-    ----------
-    ratios : mapping of int to float
-        c by shots per class; interpolated between, in logarithms.
-    growth : float
-        The best c grows as shots to this power, so what was found with the shots a fold keeps is scaled up. 0 for
-        experts whose own output grows as it should.
-    width : float
-        Standard deviation of log c where shots are few.
-    """
-
-    ratios: Mapping[int, float]
-    growth: float = 1.0
-    width: float = 0.35
-
-    def at(self, shots: float) -> float:
-        """Ratio c expected with so many shots per class.
-
-        Examples
-        --------
-        >>> from tip_adapter.choice import SpreadPrior
-        >>> round(SpreadPrior({1: 0.1, 4: 0.4}).at(2), 3)
-        0.2
-        """
-        known = sorted(self.ratios)
-        return float(np.exp(np.interp(np.log(shots), np.log(known), np.log([self.ratios[k] for k in known]))))
+__all__ = ["Choice", "choose", "harms", "likely_weights", "nll_and_accuracy"]
 
 
 def nll_and_accuracy(logits: FloatArray, labels: IntArray) -> tuple[float, float]:
@@ -80,31 +43,6 @@ def nll_and_accuracy(logits: FloatArray, labels: IntArray) -> tuple[float, float
     if not len(labels):
         return float("nan"), float("nan")
     return float(np.mean(surprises(logits, labels))), float(np.mean(logits.argmax(axis=1) == labels))
-
-
-def surprises(logits: FloatArray, labels: IntArray) -> FloatArray:
-    """Negative log-likelihood of every image, in nats.
-
-    Parameters
-    ----------
-    logits : ndarray of shape (B, C)
-    labels : ndarray of shape (B,)
-
-    Returns
-    -------
-    ndarray of shape (B,)
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tip_adapter.choice import surprises
-    >>> surprises(np.zeros((1, 2)), np.array([1])).round(3)
-    array([0.693])
-    """
-    top = logits.max(axis=1)
-    total = np.exp(logits - top[:, None]).sum(axis=1)
-    result: FloatArray = np.log(total) + top - logits[np.arange(len(labels)), labels]
-    return result
 
 
 @dataclass(frozen=True)
@@ -190,7 +128,8 @@ def choose(
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.choice import SpreadPrior, choose
+    >>> from tip_adapter.alpha_prior import SpreadPrior
+    >>> from tip_adapter.choice import choose
     >>> from tip_adapter.cross_validation import evidence_from_support
     >>> features, labels = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1, 1]], np.repeat([0, 1], 3)
     >>> evidence = evidence_from_support(features, labels, np.zeros((6, 2)))
@@ -310,27 +249,8 @@ def _weight_from_shots(
         return 0.0, 0.0
     unit, growth = text_spread / fold_spread, evidence.growth**prior.growth
     width = prior.width if evidence.few and with_text else WEAK_WIDTH
-    ratio = _likely_ratio(text, expert * unit, labels, expected / growth, width)
+    ratio = likely_ratio(text, expert * unit, labels, expected / growth, width=width)
     return ratio * growth * text_spread / full_spread, ratio * unit
-
-
-def _likely_ratio(text: FloatArray, expert: FloatArray, labels: IntArray, expected: float, width: float) -> float:
-    """Ratio c with the least sum of negative log-likelihood and a normal penalty on log c."""
-    from scipy.optimize import minimize_scalar
-
-    start, _ = best_likelihood_alpha(text, expert, labels)
-
-    def loss(log_ratio: float) -> float:
-        surprise = len(labels) * nll_and_accuracy(text + np.exp(log_ratio) * expert, labels)[0]
-        return surprise + float(log_ratio - np.log(expected)) ** 2 / (2 * width**2)
-
-    # The likelihood alone is best at `start`, the prior alone at `expected`: the optimum lies between.
-    centre = np.log(np.clip(start, expected / 100, expected * 100))
-    low, high = sorted((float(centre), float(np.log(expected))))
-    if high - low < 1e-3:
-        return float(np.exp(low))
-    best: float = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 5e-3}).x
-    return float(np.exp(best))
 
 
 def likely_weights(

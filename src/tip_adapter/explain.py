@@ -26,7 +26,8 @@ FIXED = {
     "ape": "Without a shot: its key is taken away; the choice of channels and the weights of keys, made with it, stay.",
     "proker": "Without a shot: its kernel is taken away; the other shots' coefficients, solved together with it, stay.",
     "proker again": (
-        "Without a shot: the other shots' coefficients are solved again, with the same α, β, ridge and weights of classes."
+        "Without a shot: the other shots' coefficients are solved again, with the same α, β, ridge and weights of "
+        "classes."
     ),
     "gda": "Without a shot: its class has the mean of its other shots; the shared covariance, made with it, stays.",
     "prototype": "Without a shot: its class has the mean of its other shots; the scale stays.",

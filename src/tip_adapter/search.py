@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from tip_adapter.alpha import best_accuracy_alpha, best_likelihood_alpha
+from tip_adapter.alpha_prior import CACHE_PRIOR, WEAK_WIDTH, likely_ratio
 from tip_adapter.cache_model import Cache, mass_from_cosines
 from tip_adapter.errors import InputError
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
@@ -41,12 +42,16 @@ Criterion = Literal["likelihood", "accuracy"]
 
 @dataclass(frozen=True)
 class SearchPoint:
-    """One β that was tried, the best α for it, and how the pair did on the scored images."""
+    """One β that was tried, the best α for it, and how the pair did on the scored images.
+
+    `pull` is what α's distance from what is expected of it adds to `nll`, in nats per image.
+    """
 
     beta: float
     alpha: float
     nll: float
     accuracy: float
+    pull: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -289,6 +294,11 @@ class _Scored:
     criterion: Criterion
     scale: FloatArray | float = 1.0
 
+    @property
+    def shots(self) -> float:
+        """Mean shots per class, of the classes that have any."""
+        return len(self.cache.keys) / len(self.cache.classes)
+
     def choose(self, alpha: float | None, beta: float | None) -> SearchResult:
         points: dict[float, SearchPoint] = {}
         start = alpha or 0.0
@@ -304,17 +314,28 @@ class _Scored:
 
     def _best(self, points: dict[float, SearchPoint]) -> SearchPoint:
         if self.criterion == "likelihood":
-            return min(points.values(), key=lambda point: point.nll)
+            return min(points.values(), key=lambda point: point.nll + point.pull)
         return min(points.values(), key=lambda point: (-point.accuracy, point.nll))
 
     def _point(self, beta: float, alpha: float | None, start: float) -> SearchPoint:
         mass = self._mass(beta)
         if alpha is None and self.criterion == "likelihood":
-            alpha, nll = best_likelihood_alpha(self.text, mass, self.labels, start=start)
-            return SearchPoint(beta, alpha, nll, float(self._right(mass, alpha).mean()))
+            return self._likely_point(beta, mass, start)
         if alpha is None:
             alpha, _ = best_accuracy_alpha(self.text, mass, self.labels)
         return SearchPoint(beta, alpha, self._nll(mass, alpha), float(self._right(mass, alpha).mean()))
+
+    def _likely_point(self, beta: float, mass: FloatArray, start: float) -> SearchPoint:
+        """Take the likeliest α, held near what is expected: else it has no end where few shots are all right."""
+        alpha, nll = best_likelihood_alpha(self.text, mass, self.labels, start=start)
+        spreads = [float(part.std(axis=1).mean()) for part in (self.text, mass)]
+        pull = 0.0
+        if alpha > 0 and min(spreads) > 0:
+            unit, expected = spreads[0] / spreads[1], CACHE_PRIOR.at(self.shots)
+            ratio = likely_ratio(self.text, mass * unit, self.labels, expected, start=alpha / unit)
+            alpha, nll = ratio * unit, self._nll(mass, ratio * unit)
+            pull = float(np.log(ratio / expected)) ** 2 / (2 * WEAK_WIDTH**2 * len(self.labels))
+        return SearchPoint(beta, alpha, nll, float(self._right(mass, alpha).mean()), pull)
 
     def _mass(self, beta: float) -> FloatArray:
         return mass_from_cosines(self.cosines, self.cache, beta) * self.scale

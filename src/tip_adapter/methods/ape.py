@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tip_adapter.alpha_prior import CACHE_PRIOR
 from tip_adapter.cache_model import Cache, affinity, class_mass
-from tip_adapter.choice import SpreadPrior, choose
+from tip_adapter.choice import choose
 from tip_adapter.errors import InputError
 from tip_adapter.heads import ChannelCacheHead, Head
 from tip_adapter.heads.cache import unit_channels
@@ -19,9 +20,6 @@ from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 __all__ = ["APE", "channel_scores"]
-
-PRIOR = SpreadPrior({1: 0.075, 2: 0.1, 4: 0.15, 8: 0.35, 16: 0.45}, growth=0.0)
-"""Measured for the cache of Tip-Adapter on CLIP ViT-B/32 features."""
 
 BETAS = (5.5, 1.0, 2.5, 12.0, 25.0)
 FRACTIONS = (0.75, 0.5, 1.0)
@@ -126,7 +124,7 @@ class APE(FewShotMethod):
                 support.evidence,
                 lambda values: _fit(support, values, scaled=given),
                 axes,
-                prior=PRIOR,
+                prior=CACHE_PRIOR,
                 alpha=None if alpha is None else alpha * shots,
             )
             values = self.search_.parameters

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tip_adapter.alpha import surprises
 from tip_adapter.cache_model import Cache, cache_logits
-from tip_adapter.choice import choose, harms, likely_weights, nll_and_accuracy, surprises
+from tip_adapter.choice import choose, harms, likely_weights, nll_and_accuracy
 from tip_adapter.cross_validation import Evidence, Rule
 from tip_adapter.heads import CacheHead, Head, KernelHead, LinearHead
 from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod
@@ -115,11 +116,11 @@ class _Candidate:
 class Auto(FewShotMethod):
     """Choose among zero-shot, Tip-Adapter, GDA, ProKeR, and GDA with ProKeR, from the shots alone.
 
-    Every method answers for shots left out of it, one of every class at a time. GDA and ProKeR together, ``w₀·zs +
-    w₁·ProKeR + w₂·GDA`` with the likeliest weights near the mean of the two methods, are taken unless another method has
-    a smaller negative log-likelihood by more than two standard errors: the least loss alone is mostly luck where shots
-    are few. One or two shots per class are too few to compare methods at all: then that mean answers (at one shot with
-    the α stated beforehand for each). What gives up more accuracy on left-out shots than chance explains is never taken.
+    Every method answers for shots left out of it, one of every class at a time. GDA and ProKeR together,
+    ``w₀·zs + w₁·ProKeR + w₂·GDA`` with the likeliest weights near the mean of the two methods, are taken unless another
+    method is likelier by more than two standard errors: the least loss alone is mostly luck where shots are few. One or
+    two shots per class are too few to compare methods at all: then that mean answers (at one shot with the α stated
+    beforehand for each). What loses more accuracy on left-out shots than chance explains is never taken.
 
     Parameters
     ----------

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tip_adapter.choice import SpreadPrior, choose
+from tip_adapter.alpha_prior import SpreadPrior
+from tip_adapter.choice import choose
 from tip_adapter.heads import Head, LinearHead
 from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod
 from tip_adapter.methods.inputs import given_or_auto

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tip_adapter.choice import Choice, SpreadPrior, choose
+from tip_adapter.alpha_prior import SpreadPrior
+from tip_adapter.choice import Choice, choose
 from tip_adapter.cross_validation import Evidence
 from tip_adapter.errors import InputError
 from tip_adapter.heads import KernelHead

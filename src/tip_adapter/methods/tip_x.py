@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tip_adapter.alpha_prior import CACHE_PRIOR
 from tip_adapter.cache_model import Cache, affinity, class_mass
-from tip_adapter.choice import SpreadPrior, choose
+from tip_adapter.choice import choose
 from tip_adapter.errors import InputError
 from tip_adapter.heads import Head, TipXHead
 from tip_adapter.heads.cache import text_divergence, text_log_probabilities
@@ -19,9 +20,6 @@ from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray
 
 __all__ = ["TipX"]
-
-PRIOR = SpreadPrior({1: 0.075, 2: 0.1, 4: 0.15, 8: 0.35, 16: 0.45}, growth=0.0)
-"""Measured for the cache of Tip-Adapter on CLIP ViT-B/32 features."""
 
 BETAS = (5.5, 1.0, 2.5, 12.0, 25.0)
 MIXES = (0.5, 0.0, 2.0, 8.0)
@@ -115,7 +113,7 @@ class TipX(FewShotMethod):
                 support.evidence,
                 lambda values: _fit(support, ranges, values["beta"], given or (1.0, values["mix"])),
                 {"beta": BETAS if beta is None else (beta,)} | ({} if given else {"mix": MIXES}),
-                prior=PRIOR,
+                prior=CACHE_PRIOR,
                 alpha=1.0 if given else None,
             )
             beta = self.search_.parameters["beta"]
