@@ -1,5 +1,7 @@
 """Temperatures are the likeliest, and what is learned from answers survives being saved."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -76,3 +78,12 @@ def test_saved_and_loaded_it_is_the_same():
     assert after.familiarity.threshold(0.1) == before.familiarity.threshold(0.1)
     assert after.origin == "40 shots, left out in 5 folds"
     assert "estimate and no guarantee" in after.guarantee
+
+
+def test_a_very_sure_wrong_answer_has_a_finite_loss():
+    logits, labels = np.array([[5000.0, 0.0]] * 6), np.array([0, 0, 0, 0, 0, 1])
+    rows = np.eye(2, dtype=np.float32)[labels]
+    calibration = Calibration.of(logits, labels, (rows, rows, labels))
+    assert calibration.nll[0] == pytest.approx(5000 / 6)
+    assert np.isfinite(calibration.nll).all()
+    json.dumps(calibration.state()[1], allow_nan=False)

@@ -157,8 +157,8 @@ class Calibration:
             n,
             0 if key_folds is None or not n else int(key_folds.max()) + 1,
             chosen,
-            _before_and_after(negative_log_likelihood, logits, probabilities, labels) if n else unknown,
-            _before_and_after(expected_calibration_error, logits, probabilities, labels) if n else unknown,
+            _losses(logits, temperature, labels) if n else unknown,
+            _errors(logits, probabilities, labels) if n else unknown,
             ConformalScores.of(probabilities, labels),
             Familiarity.of(signs),
         )
@@ -232,5 +232,14 @@ class Calibration:
         return cls(**{**values, **pairs}, scores=scores, familiarity=familiarity)
 
 
-def _before_and_after(measure: Any, logits: FloatArray, probabilities: FloatArray, labels: IntArray) -> Any:
-    return (measure(softmax(logits), labels), measure(probabilities, labels))
+def _losses(logits: FloatArray, temperature: float, labels: IntArray) -> tuple[float, float]:
+    # From logits: the probability of a wrong answer that was very sure is 0 in float64, and its logarithm infinite.
+    first, second = (
+        negative_log_likelihood(scores, labels, from_logits=True) for scores in (logits, logits / temperature)
+    )
+    return first, second
+
+
+def _errors(logits: FloatArray, probabilities: FloatArray, labels: IntArray) -> tuple[float, float]:
+    first, second = (expected_calibration_error(values, labels) for values in (softmax(logits), probabilities))
+    return first, second
