@@ -8,7 +8,7 @@ import pytest
 from tip_adapter.classifier import ImageClassifier
 from tip_adapter.encoders.fake import FakeEncoder
 from tip_adapter.errors import DatasetError, EncoderError, ImageError, InputError, ModelFileError, ShotsWarning
-from tip_adapter.heads import zero_shot_logits
+from tip_adapter.heads import softmax, zero_shot_logits
 from tip_adapter.methods import TipAdapter, ZeroShot
 
 
@@ -49,7 +49,8 @@ def test_logits_are_the_methods_on_the_encoders_features(fitted, photos):
         beta=model.method.chosen["beta"],
         logit_scale=encoder.logit_scale,
     ).fit(model.shots.features.unit, model.shots.labels)
-    np.testing.assert_allclose(fitted.predict_proba(paths), method.predict_proba(features), atol=1e-5)
+    expected = softmax(method.logits(features) / model.calibration.temperature)
+    np.testing.assert_allclose(fitted.predict_proba(paths), expected, atol=1e-5)
 
 
 def test_evaluation_shows_text_and_shots_apart(fitted, photos):

@@ -140,7 +140,8 @@ def test_the_doctor_finds_a_copy_between_train_and_test(photos):
     assert [pair.same_file for pair in between].count(True) == 1
 
 
-def test_the_report_is_written_with_the_figures_of_evaluate(fitted, photos, tmp_path):
+def test_the_report_is_written_with_the_figures_of_evaluate(photos, tmp_path):
+    fitted = ImageClassifier("fake", "tip-adapter", store=None).fit(photos / "train")
     evaluation = fitted.report(tmp_path / "report.html", photos / "test", title="Colours")
     assert evaluation.accuracy == fitted.evaluate(photos / "test").accuracy
     html = (tmp_path / "report.html").read_text(encoding="utf-8")

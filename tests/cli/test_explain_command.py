@@ -20,7 +20,7 @@ def run(monkeypatch, capsys, *arguments):
 
 @pytest.fixture
 def model(photos, tmp_path, monkeypatch, capsys):
-    code, _, err = run(monkeypatch, capsys, "fit", photos, "-e", "fake", "-o", tmp_path / "c.tip")
+    code, _, err = run(monkeypatch, capsys, "fit", photos, "-e", "fake", "-m", "tip-adapter", "-o", tmp_path / "c.tip")
     assert code == 0, err
     return tmp_path / "c.tip"
 
