@@ -20,6 +20,7 @@ __all__ = ["OnnxTower"]
 
 _SILENT = 4  # severity "fatal": what matters is raised as well
 _CACHED_WEIGHTS = 64 * 2**20  # bytes
+_DOUBLE_WEIGHTS = 128 * 2**20  # bytes
 
 
 class OnnxTower:
@@ -46,7 +47,10 @@ class OnnxTower:
     ) -> None:
         self.path = path
         self.weight_bytes = weight_bytes(path)
-        self._session = _open_session(path)
+        # Threads that spin between two operations make one run faster, and many runs at once slower: they take the time
+        # of the others, and of those that decode photos. Small graphs are therefore opened twice.
+        self._twice = self.weight_bytes <= _DOUBLE_WEIGHTS
+        self._session = _open_session(path, usable_processors(), spin=self._twice)
         self._inputs = {node.name: node for node in self._session.get_inputs()}
         if not required <= set(self._inputs) <= required | (optional or set()):
             raise EncoderError(f"Expected {path} to have the inputs {sorted(required)}, got {sorted(self._inputs)}")
@@ -81,10 +85,13 @@ class OnnxTower:
         return 1 if self.weight_bytes <= _CACHED_WEIGHTS else 4
 
     def run(self, inputs: dict[str, NDArray[Any]]) -> Float32Array:
-        """Run the graph on those of the inputs that it has."""
+        """Run the graph on those of the inputs that it has, with all processors."""
+        return self._run(self._session, inputs)
+
+    def _run(self, session: Any, inputs: dict[str, NDArray[Any]]) -> Float32Array:
         feeds = {name: values for name, values in inputs.items() if name in self._inputs}
         try:
-            (features,) = self._session.run([self.output], feeds)
+            (features,) = session.run([self.output], feeds)
         except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
             raise EncoderError(f"The graph {self.path} failed: {_one_line(error)}") from error
         if features.ndim != 2:
@@ -111,21 +118,27 @@ class OnnxTower:
         pieces = [rows[start : start + rows_per_run] for start in range(0, len(rows), rows_per_run)]
         if len(pieces) == 1:
             return self.run(inputs_of(rows))
-        return np.concatenate(list(self._threads.map(lambda piece: self.run(inputs_of(piece)), pieces)))
+        session = self._parallel_session
+        return np.concatenate(list(self._threads.map(lambda piece: self._run(session, inputs_of(piece)), pieces)))
+
+    @cached_property
+    def _parallel_session(self) -> Any:
+        return _open_session(self.path, 1, spin=False) if self._twice else self._session
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(usable_processors(), thread_name_prefix="encode")
 
 
-def _open_session(path: Path) -> Any:
+def _open_session(path: Path, threads: int, *, spin: bool) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
-    # Threads that wait for work would otherwise keep the processor busy, which threads that decode photos need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.intra_op_num_threads = usable_processors()
+    options.intra_op_num_threads = threads
+    # Where they may spin at all, then only while the graph runs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
