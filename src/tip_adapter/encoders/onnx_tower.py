@@ -136,9 +136,10 @@ def _open_session(path: Path, threads: int, *, spin: bool) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     options.intra_op_num_threads = threads
-    # Where they may spin at all, then only while the graph runs.
+    # Where they may spin at all, then only while the graph runs, and no longer than a pause between two operations.
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "200" if spin else "0")
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception

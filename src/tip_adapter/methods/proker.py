@@ -29,8 +29,8 @@ BETAS = (1.0, 0.5, 2.0)
 RIDGES = (0.1, 0.02, 0.5)
 """What "auto" tries, what is taken without evidence first. The likelihood is flat around its best."""
 
-MAX_SHOTS = 20_000
-"""The matrix of all pairs of shots would take more than 3 GB."""
+MAX_SHOTS = 10_000
+"""The matrix of all pairs of shots would take more than 800 MB, and solving its systems more than minutes."""
 
 
 @dataclass(frozen=True)
