@@ -219,7 +219,7 @@ def test_one_image_with_two_labels_is_refused(make):
     [
         ("m.csv", b"", "columns path and label in .*, got none"),
         ("m.csv", b"path,label\n", "rows in .*, found none"),
-        ("m.csv", b"path;label\n1.jpg;cat\n", "got path;label: add path and label"),
+        ("m.csv", b"path;label\n1.jpg;cat\n", "got path;label: separate them by commas"),
         ("m.csv", b'path,label\n"1.jpg,cat\n', "a comma-separated UTF-8 file at .*, got an error"),
         ("m.csv", b"path,label\n\xff.jpg,cat\n", "a comma-separated UTF-8 file at"),
         ("m.csv", b"path,label\n1.jpg\n", "a label in row 2 of"),

@@ -63,7 +63,9 @@ def _check_columns(columns: Iterable[str], path: Path) -> None:
     missing = [name for name in ("path", "label") if name not in present]
     if missing:
         got = ", ".join(present) or "none"
-        raise DatasetError(f"Expected the columns path and label in {path}, got {got}: add {' and '.join(missing)}")
+        one = len(present) == 1 and any(mark in present[0] for mark in ";\t|")
+        advice = "separate them by commas" if one else f"add {' and '.join(missing)}"
+        raise DatasetError(f"Expected the columns path and label in {path}, got {got}: {advice}")
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
