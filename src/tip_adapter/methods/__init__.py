@@ -84,7 +84,7 @@ DESCRIPTIONS: dict[str, str] = {
     "clap": "a linear probe held near the texts; nothing to choose",
     "coop": "prompt tuning: the words around the class names are trained",
     "full-fine-tuning": "both towers of the encoder are trained (FLYP, WiSE-FT)",
-    "auto": "the likeliest of zero-shot, tip-adapter, gda, proker, gda + proker on left-out shots; the default",
+    "auto": "gda and proker together, unless another is clearly likelier on left-out shots; the default",
 }
 """What each method goes by, in one line."""
 
