@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import logsumexp
 
-from tip_adapter.alpha_prior import SpreadPrior
+from tip_adapter.alpha_prior import SpreadPrior, likely_ratio
 from tip_adapter.choice import choose, harms, likely_weights, nll_and_accuracy
 from tip_adapter.cross_validation import evidence_from_support, spread
 
@@ -126,3 +127,20 @@ def test_chance_is_no_harm():
     assert not harms(right, some_wrong, labels)
     some_wrong[:9] = [0.0, 1.0]
     assert harms(right, some_wrong, labels)
+
+
+@pytest.mark.parametrize("n", [6, 60, 2000])
+@pytest.mark.parametrize("expected", [0.05, 0.4, 3.0])
+def test_the_likely_ratio_is_the_minimum_of_its_loss(n, expected):
+    """Against a fine grid of the loss written out; many images take the short way, few the long one."""
+    rng = np.random.default_rng(n)
+    labels = rng.integers(0, 4, n)
+    text = rng.normal(size=(n, 4))
+    expert = rng.normal(size=(n, 4)) + 1.5 * np.eye(4)[labels]
+    ratios = np.exp(np.linspace(np.log(expected) - 6, np.log(expected) + 6, 2401))
+    losses = []
+    for ratio in ratios:
+        logits = text + ratio * expert
+        losses.append(np.sum(logsumexp(logits, axis=1) - logits[np.arange(n), labels]))
+    best = ratios[np.argmin(losses + np.log(ratios / expected) ** 2 / (2 * np.log(4) ** 2))]
+    assert likely_ratio(text, expert, labels, expected) == pytest.approx(best, rel=0.01)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from tip_adapter.alpha import best_accuracy_alpha, best_likelihood_alpha
+from tip_adapter.alpha import best_accuracy_alpha, best_likelihood_alpha, surprises
 from tip_adapter.alpha_prior import CACHE_PRIOR, WEAK_WIDTH, likely_ratio
 from tip_adapter.cache_model import Cache, mass_from_cosines
 from tip_adapter.errors import InputError
@@ -345,10 +345,7 @@ class _Scored:
         return right
 
     def _nll(self, mass: FloatArray, alpha: float) -> float:
-        logits = self.text + alpha * mass
-        top = logits.max(axis=1)
-        rows = np.arange(len(logits))
-        return float(np.mean(np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top - logits[rows, self.labels]))
+        return float(surprises(self.text + alpha * mass, self.labels).mean())
 
     def _result(self, points: tuple[SearchPoint, ...], best: SearchPoint, alpha: float | None) -> SearchResult:
         mass = self._mass(best.beta)
