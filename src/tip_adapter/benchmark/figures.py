@@ -319,6 +319,6 @@ def _save(folder: Path, name: str, figure: Any) -> list[Path]:
             warnings.filterwarnings("ignore", "Glyph")
             # Without a date, the same results give the same file.
             metadata = {"Date": None} if path.suffix == ".svg" else None
-            figure.savefig(buffer, format=path.suffix[1:], dpi=160, metadata=metadata)
+            figure.savefig(buffer, format=path.suffix[1:], dpi=110, metadata=metadata)
         write_file(path, buffer.getvalue())
     return paths

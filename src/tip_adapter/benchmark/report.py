@@ -239,13 +239,13 @@ def _gap_table(found: Sequence[Gap]) -> str:
     table = [header, ["---", "---", *["---:"] * (len(shots) + 1)]]
     for (data, method), gap_at in lines.items():
         cells = [_points(gap_at[number]) if number in gap_at else "–" for number in shots]
-        table.append([data, method, *cells, f"{100 * np.mean([gap.gap for gap in gap_at.values()]):+.2f}"])
+        table.append([data, method, *cells, f"{100 * np.mean([gap.gap for gap in gap_at.values()]):+z.2f}"])
     return "\n".join("| " + " | ".join(line) + " |" for line in table)
 
 
 def _points(gap: Gap) -> str:
     half = 100 * (gap.high - gap.low) / 2
-    return f"{100 * gap.gap:+.2f} ± {half:.2f}" + "\\*" * (gap.interval == "test images")
+    return f"{100 * gap.gap:+z.2f} ± {half:.2f}" + "\\*" * (gap.interval == "test images")
 
 
 def _best(overview: Overview) -> set[tuple[int, int]]:
