@@ -47,12 +47,24 @@ def cases(data: Any) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray, 
         rows = draw(y, rng.integers(1, 17, len(everything)), rng)
         yield "1 to 16 shots, unequal", X[rows], y[rows], everything, True
         for shots in (4, 16):
-            rows = draw(y, np.full(len(everything), shots), rng)
-            kept = np.sort(rng.choice(everything, 20, replace=False))
-            rows = rows[np.isin(y[rows], kept)]
-            yield f"{shots} shots, 20 of the classes", X[rows], y[rows], kept, True
+            yield f"{shots} shots, 20 of the classes", *part(X, y, 20, shots, rng), True
         rows = draw(y, np.full(len(everything), 4), rng)
         yield "4 shots, no text", X[rows], y[rows], everything, False
+        rows = draw(y, rng.choice([2, 16], len(everything)), rng)
+        yield "2 or 16 shots, unequal", X[rows], y[rows], everything, True
+        for shots in (4, 8, 16):
+            yield f"{shots} shots, 5 of the classes", *part(X, y, 5, shots, rng), True
+
+
+def part(
+    X: np.ndarray, y: np.ndarray, n_classes: int, shots: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shots of a few of the classes, their labels, and the classes kept."""
+    everything = np.arange(y.max() + 1)
+    rows = draw(y, np.full(len(everything), shots), rng)
+    kept = np.sort(rng.choice(everything, n_classes, replace=False))
+    rows = rows[np.isin(y[rows], kept)]
+    return X[rows], y[rows], kept
 
 
 def measure(data: Any, case: tuple[str, np.ndarray, np.ndarray, np.ndarray, bool]) -> dict[str, Any]:
