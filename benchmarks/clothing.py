@@ -36,7 +36,7 @@ def main() -> None:
             names = arguments.folder / "class_names.json"
             options = ["--shots", 16, "--encoder", "lite", "--seed", seed, "--views", arguments.views]
             options += ["--method", arguments.method]
-            command("fit", arguments.folder / "train", "--class-names", names, *options, "-o", model)
+            command("fit", arguments.folder / "train", "--class-texts", names, *options, "-o", model)
             rows.append(command("evaluate", model, arguments.folder / "test"))
         row = rows[-1]
         print(

@@ -162,8 +162,8 @@ def test_the_command_line(photos, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "sets.csv").read_text(encoding="utf-8").startswith("path,size,classes")
     assert "90 % coverage wanted" in run(capsys, monkeypatch, "predict", model, test, "--coverage", 0.9)[1]
     assert run(capsys, monkeypatch, "predict", model, test, "--none-of-these", 0.1)[0] == 0
-    code, out, _ = run(capsys, monkeypatch, "evaluate", model, test, "--report", tmp_path / "r.html")
-    assert f"report: {tmp_path / 'r.html'}" in out
+    code, out, _ = run(capsys, monkeypatch, "evaluate", model, test, "--html", tmp_path / "r.html")
+    assert f"page: {tmp_path / 'r.html'}" in out
     code, out, _ = run(capsys, monkeypatch, "calibrate", model, test)
     assert "9 photos apart from the shots" in out
     assert FewShotModel.load(model).calibration.source == "photos"
@@ -176,7 +176,7 @@ def test_the_doctor_on_the_command_line(photos, tmp_path, capsys, monkeypatch):
     (photos / "train" / "red" / "broken.png").write_bytes(b"no picture")
     Image.new("RGB", (20, 20), (200, 40, 40)).save(photos / "train" / "red" / "tiny.png")
     page = tmp_path / "doctor.html"
-    code, out, err = run(capsys, monkeypatch, "doctor", photos, "-e", "fake", "--page", page)
+    code, out, err = run(capsys, monkeypatch, "doctor", photos, "-e", "fake", "--html", page)
     assert code == 0, err
     assert "broken.png" in out
     assert "only 20 × 20 pixels" in out
@@ -197,18 +197,17 @@ def test_the_doctor_on_the_command_line(photos, tmp_path, capsys, monkeypatch):
         (("predict", "m.tip", "test", "--none-of-these", "1"), "Expected the false-alarm rate above 0 and below 1"),
         (
             ("predict", "m.tip", "test", "--coverage", "0.9", "--none-of-these", "0.1"),
-            "got --coverage and --none-of-these",
+            "Expected --coverage or --none-of-these, got both",
         ),
-        (("predict", "m.tip", "test", "--explain", "--coverage", "0.9"), "got --coverage and --explain"),
-        (("predict", "m.tip", "test", "--top-k", "2", "--coverage", "0.9"), "--top-k alone or with --none-of-these"),
+        (("predict", "m.tip", "test", "--top-k", "2", "--coverage", "0.9"), "Expected --coverage without --top-k"),
         (("predict", "m.tip", "test", "--sets", "aps"), "Expected --coverage with --sets"),
         (("predict", "m.tip", "test", "--allow-empty"), "Expected --coverage with --allow-empty"),
-        (("evaluate", "m.tip", "test", "--report", "r.txt"), "Expected a page that ends in .html"),
-        (("evaluate", "m.tip", "test", "--report", "m.tip/config.json/r.html"), "choose another place"),
-        (("doctor", "m.tip", "--page", "m.tip/config.json/new/r.html"), "choose another place"),
+        (("evaluate", "m.tip", "test", "--html", "r.txt"), "Expected a page that ends in .html"),
+        (("evaluate", "m.tip", "test", "--html", "m.tip/config.json/r.html"), "choose another place"),
+        (("doctor", "m.tip", "--html", "m.tip/config.json/new/r.html"), "choose another place"),
         (("calibrate", "m.tip", "train"), "photos are shots of the classifier"),
         (("doctor", "nowhere"), "Expected a folder of class folders or a manifest at nowhere"),
-        (("doctor", "m.tip", "--page", "p.pdf"), "Expected a page that ends in .html"),
+        (("doctor", "m.tip", "--html", "p.pdf"), "Expected a page that ends in .html"),
     ],
 )
 def test_bad_input_is_one_line(photos, capsys, monkeypatch, arguments, message):

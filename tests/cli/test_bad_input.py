@@ -150,7 +150,7 @@ def test_letters_that_the_terminal_lacks(here, model):
 def test_class_names(fails, here, content, words):
     if content is not None:
         (here / "names.json").write_text(content)
-    fails(3, words, "fit", "photos", "--class-names", "names.json")
+    fails(3, words, "fit", "photos", "--class-texts", "names.json")
 
 
 def test_what_can_be_checked_is_checked_before_any_photo_is_encoded(fails, here, model, monkeypatch):
@@ -158,7 +158,7 @@ def test_what_can_be_checked_is_checked_before_any_photo_is_encoded(fails, here,
     fails(1, "photos exists and is no saved classifier", "fit", "photos", "-o", "photos")
     fails(3, "'nothing'", "fit", "photos", "-m", "nothing")
     fails(3, "'a photo'", "fit", "photos", "-t", "a photo")
-    fails(3, "c.txt", "evaluate", model, "photos", "--confusion", "c.txt")
+    fails(3, "c.txt", "evaluate", model, "photos", "--plot", "c.txt")
     fails(3, "a.xls", "predict", model, "photos", "-o", "a.xls")
     fails(3, "f.txt", "embed", "photos/train", "-o", "f.txt")
     fails(3, "outside the photos", "demo", "photos", "-o", "photos/demo")
@@ -170,10 +170,10 @@ def test_outputs_into_folders_that_are_not_there_yet(run, here, model):
     assert run("predict", model, "photos/test", "-o", "new/answers/a.CSV")[0] == 0
     with (here / "new" / "answers" / "a.CSV").open(encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 9
-    assert run("evaluate", model, "photos", "--confusion", "pictures/c.PNG")[0] == 0
+    assert run("evaluate", model, "photos", "--plot", "pictures/c.PNG")[0] == 0
     assert (here / "pictures" / "c.PNG").exists()
-    assert run("evaluate", model, "photos", "--report", "new/pages/r.html")[0] == 0
-    assert run("doctor", model, "--page", "new/pages/deep/d.html")[0] == 0
+    assert run("evaluate", model, "photos", "--html", "new/pages/r.html")[0] == 0
+    assert run("doctor", model, "--html", "new/pages/deep/d.html")[0] == 0
     assert sorted(path.name for path in (here / "new" / "pages").rglob("*.html")) == ["d.html", "r.html"]
 
 

@@ -29,7 +29,7 @@ def failed(result, code, *words):
 
 
 def test_fit_evaluate_predict_info(run, photos, model, tmp_path):
-    code, out, _ = run("evaluate", model, photos, "--json", "--confusion", tmp_path / "confusion.png")
+    code, out, _ = run("evaluate", model, photos, "--json", "--plot", tmp_path / "confusion.png")
     facts = json.loads(out)
     assert code == 0
     assert {"accuracy", "accuracy_interval", "zero_shot_accuracy", "cache_accuracy", "n"} <= set(facts)
@@ -71,7 +71,7 @@ def test_fit_hints_at_names_that_are_no_words(run, photos, tmp_path):
     code, _, err = run(*given, "-m", "tip-adapter")
     assert (code, err.count("\n")) == (0, 1)
     assert re.match("hint: class_0[012](, class_0[12])* looks? like no word", err)
-    assert "--class-names FILE.json gives words" in err
+    assert "--class-texts FILE.json gives words" in err
     assert json.loads(run(*given, "-m", "gda", "--json")[1])["hint"] in err
     # A method that does not go by texts has no use for better ones.
     assert run(*given, "-m", "prototype")[2] == ""
@@ -177,7 +177,7 @@ def test_data_sets_that_are_none(run, photos, tmp_path):
     (tmp_path / "names.json").write_text('{"rde": "red"}')
     (photos / "train" / "RED" / "a.png").unlink()
     (photos / "train" / "RED").rmdir()
-    failed(fit(photos, "--class-names", tmp_path / "names.json"), 3, "rde")
+    failed(fit(photos, "--class-texts", tmp_path / "names.json"), 3, "rde")
     assert not (tmp_path / "new.tip").exists()
 
 

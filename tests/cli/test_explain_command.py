@@ -1,4 +1,4 @@
-"""predict --explain: text, JSON, table and pictures."""
+"""explain: text, JSON, table and pictures."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ def model(photos, tmp_path, monkeypatch, capsys):
 
 def test_text(model, photos, monkeypatch, capsys):
     photo = next((photos / "test" / "red").glob("*.png"))
-    code, out, _ = run(monkeypatch, capsys, "predict", model, photo, "--explain")
+    code, out, _ = run(monkeypatch, capsys, "explain", model, photo)
     assert code == 0
     lines = out.splitlines()
     assert lines[0] == str(photo)
@@ -46,7 +46,7 @@ def test_text_of_other_methods(photos, tmp_path, method, monkeypatch, capsys):
     model = tmp_path / "m.tip"
     run(monkeypatch, capsys, "fit", photos, "-e", "fake", "-m", method, "-o", model)
     photo = next((photos / "test" / "red").glob("*.png"))
-    code, out, err = run(monkeypatch, capsys, "predict", model, photo, "--explain", "--picture", tmp_path / "why.png")
+    code, out, err = run(monkeypatch, capsys, "explain", model, photo, "--plot", tmp_path / "why.png")
     assert code == 0, err
     assert ("nearest shot" in out) == (method in ("knn", "linear-probe"))
     assert ("learned from all shots" in out) == (method == "linear-probe")
@@ -55,9 +55,9 @@ def test_text_of_other_methods(photos, tmp_path, method, monkeypatch, capsys):
 
 
 def test_json(model, photos, monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, "predict", model, photos / "test", "--explain", "--json", "--deciding", 2)
+    code, out, _ = run(monkeypatch, capsys, "explain", model, photos / "test", "--json", "--top-shots", 2)
     facts = json.loads(out)
-    assert (code, facts["skipped"], facts["pictures"]) == (0, [], [])
+    assert (code, facts["skipped"], facts["plots"]) == (0, [], [])
     assert len(facts["explanations"]) == 9
     for why in facts["explanations"]:
         assert len(why["deciding"]) == 2
@@ -66,7 +66,7 @@ def test_json(model, photos, monkeypatch, capsys):
 
 
 def test_table_and_pictures(model, photos, tmp_path, monkeypatch, capsys):
-    arguments = ["predict", model, photos / "test", "--picture", tmp_path / "why", "-o", tmp_path / "t.csv"]
+    arguments = ["explain", model, photos / "test", "--plot", tmp_path / "why", "-o", tmp_path / "t.csv"]
     code, out, _ = run(monkeypatch, capsys, *arguments)
     assert code == 0
     assert "9 explanations saved" in out
@@ -80,7 +80,7 @@ def test_table_and_pictures(model, photos, tmp_path, monkeypatch, capsys):
 
 def test_bad_photos_are_skipped(model, photos, tmp_path, monkeypatch, capsys):
     (photos / "test" / "red" / "bad.png").write_bytes(b"nothing")
-    arguments = ["predict", model, photos / "test" / "red", "--picture", tmp_path / "why", "--skip-bad"]
+    arguments = ["explain", model, photos / "test" / "red", "--plot", tmp_path / "why", "--skip-bad"]
     code, _, err = run(monkeypatch, capsys, *arguments)
     assert code == 0
     assert "bad.png" in err
@@ -90,17 +90,17 @@ def test_bad_photos_are_skipped(model, photos, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--picture", "why.gif"], "ending in .png, .svg or .pdf"),
-        (["--picture", "why.png"], "Expected one photo"),
-        (["--picture", "notes"], "got the file"),
-        (["--explain", "--deciding", "-1"], "deciding"),
-        (["--explain", "-o", "t.txt"], "t.txt"),
+        (["--plot", "why.gif"], "ending in .png, .svg or .pdf"),
+        (["--plot", "why.png"], "Expected one photo"),
+        (["--plot", "notes"], "got the file"),
+        (["--top-shots", "-1"], "top-shots"),
+        (["-o", "t.txt"], "t.txt"),
     ],
 )
 def test_bad_input(model, photos, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes").write_text("mine")
-    code, out, err = run(monkeypatch, capsys, "predict", model, photos / "test", *arguments)
+    code, out, err = run(monkeypatch, capsys, "explain", model, photos / "test", *arguments)
     assert code in (2, 3)
     assert message in err
     assert len(err.splitlines()) == 1

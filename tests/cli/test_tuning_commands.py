@@ -11,7 +11,7 @@ def test_prompt_tuning(run, photos, tiny_clip, tmp_path):
     names = tmp_path / "names.json"
     names.write_text(json.dumps({"red": "on", "green": "up", "sky blue": "hat"}))
     arguments = ("fit", photos, "-e", f"huggingface:{tiny_clip}", "-m", "coop", "-k", 1, "-o", tmp_path / "m.tip")
-    code, out, err = run(*arguments, "--class-names", names)
+    code, out, err = run(*arguments, "--class-texts", names)
     assert (code, err) == (0, "")
     assert "3 shots of 3 classes, coop" in out
     code, out, _ = run("evaluate", tmp_path / "m.tip", photos, "--json")
@@ -28,7 +28,7 @@ def test_fine_tuning_gives_an_encoder(run, fails, photos, tiny_clip, tmp_path, m
     names = tmp_path / "names.json"
     names.write_text(json.dumps({"sky blue": "hat"}))
     tuned = tmp_path / "tuned"
-    arguments = ("fine-tune", photos, "-e", f"huggingface:{tiny_clip}", "--class-names", names, "--epochs", 2)
+    arguments = ("fine-tune", photos, "-e", f"huggingface:{tiny_clip}", "--class-texts", names, "--epochs", 2)
     code, out, err = run(*arguments, "-k", 2, "-o", tuned, "--checkpoint", tmp_path / "run.safetensors")
     assert (code, err) == (0, "")
     assert "6 shots of 3 classes" in out

@@ -121,14 +121,14 @@ class PhotoSettings:
     encoder : callable
         Loads the encoder, when the first photos need it.
     encoder_name : str
-    class_names, templates, views, data_root, skip_bad
+    class_texts, templates, views, data_root, skip_bad
         As in `tip_adapter.benchmark.run`.
     store : FeatureStore or None
     """
 
     encoder: Callable[[], Encoder]
     encoder_name: str
-    class_names: StrPath | None = None
+    class_texts: StrPath | None = None
     templates: str | Sequence[str] | None = None
     views: int = 1
     data_root: StrPath | None = None
@@ -192,7 +192,7 @@ def prepare(
         data = load_feature_file(source)
         return BenchmarkData(data, _draws_of_features(data, shots, n_seeds), Path(source).resolve())
     splits = _splits(source, settings.data_root)
-    class_texts_of(splits, settings.class_names)  # wrong texts are said before photos are encoded
+    class_texts_of(splits, settings.class_texts)  # wrong texts are said before photos are encoded
     templates_of(splits, settings.templates)
     parts = {"test": splits.test}
     if validation and splits.validation is not None:
@@ -336,7 +336,7 @@ def _described(
     splits: ImageSplits, encoded: dict[str, _Encoded], draws: Draws, settings: PhotoSettings, skipped: Skipped
 ) -> BenchmarkData:
     """Put features, texts and what they come from together."""
-    texts = class_texts_of(splits, settings.class_names)
+    texts = class_texts_of(splits, settings.class_texts)
     templates = templates_of(splits, settings.templates)
     encoder = settings.encoder()
     description = {

@@ -76,7 +76,7 @@ def run(
     protocol: str = "fair",
     encoder: str | None = None,
     precision: str = "fp32",
-    class_names: StrPath | None = None,
+    class_texts: StrPath | None = None,
     templates: str | Sequence[str] | None = None,
     views: int = 1,
     data_root: StrPath | None = None,
@@ -112,7 +112,7 @@ def run(
         For photos, as `tip_adapter.load_encoder` takes it. Default: `tip_adapter.classifier.default_encoder`.
     precision : {"fp32", "int8"}, default="fp32"
         Of the encoder; results name its id, which differs.
-    class_names : path, optional
+    class_texts : path, optional
         JSON file of texts for classes, this project's or CLIP_benchmark's.
     templates : str or sequence of str, optional
         As `tip_adapter.prompts.resolve_templates` takes them, or a JSON file of CLIP_benchmark's. Default: those of a
@@ -173,7 +173,7 @@ def run(
     with (
         _locked(output),
         _photo_settings(
-            encoder, precision, class_names, templates, views, data_root, skip_bad, store, sources
+            encoder, precision, class_texts, templates, views, data_root, skip_bad, store, sources
         ) as settings,
     ):
         _clear_leftovers(output)
@@ -289,7 +289,7 @@ def _clear_leftovers(output: Path) -> None:
 def _photo_settings(
     encoder: str | None,
     precision: str,
-    class_names: StrPath | None,
+    class_texts: StrPath | None,
     templates: str | Sequence[str] | None,
     views: int,
     data_root: StrPath | None,
@@ -307,7 +307,7 @@ def _photo_settings(
     def load() -> Encoder:
         return load_encoder(name, precision=precision)
 
-    given = {"encoder": encoder, "class names": class_names, "templates": templates, "data root": data_root}
+    given = {"encoder": encoder, "class texts": class_texts, "templates": templates, "data root": data_root}
     if all(isinstance(source, FeatureData) or is_feature_file(source) for source in sources):
         useless = [key for key, value in given.items() if value is not None] + (["views"] if views != 1 else [])
         useless += ["precision"] if precision != "fp32" else []
@@ -316,7 +316,7 @@ def _photo_settings(
         store = None
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(FeatureStore()) if store == "default" else store
-        yield PhotoSettings(load, name, class_names, templates, views, data_root, skip_bad, opened)
+        yield PhotoSettings(load, name, class_texts, templates, views, data_root, skip_bad, opened)
 
 
 def _in_folder(data: BenchmarkData, output: Path) -> BenchmarkData:

@@ -16,13 +16,13 @@ from tip_adapter.typing import StrPath
 __all__ = ["class_texts_of", "templates_of"]
 
 
-def class_texts_of(splits: ImageSplits, class_names: StrPath | None) -> tuple[tuple[str, ...], ...]:
+def class_texts_of(splits: ImageSplits, class_texts: StrPath | None) -> tuple[tuple[str, ...], ...]:
     """Choose the words for every class of a data set.
 
     Parameters
     ----------
     splits : ImageSplits
-    class_names : path, optional
+    class_texts : path, optional
         A JSON file: class to text or texts, or, as CLIP_benchmark has it, name of a data set to the list of its
         classes' texts in the order of labels (of a folder: alphabetical).
 
@@ -35,16 +35,16 @@ def class_texts_of(splits: ImageSplits, class_names: StrPath | None) -> tuple[tu
     InputError
         When the file fits neither way.
     """
-    if class_names is None:
+    if class_texts is None:
         return texts_for(splits.class_names, splits.class_texts)
-    content = load_class_texts(class_names)
+    content = load_class_texts(class_texts)
     listed = _of_dataset(content, splits.name)
     if listed is None or set(content) <= set(splits.class_names):
         return texts_for(splits.class_names, content)
     if len(listed) != len(splits.class_names):
         raise InputError(
             f"Expected {len(splits.class_names)} texts, one per class of {splits.name}, got {len(listed)} in "
-            f"{class_names}: map class names to texts instead"
+            f"{class_texts}: map class names to texts instead"
         )
     return tuple((text,) for text in listed)
 

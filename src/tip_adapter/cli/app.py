@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn, TextIO
 
 import typer
 
-from tip_adapter.cli import bench, demo, edits, encoders, export, models, trust, tuning
+from tip_adapter.cli import bench, demo, edits, encoders, explain, export, info, models, trust, tuning
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
 from tip_adapter.errors import ImageError, TipAdapterError
 
@@ -52,8 +52,9 @@ USE, TRUST, COMPARE, DEPLOY = "Learn and use", "Trust and correct", "Compare", "
 app.command(rich_help_panel=USE, cls=ReadableCommand)(demo.demo)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(models.fit)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(models.predict)
+app.command(rich_help_panel=USE, cls=ReadableCommand)(explain.explain)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(models.evaluate)
-app.command(rich_help_panel=USE, cls=ReadableCommand)(models.info)
+app.command(rich_help_panel=USE, cls=ReadableCommand)(info.info)
 app.command(rich_help_panel=TRUST, cls=ReadableCommand)(trust.calibrate)
 app.command(rich_help_panel=TRUST, cls=ReadableCommand)(trust.doctor)
 app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.add)

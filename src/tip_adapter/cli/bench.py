@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tip_adapter.cli.options import (
-    ClassNamesOption,
+    ClassTextsOption,
     EncoderOption,
     JsonOption,
     PrecisionOption,
@@ -55,7 +55,7 @@ def bench(
     ] = "fair",
     encoder: EncoderOption = None,
     precision: PrecisionOption = "fp32",
-    class_names: ClassNamesOption = None,
+    class_texts: ClassTextsOption = None,
     template: TemplateOption = None,
     views: ViewsOption = 1,
     data_root: Annotated[
@@ -96,7 +96,7 @@ def bench(
             protocol=protocol,
             encoder=encoder,
             precision=precision,
-            class_names=class_names,
+            class_texts=class_texts,
             templates=None if not template else template[0] if len(template) == 1 else template,
             views=views,
             data_root=data_root,

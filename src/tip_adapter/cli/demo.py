@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tip_adapter.cli.options import ClassNamesOption, JsonOption, class_texts, echo_json, percent
+from tip_adapter.cli.options import ClassTextsOption, JsonOption, echo_json, percent, read_class_texts
 
 if TYPE_CHECKING:
     from tip_adapter.demo import DemoResult
@@ -25,7 +25,7 @@ def demo(
     encoder: Annotated[str, typer.Option("--encoder", "-e", help="Which encoder.")] = "lite",
     shots: Annotated[int, typer.Option("--shots", "-k", min=1, help="Photos per class, at most.")] = 16,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draw of shots.")] = 0,
-    class_names: ClassNamesOption = None,
+    class_texts: ClassTextsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the main job on real photos: zero-shot, the shots alone, and both together."""
@@ -40,7 +40,7 @@ def demo(
         raise InputError(
             f"Expected an output folder outside the photos in {photos}, got {output}: choose another with --output."
         )
-    texts = class_texts(class_names)
+    texts = read_class_texts(class_texts)
     own = photos is not None
     if photos is None:
         photos = write_digits(output / "digits")

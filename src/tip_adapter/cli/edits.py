@@ -12,7 +12,9 @@ import typer
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
 from tip_adapter.cli.options import (
     JsonOption,
+    ModelArgument,
     SkipBadOption,
+    WhereOption,
     echo_json,
     echo_skipped,
     echo_table,
@@ -27,19 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["add", "classes", "journal", "purge", "refit", "relabel", "remove", "shots", "undo"]
 
 EditedArgument = Annotated[str, typer.Argument(help="A saved classifier such as clothes.tip; it is replaced.")]
-ReadArgument = Annotated[
-    str, typer.Argument(help="A saved classifier: a folder such as clothes.tip, or hub:owner/name.")
-]
 IdsArgument = Annotated[
     list[str], typer.Argument(help="Ids of shots, their beginnings, or file names; see `tip-adapter shots`.")
-]
-WhereOption = Annotated[
-    str | None, typer.Option("--encoder", "-e", help="Where the classifier's encoder is now. Default: the name saved.")
 ]
 RefitOption = Annotated[
     bool, typer.Option("--refit", help="Choose hyper-parameters again; methods that train need it.")
 ]
-TextsOption = Annotated[list[str] | None, typer.Option("--text", "-t", help="Words for the class; may be repeated.")]
+TextsOption = Annotated[list[str] | None, typer.Option("--text", help="Words for the class; may be repeated.")]
 
 classes = typer.Typer(
     cls=ReadableGroup, help="Add, remove and rename the classes of a saved classifier.", no_args_is_help=True
@@ -217,7 +213,7 @@ def rename_class(
 
 
 def shots(
-    model: ReadArgument,
+    model: ModelArgument,
     class_name: Annotated[str | None, typer.Option("--class", "-c", help="Of this class alone.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -245,7 +241,7 @@ def shots(
     echo_table(table)
 
 
-def journal(model: ReadArgument, as_json: JsonOption = False) -> None:
+def journal(model: ModelArgument, as_json: JsonOption = False) -> None:
     """Show what was done to a saved classifier, and what can be undone."""
     from rich.table import Table
 

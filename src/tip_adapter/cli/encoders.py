@@ -115,7 +115,9 @@ def _photos_and_labels(photos: list[str]) -> tuple[list[Path], list[str] | None]
 
 def export_encoder(
     encoder: Annotated[str, typer.Argument(help="lite, huggingface:…, open-clip:…, or whatever else can be loaded.")],
-    output: Annotated[Path, typer.Argument(help="New folder for the ONNX towers, tokenizer and settings.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="New folder for the ONNX towers, tokenizer and settings.")
+    ] = Path("exported-encoder"),
     logit_scale: Annotated[
         float | None, typer.Option("--logit-scale", help="Record this instead of the encoder's own.")
     ] = None,

@@ -7,15 +7,16 @@ from typing import Annotated
 
 import typer
 
-from tip_adapter.cli.models import ModelArgument, WhereOption
-from tip_adapter.cli.options import JsonOption, echo_json
+from tip_adapter.cli.options import JsonOption, ModelArgument, WhereOption, echo_json
 
 __all__ = ["export"]
 
 
 def export(
     model: ModelArgument,
-    output: Annotated[Path, typer.Argument(help="Folder to write: new, empty, or an earlier export.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder to write: new, empty, or an earlier export.")
+    ] = Path("exported-classifier"),
     sample: Annotated[
         list[str] | None,
         typer.Option("--sample", help="Photos to compare both classifiers on; may be repeated. Default: the shots."),

@@ -1,4 +1,4 @@
-"""Commands that make a classifier and use it: fit, predict, evaluate, info."""
+"""Commands that make a classifier and use it: fit, predict, evaluate."""
 
 from __future__ import annotations
 
@@ -8,24 +8,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tip_adapter.cli.explaining import explain_photos, picture_paths
+from tip_adapter.cli.info import described
 from tip_adapter.cli.options import (
-    ClassNamesOption,
+    ClassTextsOption,
     EncoderOption,
     JsonOption,
+    ModelArgument,
+    PhotosArgument,
     PrecisionOption,
     SeedOption,
     ShotsOption,
     SkipBadOption,
+    SplitOption,
+    TableOption,
     TemplateOption,
     ViewsOption,
-    class_texts,
+    WhereOption,
     echo_json,
     echo_skipped,
     echo_table,
     percent,
+    read_class_texts,
     skipped_rows,
     templates,
+    training_split,
     warn_of_stale,
 )
 
@@ -33,7 +39,7 @@ if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.evaluation import Evaluation
 
-__all__ = ["evaluate", "fit", "info", "predict", "training_split"]
+__all__ = ["evaluate", "fit", "predict"]
 
 CoverageOption = Annotated[
     float | None,
@@ -49,18 +55,6 @@ NoneOption = Annotated[
         "--none-of-these",
         help="Name no class for photos that show none; this share of the others, such as 0.05, may be turned away.",
     ),
-]
-ModelArgument = Annotated[
-    str, typer.Argument(help="A saved classifier: a folder such as clothes.tip, or hub:owner/name.")
-]
-WhereOption = Annotated[
-    str | None,
-    typer.Option(
-        "--encoder", "-e", help="Where the classifier's encoder is now. Default: the name it was fitted with."
-    ),
-]
-SplitOption = Annotated[
-    str | None, typer.Option("--split", help="train, validation or test, where the data has splits.")
 ]
 
 
@@ -79,7 +73,7 @@ def fit(
     ] = 0.05,
     shots: ShotsOption = None,
     seed: SeedOption = 0,
-    class_names: ClassNamesOption = None,
+    class_texts: ClassTextsOption = None,
     template: TemplateOption = None,
     views: ViewsOption = 1,
     split: SplitOption = None,
@@ -99,7 +93,7 @@ def fit(
         encoder,
         method or DEFAULT_METHOD,
         templates=templates(template),
-        class_texts=class_texts(class_names),
+        class_texts=read_class_texts(class_texts),
         views=views,
         precision=precision,
         max_flipped=max_flipped,
@@ -110,10 +104,10 @@ def fit(
     seconds = time.perf_counter() - start
     echo_skipped(classifier.skipped_)
     model, report = classifier.model_, classifier.precision_report_
-    hint = _hint_of_texts(classifier, given=class_names is not None)
+    hint = _hint_of_texts(classifier, given=class_texts is not None)
     if as_json:
         facts = {"output": str(output), "seconds": seconds, "skipped": skipped_rows(classifier.skipped_)}
-        echo_json(_described(classifier) | facts | {"hint": hint} | ({"int8": report.to_dict()} if report else {}))
+        echo_json(described(classifier) | facts | {"hint": hint} | ({"int8": report.to_dict()} if report else {}))
         return
     typer.echo(f"{len(model.shots)} shots of {len(model.class_names)} classes, {model.method.name}, {seconds:.1f} s")
     if "summary" in model.method.chosen:
@@ -136,40 +130,23 @@ def _hint_of_texts(classifier: ImageClassifier, *, given: bool) -> str | None:
         return None
     features, labels = model.shots.features.unit, model.shots.labels
     doubts = doubt_texts(model.class_names, model.class_texts, model.zero_shot_weights, features, labels)
-    return f"{doubts}: --class-names FILE.json gives {'other ' if given else ''}words" if doubts else None
-
-
-def training_split(data: Path, split: str | None) -> str | None:
-    """Fit on the split "train" of a folder that has one, unless another is asked for."""
-    return "train" if split is None and (data / "train").is_dir() else split
+    return f"{doubts}: --class-texts FILE.json gives {'other ' if given else ''}words" if doubts else None
 
 
 def predict(
     model: ModelArgument,
-    photos: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or patterns such as 'in/*.jpg'.")],
+    photos: PhotosArgument,
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="Classes to show per photo.")] = 1,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write a table: .csv, .jsonl or .parquet.")
-    ] = None,
+    output: TableOption = None,
     coverage: CoverageOption = None,
     sets: SetsOption = "lac",
     allow_empty: EmptyOption = False,
     none_of_these: NoneOption = None,
     encoder: WhereOption = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Say why: what the texts and every shot add, the answer without each.")
-    ] = False,
-    picture: Annotated[
-        Path | None,
-        typer.Option(
-            "--picture", help="Draw why: a .png, .svg or .pdf for one photo, else a folder; implies --explain."
-        ),
-    ] = None,
-    deciding: Annotated[int, typer.Option("--deciding", min=0, help="Shots to show in explanations.")] = 5,
     skip_bad: SkipBadOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Name the class of photos, and say why if asked to; with --coverage, name sets that hold the class as often."""
+    """Classify photos. `--coverage 0.9` gives prediction sets instead of one class."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.cli.trust import SetRequest, check_wanted, predict_sets
     from tip_adapter.datasets import find_images
@@ -178,16 +155,9 @@ def predict(
 
     if output is not None:
         check_table_path(output)
-    asked = explain or picture is not None
-    check_wanted(coverage, none_of_these, explain=asked, top_k=top_k, sets=sets, allow_empty=allow_empty)
+    check_wanted(coverage, none_of_these, top_k=top_k, sets=sets, allow_empty=allow_empty)
     paths = find_images(photos)
-    pictures = picture_paths(picture, paths)
     classifier = ImageClassifier.load(model, encoder=encoder)
-    if explain or pictures:
-        explain_photos(
-            classifier, paths, deciding=deciding, pictures=pictures, output=output, skip_bad=skip_bad, as_json=as_json
-        )
-        return
     if coverage is not None:
         wanted = SetRequest(coverage, sets, allow_empty, skip_bad)
         predict_sets(classifier, paths, wanted, output=output, as_json=as_json)
@@ -229,11 +199,11 @@ def evaluate(
     data: Annotated[Path, typer.Argument(help="Folder of class folders, or a manifest, with the true classes.")],
     encoder: WhereOption = None,
     split: SplitOption = None,
-    confusion: Annotated[
-        Path | None, typer.Option("--confusion", help="Save a picture of the confusion matrix (.png, .svg, .pdf).")
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw the confusion matrix: a .png, .svg or .pdf file.")
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option("--report", help="Save a page with charts and photos (.html), one file.")
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a page with charts and photos: one .html file.")
     ] = None,
     skip_bad: SkipBadOption = False,
     as_json: JsonOption = False,
@@ -245,36 +215,36 @@ def evaluate(
     from tip_adapter.plots import check_plot_path, save_confusion_matrix
     from tip_adapter.progress import progress_bar
 
-    if confusion is not None:
-        check_plot_path(confusion)
-    if report is not None:
-        check_page_path(report)
+    if plot is not None:
+        check_plot_path(plot)
+    if html is not None:
+        check_page_path(html)
     classifier = ImageClassifier.load(model, encoder=encoder)
     if split is None and (data / "test").is_dir():
         split = "test"
     dataset = load_dataset(data, split=split, min_classes=1)
     with progress_bar("Encoding photos") as progress:
-        if report is None:
+        if html is None:
             evaluation = classifier.evaluate(dataset, skip_bad=skip_bad, progress=progress)
         else:
             title = f"How good is {Path(model).name}?"
-            evaluation = classifier.report(report, dataset, title=title, skip_bad=skip_bad, progress=progress)
+            evaluation = classifier.report(html, dataset, title=title, skip_bad=skip_bad, progress=progress)
     echo_skipped(classifier.skipped_)
     if evaluation.n_shots_among:
         among = f"{evaluation.n_shots_among} of the {evaluation.n} photos are shots of this classifier"
         typer.echo(f"warning: {among}, so the figures are too good: measure on other photos", err=True)
-    if confusion is not None:
-        save_confusion_matrix(confusion, evaluation.confusion, evaluation.class_names)
+    if plot is not None:
+        save_confusion_matrix(plot, evaluation.confusion, evaluation.class_names)
     if as_json:
         facts = {"stale": list(classifier.model_.stale), "skipped": skipped_rows(classifier.skipped_)}
         echo_json(evaluation.to_dict() | facts)
     else:
         warn_of_stale(classifier)
         _show_evaluation(evaluation, classifier)
-        if confusion is not None:
-            typer.echo(f"confusion matrix: {confusion}")
-        if report is not None:
-            typer.echo(f"report: {report}")
+        if plot is not None:
+            typer.echo(f"confusion matrix: {plot}")
+        if html is not None:
+            typer.echo(f"page: {html}")
 
 
 def _show_evaluation(evaluation: Evaluation, classifier: ImageClassifier) -> None:
@@ -299,100 +269,3 @@ def _show_evaluation(evaluation: Evaluation, classifier: ImageClassifier) -> Non
         worst = f"{evaluation.class_names[mistakes.argmax()]} ({mistakes.max()})" if mistakes.any() else ""
         table.add_row(row["class"], str(row["n"]), percent(row["recall"]), percent(row["precision"]), worst)
     echo_table(table)
-
-
-def info(
-    model: Annotated[str | None, typer.Argument(help="A saved classifier. Without: this installation.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Describe a saved classifier, or this installation: version, methods, encoders, cache folder."""
-    if model is not None:
-        from tip_adapter.classifier import ImageClassifier
-
-        classifier = ImageClassifier.load(model)
-        if as_json:
-            echo_json(_described(classifier))
-        else:
-            typer.echo(classifier.model_.card())
-        return
-    from importlib.metadata import version
-
-    from tip_adapter.classifier import default_encoder
-    from tip_adapter.encoders import ENCODERS
-    from tip_adapter.locations import cache_dir
-
-    facts: dict[str, Any] = {
-        "version": version("tip-adapter"),
-        "methods": _methods(),
-        "encoders": ENCODERS,
-        "default_encoder": default_encoder(),
-        "cache_folder": str(cache_dir()),
-    }
-    if as_json:
-        echo_json(facts)
-        return
-    typer.echo(f"tip-adapter {facts['version']}, cache folder {facts['cache_folder']}")
-    _show_methods(facts["methods"])
-    typer.echo(f"\nencoders (default {default_encoder()})")
-    _show_rows([(f"  {name}", meaning) for name, meaning in ENCODERS.items()])
-
-
-def _methods() -> dict[str, dict[str, Any]]:
-    """What every method goes by and needs, as JSON values."""
-    from tip_adapter.methods import DESCRIPTIONS, METHODS
-
-    return {
-        name: {
-            "description": DESCRIPTIONS[name],
-            "trained": "through the encoder" if each.needs_encoder else "on features" if each.trains else "no",
-            "text": "needs text"
-            if each.needs_text or each.needs_encoder
-            else "uses text"
-            if each.uses_text
-            else "no text",
-            "needs_torch": each.needs_torch,
-        }
-        for name, each in METHODS.items()
-    }
-
-
-def _show_methods(methods: dict[str, dict[str, Any]]) -> None:
-    titles = {
-        "no": "methods without training, in seconds",
-        "on features": "methods trained on features, in seconds to a minute",
-        "through the encoder": "methods trained through the encoder, in minutes to hours",
-    }
-    for trained, title in titles.items():
-        typer.echo(f"\n{title}")
-        rows = [(name, facts) for name, facts in methods.items() if facts["trained"] == trained]
-        needs = [facts["text"] + (", extra torch" if facts["needs_torch"] else "") for _, facts in rows]
-        _show_rows([(f"  {name}", need, facts["description"]) for (name, facts), need in zip(rows, needs, strict=True)])
-
-
-def _show_rows(rows: list[tuple[str, ...]]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for row in rows:
-        table.add_row(*row)
-    echo_table(table)
-
-
-def _described(classifier: ImageClassifier) -> dict[str, Any]:
-    """A fitted classifier as JSON values."""
-    model = classifier.model_
-    return {
-        "encoder": vars(model.encoder),
-        "method": model.method.name,
-        "chosen": dict(model.method.chosen),
-        "stale": list(model.stale),
-        "edits": len(model.journal) - 1,
-        "templates": list(model.templates),
-        "views": model.views,
-        "seed": model.random_state,
-        "shots": len(model.shots),
-        "classes": [
-            {"class": name, "shots": int(count), "texts": list(texts)}
-            for name, count, texts in zip(model.class_names, model.counts, model.class_texts, strict=True)
-        ],
-    }

@@ -14,25 +14,35 @@ if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
 
 __all__ = [
-    "ClassNamesOption",
+    "ClassTextsOption",
     "EncoderOption",
     "JsonOption",
+    "ModelArgument",
+    "PhotosArgument",
     "PrecisionOption",
     "SeedOption",
     "ShotsOption",
     "SkipBadOption",
+    "SplitOption",
+    "TableOption",
     "TemplateOption",
     "ViewsOption",
-    "class_texts",
+    "WhereOption",
     "echo_json",
     "echo_skipped",
     "echo_table",
     "percent",
+    "read_class_texts",
     "skipped_rows",
     "templates",
+    "training_split",
     "warn_of_stale",
 ]
 
+ModelArgument = Annotated[
+    str, typer.Argument(help="A saved classifier: a folder such as clothes.tip, or hub:owner/name.")
+]
+PhotosArgument = Annotated[list[str], typer.Argument(help="Photos, folders of photos, or patterns such as 'in/*.jpg'.")]
 EncoderOption = Annotated[
     str | None,
     typer.Option(
@@ -41,19 +51,29 @@ EncoderOption = Annotated[
         help="lite, clip-vit-b-32, hub:owner/name, a folder … Default: $TIP_ADAPTER_ENCODER, else clip-vit-b-32.",
     ),
 ]
+WhereOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder", "-e", help="Where the classifier's encoder is now. Default: the name it was fitted with."
+    ),
+]
 PrecisionOption = Annotated[
     str,
     typer.Option("--precision", help="fp32; or int8, three times as fast, for transformers as ONNX graphs (not lite)."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without photos that cannot be read; list them.")]
+SplitOption = Annotated[
+    str | None, typer.Option("--split", help="train, validation or test, where the data has splits.")
+]
+TableOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write a table: .csv, .jsonl or .parquet.")]
 ShotsOption = Annotated[
     int | None, typer.Option("--shots", "-k", min=1, help="Photos per class, at most. Default: all.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the draw of shots and of views.")]
 ViewsOption = Annotated[int, typer.Option("--views", min=1, help="Views per shot: 1 is the middle, more are crops.")]
-ClassNamesOption = Annotated[
-    Path | None, typer.Option("--class-names", help="JSON file: class name → one text, or a list of texts.")
+ClassTextsOption = Annotated[
+    Path | None, typer.Option("--class-texts", help="JSON file: class name → one text, or a list of texts.")
 ]
 TemplateOption = Annotated[
     list[str] | None,
@@ -61,11 +81,16 @@ TemplateOption = Annotated[
 ]
 
 
-def class_texts(path: Path | None) -> dict[str, tuple[str, ...]] | None:
-    """Read the file of `--class-names`, if there is one."""
+def read_class_texts(path: Path | None) -> dict[str, tuple[str, ...]] | None:
+    """Read the file of `--class-texts`, if there is one."""
     from tip_adapter.prompts import load_class_texts
 
     return None if path is None else load_class_texts(path)
+
+
+def training_split(data: Path, split: str | None) -> str | None:
+    """Fit on the split "train" of a folder that has one, unless another is asked for."""
+    return "train" if split is None and (data / "train").is_dir() else split
 
 
 def templates(given: list[str] | None) -> str | list[str]:

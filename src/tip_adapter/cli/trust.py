@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from tip_adapter.cli.options import (
-    ClassNamesOption,
+    ClassTextsOption,
     EncoderOption,
     JsonOption,
     SeedOption,
     ShotsOption,
     SkipBadOption,
-    class_texts,
+    WhereOption,
     echo_json,
     echo_skipped,
     echo_table,
     percent,
+    read_class_texts,
     skipped_rows,
 )
 
@@ -46,17 +47,15 @@ class SetRequest:
 
 
 def check_wanted(
-    coverage: float | None, none_of_these: float | None, *, explain: bool, top_k: int, sets: str, allow_empty: bool
+    coverage: float | None, none_of_these: float | None, *, top_k: int, sets: str, allow_empty: bool
 ) -> None:
     """Raise where options of predict do not go together: none is ignored."""
     from tip_adapter.errors import InputError
 
-    wanted = {"--coverage": coverage is not None, "--none-of-these": none_of_these is not None, "--explain": explain}
-    given = [name for name, there in wanted.items() if there]
-    if len(given) > 1:
-        raise InputError(f"Expected one of {', '.join(wanted)}, got {' and '.join(given)}: ask one after the other.")
-    if top_k != 1 and (coverage is not None or explain):
-        raise InputError(f"Expected --top-k alone or with --none-of-these, got it with {given[0]}: leave it out.")
+    if coverage is not None and none_of_these is not None:
+        raise InputError("Expected --coverage or --none-of-these, got both: run them one after the other")
+    if coverage is not None and top_k != 1:
+        raise InputError("Expected --coverage without --top-k, got both: a prediction set is as large as it must be")
     if coverage is None and (allow_empty or sets != "lac"):
         option = "--allow-empty" if allow_empty else "--sets"
         raise InputError(
@@ -111,9 +110,7 @@ def _show_sets(found: PredictionSets) -> None:
 def calibrate(
     model: Annotated[str, typer.Argument(help="A saved classifier; it is replaced.")],
     data: Annotated[Path, typer.Argument(help="Labelled photos apart from the shots: class folders, or a manifest.")],
-    encoder: Annotated[
-        str | None, typer.Option("--encoder", "-e", help="Where the classifier's encoder is now.")
-    ] = None,
+    encoder: WhereOption = None,
     split: Annotated[
         str | None, typer.Option("--split", help="Where the data has splits. Default: validation, if there is one.")
     ] = None,
@@ -146,17 +143,18 @@ def calibrate(
 
 def doctor(
     source: Annotated[str, typer.Argument(help="A saved classifier, or labelled photos: class folders or a manifest.")],
-    other: Annotated[
+    compare_with: Annotated[
         Path | None,
-        typer.Option("--test", help="Photos apart from the shots, to find copies. Default: the split test of photos."),
+        typer.Option(
+            "--compare-with",
+            help="Other photos, such as test photos, that must not be among the shots. Default: the split test.",
+        ),
     ] = None,
     encoder: EncoderOption = None,
     shots: ShotsOption = None,
     seed: SeedOption = 0,
-    class_names: ClassNamesOption = None,
-    page: Annotated[
-        Path | None, typer.Option("--page", help="Save what was found as a page (.html), one file.")
-    ] = None,
+    class_texts: ClassTextsOption = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write what was found as a page: one .html file.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Examine shots: doubtful labels, copies, bad files, and classes that another photo would help most."""
@@ -166,32 +164,32 @@ def doctor(
     from tip_adapter.persistence import is_bundle
     from tip_adapter.progress import progress_bar
 
-    if page is not None:
-        check_page_path(page)
+    if html is not None:
+        check_page_path(html)
     bad: list[BadImage] = []
     if source.startswith("hub:") or is_bundle(Path(source)):
         classifier = ImageClassifier.load(source, encoder=encoder)
     else:
         folder = Path(source)
         dataset = load_dataset(folder, split="train" if (folder / "train").is_dir() else None)
-        classifier = ImageClassifier(encoder, "auto", class_texts=class_texts(class_names))
+        classifier = ImageClassifier(encoder, "auto", class_texts=read_class_texts(class_texts))
         with progress_bar("Encoding shots") as progress:
             classifier.fit(dataset, shots=shots, random_state=seed, skip_bad=True, progress=progress)
         bad = [BadImage(name, reason) for name, reason in classifier.skipped_]
         bad += find_small_images(dataset.paths, {image.name for image in bad})
-        if other is None and (folder / "test").is_dir():
-            other = folder / "test"
-    apart = None if other is None else load_dataset(other, min_classes=1)
+        if compare_with is None and (folder / "test").is_dir():
+            compare_with = folder / "test"
+    apart = None if compare_with is None else load_dataset(compare_with, min_classes=1)
     with progress_bar("Examining shots" if apart is None else "Encoding photos to compare with") as progress:
         diagnosis = classifier.doctor(apart, bad_images=bad, skip_bad=True, progress=progress)
-    if page is not None:
-        _save_page(page, diagnosis, classifier, f"Doctor: {source}")
+    if html is not None:
+        _save_page(html, diagnosis, classifier, f"Doctor: {source}")
     if as_json:
         echo_json(diagnosis.to_dict())
         return
     _show_diagnosis(diagnosis)
-    if page is not None:
-        typer.echo(f"page: {page}")
+    if html is not None:
+        typer.echo(f"page: {html}")
 
 
 def _save_page(page: Path, diagnosis: Diagnosis, classifier: ImageClassifier, title: str) -> None:
@@ -252,7 +250,7 @@ def _show(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> 
         table.add_row(*map(str, row))
     echo_table(table)
     if len(rows) > SHOWN:
-        typer.echo(f"and {len(rows) - SHOWN} more: see --json or --page")
+        typer.echo(f"and {len(rows) - SHOWN} more: see --json or --html")
 
 
 def check_page_path(path: Path) -> None:

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tip_adapter.cli.models import training_split
 from tip_adapter.cli.options import (
-    ClassNamesOption,
+    ClassTextsOption,
     EncoderOption,
     JsonOption,
     SeedOption,
     ShotsOption,
+    SplitOption,
     TemplateOption,
-    class_texts,
     echo_json,
+    read_class_texts,
     templates,
+    training_split,
 )
 from tip_adapter.errors import EncoderError
 
@@ -38,7 +39,7 @@ def fine_tune(
     encoder: EncoderOption = None,
     shots: ShotsOption = None,
     seed: SeedOption = 0,
-    class_names: ClassNamesOption = None,
+    class_texts: ClassTextsOption = None,
     template: TemplateOption = None,
     wise_weight: Annotated[
         float, typer.Option("--wise-weight", min=0, max=1, help="Share of the tuned weights in WiSE-FT's average.")
@@ -50,7 +51,7 @@ def fine_tune(
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="File to keep what is reached; run again to go on from it.")
     ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Where the data has splits.")] = None,
+    split: SplitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train both towers of an encoder on labelled photos (minutes to hours), and write it as an ONNX folder."""
@@ -70,7 +71,7 @@ def fine_tune(
         method = FullFineTuning(
             class_names=list(dataset.class_names),
             encoder=encoder or default_encoder(),
-            class_texts=texts_for(dataset.class_names, class_texts(class_names)),
+            class_texts=texts_for(dataset.class_names, read_class_texts(class_texts)),
             templates=templates(template),
             wise_weight=wise_weight,
             learning_rate="auto" if learning_rate is None else learning_rate,

@@ -1,73 +1,73 @@
-"""What `predict --explain` prints and draws."""
+"""The command explain: why a photo got its class, as text, JSON, a table or a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tip_adapter.cli.options import echo_json, echo_skipped, echo_table, percent, skipped_rows
+from tip_adapter.cli.options import (
+    JsonOption,
+    ModelArgument,
+    PhotosArgument,
+    SkipBadOption,
+    TableOption,
+    WhereOption,
+    echo_json,
+    echo_skipped,
+    echo_table,
+    percent,
+    skipped_rows,
+)
 
 if TYPE_CHECKING:
-    from tip_adapter.classifier import ImageClassifier
     from tip_adapter.explanation import Explanation
 
-__all__ = ["explain_photos", "picture_paths"]
+__all__ = ["explain"]
 
 BAR = 12
 """Characters of the longest bar."""
 
 
-def picture_paths(picture: Path | None, photos: Sequence[str | Path]) -> list[Path]:
-    """Where the picture of each photo goes: the file that was named, or numbered files in the folder that was."""
-    from tip_adapter.errors import InputError
-    from tip_adapter.plots import check_plot_path
-
-    if picture is None:
-        return []
-    if picture.suffix and not picture.is_dir():
-        check_plot_path(picture)
-        if len(photos) > 1:
-            raise InputError(f"Expected one photo for the picture {picture}, got {len(photos)}: name a folder instead.")
-        return [picture]
-    if picture.exists() and not picture.is_dir():
-        raise InputError(f"Expected a folder for the pictures, or a .png, .svg or .pdf file, got the file {picture}.")
-    digits = len(str(len(photos)))
-    paths = [picture / f"{number:0{digits}d} {Path(photo).stem}.png" for number, photo in enumerate(photos, start=1)]
-    check_plot_path(paths[0])
-    return paths
-
-
-def explain_photos(
-    classifier: ImageClassifier,
-    paths: Sequence[Path],
-    *,
-    deciding: int,
-    pictures: Sequence[Path],
-    output: Path | None,
-    skip_bad: bool,
-    as_json: bool,
+def explain(
+    model: ModelArgument,
+    photos: PhotosArgument,
+    top_shots: Annotated[int, typer.Option("--top-shots", min=0, help="Shots to show per photo.")] = 5,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Draw the explanation: a .png, .svg or .pdf file; a folder for several photos."),
+    ] = None,
+    output: TableOption = None,
+    encoder: WhereOption = None,
+    skip_bad: SkipBadOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Explain the answers to photos: as text or JSON, as a table in a file, as pictures."""
+    """Explain predictions: what the class texts and each shot contribute, and the prediction without that shot."""
+    from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.datasets import find_images
     from tip_adapter.explanation_picture import save_explanation
     from tip_adapter.progress import progress_bar
-    from tip_adapter.tables import write_table
+    from tip_adapter.tables import check_table_path, write_table
 
+    if output is not None:
+        check_table_path(output)
+    paths = find_images(photos)
+    plots = dict(zip(map(str, paths), _plot_paths(plot, paths), strict=False))
+    classifier = ImageClassifier.load(model, encoder=encoder)
     with progress_bar("Classifying") as progress:
-        found = classifier.explain(list(paths), shots=deciding, skip_bad=skip_bad, progress=progress)
+        found = classifier.explain(list(paths), shots=top_shots, skip_bad=skip_bad, progress=progress)
     echo_skipped(classifier.skipped_)
-    targets = dict(zip(map(str, paths), pictures, strict=False))
     for explanation in found:
-        if explanation.path in targets:
-            save_explanation(targets[explanation.path], explanation, explanation.path)
-    drawn = [str(targets[explanation.path]) for explanation in found if explanation.path in targets]
+        if explanation.path in plots:
+            save_explanation(plots[explanation.path], explanation, explanation.path)
+    drawn = [str(plots[explanation.path]) for explanation in found if explanation.path in plots]
     if output is not None:
         write_table(output, [explanation.flat() for explanation in found])
     if as_json:
         facts = [explanation.to_dict(all_shots=True) for explanation in found]
-        echo_json({"explanations": facts, "pictures": drawn, "skipped": skipped_rows(classifier.skipped_)})
+        echo_json({"explanations": facts, "plots": drawn, "skipped": skipped_rows(classifier.skipped_)})
         return
     if output is not None:
         typer.echo(f"{len(found)} explanations saved: {output}")
@@ -77,7 +77,27 @@ def explain_photos(
         for note in dict.fromkeys(explanation.note for explanation in found):
             typer.echo(note)
     for line in drawn:
-        typer.echo(f"picture: {line}")
+        typer.echo(f"plot: {line}")
+
+
+def _plot_paths(plot: Path | None, photos: Sequence[str | Path]) -> list[Path]:
+    """Where the plot of each photo goes: the file that was named, or numbered files in the folder that was."""
+    from tip_adapter.errors import InputError
+    from tip_adapter.plots import check_plot_path
+
+    if plot is None:
+        return []
+    if plot.suffix and not plot.is_dir():
+        check_plot_path(plot)
+        if len(photos) > 1:
+            raise InputError(f"Expected one photo for the plot {plot}, got {len(photos)}: name a folder instead")
+        return [plot]
+    if plot.exists() and not plot.is_dir():
+        raise InputError(f"Expected a folder for the plots, or a .png, .svg or .pdf file, got the file {plot}")
+    digits = len(str(len(photos)))
+    paths = [plot / f"{number:0{digits}d} {Path(photo).stem}.png" for number, photo in enumerate(photos, start=1)]
+    check_plot_path(paths[0])
+    return paths
 
 
 def _show(explanation: Explanation) -> None:

@@ -1,0 +1,111 @@
+"""The command info: a saved classifier, or this installation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tip_adapter.cli.options import JsonOption, echo_json, echo_table
+
+if TYPE_CHECKING:
+    from tip_adapter.classifier import ImageClassifier
+
+__all__ = ["described", "info"]
+
+
+def info(
+    model: Annotated[str | None, typer.Argument(help="A saved classifier. Without: this installation.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Describe a saved classifier, or this installation: version, methods, encoders, cache folder."""
+    if model is not None:
+        from tip_adapter.classifier import ImageClassifier
+
+        classifier = ImageClassifier.load(model)
+        if as_json:
+            echo_json(described(classifier))
+        else:
+            typer.echo(classifier.model_.card())
+        return
+    from importlib.metadata import version
+
+    from tip_adapter.classifier import default_encoder
+    from tip_adapter.encoders import ENCODERS
+    from tip_adapter.locations import cache_dir
+
+    facts: dict[str, Any] = {
+        "version": version("tip-adapter"),
+        "methods": _methods(),
+        "encoders": ENCODERS,
+        "default_encoder": default_encoder(),
+        "cache_folder": str(cache_dir()),
+    }
+    if as_json:
+        echo_json(facts)
+        return
+    typer.echo(f"tip-adapter {facts['version']}, cache folder {facts['cache_folder']}")
+    _show_methods(facts["methods"])
+    typer.echo(f"\nencoders (default {default_encoder()})")
+    _show_rows([(f"  {name}", meaning) for name, meaning in ENCODERS.items()])
+
+
+def _methods() -> dict[str, dict[str, Any]]:
+    """What every method goes by and needs, as JSON values."""
+    from tip_adapter.methods import DESCRIPTIONS, METHODS
+
+    return {
+        name: {
+            "description": DESCRIPTIONS[name],
+            "trained": "through the encoder" if each.needs_encoder else "on features" if each.trains else "no",
+            "text": "needs text"
+            if each.needs_text or each.needs_encoder
+            else "uses text"
+            if each.uses_text
+            else "no text",
+            "needs_torch": each.needs_torch,
+        }
+        for name, each in METHODS.items()
+    }
+
+
+def _show_methods(methods: dict[str, dict[str, Any]]) -> None:
+    titles = {
+        "no": "methods without training, in seconds",
+        "on features": "methods trained on features, in seconds to a minute",
+        "through the encoder": "methods trained through the encoder, in minutes to hours",
+    }
+    for trained, title in titles.items():
+        typer.echo(f"\n{title}")
+        rows = [(name, facts) for name, facts in methods.items() if facts["trained"] == trained]
+        needs = [facts["text"] + (", extra torch" if facts["needs_torch"] else "") for _, facts in rows]
+        _show_rows([(f"  {name}", need, facts["description"]) for (name, facts), need in zip(rows, needs, strict=True)])
+
+
+def _show_rows(rows: list[tuple[str, ...]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for row in rows:
+        table.add_row(*row)
+    echo_table(table)
+
+
+def described(classifier: ImageClassifier) -> dict[str, Any]:
+    """Describe a fitted classifier as JSON values."""
+    model = classifier.model_
+    return {
+        "encoder": vars(model.encoder),
+        "method": model.method.name,
+        "chosen": dict(model.method.chosen),
+        "stale": list(model.stale),
+        "edits": len(model.journal) - 1,
+        "templates": list(model.templates),
+        "views": model.views,
+        "seed": model.random_state,
+        "shots": len(model.shots),
+        "classes": [
+            {"class": name, "shots": int(count), "texts": list(texts)}
+            for name, count, texts in zip(model.class_names, model.counts, model.class_texts, strict=True)
+        ],
+    }
