@@ -19,7 +19,7 @@ import numpy as np
 
 from provenance import write_result
 from tip_adapter import ImageClassifier
-from tip_adapter.datasets import load_dataset
+from tip_adapter.data import load_dataset
 from tip_adapter.explain import Explainer
 from tip_adapter.features import FeatureSet, extract_features
 from tip_adapter.fitting import fit_method, make_estimator

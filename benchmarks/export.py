@@ -26,7 +26,7 @@ import onnxruntime
 
 from provenance import write_result
 from tip_adapter import ImageClassifier
-from tip_adapter.datasets import ImageDataset, load_dataset
+from tip_adapter.data import ImageDataset, load_dataset
 from tip_adapter.export import export_classifier
 from tip_adapter.export.parity import views_of
 from tip_adapter.prompts import load_class_texts

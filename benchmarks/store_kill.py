@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from provenance import write_result
-from tip_adapter.datasets import find_images
+from tip_adapter.data import find_images
 
 
 def make_photos(folder: Path, count: int) -> None:

@@ -72,7 +72,7 @@ def load_all(folder: Path) -> Iterator[Data]:
 
 
 def clothing(folder: Path) -> Data:
-    from tip_adapter.datasets import load_dataset
+    from tip_adapter.data import load_dataset
     from tip_adapter.encoders import load_encoder
     from tip_adapter.features import extract_features
     from tip_adapter.prompts import load_class_texts, resolve_templates, texts_for, zero_shot_weights

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tip_adapter.class_words import doubt_texts, is_no_word, text_areas
-from tip_adapter.datasets import load_dataset
+from tip_adapter.data import load_dataset
 from tip_adapter.encoders import load_encoder
 from tip_adapter.features import extract_features
 from tip_adapter.prompts import texts_for, zero_shot_weights

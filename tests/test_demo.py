@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tip_adapter.classifier import ImageClassifier
-from tip_adapter.datasets import load_dataset
+from tip_adapter.data import load_dataset
 from tip_adapter.demo import DIGIT_TEXTS, TEST_DIGITS_PER_CLASS, run_demo, write_digits
 from tip_adapter.errors import DatasetError
 

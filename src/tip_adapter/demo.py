@@ -13,7 +13,7 @@ from PIL import Image
 
 from tip_adapter.atomic import write_folder
 from tip_adapter.classifier import ImageClassifier
-from tip_adapter.datasets import ImageDataset, load_dataset
+from tip_adapter.data import ImageDataset, load_dataset
 from tip_adapter.errors import DatasetError
 from tip_adapter.evaluation import Evaluation
 from tip_adapter.features import extract_features

@@ -5,7 +5,7 @@ import pytest
 
 from tip_adapter.benchmark import FeatureData, Part
 from tip_adapter.benchmark.data import PhotoSettings, prepare
-from tip_adapter.datasets import load_dataset
+from tip_adapter.data import load_dataset
 from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import DatasetError, ImageError, InputError
 from tip_adapter.features import extract_features

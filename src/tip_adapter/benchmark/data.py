@@ -14,7 +14,7 @@ from tip_adapter.benchmark.protocols import few_shot_validation
 from tip_adapter.benchmark.splits import ImageSplits, load_splits
 from tip_adapter.benchmark.standard import STANDARD_DATASETS, load_standard, standard_name
 from tip_adapter.benchmark.texts import class_texts_of, templates_of
-from tip_adapter.datasets import ImageDataset
+from tip_adapter.data import ImageDataset
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.features import extract_features
 from tip_adapter.prompts import zero_shot_weights

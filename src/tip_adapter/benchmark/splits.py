@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tip_adapter.datasets import ImageDataset, load_dataset
+from tip_adapter.data import ImageDataset, load_dataset
 from tip_adapter.errors import DatasetError
 from tip_adapter.shots import split_dataset
 from tip_adapter.typing import IntArray, StrPath
@@ -60,7 +60,7 @@ def load_splits(source: StrPath, *, name: str | None = None) -> ImageSplits:
     Parameters
     ----------
     source : path
-        What `tip_adapter.datasets.load_dataset` takes.
+        What `tip_adapter.data.load_dataset` takes.
     name : str, optional
         Default: the name of the folder or file.
 

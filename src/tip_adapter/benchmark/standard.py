@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tip_adapter.benchmark.splits import ImageSplits
-from tip_adapter.datasets import ImageDataset, load_dataset
+from tip_adapter.data import ImageDataset, load_dataset
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.prompts import TEMPLATES
 from tip_adapter.typing import StrPath

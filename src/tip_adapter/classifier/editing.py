@@ -11,7 +11,7 @@ import numpy as np
 from tip_adapter import edits
 from tip_adapter.classifier.inputs import labelled_images, new_shots
 from tip_adapter.classifier.refitting import RefittingPart
-from tip_adapter.datasets import ImageDataset
+from tip_adapter.data import ImageDataset
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.features import Extraction
 from tip_adapter.images import ImageSource

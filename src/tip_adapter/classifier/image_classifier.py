@@ -11,7 +11,7 @@ from tip_adapter.classifier.editing import EditingPart
 from tip_adapter.classifier.inputs import as_tuples, check_classes_left, labelled_images, new_shots
 from tip_adapter.classifier.saving import SavingPart
 from tip_adapter.classifier.trusting import TrustingPart
-from tip_adapter.datasets import ImageDataset
+from tip_adapter.data import ImageDataset
 from tip_adapter.edits import started
 from tip_adapter.fitting import calibrate_on_shots, fit_method, make_estimator
 from tip_adapter.images import ImageSource

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tip_adapter.datasets import ImageDataset, load_dataset
+from tip_adapter.data import ImageDataset, load_dataset
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.features import Extraction
 from tip_adapter.images import ImageSource

@@ -10,7 +10,7 @@ import numpy as np
 from tip_adapter.cache_model import cache_logits
 from tip_adapter.classifier.explaining import ExplainingPart
 from tip_adapter.classifier.inputs import labelled_images, path_of
-from tip_adapter.datasets import ImageDataset
+from tip_adapter.data import ImageDataset
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.evaluation import Evaluation, evaluate_probabilities
 from tip_adapter.familiarity import familiarity_parts

@@ -14,7 +14,7 @@ from tip_adapter.calibration import Calibration
 from tip_adapter.classifier.inputs import labelled_images, path_of
 from tip_adapter.classifier.predicting import PredictingPart
 from tip_adapter.conformal import SetKind, prediction_sets
-from tip_adapter.datasets import ImageDataset
+from tip_adapter.data import ImageDataset
 from tip_adapter.edits import CALIBRATION
 from tip_adapter.errors import InputError
 from tip_adapter.images import ImageSource

@@ -77,7 +77,7 @@ def add(
 
 def _labelled(photos: list[str], class_name: str | None) -> tuple[Any, list[str] | None]:
     """Photos of one class, or a data set that says itself of which classes they are."""
-    from tip_adapter.datasets import find_images, load_dataset
+    from tip_adapter.data import find_images, load_dataset
     from tip_adapter.errors import InputError
 
     if class_name is None and len(photos) == 1:
@@ -168,7 +168,7 @@ def add_class(
     as_json: JsonOption = False,
 ) -> None:
     """Add a class, known by its name or by --text, and by photos."""
-    from tip_adapter.datasets import find_images
+    from tip_adapter.data import find_images
     from tip_adapter.errors import InputError
     from tip_adapter.progress import progress_bar
 

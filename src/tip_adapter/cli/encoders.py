@@ -97,7 +97,7 @@ def embed(
 
 def _photos_and_labels(photos: list[str]) -> tuple[list[Path], list[str] | None]:
     """A manifest brings labels; folders of class folders bring them, too; other photos have none."""
-    from tip_adapter.datasets import find_images, load_dataset
+    from tip_adapter.data import find_images, load_dataset
 
     manifests = [photo for photo in photos if photo.lower().endswith((".csv", ".jsonl", ".parquet"))]
     if manifests and len(photos) > 1:

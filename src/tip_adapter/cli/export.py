@@ -33,7 +33,7 @@ def export(
 ) -> None:
     """Write a classifier as ONNX files, a script without this package, and a web page; checked against each other."""
     from tip_adapter.classifier import ImageClassifier
-    from tip_adapter.datasets import find_images
+    from tip_adapter.data import find_images
     from tip_adapter.export import export_classifier
 
     report = export_classifier(

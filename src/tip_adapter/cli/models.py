@@ -82,7 +82,7 @@ def fit(
 ) -> None:
     """Learn a classifier from a few labelled photos per class, and save it."""
     from tip_adapter.classifier import DEFAULT_METHOD, ImageClassifier
-    from tip_adapter.datasets import load_dataset
+    from tip_adapter.data import load_dataset
     from tip_adapter.persistence import check_replaceable
     from tip_adapter.progress import progress_bar
 
@@ -149,7 +149,7 @@ def predict(
     """Classify photos. `--coverage 0.9` gives prediction sets instead of one class."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.cli.trust import SetRequest, check_wanted, predict_sets
-    from tip_adapter.datasets import find_images
+    from tip_adapter.data import find_images
     from tip_adapter.progress import progress_bar
     from tip_adapter.tables import check_table_path, write_table
 
@@ -211,7 +211,7 @@ def evaluate(
     """Measure a classifier on labelled photos, beside text alone and the shots alone."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.cli.trust import check_page_path
-    from tip_adapter.datasets import load_dataset
+    from tip_adapter.data import load_dataset
     from tip_adapter.plots import check_plot_path, save_confusion_matrix
     from tip_adapter.progress import progress_bar
 

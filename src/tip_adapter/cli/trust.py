@@ -119,7 +119,7 @@ def calibrate(
 ) -> None:
     """Calibrate a saved classifier with photos apart from its shots, for probabilities and sets that hold for them."""
     from tip_adapter.classifier import ImageClassifier
-    from tip_adapter.datasets import load_dataset
+    from tip_adapter.data import load_dataset
     from tip_adapter.progress import progress_bar
 
     if split is None and (data / "validation").is_dir():
@@ -159,7 +159,7 @@ def doctor(
 ) -> None:
     """Examine shots: doubtful labels, copies, bad files, and classes that another photo would help most."""
     from tip_adapter.classifier import ImageClassifier
-    from tip_adapter.datasets import load_dataset
+    from tip_adapter.data import load_dataset
     from tip_adapter.doctor import BadImage, find_small_images
     from tip_adapter.persistence import is_bundle
     from tip_adapter.progress import progress_bar

@@ -56,7 +56,7 @@ def fine_tune(
 ) -> None:
     """Train both towers of an encoder on labelled photos (minutes to hours), and write it as an ONNX folder."""
     from tip_adapter.classifier import default_encoder
-    from tip_adapter.datasets import load_dataset
+    from tip_adapter.data import load_dataset
     from tip_adapter.methods import FullFineTuning
     from tip_adapter.prompts import texts_for
     from tip_adapter.shots import shots_at_most

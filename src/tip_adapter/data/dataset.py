@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tip_adapter.data.manifests import Row, read_manifest
 from tip_adapter.errors import DatasetError
-from tip_adapter.manifests import Row, read_manifest
 from tip_adapter.typing import IntArray, StrPath
 
 __all__ = ["IMAGE_SUFFIXES", "ImageDataset", "find_images", "load_dataset"]
@@ -57,7 +57,7 @@ class ImageDataset:
     --------
     >>> from pathlib import Path
     >>> import numpy as np
-    >>> from tip_adapter.datasets import ImageDataset
+    >>> from tip_adapter.data import ImageDataset
     >>> pets = ImageDataset((Path("a.jpg"), Path("b.jpg")), np.array([0, 1]), ("cat", "dog"), "pets")
     >>> len(pets), pets.subset([1]).paths[0].name
     (2, 'b.jpg')
@@ -127,7 +127,7 @@ def load_dataset(source: StrPath, *, split: str | None = None, min_classes: int 
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from tip_adapter.datasets import load_dataset
+    >>> from tip_adapter.data import load_dataset
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name in ("cat/1.jpg", "cat/2.jpg", "dog/1.jpg"):
     ...         path = Path(folder, name)
@@ -175,7 +175,7 @@ def find_images(sources: Iterable[StrPath]) -> list[Path]:
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from tip_adapter.datasets import find_images
+    >>> from tip_adapter.data import find_images
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name in ("b.jpg", "a.png", "notes.txt"):
     ...         Path(folder, name).touch()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tip_adapter.datasets import ImageDataset, find_images, load_dataset
+from tip_adapter.data import ImageDataset, find_images, load_dataset
 from tip_adapter.errors import DatasetError, MissingExtraError
 
 

@@ -40,7 +40,7 @@ def read_manifest(path: Path) -> list[Row]:
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from tip_adapter.manifests import read_manifest
+    >>> from tip_adapter.data.manifests import read_manifest
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "pets.csv")
     ...     _ = path.write_text("path,label\na.jpg,cat\n", encoding="utf-8")
