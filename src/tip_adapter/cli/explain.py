@@ -46,7 +46,7 @@ def explain(
 ) -> None:
     """Explain predictions: what the class texts and each shot contribute, and the prediction without that shot."""
     from tip_adapter.classifier import ImageClassifier
-    from tip_adapter.datasets import find_images
+    from tip_adapter.data import find_images
     from tip_adapter.explanation_picture import save_explanation
     from tip_adapter.progress import progress_bar
     from tip_adapter.tables import check_table_path, write_table
