@@ -21,7 +21,9 @@ shots than were asked for), `TrainingWarning` (training was interrupted, and wha
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+import sys
+import warnings
+from types import FrameType, ModuleType
 
 __all__ = [
     "DatasetError",
@@ -38,6 +40,7 @@ __all__ = [
     "TrainingError",
     "TrainingWarning",
     "require_extra",
+    "warn",
 ]
 
 
@@ -135,3 +138,32 @@ def require_extra(module: str, extra: str) -> ModuleType:
     except ImportError as error:
         missing = error.name or module
         raise MissingExtraError(f"{missing} is needed and not installed: pip install 'tip-adapter[{extra}]'") from error
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn about the line that called into this package, however deep inside it the reason was found.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from tip_adapter.errors import ShotsWarning, warn
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     warn("Fewer than 4 photos in every class", ShotsWarning)
+    >>> caught[0].category.__name__
+    'ShotsWarning'
+    """
+    frame: FrameType | None = sys._getframe()
+    caller = frame
+    while frame is not None:
+        if _is_inside(frame):
+            caller = frame.f_back or frame
+        frame = frame.f_back
+    if caller is not None:
+        registry = caller.f_globals.setdefault("__warningregistry__", {})
+        module = caller.f_globals.get("__name__")
+        warnings.warn_explicit(message, category, caller.f_code.co_filename, caller.f_lineno, module, registry)
+
+
+def _is_inside(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == __name__.partition(".")[0]

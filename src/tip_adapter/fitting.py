@@ -7,13 +7,12 @@ parameters of the estimator, so that an edit of the shots chooses nothing anew.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.calibration import Calibration
-from tip_adapter.errors import InputError, TrainingWarning
+from tip_adapter.errors import InputError, TrainingWarning, warn
 from tip_adapter.heads import Head
 from tip_adapter.typing import Float32Array, IntArray, StrPath
 
@@ -217,8 +216,9 @@ def calibrate_on_shots(
     except KeyboardInterrupt:
         if not estimator.trains:
             raise
-        warnings.warn(
-            "The calibration was interrupted: the training is kept, without one.", TrainingWarning, stacklevel=2
+        warn(
+            "The calibration was interrupted: the training is kept, without one.",
+            TrainingWarning,
         )
         return None
     return Calibration.of(

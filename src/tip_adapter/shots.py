@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tip_adapter.errors import InputError, ShotsWarning
+from tip_adapter.errors import InputError, ShotsWarning, warn
 from tip_adapter.typing import IntArray
 
 __all__ = ["sample_shots", "shots_at_most", "split_dataset"]
@@ -134,10 +133,9 @@ def shots_at_most(
         classes = f"{len(fewer)} of {len(members)} classes" if len(fewer) < len(members) else "every class"
         named = ", ".join(f"{name} ({count})" for count, name in fewer[:NAMED])
         rest = f" and {len(fewer) - NAMED} more" if len(fewer) > NAMED else ""
-        warnings.warn(
+        warn(
             f"Fewer than {shots} photos in {classes}, all of theirs are taken: {named}{rest}.",
             ShotsWarning,
-            stacklevel=3,
         )
     return chosen
 

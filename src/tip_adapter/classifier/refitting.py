@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from tip_adapter import edits
 from tip_adapter.classifier.encoding import EncodingPart
 from tip_adapter.decoding import CENTER_VIEW
-from tip_adapter.errors import FeatureWarning, InputError
+from tip_adapter.errors import FeatureWarning, InputError, warn
 from tip_adapter.feature_set import FeatureSet
 from tip_adapter.fitting import MethodRecord, calibrate_on_shots, fit_method, make_estimator
 from tip_adapter.heads import CacheHead, Head
@@ -138,11 +137,10 @@ class RefittingPart(EncodingPart):
 def _fit(estimator: FewShotMethod, model: FewShotModel) -> tuple[Head, MethodRecord]:
     features, scale = model.shots.features, model.encoder.logit_scale
     if estimator.takes_views and features.n_views < model.views:
-        warnings.warn(
+        warn(
             f"The classifier was saved by a version that kept the mean of the {model.views} views of each shot, so "
             f"{model.method.name} trains on the means: fit it again to the photos to train on the views.",
             FeatureWarning,
-            stacklevel=4,
         )
     return fit_method(
         estimator,

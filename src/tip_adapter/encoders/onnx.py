@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from tip_adapter.encoders.precision import (
     eight_bit_tower,
 )
 from tip_adapter.encoders.tokenizer import TextTokenizer
-from tip_adapter.errors import EncoderError, EncoderWarning
+from tip_adapter.errors import EncoderError, EncoderWarning, warn
 from tip_adapter.typing import Float32Array, StrPath, UInt8Array
 
 __all__ = ["OnnxEncoder"]
@@ -126,11 +125,10 @@ def _usable_precision(name: str, precision: str) -> str:
     check_precision(name, precision)
     if precision == "fp32" or eight_bit_products_are_exact():
         return precision
-    warnings.warn(
+    warn(
         f"This processor cannot multiply 8-bit numbers exactly (it lacks VNNI): the encoder {name} runs in fp32, which "
         "classifiers fitted with int8 do not take",
         EncoderWarning,
-        stacklevel=3,
     )
     return "fp32"
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tip_adapter.errors import FeatureError, FeatureWarning, InputError
+from tip_adapter.errors import FeatureError, FeatureWarning, InputError, warn
 from tip_adapter.typing import Float32Array, IntArray
 
 __all__ = ["aligned", "as_numpy", "checked_views", "checked_weights", "given_or_auto", "unit_rows"]
@@ -50,10 +49,9 @@ def unit_rows(features: Float32Array) -> Float32Array:
     norms = np.linalg.norm(features, axis=1, keepdims=True)
     if np.all(np.abs(norms - 1) < NORM_TOLERANCE):
         return features
-    warnings.warn(
+    warn(
         "Features are not of unit length, so their rows were normalised: give normalised features to silence this.",
         FeatureWarning,
-        stacklevel=3,
     )
     result: Float32Array = np.divide(features, norms, out=np.zeros_like(features), where=norms > 0)
     return result

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tip_adapter.errors import InputError, TrainingError, TrainingWarning
+from tip_adapter.errors import InputError, TrainingError, TrainingWarning, warn
 from tip_adapter.heads import LinearHead, softmax
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.support_set import SupportSet
@@ -133,10 +132,9 @@ class LPPlusPlus(FewShotMethod):
         except KeyboardInterrupt:
             if not losses or not self._keeps_interrupted:
                 raise
-            warnings.warn(
+            warn(
                 f"Training was interrupted: what {len(losses)} of {self.iterations} iterations reached is kept.",
                 TrainingWarning,
-                stacklevel=5,
             )
         interrupted, seconds = len(losses) < self.iterations, time.perf_counter() - started
         self.training_ = TrainingRun(tuple(losses), self.iterations, interrupted, seconds)

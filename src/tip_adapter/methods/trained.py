@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
-from tip_adapter.errors import InputError, TrainingWarning
+from tip_adapter.errors import InputError, TrainingWarning, warn
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.training import Schedule, TrainingProgress, TrainingRun, checked_seed, require_torch, train
@@ -239,11 +238,10 @@ class TrainedMethod(FewShotMethod):
         except KeyboardInterrupt:
             if not self._keeps_interrupted:
                 raise
-            warnings.warn(
+            warn(
                 f"The choice of {choice} was interrupted after {len(results)} of {len(items)} trainings: it rests on "
                 "those, and the final training begins (interrupt again to end it early).",
                 TrainingWarning,
-                stacklevel=5,
             )
         return results
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter.array_files import load_arrays, save_arrays
-from tip_adapter.errors import InputError, TrainingError, TrainingWarning, require_extra
+from tip_adapter.errors import InputError, TrainingError, TrainingWarning, require_extra, warn
 from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
@@ -259,10 +258,9 @@ def train(
             raise
         loop.reset(before)
         interrupted = True
-        warnings.warn(
+        warn(
             f"Training was interrupted: what {len(losses)} of {schedule.epochs} epochs reached is kept.",
             TrainingWarning,
-            stacklevel=2,
         )
     loop.check_not_risen(losses)
     return TrainingRun(tuple(losses), schedule.epochs, interrupted, time.perf_counter() - started)
