@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from provenance import write_result
 from tip_adapter.cache_model import CHUNK_ELEMENTS, Cache, cache_logits
+from tip_adapter.processors import usable_processors
 
 BETA = 5.5
 
@@ -48,7 +48,7 @@ def bare_in_threads(queries: np.ndarray, cache: Cache) -> None:
     """The affinity product alone, one chunk per core at a time with one BLAS thread each, as ours runs."""
     rows = CHUNK_ELEMENTS // len(cache.keys)
     keys = cache.keys.T
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(usable_processors()) as pool:
         for _ in pool.map(
             lambda start: np.matmul(queries[start : start + rows], keys).size, range(0, len(queries), rows)
         ):

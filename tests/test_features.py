@@ -1,5 +1,4 @@
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from tip_adapter.encoders.fake import FakeEncoder
 from tip_adapter.errors import FeatureError, ImageError, InputError, ModelFileError
 from tip_adapter.features import FeatureSet, extract_features, load_features, save_features
 from tip_adapter.images import load_image
+from tip_adapter.processors import usable_processors
 from tip_adapter.progress import progress_bar
 from tip_adapter.store import FeatureStore
 
@@ -189,8 +189,7 @@ def test_photos_wait_in_bounded_number(files):
             return super().encode_pixels(pixels)
 
     extract_features(Encoder(), Watched([photo(0, side=33 + index) for index in range(300)]), batch_size=4)
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert max(ahead) <= max(8, 2 * threads) + 4 + 1
+    assert max(ahead) <= max(8, 2 * usable_processors()) + 4 + 1
 
 
 # ---------------------------------------------------------------- bad images

@@ -13,13 +13,13 @@ adds to the zero-shot logits the affinity to every key, summed by class::
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from tip_adapter.processors import usable_processors
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 __all__ = ["Cache", "affinity", "cache_logits", "class_mass", "mass_from_cosines", "tip_logits"]
@@ -253,7 +253,7 @@ def _run_chunks(work: Callable[[slice], None], n_rows: int, chunk: int) -> None:
     from threadpoolctl import threadpool_limits
 
     # A chunk per thread with a single-threaded product each: exponentials and sums then use every core, too.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(usable_processors()) as pool:
         for _ in pool.map(work, _slices(n_rows, chunk)):
             pass
     return None

@@ -1,10 +1,14 @@
-"""In: the operating system; out: how many processors this process may use."""
+"""Count the processors that this process may use."""
 
 from __future__ import annotations
 
+import math
 import os
+from pathlib import Path
 
 __all__ = ["usable_processors"]
+
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def usable_processors() -> int:
@@ -21,4 +25,20 @@ def usable_processors() -> int:
     >>> usable_processors() >= 1
     True
     """
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(there, _quota(_CGROUPS))))
+
+
+def _quota(folder: Path) -> float:
+    """Processors' worth of time that a container may use: a limit that the number of processors does not show."""
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:  # the older form
+            quota, period = ((folder / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        except OSError:
+            return math.inf
+    try:
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    except (ValueError, ZeroDivisionError):  # "max"
+        return math.inf

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tip_adapter.data.class_names import class_name
 from tip_adapter.errors import FeatureError, InputError
 from tip_adapter.typing import Float32Array, FloatArray, StrPath
 
@@ -21,6 +22,7 @@ __all__ = [
     "TEMPLATES",
     "load_class_texts",
     "resolve_templates",
+    "text_of",
     "texts_for",
     "zero_shot_weights",
 ]
@@ -115,11 +117,12 @@ def load_class_texts(path: StrPath) -> dict[str, tuple[str, ...]]:
     path = Path(path)
 
     def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        for name in names:
-            if names.count(name) > 1:
+        found: dict[str, Any] = {}
+        for name, value in ((class_name(name), value) for name, value in pairs):
+            if name in found:
                 raise InputError(f"Expected every class once in {path}, got {name!r} twice")
-        return dict(pairs)
+            found[name] = value
+        return found
 
     try:
         # Editors on Windows put a byte order mark in front, which utf-8-sig drops.
@@ -133,6 +136,21 @@ def load_class_texts(path: StrPath) -> dict[str, tuple[str, ...]]:
     if not isinstance(content, dict):
         raise InputError(f"Expected a JSON object of class names to texts in {path}, got a {type(content).__name__}")
     return {name: _checked_texts(texts, name, path) for name, texts in content.items()}
+
+
+def text_of(name: str) -> str:
+    """Return the text that a class name stands for: underscores are read as spaces, as in ``tabby_cat``.
+
+    Examples
+    --------
+    >>> from tip_adapter.prompts import text_of
+    >>> text_of("tabby__cat"), text_of("t-shirt")
+    ('tabby cat', 't-shirt')
+    """
+    words = " ".join(name.replace("_", " ").split())
+    if not words:
+        raise InputError(f"The class name {name!r} holds no word: rename the class, or give it a text")
+    return words
 
 
 def texts_for(class_names: Sequence[str], mapping: Mapping[str, Sequence[str]] | None) -> tuple[tuple[str, ...], ...]:
@@ -163,11 +181,11 @@ def texts_for(class_names: Sequence[str], mapping: Mapping[str, Sequence[str]] |
     >>> texts_for(["tabby_cat", "outwear"], {"outwear": ["jacket", "coat"]})
     (('tabby cat',), ('jacket', 'coat'))
     """
-    mapping = mapping or {}
-    unknown = [name for name in mapping if name not in set(class_names)]
+    mapping = {class_name(name): texts for name, texts in (mapping or {}).items()}
+    unknown = sorted(set(mapping) - set(class_names))
     if unknown:
         raise InputError(f"Expected texts for classes of the data set, got {_with_suggestions(unknown, class_names)}")
-    return tuple(_checked_texts(mapping[name], name) if name in mapping else (_words_of(name),) for name in class_names)
+    return tuple(_checked_texts(mapping[name], name) if name in mapping else (text_of(name),) for name in class_names)
 
 
 def zero_shot_weights(
@@ -252,13 +270,6 @@ def _checked_texts(texts: object, name: str, path: Path | None = None) -> tuple[
         place = f" in {path}" if path else ""
         raise InputError(f"Expected a text or a list of texts for {name!r}{place}, got {texts!r}")
     return tuple(row)
-
-
-def _words_of(name: str) -> str:
-    words = " ".join(name.replace("_", " ").split())
-    if not words:
-        raise InputError(f"Expected a class name with letters, got {name!r}: give it a text")
-    return words
 
 
 def _with_suggestions(unknown: Sequence[str], class_names: Sequence[str]) -> str:

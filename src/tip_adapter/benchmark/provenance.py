@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from tip_adapter.processors import usable_processors
 
 __all__ = ["code_digest", "machine", "versions"]
 
@@ -47,7 +48,7 @@ def machine() -> dict[str, Any]:
             line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
         ]
         cpu = names[0] if names else cpu
-    return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.system()}
+    return {"cpu": cpu, "cores": usable_processors(), "system": platform.system()}
 
 
 @cache

@@ -17,8 +17,9 @@ from tip_adapter.benchmark.plan import Plan, described_stale, make_plan
 from tip_adapter.benchmark.protocols import FEW, PAPER, choose_protocols
 from tip_adapter.benchmark.records import DONE, FAILED, Record, read_record, write_record
 from tip_adapter.benchmark.report import Report, write_report
-from tip_adapter.benchmark.workers import available_cores, run_jobs
+from tip_adapter.benchmark.workers import run_jobs
 from tip_adapter.errors import InputError
+from tip_adapter.processors import usable_processors
 from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def run(
             )
             for source in sources
         ]
-        cores = available_cores()
+        cores = usable_processors()
         plan = make_plan(data_sets, chosen, protocols, output, logits=logits, redo=redo, cores=cores)
         if plan.stale:
             raise InputError(

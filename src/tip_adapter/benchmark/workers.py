@@ -17,21 +17,9 @@ from pathlib import Path
 
 from tip_adapter.benchmark.execution import Job
 
-__all__ = ["available_cores", "run_jobs"]
+__all__ = ["run_jobs"]
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-
-
-def available_cores() -> int:
-    """Cores this process may use.
-
-    Returns
-    -------
-    int
-    """
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run_jobs(jobs: Sequence[Job], n_processes: int, threads: int) -> Generator[tuple[Job, str | None]]:

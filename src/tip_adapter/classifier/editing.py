@@ -16,7 +16,7 @@ from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.features import Extraction
 from tip_adapter.images import ImageSource
 from tip_adapter.model import FewShotModel
-from tip_adapter.prompts import zero_shot_weights
+from tip_adapter.prompts import text_of, zero_shot_weights
 from tip_adapter.support import Shots
 from tip_adapter.typing import Float32Array, IntArray, StrPath
 
@@ -227,7 +227,7 @@ class EditingPart(RefittingPart):
         """
         model = self._fitted()
         self._check_method(refit)
-        edits.check_new_name(model, name)
+        name = edits.check_new_name(model, name)
         words, weights = self._texts_of(name, texts)
         new = None
         if len(images):
@@ -301,7 +301,7 @@ class EditingPart(RefittingPart):
 
     def _texts_of(self, name: str, texts: str | Sequence[str] | None) -> tuple[tuple[str, ...], Float32Array | None]:
         """Words for a class, and their weights."""
-        words = (name.replace("_", " "),) if texts is None else (texts,) if isinstance(texts, str) else tuple(texts)
+        words = (text_of(name),) if texts is None else (texts,) if isinstance(texts, str) else tuple(texts)
         if not words:
             return (), None
         return words, zero_shot_weights(self.encoder, [words], self._fitted().templates)[0]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tip_adapter.data import ImageDataset, load_dataset
+from tip_adapter.data.class_names import number_labels
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.features import Extraction
 from tip_adapter.images import ImageSource
@@ -36,10 +37,10 @@ def labelled_images(
     if labels is None or len(labels) != len(data):
         got = "none" if labels is None else f"{len(labels)}"
         raise InputError(f"Expected a label for each of the {len(data)} images, got {got}.")
-    names, numbers = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
+    numbers, names = number_labels(labels)
     if len(names) < min_classes:
         raise DatasetError(f"Expected at least {min_classes} classes, got {len(names)}: add photos of another class.")
-    return data, numbers.astype(np.intp), tuple(names.tolist())
+    return data, numbers, names
 
 
 def check_classes_left(numbers: IntArray, kept: IntArray, names: Sequence[str]) -> None:

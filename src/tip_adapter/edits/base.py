@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tip_adapter.data.class_names import folded, name_of_label
 from tip_adapter.errors import InputError
 from tip_adapter.heads import Head
 from tip_adapter.journal import JournalEntry, Undo, now
@@ -132,7 +133,11 @@ def class_column(model: FewShotModel, name: str) -> int:
     InputError
         When there is none of that name.
     """
+    name = name_of_label(name)
     if name not in model.class_names:
+        alike = next((known for known in model.class_names if folded(known) == folded(name)), None)
+        if alike:
+            raise InputError(f"There is no class {name!r}, which differs in case from {alike!r}: write it like that.")
         known = ", ".join(model.class_names[:10]) + (" …" if len(model.class_names) > 10 else "")
         raise InputError(f"There is no class {name!r}: the classes are {known}. Add it first, or correct the name.")
     return model.class_names.index(name)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tip_adapter.data.class_names import folded, name_of_label
 from tip_adapter.edits.base import Edit, checked, class_column
 from tip_adapter.errors import InputError
 from tip_adapter.journal import ClassRecord, MovedShots, Undo
@@ -49,7 +50,7 @@ def add_class(
     InputError
         When there is a class of that name, or it has neither shots nor text.
     """
-    check_new_name(model, name)
+    name = check_new_name(model, name)
     column = len(model.class_names)
     row = np.full(model.zero_shot_weights.shape[1], np.nan, dtype=np.float32) if weights is None else weights
     larger = replace(
@@ -83,6 +84,7 @@ def remove_class(model: FewShotModel, name: str) -> Edit:
         When there is no such class, or fewer than two classes or no shot would be left.
     """
     column = class_column(model, name)
+    name = model.class_names[column]
     if len(model.class_names) < 3:
         raise InputError(
             f"Expected two classes at least to be left, got one without {name!r}: add another class first."
@@ -121,8 +123,8 @@ def rename_class(
         When there is no such class, another class has the new name, or neither shots nor text would be left.
     """
     column = class_column(model, name)
-    if new_name != name:
-        check_new_name(model, new_name)
+    name = model.class_names[column]
+    new_name = check_new_name(model, new_name, instead_of=name)
     record = ClassRecord(column, name, model.class_texts[column], model.zero_shot_weights[column].copy())
     renamed = with_class_record(
         model,
@@ -203,20 +205,30 @@ def with_class_record(model: FewShotModel, column: int, record: ClassRecord) -> 
     return replace(model, class_names=tuple(names), class_texts=tuple(texts), zero_shot_weights=weights)
 
 
-def check_new_name(model: FewShotModel, name: str) -> None:
-    """Refuse a name that no new class can have.
+def check_new_name(model: FewShotModel, name: str, instead_of: str | None = None) -> str:
+    """Refuse a name that no new class can have, and return it in its one form.
 
     Parameters
     ----------
     model : FewShotModel
     name : str
+    instead_of : str, optional
+        The class that shall have it, where there is one already.
+
+    Returns
+    -------
+    str
 
     Raises
     ------
     InputError
-        When it is empty, or a class has it.
+        When it is empty, or another class has it but for the case.
     """
-    if not isinstance(name, str) or not name.strip():
-        raise InputError(f"Expected a name for the class, got {name!r}.")
-    if name in model.class_names:
-        raise InputError(f"There is a class {name!r} already: choose another name, or add shots to it.")
+    name = name_of_label(name)
+    if not name:
+        raise InputError("Expected a name for the class, got an empty one.")
+    for other in model.class_names:
+        if other != instead_of and folded(other) == folded(name):
+            case = "" if other == name else f", which differs from {name!r} in case alone"
+            raise InputError(f"There is a class {other!r} already{case}: choose another name, or add shots to it.")
+    return name

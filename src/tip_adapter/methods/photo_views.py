@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ import numpy as np
 
 from tip_adapter.errors import InputError
 from tip_adapter.images import ImageSource, Preprocessing, load_image
+from tip_adapter.processors import usable_processors
 from tip_adapter.typing import IntArray, UInt8Array
 
 __all__ = ["MEMORY_LIMIT", "PhotoViews", "cut_views"]
@@ -121,7 +121,7 @@ def cut_views(
         for number in range(n_views):
             views[index, number] = preprocessing.random_view(image, rng)
 
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
+    pool = ThreadPoolExecutor(min(8, usable_processors()), thread_name_prefix="decode")
     try:
         for _ in pool.map(cut, range(len(images))):
             pass

@@ -1,0 +1,152 @@
+"""One rule for the names of classes, wherever they come from: folders, manifests, commands, texts or Python."""
+
+from __future__ import annotations
+
+import numbers
+import unicodedata
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+import numpy as np
+
+from tip_adapter.errors import DatasetError, InputError
+from tip_adapter.typing import IntArray
+
+__all__ = ["check_class_names", "class_name", "listed", "name_of_label", "number_labels"]
+
+_INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b"))  # byte order marks and zero-width blanks, which spreadsheets leave
+LISTED = 5
+"""Rows or names that a message lists."""
+
+
+def class_name(text: str) -> str:
+    """Return a name in its one form: composed accents (NFC), no blanks around it, single ones inside it.
+
+    Examples
+    --------
+    >>> from tip_adapter.data.class_names import class_name
+    >>> class_name(" cafe\u0301\u00a0 cre\u0300me ")
+    'café crème'
+    """
+    return " ".join(unicodedata.normalize("NFC", text.translate(_INVISIBLE)).split())
+
+
+def name_of_label(label: object) -> str:
+    """Return the name of the class that a label stands for; empty where the label is missing.
+
+    Missing are None, NaN and its relatives of pandas, and blank text. Whole numbers are named by their digits, also
+    where they come as floats: pandas makes 1.0 of 1 in a column with a gap.
+
+    Raises
+    ------
+    InputError
+        When it is no label of one class: a list, a dictionary, 1.5.
+
+    Examples
+    --------
+    >>> from tip_adapter.data.class_names import name_of_label
+    >>> [name_of_label(label) for label in ("hat ", 7, 1.0, float("nan"), None)]
+    ['hat', '7', '1', '', '']
+    """
+    if isinstance(label, str):
+        return class_name(label)
+    if label is None or type(label).__name__ in ("NAType", "NaTType"):
+        return ""
+    if isinstance(label, bool | np.bool_):
+        return str(bool(label))
+    if isinstance(label, numbers.Integral):
+        return str(int(label))
+    if isinstance(label, numbers.Real):
+        value = float(label)
+        if np.isnan(value):
+            return ""
+        if value.is_integer():
+            return str(int(value))
+    shown = repr(label)
+    raise InputError(
+        f"Expected one class name or whole number as a label, got {shown[:40]}{' …' if len(shown) > 40 else ''} "
+        f"({type(label).__name__})"
+    )
+
+
+def number_labels(labels: Iterable[object], *, source: str = "the labels") -> tuple[IntArray, tuple[str, ...]]:
+    """Number labels by the sorted names of their classes.
+
+    Parameters
+    ----------
+    labels : iterable of N labels
+        See `name_of_label`.
+    source : str, default="the labels"
+        What messages call them.
+
+    Returns
+    -------
+    numbers : ndarray of shape (N,), intp
+    class_names : tuple of C str
+
+    Raises
+    ------
+    DatasetError
+        When a label is missing, no label, or differs from another only in case; the message names the rows.
+
+    Examples
+    --------
+    >>> from tip_adapter.data.class_names import number_labels
+    >>> number_labels(["hat", "cap", "hat "])
+    (array([1, 0, 1]), ('cap', 'hat'))
+    """
+    names = []
+    for row, label in enumerate(labels):
+        try:
+            names.append(name_of_label(label))
+        except InputError as error:
+            raise DatasetError(f"{error} in row {row} of {source} (the first is row 0): name one class") from error
+    missing = [str(row) for row, name in enumerate(names) if not name]
+    if missing:
+        raise DatasetError(
+            f"Expected a class for every photo, got none in {listed(missing, 'row')} of {source} (the first is row 0): "
+            "fill them in, or leave these photos out"
+        )
+    distinct = sorted(set(names))
+    check_class_names(distinct, source)
+    position = {name: number for number, name in enumerate(distinct)}
+    return np.array([position[name] for name in names], dtype=np.intp), tuple(distinct)
+
+
+def check_class_names(names: Sequence[str], source: object) -> None:
+    """Refuse names that are no text, or that differ only in case.
+
+    Examples
+    --------
+    >>> from tip_adapter.data.class_names import check_class_names
+    >>> check_class_names(["cap", "hat"], "photos")
+    """
+    by_folded: dict[str, str] = {}
+    for name in names:
+        if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes of a folder's name that are no UTF-8
+            raise DatasetError(f"Expected class names in {source} to be UTF-8 text, got {name!r}: rename the class")
+        other = by_folded.setdefault(folded(name), name)
+        if other != name:
+            raise DatasetError(
+                f"Expected class names in {source} to differ in more than case, got {other!r} and {name!r}: "
+                "merge or rename them"
+            )
+
+
+def folded(name: str) -> str:
+    """Return what two names that differ only in case have in common."""
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+def listed(items: Sequence[str], noun: str = "") -> str:
+    """List a few items in words, and say how many more there are.
+
+    Examples
+    --------
+    >>> from tip_adapter.data.class_names import listed
+    >>> listed(["3"], "row"), listed(list("123456789"), "row")
+    ('row 3', 'rows 1, 2, 3, 4, 5 and 4 more')
+    """
+    more = f" and {len(items) - LISTED} more" if len(items) > LISTED else ""
+    nouns = f"{noun}{'s' * (len(items) != 1)} " if noun else ""
+    return f"{nouns}{', '.join(islice(items, LISTED))}{more}"
