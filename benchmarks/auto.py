@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from provenance import write_result
-from tip_adapter.choice import nll_and_accuracy
 from tip_adapter.methods import METHODS
+from tip_adapter.methods.selection.weight import nll_and_accuracy
 
 RIVALS = ("zero-shot", "tip-adapter", "gda", "proker", "tip-x", "ape", "prototype", "knn")
 SEEDS = (0, 1, 2)

@@ -21,12 +21,12 @@ import numpy as np
 
 from provenance import write_result
 from tip_adapter.classifier import ImageClassifier
-from tip_adapter.edits import started
 from tip_adapter.encoders.fake import FakeEncoder
-from tip_adapter.feature_set import FeatureSet
-from tip_adapter.fitting import fit_method, make_estimator
-from tip_adapter.model import EncoderRecord, FewShotModel
-from tip_adapter.support import Shots, Thumbnails, shot_ids
+from tip_adapter.features.feature_set import FeatureSet
+from tip_adapter.model.edits import started
+from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
+from tip_adapter.model.fitting import fit_method, make_estimator
+from tip_adapter.model.shots import Shots, Thumbnails, shot_ids
 
 QUERIES = 200
 EDITS = 40

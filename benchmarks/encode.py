@@ -20,11 +20,11 @@ from PIL import Image
 
 from provenance import write_result
 from random_clip import MEAN, STD, random_clip
-from tip_adapter.decoding import ImageReader, prepared_in_order
 from tip_adapter.encoders import load_encoder
 from tip_adapter.encoders.base import BaseEncoder
-from tip_adapter.features import extract_features
-from tip_adapter.locations import cache_dir
+from tip_adapter.features.extraction import extract_features
+from tip_adapter.features.pipeline import ImageReader, prepared_in_order
+from tip_adapter.storage.cache_folder import cache_dir
 
 BATCH = 32
 LARGE = (3000, 4000)

@@ -20,13 +20,13 @@ import numpy as np
 from provenance import write_result
 from tip_adapter import ImageClassifier
 from tip_adapter.data import load_dataset
-from tip_adapter.explain import Explainer
-from tip_adapter.features import FeatureSet, extract_features
-from tip_adapter.fitting import fit_method, make_estimator
+from tip_adapter.explain.explainer import Explainer
+from tip_adapter.features.extraction import FeatureSet, extract_features
+from tip_adapter.features.prompts import load_class_texts
 from tip_adapter.methods import METHODS
-from tip_adapter.model import EncoderRecord, FewShotModel
-from tip_adapter.prompts import load_class_texts
-from tip_adapter.support import Shots, Thumbnails
+from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
+from tip_adapter.model.fitting import fit_method, make_estimator
+from tip_adapter.model.shots import Shots, Thumbnails
 
 EXACT = ("zero-shot", "tip-adapter", "tip-adapter-f", "tip-x", "ape", "proker", "gda", "prototype", "auto")
 TOLERANCE = 1e-5

@@ -29,7 +29,7 @@ from tip_adapter import ImageClassifier
 from tip_adapter.data import ImageDataset, load_dataset
 from tip_adapter.export import export_classifier
 from tip_adapter.export.parity import views_of
-from tip_adapter.prompts import load_class_texts
+from tip_adapter.features.prompts import load_class_texts
 
 
 def compare_files(classifier: ImageClassifier, out: Path, test: ImageDataset) -> dict[str, Any]:

@@ -16,7 +16,7 @@ RESULTS = Path(__file__).parent / "results"
 def write_result(name: str, figures: dict[str, Any]) -> None:
     """Write benchmarks/results/NAME.json and tell where."""
     # Imported here: the package's libraries must not be loaded before a benchmark begins.
-    from tip_adapter.benchmark.provenance import machine
+    from tip_adapter.bench.provenance import machine
 
     RESULTS.mkdir(exist_ok=True)
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])

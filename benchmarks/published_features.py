@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from provenance import write_result
-from tip_adapter.alpha import best_accuracy_alpha
-from tip_adapter.cache_model import Cache, mass_from_cosines
 from tip_adapter.heads import zero_shot_logits
-from tip_adapter.metrics import bootstrap_interval
-from tip_adapter.search import search
+from tip_adapter.heads.affinity import Cache, mass_from_cosines
+from tip_adapter.methods.selection.cache_search import search
+from tip_adapter.methods.selection.line_search import best_accuracy_alpha
+from tip_adapter.trust.metrics import bootstrap_interval
 
 SHOTS = (1, 2, 4, 8, 16)
 ORACLE_BETAS = np.geomspace(0.125, 128, 41)

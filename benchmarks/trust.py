@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from provenance import write_result
-from tip_adapter.calibration import Calibration
-from tip_adapter.conformal import prediction_sets
-from tip_adapter.doctor import Photos, contradicted, diagnose
-from tip_adapter.familiarity import familiarity_parts
+from tip_adapter.data.sampling import sample_shots
 from tip_adapter.heads import softmax, zero_shot_logits
 from tip_adapter.methods import METHODS
 from tip_adapter.methods.left_out import left_out_logits
-from tip_adapter.metrics import accuracy, bootstrap_interval, expected_calibration_error
-from tip_adapter.shots import sample_shots
+from tip_adapter.trust.calibration import Calibration
+from tip_adapter.trust.conformal import prediction_sets
+from tip_adapter.trust.doctor import Photos, contradicted, diagnose
+from tip_adapter.trust.metrics import accuracy, bootstrap_interval, expected_calibration_error
+from tip_adapter.trust.out_of_distribution import familiarity_parts
 
 METHOD_NAMES = ("tip-adapter", "gda", "auto")
 SEEDS = 5
@@ -74,9 +74,9 @@ def load_all(folder: Path) -> Iterator[Data]:
 def clothing(folder: Path) -> Data:
     from tip_adapter.data import load_dataset
     from tip_adapter.encoders import load_encoder
-    from tip_adapter.features import extract_features
-    from tip_adapter.prompts import load_class_texts, resolve_templates, texts_for, zero_shot_weights
-    from tip_adapter.store import FeatureStore
+    from tip_adapter.features.extraction import extract_features
+    from tip_adapter.features.prompts import load_class_texts, resolve_templates, texts_for, zero_shot_weights
+    from tip_adapter.features.store import FeatureStore
 
     encoder, sets = load_encoder("lite"), [load_dataset(folder / split) for split in ("train", "test")]
     with FeatureStore() as store:

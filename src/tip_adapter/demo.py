@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tip_adapter.atomic import write_folder
 from tip_adapter.classifier import ImageClassifier
 from tip_adapter.data import ImageDataset, load_dataset
+from tip_adapter.data.sampling import sample_shots
 from tip_adapter.errors import DatasetError
-from tip_adapter.evaluation import Evaluation
-from tip_adapter.features import extract_features
-from tip_adapter.plots import EvidenceRow, save_evidence
-from tip_adapter.shots import sample_shots
+from tip_adapter.features.extraction import extract_features
+from tip_adapter.report.pictures import EvidenceRow, save_evidence
+from tip_adapter.storage.atomic import write_folder
+from tip_adapter.trust.evaluation import Evaluation
 from tip_adapter.typing import FloatArray, StrPath
 
 __all__ = ["DIGIT_TEXTS", "DemoResult", "run_demo", "write_digits"]

@@ -197,7 +197,7 @@ def test_a_full_disk(fails, run, here, model, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tip_adapter.atomic.os.fsync", full)
+    monkeypatch.setattr("tip_adapter.storage.atomic.os.fsync", full)
     words = ["No space left on device", "free space"]
     fails(1, [*words, "new.tip"], "fit", "photos", "-o", "new.tip")
     fails(1, [*words, "c.tip"], "fit", "photos", "-o", model)

@@ -24,7 +24,7 @@ def test_prompt_tuning(run, photos, tiny_clip, tmp_path):
 
 
 def test_fine_tuning_gives_an_encoder(run, fails, photos, tiny_clip, tmp_path, monkeypatch):
-    monkeypatch.setattr("tip_adapter.methods.contrastive_tuning.CHECKPOINT_EVERY_S", 0)
+    monkeypatch.setattr("tip_adapter.methods.on_encoder.contrastive_tuning.CHECKPOINT_EVERY_S", 0)
     names = tmp_path / "names.json"
     names.write_text(json.dumps({"sky blue": "hat"}))
     tuned = tmp_path / "tuned"

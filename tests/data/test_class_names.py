@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tip_adapter import ImageClassifier
 from tip_adapter.data.class_names import check_class_names, class_name, folded, name_of_label, number_labels
 from tip_adapter.errors import DatasetError, InputError
-from tip_adapter.prompts import text_of, texts_for
+from tip_adapter.features.prompts import text_of, texts_for
 
 NFC, NFD = "café", unicodedata.normalize("NFD", "café")
 FORMS = [NFC, NFD, f" {NFD}", f"{NFC}\u00a0", f"\ufeff{NFC}"]

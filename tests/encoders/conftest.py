@@ -9,7 +9,7 @@ import pytest
 
 from tiny_models import CONTEXT, LAYERS, SIZE, write_preprocessor, write_tokenizer
 from tip_adapter.encoders import export_encoder
-from tip_adapter.locations import CACHE_VARIABLE
+from tip_adapter.storage.cache_folder import CACHE_VARIABLE
 
 
 @pytest.fixture(scope="session", autouse=True)

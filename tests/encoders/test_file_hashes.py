@@ -5,7 +5,7 @@ import pytest
 
 from tip_adapter.encoders import file_hashes
 from tip_adapter.encoders.file_hashes import file_sha256
-from tip_adapter.locations import CACHE_VARIABLE
+from tip_adapter.storage.cache_folder import CACHE_VARIABLE
 
 
 @pytest.fixture

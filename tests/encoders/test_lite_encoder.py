@@ -8,7 +8,7 @@ import pytest
 
 from tip_adapter.encoders import export_encoder, lite, load_encoder
 from tip_adapter.errors import EncoderError, MissingExtraError
-from tip_adapter.locations import CACHE_VARIABLE
+from tip_adapter.storage.cache_folder import CACHE_VARIABLE
 
 TEXTS = ["a photo of a hat", "hat", "", "a photo of a tench, a freshwater fish", "so many words " * 200]
 
@@ -180,7 +180,7 @@ def test_a_cache_folder_that_cannot_be_made_is_named(prepared_lite, monkeypatch,
 
 
 def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):
-    from tip_adapter.locations import cache_dir
+    from tip_adapter.storage.cache_folder import cache_dir
 
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "x"))
     assert cache_dir() == tmp_path / "x"

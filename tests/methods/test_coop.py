@@ -14,8 +14,8 @@ from tip_adapter.methods.left_out import left_out_logits
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from tip_adapter.encoders.trainable import load_trainable_encoder  # noqa: E402
-from tip_adapter.methods import learned_prompts  # noqa: E402
-from tip_adapter.methods.learned_prompts import LearnedPrompts, content_tokens  # noqa: E402
+from tip_adapter.methods.on_encoder import learned_prompts  # noqa: E402
+from tip_adapter.methods.on_encoder.learned_prompts import LearnedPrompts, content_tokens  # noqa: E402
 
 SCALE = 20.0
 NAMES = ["red hat", "cap", "tie"]

@@ -10,15 +10,16 @@ from PIL import Image
 from tip_adapter import ImageClassifier
 from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import EncoderError, ImageError, InputError, TrainingError, TrainingWarning
-from tip_adapter.methods import FullFineTuning, contrastive_tuning, photo_views
-from tip_adapter.methods.photo_views import cut_views
-from tip_adapter.methods.rate_choice import choose_rate, held_out_shots
-from tip_adapter.prompts import zero_shot_weights
+from tip_adapter.features.prompts import zero_shot_weights
+from tip_adapter.methods import FullFineTuning
+from tip_adapter.methods.on_encoder import contrastive_tuning, photo_views
+from tip_adapter.methods.on_encoder.photo_views import cut_views
+from tip_adapter.methods.on_encoder.rate_choice import choose_rate, held_out_shots
 
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from tip_adapter.encoders.trainable import load_trainable_encoder  # noqa: E402
-from tip_adapter.methods.contrastive_tuning import contrastive_loss  # noqa: E402
+from tip_adapter.methods.on_encoder.contrastive_tuning import contrastive_loss  # noqa: E402
 
 NAMES = ["red", "green", "blue"]
 COLORS = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tip_adapter.methods.gda import GDA, gaussian_fit
-from tip_adapter.moments import Moments, gaussian_classifier
+from tip_adapter.heads.gaussian import Moments, gaussian_classifier
+from tip_adapter.methods.closed_form.gda import GDA, gaussian_fit
 
 
 def random_rows(rng, n, dim):

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from tip_adapter.cross_validation import evidence_from_support
 from tip_adapter.errors import InputError
+from tip_adapter.heads.gaussian import crowding
 from tip_adapter.methods import APE, KNN, LinearProbe, ProKeR, Prototype, TipX
-from tip_adapter.methods.ape import channel_scores
-from tip_adapter.methods.proker import KernelRidge
-from tip_adapter.moments import crowding
+from tip_adapter.methods.closed_form.ape import channel_scores
+from tip_adapter.methods.closed_form.proker import KernelRidge
+from tip_adapter.methods.selection.evidence import evidence_from_support
 
 CLASSES, DIM, SCALE = 3, 6, 10.0
 

@@ -10,7 +10,7 @@ import pytest
 from tip_adapter.errors import FeatureError, InputError, MissingExtraError, TrainingError, TrainingWarning
 from tip_adapter.methods import CLAP, METHODS, CLIPAdapter, LPPlusPlus, TaskRes, TipAdapter, TipAdapterF
 from tip_adapter.methods.left_out import left_out_logits
-from tip_adapter.methods.lp_plus_plus import probe_gradients, step_sizes
+from tip_adapter.methods.trained.lp_plus_plus import probe_gradients, step_sizes
 
 TRAINED = (TipAdapterF, CLIPAdapter, TaskRes, LPPlusPlus, CLAP)
 CLASSES, DIM, SCALE = 3, 8, 10.0
@@ -364,7 +364,7 @@ def test_an_interruption_of_a_fit_to_a_part_of_the_shots_ends_it(data, monkeypat
             raise KeyboardInterrupt
         return probe_gradients(*args)
 
-    monkeypatch.setattr("tip_adapter.methods.lp_plus_plus.probe_gradients", interrupted)
+    monkeypatch.setattr("tip_adapter.methods.trained.lp_plus_plus.probe_gradients", interrupted)
     with pytest.raises(KeyboardInterrupt):
         left_out_logits(method, shots, labels)
 

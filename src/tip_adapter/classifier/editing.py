@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tip_adapter import edits
 from tip_adapter.classifier.inputs import labelled_images, new_shots
 from tip_adapter.classifier.refitting import RefittingPart
 from tip_adapter.data import ImageDataset
+from tip_adapter.data.decoding import ImageSource
 from tip_adapter.errors import DatasetError, InputError
-from tip_adapter.features import Extraction
-from tip_adapter.images import ImageSource
-from tip_adapter.model import FewShotModel
-from tip_adapter.prompts import text_of, zero_shot_weights
-from tip_adapter.support import Shots
+from tip_adapter.features.extraction import Extraction
+from tip_adapter.features.prompts import text_of, zero_shot_weights
+from tip_adapter.model import edits
+from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.model.shots import Shots
 from tip_adapter.typing import Float32Array, IntArray, StrPath
 
 if TYPE_CHECKING:

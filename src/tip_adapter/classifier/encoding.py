@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tip_adapter.data.decoding import ImageSource
 from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import EncoderError, InputError
-from tip_adapter.features import Extraction, extract_features
-from tip_adapter.images import ImageSource
-from tip_adapter.model import FewShotModel
-from tip_adapter.precision_guard import MAX_FLIPPED
-from tip_adapter.store import FeatureStore
+from tip_adapter.features.extraction import Extraction, extract_features
+from tip_adapter.features.store import FeatureStore
+from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.trust.precision import MAX_FLIPPED
 from tip_adapter.typing import Float32Array, StrPath
 
 if TYPE_CHECKING:

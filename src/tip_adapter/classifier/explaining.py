@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, overload
 
 from tip_adapter.classifier.encoding import EncodingPart
 from tip_adapter.classifier.inputs import path_of
-from tip_adapter.explain import Explainer
-from tip_adapter.explanation import Explanation
-from tip_adapter.images import ImageSource
+from tip_adapter.data.decoding import ImageSource
+from tip_adapter.explain.explainer import Explainer
+from tip_adapter.explain.explanation import Explanation
 
 if TYPE_CHECKING:
     from tip_adapter.progress import Progress

@@ -12,13 +12,13 @@ from tip_adapter.classifier.inputs import as_tuples, check_classes_left, labelle
 from tip_adapter.classifier.saving import SavingPart
 from tip_adapter.classifier.trusting import TrustingPart
 from tip_adapter.data import ImageDataset
-from tip_adapter.edits import started
-from tip_adapter.fitting import calibrate_on_shots, fit_method, make_estimator
-from tip_adapter.images import ImageSource
-from tip_adapter.model import EncoderRecord, FewShotModel
-from tip_adapter.precision_guard import PrecisionReport, guard_precision
-from tip_adapter.prompts import resolve_templates, texts_for, zero_shot_weights
-from tip_adapter.shots import shots_at_most
+from tip_adapter.data.decoding import ImageSource
+from tip_adapter.data.sampling import shots_at_most
+from tip_adapter.features.prompts import resolve_templates, texts_for, zero_shot_weights
+from tip_adapter.model.edits import started
+from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
+from tip_adapter.model.fitting import calibrate_on_shots, fit_method, make_estimator
+from tip_adapter.trust.precision import PrecisionReport, guard_precision
 from tip_adapter.typing import Float32Array, IntArray, StrPath
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
     method_parameters : mapping, optional
         For a method given by name, such as ``{"alpha": 1.0, "beta": 5.5}``.
     templates : str or sequence of str, default="ensemble"
-        A name of `tip_adapter.prompts.TEMPLATES`, a template such as ``"a sketch of a {}."``, or several.
+        A name of `tip_adapter.features.prompts.TEMPLATES`, a template such as ``"a sketch of a {}."``, or several.
     class_texts : mapping of class name to text or texts, optional
         Better words than the folder names.
     views : int, default=1

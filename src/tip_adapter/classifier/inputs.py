@@ -9,11 +9,11 @@ import numpy as np
 
 from tip_adapter.data import ImageDataset, load_dataset
 from tip_adapter.data.class_names import number_labels
+from tip_adapter.data.decoding import ImageSource
+from tip_adapter.data.thumbnails import make_thumbnails
 from tip_adapter.errors import DatasetError, InputError
-from tip_adapter.features import Extraction
-from tip_adapter.images import ImageSource
-from tip_adapter.support import Shots, Thumbnails, shot_ids
-from tip_adapter.thumbnails import make_thumbnails
+from tip_adapter.features.extraction import Extraction
+from tip_adapter.model.shots import Shots, Thumbnails, shot_ids
 from tip_adapter.typing import IntArray, StrPath
 
 __all__ = ["as_tuples", "check_classes_left", "labelled_images", "new_shots", "path_of"]

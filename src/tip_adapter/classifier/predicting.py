@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tip_adapter.cache_model import cache_logits
 from tip_adapter.classifier.explaining import ExplainingPart
 from tip_adapter.classifier.inputs import labelled_images, path_of
 from tip_adapter.data import ImageDataset
+from tip_adapter.data.decoding import ImageSource
 from tip_adapter.errors import DatasetError, InputError
-from tip_adapter.evaluation import Evaluation, evaluate_probabilities
-from tip_adapter.familiarity import familiarity_parts
-from tip_adapter.features import Extraction
+from tip_adapter.features.extraction import Extraction
 from tip_adapter.heads import CacheHead, Head, zero_shot_logits
-from tip_adapter.images import ImageSource
-from tip_adapter.model import FewShotModel
-from tip_adapter.predictions import Prediction, top_predictions
+from tip_adapter.heads.affinity import cache_logits
+from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.model.predictions import Prediction, top_predictions
+from tip_adapter.trust.evaluation import Evaluation, evaluate_probabilities
+from tip_adapter.trust.out_of_distribution import familiarity_parts
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray, StrPath
 
 if TYPE_CHECKING:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter import edits
 from tip_adapter.classifier.encoding import EncodingPart
-from tip_adapter.decoding import CENTER_VIEW
 from tip_adapter.errors import FeatureWarning, InputError, warn
-from tip_adapter.feature_set import FeatureSet
-from tip_adapter.fitting import MethodRecord, calibrate_on_shots, fit_method, make_estimator
+from tip_adapter.features.feature_set import FeatureSet
+from tip_adapter.features.pipeline import CENTER_VIEW
 from tip_adapter.heads import CacheHead, Head
-from tip_adapter.journal import JournalEntry, Undo
-from tip_adapter.model import FewShotModel
+from tip_adapter.model import edits
+from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.model.fitting import MethodRecord, calibrate_on_shots, fit_method, make_estimator
+from tip_adapter.model.journal import JournalEntry, Undo
 from tip_adapter.typing import Float32Array
 
 if TYPE_CHECKING:

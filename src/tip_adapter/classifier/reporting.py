@@ -8,16 +8,16 @@ import numpy as np
 
 from tip_adapter.classifier.inputs import path_of
 from tip_adapter.classifier.predicting import evaluate_features
-from tip_adapter.doctor import Diagnosis
-from tip_adapter.explain import Explainer
-from tip_adapter.explanation import ShotEvidence
-from tip_adapter.features import Extraction
+from tip_adapter.data.decoding import ImageSource
+from tip_adapter.data.thumbnails import make_thumbnails
+from tip_adapter.explain.explainer import Explainer
+from tip_adapter.explain.explanation import ShotEvidence
+from tip_adapter.features.extraction import Extraction
 from tip_adapter.heads import CacheHead, softmax, zero_shot_logits
-from tip_adapter.images import ImageSource
-from tip_adapter.model import FewShotModel
+from tip_adapter.methods.selection.cache_search import Landscape, landscape
+from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.report import Mistake, PhotoStrip, ReportContent
-from tip_adapter.search import Landscape, landscape
-from tip_adapter.thumbnails import make_thumbnails
+from tip_adapter.trust.doctor import Diagnosis
 from tip_adapter.typing import FloatArray, IntArray
 
 __all__ = ["pictures_of", "report_content"]

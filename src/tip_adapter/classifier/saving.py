@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from tip_adapter.atomic import remove_leftovers
 from tip_adapter.classifier.encoding import EncodingPart
 from tip_adapter.errors import InputError, TipAdapterError
-from tip_adapter.locking import LOCK_TIMEOUT_S, locked
-from tip_adapter.model import FewShotModel
-from tip_adapter.persistence import HUB_PREFIX, fingerprint
+from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.storage.atomic import remove_leftovers
+from tip_adapter.storage.bundles import HUB_PREFIX, fingerprint
+from tip_adapter.storage.locking import LOCK_TIMEOUT_S, locked
 from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from tip_adapter.atomic import write_file
-from tip_adapter.calibration import Calibration
 from tip_adapter.classifier.inputs import labelled_images, path_of
 from tip_adapter.classifier.predicting import PredictingPart
-from tip_adapter.conformal import SetKind, prediction_sets
 from tip_adapter.data import ImageDataset
-from tip_adapter.edits import CALIBRATION
+from tip_adapter.data.decoding import ImageSource
 from tip_adapter.errors import InputError
-from tip_adapter.images import ImageSource
-from tip_adapter.predictions import PredictionSets, named_sets
+from tip_adapter.model.edits import CALIBRATION
+from tip_adapter.model.predictions import PredictionSets, named_sets
+from tip_adapter.storage.atomic import write_file
+from tip_adapter.trust.calibration import Calibration
+from tip_adapter.trust.conformal import SetKind, prediction_sets
 from tip_adapter.typing import IntArray, StrPath
 
 if TYPE_CHECKING:
-    from tip_adapter.doctor import BadImage, Diagnosis
-    from tip_adapter.evaluation import Evaluation
     from tip_adapter.progress import Progress
+    from tip_adapter.trust.doctor import BadImage, Diagnosis
+    from tip_adapter.trust.evaluation import Evaluation
 
 __all__ = ["TrustingPart"]
 
@@ -158,8 +158,8 @@ class TrustingPart(PredictingPart):
         -------
         Diagnosis
         """
-        from tip_adapter.doctor import Photos, diagnose
-        from tip_adapter.thumbnails import make_thumbnails, picture_hash
+        from tip_adapter.data.thumbnails import make_thumbnails, picture_hash
+        from tip_adapter.trust.doctor import Photos, diagnose
 
         model = self._fitted()
         shots = model.shots

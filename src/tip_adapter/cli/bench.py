@@ -26,8 +26,8 @@ from tip_adapter.cli.options import (
 from tip_adapter.errors import InputError
 
 if TYPE_CHECKING:
-    from tip_adapter.benchmark.report import Report
-    from tip_adapter.benchmark.runner import BenchmarkResult, RunProgress
+    from tip_adapter.bench.report import Report
+    from tip_adapter.bench.runner import BenchmarkResult, RunProgress
     from tip_adapter.progress import Progress
 
 __all__ = ["bench"]
@@ -73,7 +73,7 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Compare methods on your data: accuracy with intervals, calibration, time and memory; tables and figures."""
-    from tip_adapter.benchmark import run, write_report
+    from tip_adapter.bench import run, write_report
 
     if report_only:
         if data:
@@ -168,7 +168,7 @@ def _bars() -> Iterator[tuple[Progress | None, RunProgress | None]]:
 def _show(report: Report) -> None:
     from rich.table import Table
 
-    from tip_adapter.benchmark.report import overviews, reasons
+    from tip_adapter.bench.report import overviews, reasons
 
     for overview in overviews(report.rows):
         typer.echo(f"\n{overview.setting.title}: accuracy in %, and costs at the most shots")

@@ -221,7 +221,7 @@ def shots(
     from rich.table import Table
 
     from tip_adapter.classifier import ImageClassifier
-    from tip_adapter.edits import class_column
+    from tip_adapter.model.edits import class_column
 
     fitted = ImageClassifier.load(model).model_
     wanted = None if class_name is None else class_column(fitted, class_name)

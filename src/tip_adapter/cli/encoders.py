@@ -41,9 +41,9 @@ def embed(
     """Encode photos into the feature store; nothing is encoded twice, and an interrupted run goes on where it ended."""
     from tip_adapter.classifier import default_encoder
     from tip_adapter.encoders import load_encoder
-    from tip_adapter.features import extract_features, save_features
+    from tip_adapter.features.extraction import extract_features, save_features
+    from tip_adapter.features.store import FeatureStore
     from tip_adapter.progress import progress_bar
-    from tip_adapter.store import FeatureStore
 
     start = time.perf_counter()
     if output is not None and output.suffix != ".safetensors":

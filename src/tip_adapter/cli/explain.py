@@ -23,7 +23,7 @@ from tip_adapter.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from tip_adapter.explanation import Explanation
+    from tip_adapter.explain.explanation import Explanation
 
 __all__ = ["explain"]
 
@@ -47,9 +47,9 @@ def explain(
     """Explain predictions: what the class texts and each shot contribute, and the prediction without that shot."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.data import find_images
-    from tip_adapter.explanation_picture import save_explanation
     from tip_adapter.progress import progress_bar
-    from tip_adapter.tables import check_table_path, write_table
+    from tip_adapter.report.explanation_picture import save_explanation
+    from tip_adapter.storage.tables import check_table_path, write_table
 
     if output is not None:
         check_table_path(output)
@@ -83,7 +83,7 @@ def explain(
 def _plot_paths(plot: Path | None, photos: Sequence[str | Path]) -> list[Path]:
     """Where the plot of each photo goes: the file that was named, or numbered files in the folder that was."""
     from tip_adapter.errors import InputError
-    from tip_adapter.plots import check_plot_path
+    from tip_adapter.report.pictures import check_plot_path
 
     if plot is None:
         return []

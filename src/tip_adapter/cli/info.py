@@ -32,7 +32,7 @@ def info(
 
     from tip_adapter.classifier import default_encoder
     from tip_adapter.encoders import ENCODERS
-    from tip_adapter.locations import cache_dir
+    from tip_adapter.storage.cache_folder import cache_dir
 
     facts: dict[str, Any] = {
         "version": version("tip-adapter"),

@@ -37,7 +37,7 @@ from tip_adapter.cli.options import (
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
-    from tip_adapter.evaluation import Evaluation
+    from tip_adapter.trust.evaluation import Evaluation
 
 __all__ = ["evaluate", "fit", "predict"]
 
@@ -83,8 +83,8 @@ def fit(
     """Learn a classifier from a few labelled photos per class, and save it."""
     from tip_adapter.classifier import DEFAULT_METHOD, ImageClassifier
     from tip_adapter.data import load_dataset
-    from tip_adapter.persistence import check_replaceable
     from tip_adapter.progress import progress_bar
+    from tip_adapter.storage.bundles import check_replaceable
 
     start = time.perf_counter()
     check_replaceable(output)
@@ -121,8 +121,8 @@ def fit(
 
 def _hint_of_texts(classifier: ImageClassifier, *, given: bool) -> str | None:
     """Say which texts seem to be of little use, where the method goes by texts."""
-    from tip_adapter.class_words import doubt_texts
     from tip_adapter.methods import METHODS
+    from tip_adapter.trust.class_texts import doubt_texts
 
     model = classifier.model_
     method = METHODS.get(model.method.name)
@@ -151,7 +151,7 @@ def predict(
     from tip_adapter.cli.trust import SetRequest, check_wanted, predict_sets
     from tip_adapter.data import find_images
     from tip_adapter.progress import progress_bar
-    from tip_adapter.tables import check_table_path, write_table
+    from tip_adapter.storage.tables import check_table_path, write_table
 
     if output is not None:
         check_table_path(output)
@@ -212,8 +212,8 @@ def evaluate(
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.cli.trust import check_page_path
     from tip_adapter.data import load_dataset
-    from tip_adapter.plots import check_plot_path, save_confusion_matrix
     from tip_adapter.progress import progress_bar
+    from tip_adapter.report.pictures import check_plot_path, save_confusion_matrix
 
     if plot is not None:
         check_plot_path(plot)

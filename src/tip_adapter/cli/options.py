@@ -83,7 +83,7 @@ TemplateOption = Annotated[
 
 def read_class_texts(path: Path | None) -> dict[str, tuple[str, ...]] | None:
     """Read the file of `--class-texts`, if there is one."""
-    from tip_adapter.prompts import load_class_texts
+    from tip_adapter.features.prompts import load_class_texts
 
     return None if path is None else load_class_texts(path)
 

@@ -26,9 +26,9 @@ from tip_adapter.cli.options import (
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
-    from tip_adapter.conformal import SetKind
-    from tip_adapter.doctor import BadImage, Diagnosis
-    from tip_adapter.predictions import PredictionSets
+    from tip_adapter.model.predictions import PredictionSets
+    from tip_adapter.trust.conformal import SetKind
+    from tip_adapter.trust.doctor import BadImage, Diagnosis
 
 __all__ = ["SetRequest", "calibrate", "check_page_path", "check_wanted", "doctor", "predict_sets"]
 
@@ -68,7 +68,7 @@ def predict_sets(
 ) -> None:
     """Name sets of classes, on the terminal, as JSON or as a table."""
     from tip_adapter.progress import progress_bar
-    from tip_adapter.tables import write_table
+    from tip_adapter.storage.tables import write_table
 
     with progress_bar("Classifying") as progress:
         found = classifier.predict_set(
@@ -160,9 +160,9 @@ def doctor(
     """Examine shots: doubtful labels, copies, bad files, and classes that another photo would help most."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.data import load_dataset
-    from tip_adapter.doctor import BadImage, find_small_images
-    from tip_adapter.persistence import is_bundle
     from tip_adapter.progress import progress_bar
+    from tip_adapter.storage.bundles import is_bundle
+    from tip_adapter.trust.doctor import BadImage, find_small_images
 
     if html is not None:
         check_page_path(html)
@@ -193,9 +193,9 @@ def doctor(
 
 
 def _save_page(page: Path, diagnosis: Diagnosis, classifier: ImageClassifier, title: str) -> None:
-    from tip_adapter.atomic import write_file
     from tip_adapter.classifier.reporting import pictures_of
     from tip_adapter.report import render_doctor
+    from tip_adapter.storage.atomic import write_file
 
     write_file(page, render_doctor(diagnosis, title, pictures_of(classifier.model_, diagnosis)).encode())
 

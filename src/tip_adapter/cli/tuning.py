@@ -26,7 +26,7 @@ from tip_adapter.cli.options import (
 from tip_adapter.errors import EncoderError
 
 if TYPE_CHECKING:
-    from tip_adapter.methods.training import TrainingProgress
+    from tip_adapter.methods.trained.loop import TrainingProgress
 
 __all__ = ["fine_tune"]
 
@@ -57,9 +57,9 @@ def fine_tune(
     """Train both towers of an encoder on labelled photos (minutes to hours), and write it as an ONNX folder."""
     from tip_adapter.classifier import default_encoder
     from tip_adapter.data import load_dataset
+    from tip_adapter.data.sampling import shots_at_most
+    from tip_adapter.features.prompts import texts_for
     from tip_adapter.methods import FullFineTuning
-    from tip_adapter.prompts import texts_for
-    from tip_adapter.shots import shots_at_most
 
     start = time.perf_counter()
     # Looked at before the training, not after it.

@@ -10,8 +10,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from tip_adapter.data.decoding import ImageSource, Preprocessing, load_image
 from tip_adapter.errors import EncoderError, InputError
-from tip_adapter.images import ImageSource, Preprocessing, load_image
 from tip_adapter.typing import Float32Array, UInt8Array
 
 __all__ = ["BaseEncoder", "Encoder"]

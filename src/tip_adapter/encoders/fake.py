@@ -6,8 +6,8 @@ import hashlib
 
 import numpy as np
 
+from tip_adapter.data.decoding import Preprocessing
 from tip_adapter.encoders.base import BaseEncoder
-from tip_adapter.images import Preprocessing
 from tip_adapter.typing import Float32Array, UInt8Array
 
 __all__ = ["FakeEncoder"]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tip_adapter.locations import cache_dir
+from tip_adapter.storage.cache_folder import cache_dir
 
 __all__ = ["file_sha256", "remembered"]
 

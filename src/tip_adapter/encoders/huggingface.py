@@ -6,12 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+from tip_adapter.data.decoding import Preprocessing
 from tip_adapter.encoders.hub import fetch
 from tip_adapter.encoders.layout import read_json, usual_text_settings
 from tip_adapter.encoders.tokenizer import TextTokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder, quiet_transformers
 from tip_adapter.errors import EncoderError, require_extra
-from tip_adapter.images import Preprocessing
 
 __all__ = ["load_huggingface"]
 

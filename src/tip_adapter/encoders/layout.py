@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tip_adapter.data.decoding import Preprocessing
 from tip_adapter.encoders.external_data import check_external_data
 from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
 from tip_adapter.errors import EncoderError
-from tip_adapter.images import Preprocessing
 
 __all__ = [
     "METADATA_FILE",

@@ -7,11 +7,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from tip_adapter.data.decoding import Preprocessing
 from tip_adapter.encoders.layout import METADATA_FILE
 from tip_adapter.encoders.onnx import OnnxEncoder
 from tip_adapter.errors import EncoderError, require_extra
-from tip_adapter.images import Preprocessing
-from tip_adapter.locations import cache_dir
+from tip_adapter.storage.cache_folder import cache_dir
 
 __all__ = ["LITE_LOGIT_SCALE", "LITE_PREPROCESSING", "SOURCES", "lite_directory", "load_lite", "prepare_lite"]
 

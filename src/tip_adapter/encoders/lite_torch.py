@@ -20,7 +20,7 @@ from tip_adapter.encoders.lite_folded import folded_features
 from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder, quiet_transformers
 from tip_adapter.errors import EncoderError, require_extra
-from tip_adapter.locations import cache_dir
+from tip_adapter.storage.cache_folder import cache_dir
 from tip_adapter.typing import Float32Array
 
 __all__ = ["LiteImageTower", "LiteTextTower", "build_towers", "load_lite_torch"]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tip_adapter.data.decoding import Preprocessing
 from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder, state_hash
 from tip_adapter.errors import EncoderError, InputError, require_extra
-from tip_adapter.images import Preprocessing
 
 __all__ = ["OpenClipTokenizer", "load_open_clip"]
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.errors import EncoderError, require_extra
-from tip_adapter.locations import cache_dir
+from tip_adapter.storage.cache_folder import cache_dir
 
 if TYPE_CHECKING:
     import onnx

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tip_adapter.data.decoding import Preprocessing
 from tip_adapter.encoders.base import BaseEncoder
 from tip_adapter.encoders.tokenizer import Tokenizer
-from tip_adapter.images import Preprocessing
 from tip_adapter.typing import Float32Array, UInt8Array
 
 if TYPE_CHECKING:

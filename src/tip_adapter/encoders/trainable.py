@@ -7,11 +7,11 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from tip_adapter.data.decoding import Preprocessing
 from tip_adapter.encoders.base import Encoder
 from tip_adapter.encoders.tokenizer import Tokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder
 from tip_adapter.errors import EncoderError, require_extra
-from tip_adapter.images import Preprocessing
 from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tip_adapter.atomic import write_folder
 from tip_adapter.classifier import ImageClassifier
+from tip_adapter.data.decoding import ImageSource
 from tip_adapter.encoders.base import Encoder
 from tip_adapter.encoders.onnx import OnnxEncoder
 from tip_adapter.encoders.torch_encoder import TorchEncoder
@@ -24,8 +24,8 @@ from tip_adapter.errors import EncoderError, InputError, require_extra
 from tip_adapter.export.models import classifier_model, head_model, serialized, set_metadata
 from tip_adapter.export.parity import LOGIT_TOLERANCE, Parity, check_classifier, check_head, views_of
 from tip_adapter.export.web import web_files
-from tip_adapter.images import ImageSource
-from tip_adapter.model import FewShotModel
+from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.storage.atomic import write_folder
 from tip_adapter.typing import Float32Array, StrPath
 
 __all__ = ["DESCRIPTION_FILE", "ExportReport", "export_classifier"]

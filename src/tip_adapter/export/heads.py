@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tip_adapter.cache_model import Cache
 from tip_adapter.errors import InputError
 from tip_adapter.export.graph import GraphBuilder
 from tip_adapter.heads import CacheHead, ChannelCacheHead, KernelHead, LinearHead, NeighbourHead, TipXHead
+from tip_adapter.heads.affinity import Cache
 from tip_adapter.heads.cache import TEXT_TEMPERATURE, TIE
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
@@ -137,7 +137,7 @@ def _zero_shot(graph: GraphBuilder, head: Any, features: str) -> str:
 
 
 def _affinity(graph: GraphBuilder, queries: str, keys: Float32Array, beta: float) -> str:
-    """``exp(β·cosine - β)`` of shape (B, N), scaled as in `tip_adapter.cache_model.affinity`."""
+    """``exp(β·cosine - β)`` of shape (B, N), scaled as in `tip_adapter.heads.affinity.affinity`."""
     scaled = graph.add("MatMul", queries, graph.constant((keys * np.float32(beta)).T))
     return graph.add("Exp", graph.add("Sub", scaled, graph.constant(np.float32(beta))))
 

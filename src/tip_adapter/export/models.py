@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.errors import EncoderError, InputError, require_extra
 from tip_adapter.export.graph import DEFAULT_OPSET, MIN_OPSET, GraphBuilder
 from tip_adapter.export.heads import head_graph
-from tip_adapter.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     import onnx

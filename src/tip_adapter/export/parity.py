@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from tip_adapter.data.decoding import ImageSource, load_image
 from tip_adapter.encoders import Encoder
 from tip_adapter.errors import TipAdapterError
 from tip_adapter.heads import Head, softmax
-from tip_adapter.images import ImageSource, load_image
 from tip_adapter.typing import Float32Array, FloatArray, UInt8Array
 
 __all__ = ["LOGIT_TOLERANCE", "PROBABILITY_TOLERANCE", "Parity", "check_classifier", "check_head", "views_of"]

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tip_adapter.cache_model import Cache, affinity, class_mass, tip_logits
+from tip_adapter.heads.affinity import Cache, affinity, class_mass, tip_logits
 from tip_adapter.heads.base import row_chunks, zero_shot_logits
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
@@ -42,7 +42,7 @@ class CacheHead:
     alpha, beta : float
         At least 0.
     balanced : bool, default=True
-        Weigh classes equally whatever their number of shots; see `tip_adapter.cache_model.Cache.build`.
+        Weigh classes equally whatever their number of shots; see `tip_adapter.heads.affinity.Cache.build`.
 
     Examples
     --------

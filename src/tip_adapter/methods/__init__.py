@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from tip_adapter.errors import InputError
-from tip_adapter.methods.ape import APE
 from tip_adapter.methods.auto import Auto
 from tip_adapter.methods.base import FewShotMethod
-from tip_adapter.methods.clap import CLAP
-from tip_adapter.methods.clip_adapter import CLIPAdapter
-from tip_adapter.methods.coop import CoOp
-from tip_adapter.methods.full_fine_tuning import FullFineTuning
-from tip_adapter.methods.gda import GDA
-from tip_adapter.methods.knn import KNN
-from tip_adapter.methods.linear_probe import LinearProbe
-from tip_adapter.methods.lp_plus_plus import LPPlusPlus
-from tip_adapter.methods.proker import ProKeR
-from tip_adapter.methods.prototype import Prototype
-from tip_adapter.methods.task_res import TaskRes
-from tip_adapter.methods.tip_adapter import TipAdapter
-from tip_adapter.methods.tip_adapter_f import TipAdapterF
-from tip_adapter.methods.tip_x import TipX
-from tip_adapter.methods.zero_shot import ZeroShot
+from tip_adapter.methods.closed_form.ape import APE
+from tip_adapter.methods.closed_form.gda import GDA
+from tip_adapter.methods.closed_form.knn import KNN
+from tip_adapter.methods.closed_form.proker import ProKeR
+from tip_adapter.methods.closed_form.prototype import Prototype
+from tip_adapter.methods.closed_form.tip_adapter import TipAdapter
+from tip_adapter.methods.closed_form.tip_x import TipX
+from tip_adapter.methods.closed_form.zero_shot import ZeroShot
+from tip_adapter.methods.on_encoder.coop import CoOp
+from tip_adapter.methods.on_encoder.full_fine_tuning import FullFineTuning
+from tip_adapter.methods.trained.clap import CLAP
+from tip_adapter.methods.trained.clip_adapter import CLIPAdapter
+from tip_adapter.methods.trained.linear_probe import LinearProbe
+from tip_adapter.methods.trained.lp_plus_plus import LPPlusPlus
+from tip_adapter.methods.trained.task_res import TaskRes
+from tip_adapter.methods.trained.tip_adapter_f import TipAdapterF
 
 __all__ = [
     "APE",

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from tip_adapter.alpha import surprises
-from tip_adapter.cache_model import Cache, cache_logits
-from tip_adapter.choice import choose, harms, likely_weights, nll_and_accuracy
-from tip_adapter.cross_validation import Evidence, Rule
 from tip_adapter.heads import CacheHead, Head, KernelHead, LinearHead
+from tip_adapter.heads.affinity import Cache, cache_logits
+from tip_adapter.heads.gaussian import gaussian_classifier
 from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod
-from tip_adapter.methods.gda import PRIOR, gaussian_fit
-from tip_adapter.methods.proker import KernelRidge, choose_kernel
+from tip_adapter.methods.closed_form.gda import PRIOR, gaussian_fit
+from tip_adapter.methods.closed_form.proker import KernelRidge, choose_kernel
+from tip_adapter.methods.selection.cache_search import search
+from tip_adapter.methods.selection.evidence import Evidence, Rule
+from tip_adapter.methods.selection.line_search import surprises
+from tip_adapter.methods.selection.weight import choose, harms, likely_weights, nll_and_accuracy
 from tip_adapter.methods.support_set import SupportSet
-from tip_adapter.moments import gaussian_classifier
-from tip_adapter.search import search
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 __all__ = ["Auto", "AutoResult"]

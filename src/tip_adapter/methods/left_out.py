@@ -13,8 +13,8 @@ from threadpoolctl import threadpool_limits
 from tip_adapter.errors import InputError
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.inputs import checked_views
+from tip_adapter.methods.selection.cache_search import MAX_FOLDS, support_folds
 from tip_adapter.methods.support_set import SupportSet
-from tip_adapter.search import MAX_FOLDS, support_folds
 from tip_adapter.typing import Float32Array, IntArray
 
 __all__ = ["LeftOut", "left_out_logits"]

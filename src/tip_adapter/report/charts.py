@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tip_adapter.conformal import ConformalScores, prediction_sets
 from tip_adapter.errors import InputError
-from tip_adapter.metrics import reliability
-from tip_adapter.search import Landscape
+from tip_adapter.methods.selection.cache_search import Landscape
+from tip_adapter.trust.conformal import ConformalScores, prediction_sets
+from tip_adapter.trust.metrics import reliability
 from tip_adapter.typing import FloatArray, IntArray
 
 __all__ = ["SHOWN_FROM", "Plot", "confusion_cells", "coverage_points", "landscape_cells", "reliability_points"]

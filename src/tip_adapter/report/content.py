@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tip_adapter.calibration import Calibration
-from tip_adapter.doctor import Diagnosis
-from tip_adapter.evaluation import Evaluation
-from tip_adapter.search import Landscape
+from tip_adapter.methods.selection.cache_search import Landscape
+from tip_adapter.trust.calibration import Calibration
+from tip_adapter.trust.doctor import Diagnosis
+from tip_adapter.trust.evaluation import Evaluation
 from tip_adapter.typing import FloatArray, IntArray
 
 __all__ = ["Mistake", "PhotoStrip", "ReportContent"]

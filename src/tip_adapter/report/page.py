@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from tip_adapter.doctor import Diagnosis
 from tip_adapter.report.charts import (
     SHOWN_FROM,
     Plot,
@@ -20,6 +19,7 @@ from tip_adapter.report.charts import (
     reliability_points,
 )
 from tip_adapter.report.content import ReportContent
+from tip_adapter.trust.doctor import Diagnosis
 
 __all__ = ["MAX_PICTURE_BYTES", "render_doctor", "render_report"]
 

@@ -1,0 +1,296 @@
+"""One run: a method, a support set and test photos in; its figures, or why there are none, out."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import json
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tip_adapter.bench.data import Draw
+from tip_adapter.bench.memory import PeakMemory
+from tip_adapter.bench.protocols import FAIR
+from tip_adapter.bench.records import DONE, FAILED, NOT_APPLICABLE, Record, write_record
+from tip_adapter.errors import EncoderError, FeatureError, InputError, MissingExtraError, TipAdapterError
+from tip_adapter.features.feature_files import FeatureData, Part, load_feature_file
+from tip_adapter.heads import softmax
+from tip_adapter.methods import METHODS, FewShotMethod
+from tip_adapter.storage.atomic import write_file
+from tip_adapter.trust.metrics import accuracy, expected_calibration_error, negative_log_likelihood, wilson_interval
+from tip_adapter.typing import FloatArray, IntArray, StrPath
+
+__all__ = ["Job", "execute", "load_data"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told, all of it JSON values.
+
+    Attributes
+    ----------
+    data : str
+        Feature file.
+    part : str
+        Part of it that holds the support set.
+    rows : list of int, or None
+        Which photos of that part.
+    base : dict
+        What the record says of the run before it began: data set, method, protocol, shots, seed, digests …
+    method : str
+        One of `METHODS`.
+    parameters : dict
+        What differs from its defaults.
+    record : str
+        Where the result goes.
+    logits : str or None
+        Where the test logits go.
+    checkpoint : str or None
+        Where a long training may leave its state.
+    encoder : str or None
+        For methods that need it.
+    class_texts, templates : list
+    photos : dict of str to list of str
+        Support, validation and test photos, for methods that take them.
+    threads : int
+        Of linear algebra; recorded.
+    twin : dict or None
+        A second result of the same training, for methods that can average their weights afterwards (WiSE-FT):
+        `wise_weight`, and `base`, `record` and `logits` of its own.
+    validation_part, validation_rows : str, list of int or None
+        Photos to tune on, where the protocol is not "fair".
+    """
+
+    data: str
+    part: str
+    rows: list[int] | None
+    base: dict[str, Any]
+    method: str
+    parameters: dict[str, Any]
+    record: str
+    logits: str | None
+    checkpoint: str | None
+    encoder: str | None
+    class_texts: list[list[str]]
+    templates: list[str]
+    photos: dict[str, list[str]]
+    threads: int
+    twin: dict[str, Any] | None = None
+    validation_part: str = "validation"
+    validation_rows: list[int] | None = None
+
+    def support(self, data: FeatureData) -> Part:
+        """Features to learn from."""
+        return Draw(self.part, None if self.rows is None else np.array(self.rows, dtype=np.intp)).of(data)
+
+    def validation(self, data: FeatureData) -> Part | None:
+        """Features to tune on; None under the protocol "fair"."""
+        if self.base["protocol"] == FAIR:
+            return None
+        rows = None if self.validation_rows is None else np.array(self.validation_rows, dtype=np.intp)
+        return Draw(self.validation_part, rows).of(data)
+
+
+def load_data(path: StrPath, base: Mapping[str, Any]) -> FeatureData:
+    """Load the features of a job, and check that they are those that were planned with.
+
+    Parameters
+    ----------
+    path : path-like
+    base : mapping
+        Of the job.
+
+    Returns
+    -------
+    FeatureData
+
+    Raises
+    ------
+    InputError
+        When the file changed since.
+    """
+    data = load_feature_file(path, name=base["dataset"])
+    if data.digest != base["digests"]["test"]:
+        raise InputError(f"Expected {path} as it was when the benchmark began, got other features: start it again.")
+    return data
+
+
+def execute(job: Job, data: FeatureData) -> str:
+    """Fit, predict, measure, and write the result.
+
+    Parameters
+    ----------
+    job : Job
+    data : FeatureData
+
+    Returns
+    -------
+    str
+        Status of the record that was written.
+    """
+    twin = None
+    try:
+        figures, twin = _measure(job, data)
+    except (InputError, EncoderError, MissingExtraError) as error:
+        figures = {"status": FAILED if _is_fault(error, job, data) else NOT_APPLICABLE, "reason": _told(error)}
+    except (Exception, RecursionError) as error:  # whatever a method raises: the other runs go on
+        figures = {"status": FAILED, "reason": _told(error)}
+    finished = {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
+    if job.twin:
+        write_record(Path(job.twin["record"]), job.twin["base"] | (twin or figures) | finished)
+    write_record(Path(job.record), job.base | figures | finished)
+    return str(figures["status"])
+
+
+def _is_fault(error: TipAdapterError, job: Job, data: FeatureData) -> bool:
+    """Tell a mistake from a method that the data does not allow."""
+    # Features were checked when they were loaded: features that do not fit now are the method's own.
+    if isinstance(error, FeatureError):
+        return True
+    # Parameters that were given are to blame, unless the method would refuse the data without them, too.
+    textless = METHODS[job.method].needs_text and data.zero_shot_weights is None
+    return isinstance(error, InputError) and bool(job.parameters) and not textless
+
+
+def _told(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, TipAdapterError) else f"{type(error).__name__}: {text}"
+
+
+def _measure(job: Job, data: FeatureData) -> tuple[Record, Record | None]:
+    """Fit and predict; figures of the method, and of its twin."""
+    support, validation = job.support(data), job.validation(data)
+    inputs = _Inputs.of(job, data, support, validation)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        memory = PeakMemory()
+        method = _build(job, data)
+        start = time.perf_counter()
+        method.fit(inputs.support, support.labels, **inputs.options(support, validation, method))
+        seconds = time.perf_counter() - start
+        told = {"threads": job.threads, "fit_seconds": seconds}
+        figures = _predicted(method, inputs.test, data.test.labels, job.logits) | told
+        figures |= {"peak_memory_mb": memory.megabytes}
+        twin = None
+        if job.twin:
+            other = method.at_wise_weight(job.twin["wise_weight"])
+            twin = _predicted(other, inputs.test, data.test.labels, job.twin["logits"]) | told
+            twin |= {"peak_memory_mb": memory.megabytes}
+    heard = {"warnings": sorted({" ".join(str(warning.message).split()) for warning in caught})[:5]}
+    return figures | heard, None if twin is None else twin | heard
+
+
+def _predicted(method: FewShotMethod, test: Any, labels: IntArray, logits_path: str | None) -> Record:
+    """Figures of a fitted method on the test photos."""
+    start = time.perf_counter()
+    logits = np.asarray(method.logits(test))
+    seconds = time.perf_counter() - start
+    figures = _figures(logits, labels)
+    if logits_path:
+        _save_logits(Path(logits_path), logits, labels)
+    return figures | {
+        "status": DONE,
+        "predict_seconds": seconds,
+        "trainable_parameters": int(method.trainable_parameters_),
+        "chosen": _chosen(method),
+        "logits": Path(logits_path).name if logits_path else None,
+    }
+
+
+def _build(job: Job, data: FeatureData) -> FewShotMethod:
+    cls: Callable[..., FewShotMethod] = METHODS[job.method]
+    known = inspect.signature(cls).parameters
+    encoder = None
+    if METHODS[job.method].needs_encoder and job.encoder is not None:
+        from tip_adapter.encoders.trainable import load_trainable_encoder
+
+        encoder = load_trainable_encoder(job.encoder)  # before the clock runs: it is the same for all
+    given: dict[str, Any] = {
+        "zero_shot_weights": data.zero_shot_weights,
+        "class_names": list(data.class_names),
+        "logit_scale": data.logit_scale,
+        "random_state": job.base["seed"],
+        "encoder": encoder,
+        "class_texts": job.class_texts,
+        "templates": job.templates,
+        "checkpoint": job.checkpoint,
+    }
+    return cls(**{key: value for key, value in given.items() if key in known} | job.parameters)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What the method sees as X: features, or photos."""
+
+    support: Any
+    test: Any
+    validation: Any
+
+    @classmethod
+    def of(cls, job: Job, data: FeatureData, support: Part, validation: Part | None) -> _Inputs:
+        """Choose features or photos."""
+        if METHODS[job.method].takes_images:
+            return cls(job.photos["support"], job.photos["test"], job.photos.get("validation"))
+        return cls(support.features, data.test.features, None if validation is None else validation.features)
+
+    def options(self, support: Part, validation: Part | None, method: FewShotMethod) -> dict[str, Any]:
+        """Give what `fit` takes besides X and y."""
+        options: dict[str, Any] = {}
+        if support.views is not None and method.takes_views:
+            options["views"] = support.views
+        if validation is not None:
+            options["validation"] = (self.validation, validation.labels)
+        return options
+
+
+def _figures(logits: FloatArray, labels: IntArray) -> Record:
+    if not np.isfinite(logits).all():
+        raise FeatureError("Expected finite logits, got NaN or infinity: the method broke down, nothing was kept.")
+    right = logits.argmax(axis=1) == labels
+    return {
+        "accuracy": accuracy(logits, labels),
+        "accuracy_interval": list(wilson_interval(int(right.sum()), len(right))),
+        "nll": negative_log_likelihood(logits, labels, from_logits=True),
+        "ece": expected_calibration_error(softmax(logits), labels),
+        # One bit per test photo, so that methods can be compared photo by photo.
+        "right": base64.b64encode(np.packbits(right).tobytes()).decode(),
+    }
+
+
+def _save_logits(path: Path, logits: FloatArray, labels: IntArray) -> None:
+    import io
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, logits=logits.astype(np.float32), labels=labels.astype(np.int32))
+    write_file(path, buffer.getvalue())
+
+
+def _chosen(method: FewShotMethod) -> dict[str, Any]:
+    """Hyper-parameters as fitted, and the sentence that explains them."""
+    found: dict[str, Any] = {}
+    for key, value in vars(method).items():
+        plain = value.item() if isinstance(value, np.generic) else value
+        if key.endswith("_") and not key.startswith("_") and isinstance(plain, int | float | str | bool | None):
+            found[key.rstrip("_")] = plain
+    for key in ("n_features_in", "trainable_parameters", "features"):
+        found.pop(key, None)
+    summary = getattr(getattr(method, "search_", None), "summary", None)
+    if isinstance(summary, str):
+        found["summary"] = summary
+    # An α without bound is no JSON number.
+    return {key: value if _is_json(value) else str(value) for key, value in found.items()}
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,208 @@
+"""Results of single runs: mappings in, one JSON file each out, and back, those of other versions set apart."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tip_adapter.bench.provenance import versions
+from tip_adapter.errors import InputError
+from tip_adapter.storage.atomic import write_file
+
+__all__ = [
+    "DONE",
+    "FAILED",
+    "FOLDER",
+    "FORMAT",
+    "NOT_APPLICABLE",
+    "Record",
+    "Records",
+    "load_records",
+    "read_record",
+    "write_collection",
+    "write_record",
+]
+
+FORMAT = "tip-adapter benchmark run 1"
+COLLECTION_FORMAT = "tip-adapter benchmark runs 1"
+DONE, FAILED, NOT_APPLICABLE = "done", "failed", "not applicable"
+FOLDER, COLLECTION = "runs", "runs.jsonl"
+
+Record = dict[str, Any]
+
+IDENTITY = ("status", "dataset", "dataset_id", "encoder", "protocol", "method", "shots", "seed")
+FIGURES = ("accuracy", "nll", "ece", "fit_seconds", "predict_seconds")
+
+
+@dataclass(frozen=True)
+class Records:
+    """Results of a folder.
+
+    Attributes
+    ----------
+    runs : tuple of Record
+        Those that this version can compare with each other.
+    others : tuple of (str, str)
+        Files that were left out, and why.
+    """
+
+    runs: tuple[Record, ...] = ()
+    others: tuple[tuple[str, str], ...] = field(default=())
+
+    @property
+    def done(self) -> list[Record]:
+        """Finished runs."""
+        return [run for run in self.runs if run["status"] == DONE]
+
+    @property
+    def failed(self) -> list[Record]:
+        """Runs that failed."""
+        return [run for run in self.runs if run["status"] == FAILED]
+
+    @property
+    def not_applicable(self) -> list[Record]:
+        """Runs that a method, or the data, does not allow."""
+        return [run for run in self.runs if run["status"] == NOT_APPLICABLE]
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a result, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    record : mapping
+        Without NaN, which JSON does not know and no table should hold.
+
+    Raises
+    ------
+    InputError
+        When a number is NaN or infinite.
+    """
+    try:
+        text = json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False)
+    except ValueError as error:
+        raise InputError(f"Expected finite figures in a result, got NaN or infinity ({error}): {path.name}") from error
+    write_file(path, f"{text}\n".encode())
+
+
+def read_record(path: Path) -> Record:
+    """Read a result.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    Record
+
+    Raises
+    ------
+    InputError
+        When it is damaged, or of another format or version; the message is what a list of such files says.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot be read ({error})") from error
+    return _checked(record)
+
+
+def load_records(folder: Path) -> Records:
+    """Read all results of a folder: its files of single runs, or the one file that a report made of them.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    Records
+        Sorted by data set, protocol, method, shots and seed.
+
+    Raises
+    ------
+    InputError
+        When there are no results at all.
+    """
+    good, others = [], []
+    for name, content in _contents(folder):
+        try:
+            good.append(_checked(content) if isinstance(content, dict) else read_record(content))
+        except InputError as error:
+            others.append((name, str(error)))
+    if not good and not others:
+        raise InputError(
+            f"Expected results in {folder} (runs/ or runs.jsonl), found none: run tip-adapter bench first."
+        )
+    good.sort(key=lambda run: tuple(str(run[key]).zfill(4) for key in IDENTITY[1:]))
+    return Records(tuple(good), tuple(others))
+
+
+def write_collection(path: Path, runs: Sequence[Record]) -> None:
+    """Write many results as one small file: a line of what they share, then a line each.
+
+    Parameters
+    ----------
+    path : Path
+    runs : sequence of Record
+    """
+    shared = {
+        key: value
+        for key, value in (runs[0] if runs else {}).items()
+        if all(key in run and run[key] == value for run in runs)
+    }
+    lines = [{"format": COLLECTION_FORMAT, "shared": shared}]
+    lines += [{key: _short(value) for key, value in run.items() if key not in shared} for run in runs]
+    text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+    write_file(path, text.encode())
+
+
+def _short(value: Any) -> Any:
+    """Six digits are more than any figure is worth."""
+    if isinstance(value, float) and math.isfinite(value):
+        return float(f"{value:.6g}")
+    if isinstance(value, list):
+        return [_short(item) for item in value]
+    return {key: _short(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _contents(folder: Path) -> Iterator[tuple[str, Path | Record]]:
+    files = sorted((folder / FOLDER).rglob("*.json"))
+    yield from ((path.relative_to(folder).as_posix(), path) for path in files if not path.name.startswith("."))
+    collection = folder / COLLECTION
+    if not files and collection.is_file():
+        yield from _of_collection(collection)
+
+
+def _of_collection(path: Path) -> Iterable[tuple[str, Record]]:
+    try:
+        head, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        found = head["format"]
+        runs = [(f"{path.name}, line {number}", head["shared"] | line) for number, line in enumerate(lines, start=2)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"Expected collected results in {path}, got an error ({error}): collect them again") from error
+    if found != COLLECTION_FORMAT:
+        raise InputError(f"Expected a file of '{COLLECTION_FORMAT}', got {found!r}: {path}")
+    return runs
+
+
+def _checked(record: Any) -> Record:
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        found = record.get("format") if isinstance(record, dict) else None
+        raise InputError(f"is of the format {found!r}, this version writes {FORMAT!r}")
+    written = record.get("versions", {}).get("tip-adapter")
+    if written != versions()["tip-adapter"]:
+        raise InputError(f"was written by tip-adapter {written}, this is {versions()['tip-adapter']}")
+    missing = [key for key in IDENTITY if key not in record]
+    if record.get("status") == DONE:
+        missing += [key for key in FIGURES if not isinstance(record.get(key), float | int)]
+        missing += ["right"] if not isinstance(record.get("right"), str) else []
+    if missing:
+        raise InputError(f"has no {', '.join(missing)}")
+    return record

@@ -1,0 +1,129 @@
+"""A folder of photos or a manifest goes in; what to learn from, to validate on and to test on comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tip_adapter.data import ImageDataset, load_dataset
+from tip_adapter.data.sampling import split_dataset
+from tip_adapter.errors import DatasetError
+from tip_adapter.typing import IntArray, StrPath
+
+__all__ = ["ImageSplits", "load_splits"]
+
+HALVES = (0.5, 0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSplits:
+    """Photos of one data set, in parts that share their class names.
+
+    Attributes
+    ----------
+    name : str
+        What results call the data set.
+    train, test : ImageDataset
+        Shots are drawn from `train`; nothing but the final measurement sees `test`.
+    validation : ImageDataset or None
+        Whatever the protocol "paper" tunes on.
+    class_texts : mapping of str to tuple of str, optional
+        Better words for the classes than their names.
+    templates : tuple of str, optional
+        Prompts that belong to the data set.
+    origin : str
+        Where the parts come from, in words.
+    """
+
+    name: str
+    train: ImageDataset
+    test: ImageDataset
+    validation: ImageDataset | None
+    class_texts: Mapping[str, tuple[str, ...]] | None = None
+    templates: tuple[str, ...] | None = None
+    origin: str = "as given"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, which labels index."""
+        return self.train.class_names
+
+
+def load_splits(source: StrPath, *, name: str | None = None) -> ImageSplits:
+    """Read a folder or a manifest with the splits train and test, and perhaps validation; or one without splits.
+
+    Without splits, half of every class's photos, always the same ones, are the test set.
+
+    Parameters
+    ----------
+    source : path
+        What `tip_adapter.data.load_dataset` takes.
+    name : str, optional
+        Default: the name of the folder or file.
+
+    Returns
+    -------
+    ImageSplits
+
+    Raises
+    ------
+    DatasetError
+        When it is no data set, has no train or test split, or a split has classes that "train" has not.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from tip_adapter.bench.splits import load_splits
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for path in (Path(folder, kind, f"{i}.jpg") for kind in ("cat", "dog") for i in range(4)):
+    ...         path.parent.mkdir(exist_ok=True)
+    ...         path.touch()
+    ...     pets = load_splits(folder, name="pets")
+    >>> len(pets.train), len(pets.test), pets.validation, pets.origin
+    (4, 4, None, 'half of every class is the test set')
+    """
+    path = Path(source)
+    title = name or path.resolve().stem
+    parts = {split: _part(path, split) for split in ("train", "validation", "test")}
+    train, test = parts["train"], parts["test"]
+    if not any(parts.values()):
+        whole = load_dataset(path)
+        train_rows, test_rows = split_dataset(whole.labels, HALVES, random_state=0)
+        return ImageSplits(
+            title, whole.subset(train_rows), whole.subset(test_rows), None, origin="half of every class is the test set"
+        )
+    if train is None or test is None:
+        missing = "train" if train is None else "test"
+        raise DatasetError(f"Expected the splits train and test in {path}, found no {missing}: add it")
+    validation = parts["validation"]
+    return ImageSplits(
+        title,
+        train,
+        _with_classes_of(train, test, path),
+        None if validation is None else _with_classes_of(train, validation, path),
+    )
+
+
+def _part(path: Path, split: str) -> ImageDataset | None:
+    try:
+        return load_dataset(path, split=split, min_classes=1 if split != "train" else 2)
+    except DatasetError as error:
+        if str(error).startswith(f"Expected a split {split!r} in "):
+            return None
+        raise
+
+
+def _with_classes_of(train: ImageDataset, part: ImageDataset, path: Path) -> ImageDataset:
+    """Let labels index the class names of the training split."""
+    unknown = sorted(set(part.class_names) - set(train.class_names))
+    if unknown:
+        raise DatasetError(
+            f"Expected {part.name} in {path} to have the classes of train, got {', '.join(unknown[:5])} besides: add "
+            "photos of them to train, or remove them"
+        )
+    own: IntArray = np.array([train.class_names.index(name) for name in part.class_names], dtype=np.intp)
+    return ImageDataset(part.paths, own[part.labels], train.class_names, part.name)

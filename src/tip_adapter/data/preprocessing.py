@@ -1,0 +1,330 @@
+"""Upright RGB images and an encoder's settings go in; square views and normalised pixels come out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from tip_adapter.errors import EncoderError, InputError
+from tip_adapter.typing import Float32Array, UInt8Array
+
+__all__ = ["PREPROCESSING_VERSION", "Preprocessing"]
+
+PREPROCESSING_VERSION = 1  # raise it whenever the same photo and settings would give other pixels
+
+_RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_CROP_SCALE = (0.5, 1.0)  # share of the area
+_CROP_RATIO = (3 / 4, 4 / 3)  # width / height
+_MAX_RATIO = 32  # of a picture's sides; far beyond what a centre crop can show
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an encoder wants its pixels: resized, cropped, normalised.
+
+    Parameters
+    ----------
+    size : int
+        Side of the square view in pixels.
+    resize : int or None
+        Length of the shortest side before the centre crop, at least `size`. None squashes the whole image to
+        ``size × size``, as SigLIP does.
+    interpolation : {"bicubic", "bilinear"}
+        Filter of every resize, always antialiased.
+    mean, std : tuple of 3 floats
+        Per channel, for pixels in [0, 1].
+    draft : bool, default=True
+        Let JPEG files be decoded at a reduced size that is still at least twice what the view needs: several times
+        faster on photos of a modern camera, and within a fraction of a grey level. Switch it off for benchmarks.
+
+    Raises
+    ------
+    InputError
+        When a value is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> from tip_adapter.data.decoding import Preprocessing
+    >>> clip = Preprocessing(size=224, resize=224, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
+    >>> view = clip.center_view(Image.new("RGB", (640, 480), "white"))
+    >>> view.shape, clip.normalize(view[None]).shape
+    ((224, 224, 3), (1, 3, 224, 224))
+    """
+
+    size: int
+    resize: int | None
+    interpolation: Literal["bicubic", "bilinear"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    draft: bool = True
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise InputError(f"Expected a view size of at least 1 pixel, got {self.size}")
+        if self.resize is not None and self.resize < self.size:
+            raise InputError(f"Expected resize to be at least the view size {self.size}, got {self.resize}")
+        if self.interpolation not in _RESAMPLE:
+            raise InputError(f"Unknown interpolation {self.interpolation!r}: choose one of {', '.join(_RESAMPLE)}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise InputError(f"Expected three means and three positive stds, got {self.mean} and {self.std}")
+
+    @property
+    def key(self) -> str:
+        """Text that is the same exactly when the pixels are, to be hashed into encoder identities."""
+        return json.dumps({"version": PREPROCESSING_VERSION, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+
+    def min_side(self, *, random_views: bool = False) -> int | None:
+        """Value of `decode_image`'s `min_side` that suits the views to come.
+
+        Parameters
+        ----------
+        random_views : bool, default=False
+            Random views need more: the smallest crop, half of the area at a ratio of 3/4, is only √(½·¾) = .61 of the
+            shortest side wide, and should still be sampled down by two rather than up.
+
+        Returns
+        -------
+        min_side : int or None
+            In pixels; None when draft decoding is off.
+        """
+        if not self.draft:
+            return None
+        if random_views:
+            return math.ceil(self.size / math.sqrt(_CROP_SCALE[0] * _CROP_RATIO[0]))
+        return self.resize or self.size
+
+    def center_view(self, image: Image.Image) -> UInt8Array:
+        """Resize and crop the middle, to the pixel as torchvision and OpenAI's CLIP do.
+
+        (transformers rounds an odd margin down instead: its crop can start one pixel earlier.)
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            RGB, as `decode_image` returns it.
+
+        Returns
+        -------
+        pixels : ndarray of shape (size, size, 3), uint8
+        """
+        resample = _RESAMPLE[self.interpolation]
+        if self.resize is None:
+            return np.asarray(image.resize((self.size, self.size), resample))
+        image = _middle(image, _MAX_RATIO)
+        short = min(image.size)
+        width, height = (int(self.resize * side / short) for side in image.size)
+        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+        resized = image.resize((width, height), resample)
+        return np.asarray(resized.crop((left, top, left + self.size, top + self.size)))
+
+    def random_view(self, image: Image.Image, rng: np.random.Generator) -> UInt8Array:
+        """Crop a random half to all of the area, resize it to a square, and mirror it half of the time.
+
+        This is torchvision's ``RandomResizedCrop(scale=(.5, 1), ratio=(3/4, 4/3))`` and ``RandomHorizontalFlip``, the
+        views that Tip-Adapter averages into a cache key.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            RGB, as `decode_image` returns it. One decoded image serves any number of views.
+        rng : numpy.random.Generator
+            Advanced by a number of draws that depends on the image, so give each image its own.
+
+        Returns
+        -------
+        pixels : ndarray of shape (size, size, 3), uint8
+
+        References
+        ----------
+        Zhang et al., Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification, ECCV 2022, section 4.1.
+        """
+        box = _random_box(image.width, image.height, rng)
+        view = np.asarray(image.resize((self.size, self.size), _RESAMPLE[self.interpolation], box=box))
+        return np.ascontiguousarray(view[:, ::-1]) if rng.random() < 0.5 else view
+
+    def normalize(self, pixels: UInt8Array) -> Float32Array:
+        """Turn views into the encoder's input: ``(pixels / 255 - mean) / std``, channels first.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (B, size, size, 3), uint8
+
+        Returns
+        -------
+        inputs : contiguous ndarray of shape (B, 3, size, size), float32
+
+        Raises
+        ------
+        InputError
+            When shape or type differ.
+        """
+        self.check_views(pixels)
+        mean, std = (np.array(values, dtype=np.float64).reshape(3, 1, 1) for values in (self.mean, self.std))
+        inputs = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
+        inputs *= (1 / (255 * std)).astype(np.float32)
+        inputs -= (mean / std).astype(np.float32)
+        return inputs
+
+    def check_views(self, pixels: UInt8Array) -> None:
+        """Raise unless the pixels are views as `center_view` makes them.
+
+        Raises
+        ------
+        InputError
+            When shape or type differ.
+        """
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (self.size, self.size, 3):
+            expected = f"uint8 views of shape (B, {self.size}, {self.size}, 3)"
+            raise InputError(f"Expected {expected}, got {pixels.dtype} of shape {pixels.shape}: take center_view's")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON types; `from_dict` reads them back."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> Preprocessing:
+        """Build from what `to_dict` returned.
+
+        Raises
+        ------
+        InputError
+            When a setting is missing, unknown, or out of range.
+        """
+        names = {field.name for field in fields(cls)}
+        if set(settings) != names:
+            raise InputError(f"Expected the preprocessing settings {sorted(names)}, got {sorted(settings)}")
+        return cls(**{**settings, "mean": tuple(settings["mean"]), "std": tuple(settings["std"])})
+
+    def to_preprocessor_config(self) -> dict[str, Any]:
+        """Return the content of a Hugging Face ``preprocessor_config.json``, of CLIP's or SigLIP's form."""
+        square = {"height": self.size, "width": self.size}
+        if self.resize is None:
+            form: dict[str, Any] = {"image_processor_type": "SiglipImageProcessor", "size": square}
+        else:
+            form = {
+                "image_processor_type": "CLIPImageProcessor",
+                "size": {"shortest_edge": self.resize},
+                "do_center_crop": True,
+                "crop_size": square,
+            }
+        return {
+            **form,
+            "do_convert_rgb": True,
+            "do_resize": True,
+            "resample": int(_RESAMPLE[self.interpolation]),
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+            "draft": self.draft,  # ours; other readers ignore it
+        }
+
+    @classmethod
+    def from_preprocessor_config(cls, config: Mapping[str, Any]) -> Preprocessing:
+        """Build from the content of a Hugging Face ``preprocessor_config.json``, of CLIP's or SigLIP's form.
+
+        Raises
+        ------
+        EncoderError
+            When the file asks for a step that this class does not do.
+
+        Examples
+        --------
+        >>> from tip_adapter.data.decoding import Preprocessing
+        >>> half = [0.5, 0.5, 0.5]
+        >>> config = {"size": {"height": 256, "width": 256}, "resample": 2, "image_mean": half, "image_std": half}
+        >>> siglip = Preprocessing.from_preprocessor_config(config)
+        >>> siglip.size, siglip.resize, siglip.interpolation
+        (256, None, 'bilinear')
+        """
+        _refuse_other_steps(config)
+        size, resize = _sides(config)
+        interpolation = _interpolation(config.get("resample", 3))
+        draft = config.get("draft", True)
+        try:
+            if not config.get("do_normalize", True):
+                return cls(size, resize, interpolation, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), draft=draft)
+            mean, std = tuple(config["image_mean"]), tuple(config["image_std"])
+            return cls(size, resize, interpolation, mean, std, draft=draft)
+        except KeyError as error:
+            raise EncoderError(f"Expected a preprocessor_config.json with {error}, got {sorted(config)}") from error
+        except (InputError, TypeError) as error:
+            raise EncoderError(f"Expected a preprocessor_config.json like CLIP's or SigLIP's, got: {error}") from error
+
+
+def _middle(image: Image.Image, ratio: int) -> Image.Image:
+    """Cut the ends off a long strip, which would take gigabytes once its short side is resized."""
+    width, height = (min(side, ratio * min(image.size)) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height)) if (width, height) != image.size else image
+
+
+def _random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Draw a crop as torchvision does: ten tries, then the largest middle piece of an allowed ratio."""
+    low, high = _CROP_RATIO
+    for _ in range(10):
+        area = width * height * rng.uniform(*_CROP_SCALE)
+        ratio = math.exp(rng.uniform(math.log(low), math.log(high)))
+        crop_width, crop_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            left = int(rng.integers(width - crop_width, endpoint=True))
+            top = int(rng.integers(height - crop_height, endpoint=True))
+            return left, top, left + crop_width, top + crop_height
+    crop_width = max(1, min(width, round(height * high)))
+    crop_height = max(1, min(height, round(width / low)))
+    left, top = (width - crop_width) // 2, (height - crop_height) // 2
+    return left, top, left + crop_width, top + crop_height
+
+
+def _refuse_other_steps(config: Mapping[str, Any]) -> None:
+    """Raise for steps that would silently give an encoder other pixels than it was trained with."""
+    needed = {"do_resize": True, "do_rescale": True, "do_pad": False}
+    for step, value in needed.items():
+        if (config.get(step, value) or False) is not value:
+            raise EncoderError(f"Expected a preprocessor_config.json with {step} {value}, got {config[step]}")
+    factor = config.get("rescale_factor", 1 / 255)
+    if not math.isclose(factor, 1 / 255, rel_tol=1e-6):
+        raise EncoderError(f"Expected a preprocessor_config.json with rescale_factor 1/255, got {factor}")
+
+
+def _interpolation(resample: Any) -> Literal["bicubic", "bilinear"]:
+    if resample == Image.Resampling.BICUBIC:
+        return "bicubic"
+    if resample == Image.Resampling.BILINEAR:
+        return "bilinear"
+    raise EncoderError(f"Expected a preprocessor_config.json with resample 2 or 3 (bilinear, bicubic), got {resample}")
+
+
+def _sides(config: Mapping[str, Any]) -> tuple[int, int | None]:
+    """Read the side of the view and of the resize before it, from any of the forms that have been in use."""
+    size, crop = config.get("size"), config.get("crop_size")
+    cropped = config.get("do_center_crop", crop is not None)
+    if isinstance(size, int):
+        size = {"shortest_edge": size} if cropped else {"height": size, "width": size}
+    if isinstance(crop, int):
+        crop = {"height": crop, "width": crop}
+    side = _square(crop) if cropped else _square(size)
+    if side is not None and not cropped:
+        return side, None
+    if side is not None and isinstance(size, dict) and set(size) == {"shortest_edge"}:
+        return side, int(size["shortest_edge"])
+    if side is not None and size == crop:
+        return side, None
+    expected = "a shortest_edge with a square crop_size, or a square size without crop"
+    raise EncoderError(f"Expected a preprocessor_config.json with {expected}, got size {size} and crop_size {crop}")
+
+
+def _square(sides: Any) -> int | None:
+    """Return the side of ``{"height": n, "width": n}``, None for anything else."""
+    if isinstance(sides, dict) and set(sides) == {"height", "width"} and sides["height"] == sides["width"]:
+        return int(sides["height"])
+    return None

@@ -1,0 +1,210 @@
+"""Labels, a number of shots and a seed go in; the indices of a support set, or of disjoint parts, come out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tip_adapter.errors import InputError, ShotsWarning, warn
+from tip_adapter.typing import IntArray
+
+__all__ = ["sample_shots", "shots_at_most", "split_dataset"]
+
+NAMED = 5
+"""Classes that a warning names."""
+
+
+def sample_shots(
+    labels: ArrayLike,
+    shots: int | None,
+    *,
+    random_state: int,
+    at_most: bool = False,
+    class_names: Sequence[str] | None = None,
+) -> IntArray:
+    """Draw the same number of items of every class, without replacement.
+
+    Each class has a random stream of its own, made of the seed and the class's rank among the classes present. So the
+    items drawn of a class depend on the seed and on the order of that class's items alone: mixing the classes
+    differently, or adding items to another class, leaves them as they are. And the draw is nested: with the same seed,
+    the items of 4 shots are among those of 8.
+
+    Parameters
+    ----------
+    labels : array-like of shape (N,)
+        Integers or names.
+    shots : int or None
+        Items per class (K), at least 1. None takes all of them.
+    random_state : int
+        Seed, at least 0.
+    at_most : bool, default=False
+        Take all items of a class that has fewer than `shots`, instead of raising.
+    class_names : sequence of str, optional
+        Names that integer labels index, for messages.
+
+    Returns
+    -------
+    indices : ndarray of shape (n_sampled,), intp
+        In ascending order.
+
+    Raises
+    ------
+    InputError
+        When a class has fewer items than `shots`, or an argument is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.data.sampling import sample_shots
+    >>> labels = np.array([0, 0, 0, 1, 1, 1, 1])
+    >>> labels[sample_shots(labels, 2, random_state=0)]
+    array([0, 0, 1, 1])
+    """
+    labels = _checked_labels(labels)
+    if shots is None:
+        return np.arange(len(labels))
+    if shots < 1:
+        raise InputError(f"Expected at least 1 shot per class, got {shots}: use None for all")
+    chosen = []
+    for rank, (label, members) in enumerate(_members_of(labels)):
+        if len(members) < shots and not at_most:
+            name = class_names[int(label)] if class_names is not None else label
+            count = f"{len(members)} image{'s' * (len(members) != 1)}"
+            raise InputError(
+                f"Expected at least {shots} images of every class, got {count} of {str(name)!r}: "
+                f"add images, or ask for at most {len(members)} shots"
+            )
+        chosen.append(_shuffled(members, rank, random_state)[:shots])
+    return np.sort(np.concatenate(chosen))
+
+
+def shots_at_most(
+    labels: ArrayLike, shots: int | None, *, random_state: int, class_names: Sequence[str] | None = None
+) -> IntArray:
+    """Draw as `sample_shots`, but take all items of a class that has fewer than `shots`, and warn which these are.
+
+    For classifiers of one's own photos, where classes differ in how many there are. A comparison at K shots needs
+    exactly K, and `sample_shots`.
+
+    Parameters
+    ----------
+    labels : array-like of shape (N,)
+        Integers or names.
+    shots : int or None
+        Most items per class, at least 1. None takes all of them.
+    random_state : int
+        Seed, at least 0.
+    class_names : sequence of str, optional
+        Names that integer labels index, for the warning.
+
+    Returns
+    -------
+    indices : ndarray of shape (n_sampled,), intp
+        In ascending order.
+
+    Warns
+    -----
+    ShotsWarning
+        When a class has fewer items than `shots`.
+
+    Raises
+    ------
+    InputError
+        When an argument is out of range.
+
+    Examples
+    --------
+    >>> from tip_adapter.data.sampling import shots_at_most
+    >>> shots_at_most(["cat", "cat", "cat", "dog", "dog"], 2, random_state=0).shape
+    (4,)
+    """
+    chosen = sample_shots(labels, shots, random_state=random_state, at_most=True, class_names=class_names)
+    members = _members_of(np.asarray(labels))
+    fewer = sorted(
+        (len(items), str(class_names[int(label)] if class_names is not None else label))
+        for label, items in members
+        if shots is not None and len(items) < shots
+    )
+    if fewer:
+        classes = f"{len(fewer)} of {len(members)} classes" if len(fewer) < len(members) else "every class"
+        named = ", ".join(f"{name} ({count})" for count, name in fewer[:NAMED])
+        rest = f" and {len(fewer) - NAMED} more" if len(fewer) > NAMED else ""
+        warn(
+            f"Fewer than {shots} photos in {classes}, all of theirs are taken: {named}{rest}.",
+            ShotsWarning,
+        )
+    return chosen
+
+
+def split_dataset(labels: ArrayLike, fractions: Sequence[float], *, random_state: int) -> tuple[IntArray, ...]:
+    """Divide items into disjoint parts that hold about the same share of every class.
+
+    Parameters
+    ----------
+    labels : array-like of shape (N,)
+        Integers or names.
+    fractions : sequence of float
+        Share of each part, positive, with a sum of at most 1. What is left over is in no part.
+    random_state : int
+        Seed, at least 0. As in `sample_shots`, a class's draw does not depend on the other classes.
+
+    Returns
+    -------
+    parts : tuple of ndarrays of intp
+        Indices in ascending order, one array per fraction. A part's count of a class is its exact share rounded, such
+        that parts that together make up the whole leave nothing out.
+
+    Raises
+    ------
+    InputError
+        When a fraction is out of range, or a part would miss a class altogether.
+
+    Examples
+    --------
+    >>> from tip_adapter.data.sampling import split_dataset
+    >>> train, test = split_dataset(["cat"] * 8 + ["dog"] * 4, (0.75, 0.25), random_state=0)
+    >>> len(train), len(test)
+    (9, 3)
+    """
+    labels = _checked_labels(labels)
+    shares = np.asarray(fractions, dtype=np.float64)
+    if shares.ndim != 1 or shares.size == 0 or not (shares > 0).all() or shares.sum() > 1 + 1e-9:
+        raise InputError(f"Expected positive fractions with a sum of at most 1, got {list(fractions)}")
+    bounds = np.concatenate(([0.0], np.cumsum(shares)))
+    parts: list[list[IntArray]] = [[] for _ in shares]
+    for rank, (label, members) in enumerate(_members_of(labels)):
+        shuffled = _shuffled(members, rank, random_state)
+        edges = [math.floor(bound * len(members) + 0.5 + 1e-9) for bound in bounds]
+        for part, start, stop in zip(parts, edges, edges[1:], strict=False):
+            if start == stop:
+                raise InputError(
+                    f"Expected images of every class in all {len(shares)} parts, {len(members)} of {str(label)!r} "
+                    "do not suffice: add images, or change the fractions"
+                )
+            part.append(shuffled[start:stop])
+    return tuple(np.sort(np.concatenate(part)) for part in parts)
+
+
+def _checked_labels(labels: ArrayLike) -> np.ndarray[Any, Any]:
+    array = np.asarray(labels)
+    if array.ndim != 1 or array.size == 0:
+        raise InputError(f"Expected labels of shape (N,), at least one, got shape {array.shape}")
+    return array
+
+
+def _members_of(labels: np.ndarray[Any, Any]) -> list[tuple[Any, IntArray]]:
+    """Return each label, in ascending order, with the indices that have it, in ascending order."""
+    classes, inverse = np.unique(labels, return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
+    return list(zip(classes, members, strict=True))
+
+
+def _shuffled(members: IntArray, rank: int, random_state: int) -> IntArray:
+    if random_state < 0:
+        raise InputError(f"Expected a random_state of at least 0, got {random_state}")
+    return np.random.default_rng((random_state, rank)).permutation(members)

@@ -1,0 +1,91 @@
+"""Photos in, small JPEG pictures out, for people to recognise a shot by."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image
+
+from tip_adapter.data.decoding import ImageSource, decode_image, load_image
+from tip_adapter.processors import usable_processors
+from tip_adapter.typing import BoolArray
+
+__all__ = ["make_thumbnails", "picture_hash"]
+
+SIDE = 128
+
+
+def make_thumbnails(images: Sequence[ImageSource], side: int = SIDE) -> list[bytes]:
+    """Shrink photos, in threads.
+
+    Parameters
+    ----------
+    images : sequence of path, bytes, Image or array
+    side : int, default=128
+        Pixels of the longer side.
+
+    Returns
+    -------
+    list of bytes
+        JPEG files.
+
+    Raises
+    ------
+    ImageError
+        When a photo cannot be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.data.thumbnails import make_thumbnails
+    >>> make_thumbnails([np.zeros((300, 200, 3), dtype=np.uint8)])[0][6:10]
+    b'JFIF'
+    """
+
+    def shrink(source: ImageSource) -> bytes:
+        # Twice this is still as much as the longer side needs, and most photos are then decoded at half their size.
+        image = load_image(source, min_side=side // 2)
+        image.thumbnail((side, side), Image.Resampling.BICUBIC)
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=80)
+        return buffer.getvalue()
+
+    with ThreadPoolExecutor(usable_processors()) as pool:
+        return list(pool.map(shrink, images))
+
+
+def picture_hash(thumbnail: bytes) -> BoolArray:
+    """Describe a picture by 64 bits that survive another size, brightness and compression.
+
+    Each bit says whether the grey of one of 8 × 8 fields is darker than that of the next to its right.
+
+    Parameters
+    ----------
+    thumbnail : bytes
+        An image file, such as `make_thumbnails` gives.
+
+    Returns
+    -------
+    ndarray of shape (2, 64), bool
+        Of the picture, and of its mirror image.
+
+    Raises
+    ------
+    ImageError
+        When it is damaged, or too large.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.data.thumbnails import make_thumbnails, picture_hash
+    >>> ramp = np.broadcast_to(np.arange(0, 256, 2, dtype=np.uint8)[None, :, None], (96, 128, 3))
+    >>> picture_hash(make_thumbnails([ramp])[0]).mean(axis=1)
+    array([1., 0.])
+    """
+    image = decode_image(thumbnail, name="a thumbnail")
+    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX)).astype(np.int16)
+    result: BoolArray = np.stack([(side[:, 1:] > side[:, :-1]).ravel() for side in (grey, grey[:, ::-1])])
+    return result

@@ -1,0 +1,1 @@
+"""Explain predictions by what the class texts and every shot contribute."""

@@ -1,0 +1,382 @@
+"""What shots add to logits, by kind of formula: a query and a shot in, its part or the logits without it out.
+
+Every part is exact: summed up, the shots give the logits of the formula. Sums are in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from tip_adapter.heads.cache import neighbour_votes
+from tip_adapter.typing import Float32Array, FloatArray, IntArray
+
+__all__ = ["CacheSum", "GaussianSum", "KernelSum", "NeighbourVotes", "PrototypeSum", "ShotPart"]
+
+
+class ShotPart(Protocol):
+    """Logits (B, C) that come from N shots."""
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether the logits are a sum with one term per shot."""
+        ...
+
+    def logits(self) -> FloatArray:
+        """Logits of all queries, (B, C)."""
+        ...
+
+    def to_class(self, query: int, column: int) -> FloatArray:
+        """What every shot adds to one class's logit of one query, (N,)."""
+        ...
+
+    def logits_without(self, query: int, shot: int) -> FloatArray:
+        """Logits of one query without one of the shots, (C,); whatever was fitted to all of them stays as it is."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class CacheSum:
+    """Shots that speak for their own classes: a cache.
+
+    Attributes
+    ----------
+    values : ndarray of shape (B, N)
+        How strongly every shot speaks.
+    labels : ndarray of shape (N,), integers in [0, C)
+    n_classes : int
+        C.
+    balanced : bool
+        Whether a shot counts ``mean shots per class / shots of its class``, as in `tip_adapter.heads.affinity.Cache`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.explain.shot_terms import CacheSum
+    >>> part = CacheSum(np.array([[1.0, 2.0, 4.0]]), np.array([0, 0, 1]), 2, balanced=True)
+    >>> part.logits(), part.to_class(0, 0), part.logits_without(0, 0)
+    (array([[2.25, 6.  ]]), array([0.75, 1.5 , 0.  ]), array([2., 4.]))
+    """
+
+    values: Float32Array
+    labels: IntArray
+    n_classes: int
+    balanced: bool
+    is_sum = True
+
+    @cached_property
+    def _counts(self) -> IntArray:
+        return np.bincount(self.labels, minlength=self.n_classes)
+
+    @cached_property
+    def _mass(self) -> FloatArray:
+        """Sum of the values of every class's shots, (B, C)."""
+        return _by_class(self.values, self.labels, self.n_classes)
+
+    def _class_weights(self, counts: IntArray) -> FloatArray:
+        if not self.balanced:
+            return np.ones(len(counts))
+        present = np.count_nonzero(counts)
+        weights: FloatArray = np.divide(counts.sum(), present * counts, out=np.zeros(len(counts)), where=counts > 0)
+        return weights
+
+    def logits(self) -> FloatArray:
+        """Logits of all queries, (B, C)."""
+        result: FloatArray = self._mass * self._class_weights(self._counts)
+        return result
+
+    def to_class(self, query: int, column: int) -> FloatArray:
+        """What every shot adds to one class's logit of one query, (N,)."""
+        weight = self._class_weights(self._counts)[column]
+        result: FloatArray = np.where(self.labels == column, self.values[query] * weight, 0.0)
+        return result
+
+    def logits_without(self, query: int, shot: int) -> FloatArray:
+        """Logits of one query without one of the shots, (C,)."""
+        counts, mass, own = self._counts.copy(), self._mass[query].copy(), self.labels[shot]
+        counts[own] -= 1
+        # The last shot of a class leaves nothing, not the rounding error of a difference.
+        mass[own] = mass[own] - float(self.values[query, shot]) if counts[own] else 0.0
+        result: FloatArray = mass * self._class_weights(counts)
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class KernelSum:
+    """Shots that each say something about every class: a kernel regression.
+
+    Attributes
+    ----------
+    values : ndarray of shape (B, N), float64
+        Kernels between queries and shots.
+    coefficients : ndarray of shape (N, C), float64
+        What every shot says about every class, per unit of its kernel.
+    inverse : ndarray of shape (N, N), or None
+        M of the system whose solution, ``M·R``, the coefficients are. With it, the other shots' coefficients are solved
+        again where a shot is left out; without it they stay.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.explain.shot_terms import KernelSum
+    >>> part = KernelSum(np.array([[1.0, 0.5]]), np.array([[2.0, -2.0], [-1.0, 1.0]]))
+    >>> part.logits(), part.to_class(0, 1), part.logits_without(0, 1)
+    (array([[ 1.5, -1.5]]), array([-2. ,  0.5]), array([ 2., -2.]))
+    """
+
+    values: FloatArray
+    coefficients: FloatArray
+    inverse: FloatArray | None = None
+    is_sum = True
+
+    def logits(self) -> FloatArray:
+        """Logits of all queries, (B, C)."""
+        return self._all
+
+    @cached_property
+    def _all(self) -> FloatArray:
+        result: FloatArray = self.values @ self.coefficients
+        return result
+
+    def to_class(self, query: int, column: int) -> FloatArray:
+        """What every shot adds to one class's logit of one query, (N,)."""
+        result: FloatArray = self.values[query] * self.coefficients[:, column]
+        return result
+
+    def logits_without(self, query: int, shot: int) -> FloatArray:
+        """Logits of one query without one of the shots, (C,)."""
+        taken = self.values[query, shot] if self.inverse is None else self._weights[query, shot]
+        result: FloatArray = self._all[query] - taken * self.coefficients[shot]
+        return result
+
+    @cached_property
+    def _weights(self) -> FloatArray:
+        """What leaving each shot out takes away, per unit of its coefficients, (B, N).
+
+        Without shot i the coefficients are ``A - M_:i·A_i / M_ii``: its own become 0.
+        """
+        if self.inverse is None:
+            return self.values
+        result: FloatArray = (self.values @ self.inverse) / np.diag(self.inverse)
+        return result
+
+    def taken_from_class(self, query: int, column: int) -> FloatArray:
+        """What leaving each shot out takes from one class's logit, (N,)."""
+        result: FloatArray = self._weights[query] * self.coefficients[:, column]
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianSum:
+    """Shots whose class means, seen through one precision, are a Gaussian classifier.
+
+    The logit ``α(f - ½μ)·P·μ`` is linear in the last μ, a mean of shots. Logits are centred over the classes that have
+    shots. Without a shot, its class has another mean; the precision P, made of all shots, stays.
+
+    Attributes
+    ----------
+    queries, solved_queries : ndarray of shape (B, D), float64
+        f and f·P.
+    features : ndarray of shape (N, D), float64
+        The shots.
+    labels : ndarray of shape (N,), integers in [0, C)
+    means, solved_means : ndarray of shape (C, D), float64
+        μ and μ·P.
+    own : ndarray of shape (N,), float64
+        ``x·P·μ`` of every shot and its own class.
+    solve : callable
+        From rows (R, D) to rows·P.
+    scale : float
+        α.
+    lost : float
+        Logit of a class whose last shot is left out.
+    """
+
+    queries: FloatArray
+    solved_queries: FloatArray
+    features: FloatArray
+    labels: IntArray
+    means: FloatArray
+    solved_means: FloatArray
+    own: FloatArray
+    solve: Callable[[FloatArray], FloatArray]
+    scale: float
+    lost: float
+    is_sum = True
+
+    @cached_property
+    def _counts(self) -> IntArray:
+        return np.bincount(self.labels, minlength=len(self.means))
+
+    @cached_property
+    def _values(self) -> FloatArray:
+        """What every shot adds to its own class before centring, (B, N)."""
+        seen = self.solved_queries @ self.features.T
+        result: FloatArray = self.scale * (seen - 0.5 * self.own) / self._counts[self.labels]
+        return result
+
+    @cached_property
+    def _raw(self) -> FloatArray:
+        return _by_class(self._values, self.labels, len(self.means))
+
+    def logits(self) -> FloatArray:
+        """Logits of all queries, (B, C)."""
+        present = self._counts > 0
+        centre = self._raw[:, present].mean(axis=1, keepdims=True)
+        result: FloatArray = np.where(present, self._raw - centre, 0.0)
+        return result
+
+    def to_class(self, query: int, column: int) -> FloatArray:
+        """What every shot adds to one class's logit of one query, (N,)."""
+        if self._counts[column] == 0:
+            return np.zeros(len(self.labels))
+        values = self._values[query]
+        result: FloatArray = np.where(self.labels == column, values, 0.0) - values / np.count_nonzero(self._counts)
+        return result
+
+    def logits_without(self, query: int, shot: int) -> FloatArray:
+        """Logits of one query without one of the shots, (C,)."""
+        own, raw, present = self.labels[shot], self._raw[query].copy(), self._counts > 0
+        left = self._counts[own] - 1
+        if left:
+            feature = self.features[shot]
+            mean = ((left + 1) * self.means[own] - feature) / left
+            solved = ((left + 1) * self.solved_means[own] - self.solve(feature[None])[0]) / left
+            raw[own] = self.scale * float((self.queries[query] - 0.5 * mean) @ solved)
+        else:
+            present[own] = False
+        result = np.where(present, raw - (raw[present].mean() if present.any() else 0.0), 0.0)
+        if not left:
+            result[own] = self.lost
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class PrototypeSum:
+    """Shots whose sum, normalised, is the direction of their class.
+
+    Attributes
+    ----------
+    cosines : ndarray of shape (B, N), float64
+        Between queries and shots.
+    features : ndarray of shape (N, D), float64
+        The shots.
+    labels : ndarray of shape (N,), integers in [0, C)
+    sums : ndarray of shape (C, D), float64
+        Sum of every class's shots.
+    scale : float
+        What a cosine counts.
+    lost : float
+        Logit of a class whose last shot is left out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.explain.shot_terms import PrototypeSum
+    >>> shots = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+    >>> sums = np.array([[1.0, 1.0], [0.6, 0.8]])
+    >>> part = PrototypeSum(shots[:1] @ shots.T, shots, np.array([0, 0, 1]), sums, 1.0, -9.0)
+    >>> part.logits().round(3), part.logits_without(0, 1).round(3)
+    (array([[0.707, 0.6  ]]), array([1. , 0.6]))
+    """
+
+    cosines: FloatArray
+    features: FloatArray
+    labels: IntArray
+    sums: FloatArray
+    scale: float
+    lost: float
+    is_sum = True
+
+    @cached_property
+    def _mass(self) -> FloatArray:
+        return _by_class(self.cosines, self.labels, len(self.sums))
+
+    @cached_property
+    def _weights(self) -> FloatArray:
+        norms = np.linalg.norm(self.sums, axis=1)
+        weights: FloatArray = np.divide(self.scale, norms, out=np.zeros_like(norms), where=norms > 0)
+        return weights
+
+    def logits(self) -> FloatArray:
+        """Logits of all queries, (B, C)."""
+        result: FloatArray = self._mass * self._weights
+        return result
+
+    def to_class(self, query: int, column: int) -> FloatArray:
+        """What every shot adds to one class's logit of one query, (N,)."""
+        result: FloatArray = np.where(self.labels == column, self.cosines[query] * self._weights[column], 0.0)
+        return result
+
+    def logits_without(self, query: int, shot: int) -> FloatArray:
+        """Logits of one query without one of the shots, (C,)."""
+        own = self.labels[shot]
+        result: FloatArray = self._mass[query] * self._weights
+        if np.count_nonzero(self.labels == own) == 1:
+            result[own] = self.lost
+            return result
+        norm = float(np.linalg.norm(self.sums[own] - self.features[shot]))
+        mass = float(self._mass[query, own] - self.cosines[query, shot])
+        result[own] = self.scale * mass / norm if norm > 0 else 0.0
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class NeighbourVotes:
+    """Shots of which the nearest vote; the logarithm of a share of votes is no sum over shots.
+
+    Attributes
+    ----------
+    cosines : ndarray of shape (B, N), float32
+        Between queries and shots.
+    labels : ndarray of shape (N,), integers in [0, C)
+    n_classes : int
+        C.
+    neighbours : int
+        How many vote.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.explain.shot_terms import NeighbourVotes
+    >>> part = NeighbourVotes(np.array([[0.9, 0.8, 0.1]], dtype=np.float32), np.array([0, 1, 1]), 2, 1)
+    >>> part.logits().round(2), part.logits_without(0, 0).round(2)
+    (array([[-0.29, -1.39]]), array([-1.39, -0.29]))
+    """
+
+    cosines: Float32Array
+    labels: IntArray
+    n_classes: int
+    neighbours: int
+    is_sum = False
+
+    def logits(self) -> FloatArray:
+        """Logits of all queries, (B, C)."""
+        votes = neighbour_votes(self.cosines, self.labels, self.n_classes, self.neighbours)
+        return votes.astype(np.float64)
+
+    def to_class(self, query: int, column: int) -> FloatArray:
+        """Nothing, (N,): votes are counted before the logarithm."""
+        return np.zeros(len(self.labels))
+
+    def logits_without(self, query: int, shot: int) -> FloatArray:
+        """Logits of one query without one of the shots, (C,): the next nearest votes in its place."""
+        cosines = np.delete(self.cosines[query], shot)[None]
+        k = min(self.neighbours, cosines.shape[1])
+        if k == 0:
+            return np.full(self.n_classes, -np.log(self.n_classes))
+        votes = neighbour_votes(cosines, np.delete(self.labels, shot), self.n_classes, k).astype(np.float64)
+        row: FloatArray = votes[0]
+        return row
+
+
+def _by_class(values: Float32Array | FloatArray, labels: IntArray, n_classes: int) -> FloatArray:
+    """Sum the columns of every class, (B, C), in float64."""
+    sums = np.zeros((len(values), n_classes))
+    for row, out in zip(values, sums, strict=True):
+        out[:] = np.bincount(labels, weights=row, minlength=n_classes)
+    return sums

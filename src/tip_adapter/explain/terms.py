@@ -1,0 +1,337 @@
+"""A head, its shots and features of photos in; what the text and every shot add to each logit out.
+
+The logits of a cache model are a sum of one text term and one term per shot, so this is no approximation: it is the
+sum, written out. The same holds for kernel regressions, and for class means, which are sums of shots themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tip_adapter.explain.shot_terms import CacheSum, GaussianSum, KernelSum, NeighbourVotes, PrototypeSum, ShotPart
+from tip_adapter.heads import (
+    CacheHead,
+    ChannelCacheHead,
+    Head,
+    KernelHead,
+    LinearHead,
+    NeighbourHead,
+    TipXHead,
+    zero_shot_logits,
+)
+from tip_adapter.heads.affinity import affinity
+from tip_adapter.heads.cache import text_divergence, text_log_probabilities, unit_channels
+from tip_adapter.heads.gaussian import Moments, crowding
+from tip_adapter.typing import Float32Array, FloatArray, IntArray
+
+__all__ = ["Contributions", "TakenApart"]
+
+SAME = 1e-4
+"""Largest difference, relative, between the weights of a head and what its shots should have made of them."""
+
+MAX_SOLVED = 4000
+"""Most shots whose kernel system is solved again, which takes a second or two the first time."""
+
+LOST = -1e4
+"""Logit of a class left with neither text nor shots, by methods that never answer with such a class."""
+
+
+@dataclass(frozen=True, eq=False)
+class Contributions:
+    """Logits taken apart: the sum of text, rest and shots.
+
+    Attributes
+    ----------
+    text : ndarray of shape (B, C), float64
+        Zero-shot logits (and what rules out classes with neither text nor shots).
+    rest : ndarray of shape (B, C), float64, or None
+        What belongs to no single shot; None where all of it does.
+    parts : tuple of ShotPart
+        What the shots add; none where the method has no such terms.
+    n_shots : int
+        N.
+    """
+
+    text: FloatArray
+    rest: FloatArray | None
+    parts: tuple[ShotPart, ...]
+    n_shots: int
+
+    @property
+    def exact(self) -> bool:
+        """Whether text and shots are all there is, as a sum."""
+        return self.rest is None and self.is_sum
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether what the shots add is one term per shot."""
+        return all(part.is_sum for part in self.parts)
+
+    def logits(self) -> FloatArray:
+        """Add everything up.
+
+        Returns
+        -------
+        ndarray of shape (B, C), float64
+        """
+        base = self.text if self.rest is None else self.text + self.rest
+        total: FloatArray = base + sum((part.logits() for part in self.parts), np.zeros_like(base))
+        return total
+
+    def to_class(self, query: int, column: int) -> FloatArray:
+        """What every shot adds to one class's logit of one query.
+
+        Parameters
+        ----------
+        query, column : int
+
+        Returns
+        -------
+        ndarray of shape (N,), float64
+        """
+        terms: FloatArray = sum((part.to_class(query, column) for part in self.parts), np.zeros(self.n_shots))
+        return terms
+
+    def taken_from_class(self, query: int, column: int) -> FloatArray:
+        """About what leaving each shot out takes from one class's logit, to put shots in order.
+
+        It is what the shot adds, but for kernels whose coefficients are solved again, where others step in for it.
+
+        Parameters
+        ----------
+        query, column : int
+
+        Returns
+        -------
+        ndarray of shape (N,), float64
+        """
+        terms = (getattr(part, "taken_from_class", part.to_class)(query, column) for part in self.parts)
+        total: FloatArray = sum(terms, np.zeros(self.n_shots))
+        return total
+
+    def logits_without(self, query: int, shot: int) -> FloatArray:
+        """Logits of one query without one of the shots; whatever was fitted to all of them stays as it is.
+
+        Parameters
+        ----------
+        query, shot : int
+
+        Returns
+        -------
+        ndarray of shape (C,), float64
+        """
+        base = self.text[query] if self.rest is None else self.text[query] + self.rest[query]
+        row: FloatArray = base + sum((part.logits_without(query, shot) for part in self.parts), np.zeros_like(base))
+        return row
+
+
+@dataclass(frozen=True, eq=False)
+class TakenApart:
+    """A head, ready to be taken apart for any query.
+
+    Parameters
+    ----------
+    head : Head
+    features : ndarray of shape (N, D), float32
+        The shots the head was fitted to, unit rows.
+    labels : ndarray of shape (N,), integers in [0, C)
+    linear : {"gaussian", "prototype"} or None, default=None
+        What its linear part is known to be made of. It is checked against the shots.
+    logit_scale : float, optional
+        s, with which kernel coefficients were fitted. Default: the head's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.explain.terms import TakenApart
+    >>> from tip_adapter.heads import CacheHead
+    >>> eye, labels = np.eye(2, dtype=np.float32), np.array([0, 1])
+    >>> head = CacheHead(2, eye, 10.0, keys=eye, labels=labels, alpha=1.0, beta=1.0)
+    >>> parts = TakenApart(head, eye, labels).contributions(eye[:1])
+    >>> parts.text, parts.to_class(0, 0), parts.logits_without(0, 0)
+    (array([[10.,  0.]]), array([1., 0.]), array([10.        ,  0.36787942]))
+    """
+
+    head: Head
+    features: Float32Array
+    labels: IntArray
+    linear: str | None = None
+    logit_scale: float | None = None
+
+    def contributions(self, queries: Float32Array) -> Contributions:
+        """Take the logits of queries apart.
+
+        Parameters
+        ----------
+        queries : ndarray of shape (B, D), float32
+            Unit rows. All B·N terms are held at once, so give a few at a time.
+
+        Returns
+        -------
+        Contributions
+            With a rest, and no shots, for heads that are no sum over shots.
+        """
+        head, n_shots = self.head, len(self.labels)
+        if isinstance(head, CacheHead | ChannelCacheHead | TipXHead):
+            part = CacheSum(_values(head, queries), head.labels, head.n_classes, head.balanced)
+            return Contributions(_text_term(head, queries), None, (part,), n_shots)
+        if isinstance(head, NeighbourHead):
+            votes = NeighbourVotes(queries @ head.keys.T, head.labels, head.n_classes, head.neighbours)
+            return Contributions(np.zeros((len(queries), head.n_classes)), None, (votes,), n_shots)
+        if isinstance(head, LinearHead | KernelHead):
+            return self._linear_contributions(head, queries)
+        logits = head.logits(queries).astype(np.float64)
+        text = _text_term(head, queries) if hasattr(head, "zero_shot_weights") else np.zeros_like(logits)
+        return Contributions(text, logits - text, (), n_shots)
+
+    def _linear_contributions(self, head: LinearHead | KernelHead, queries: Float32Array) -> Contributions:
+        text, parts, rest = _text_term(head, queries), list[ShotPart](), None
+        wide = queries.astype(np.float64)
+        if isinstance(head, KernelHead):
+            parts.append(
+                KernelSum(np.exp(head.beta * (wide @ self._wide_keys.T - 1.0)), self._wide_coefficients, self._inverse)
+            )
+        if self._split is not None:
+            make, constant = self._split
+            text = text + constant
+            parts.append(make(wide))
+        elif head.weights is not None or head.bias is not None:
+            rest = np.zeros_like(text)
+            if head.weights is not None:
+                rest += wide @ head.weights.T.astype(np.float64)
+            if head.bias is not None:
+                rest += head.bias
+        return Contributions(text, rest, tuple(parts), len(self.labels))
+
+    @cached_property
+    def _wide_keys(self) -> FloatArray:
+        keys: FloatArray = self.head.keys.astype(np.float64)  # type: ignore[attr-defined]
+        return keys
+
+    @cached_property
+    def _wide_coefficients(self) -> FloatArray:
+        wide: FloatArray = self.head.coefficients.astype(np.float64)  # type: ignore[attr-defined]
+        return wide
+
+    @cached_property
+    def _inverse(self) -> FloatArray | None:
+        """``(K/λ + I)⁻¹`` of the system that the coefficients solve; None where they solve none, or it is too large."""
+        head = self.head
+        if not isinstance(head, KernelHead) or not 0 < len(head.keys) <= MAX_SOLVED:
+            return None
+        scale = head.logit_scale if self.logit_scale is None else self.logit_scale
+        text = zero_shot_logits(head.keys, head.zero_shot_weights, scale, head.n_classes).astype(np.float64)
+        residuals = _one_hot(self.labels, text) - text / scale
+        return _ridge_inverse(self._wide_keys, head.beta, head.coefficients, residuals, crowding(self.labels))
+
+    @property
+    def solves_again(self) -> bool:
+        """Whether, where a shot is left out, the kernel coefficients of the others are solved again."""
+        return self._inverse is not None
+
+    @cached_property
+    def _split(self) -> tuple[Callable[[FloatArray], ShotPart], FloatArray] | None:
+        """How the linear part is made of the shots, and what remains of its bias; None where it is not."""
+        weights, bias = getattr(self.head, "weights", None), getattr(self.head, "bias", None)
+        if self.linear is None or weights is None or bias is None or not len(self.labels):
+            return None
+        # A class without shots has a bias of its own, where it has no text either.
+        lost = 0.0 if getattr(self.head, "zero_shot_weights", None) is not None else LOST
+        make = _gaussian if self.linear == "gaussian" else _prototype
+        return make(
+            self.features.astype(np.float64), self.labels, weights.astype(np.float64), bias.astype(np.float64), lost
+        )
+
+
+Split = tuple[Callable[[FloatArray], ShotPart], FloatArray] | None
+
+
+def _gaussian(features: FloatArray, labels: IntArray, weights: FloatArray, bias: FloatArray, lost: float) -> Split:
+    moments = Moments.of(features, labels, len(weights))
+    means, solve, present = moments.means, moments.precision(), moments.counts > 0
+    solved = solve(means)
+    made = np.where(present[:, None], solved - solved[present].mean(axis=0), 0.0)
+    scale = _proportion(weights, made)
+    if scale is None:
+        return None
+    own = np.einsum("nd,nd->n", features, solved[labels])
+    offsets = -0.5 * np.einsum("cd,cd->c", solved, means)
+    offsets -= offsets[present].mean()
+    # What corrects the length of means of few shots (see `Moments.classifier`) belongs to no single shot.
+    corrected = bias - scale * offsets if np.ptp(moments.counts[present]) > 0 else np.zeros_like(bias)
+
+    def part(queries: FloatArray) -> GaussianSum:
+        return GaussianSum(queries, solve(queries), features, labels, means, solved, own, solve, scale, lost)
+
+    return part, np.where(present, corrected, bias)
+
+
+def _prototype(features: FloatArray, labels: IntArray, weights: FloatArray, bias: FloatArray, lost: float) -> Split:
+    sums = np.zeros(weights.shape)
+    np.add.at(sums, labels, features)
+    norms = np.linalg.norm(sums, axis=1, keepdims=True)
+    scale = _proportion(weights, np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0))
+    if scale is None:
+        return None
+    return lambda queries: PrototypeSum(queries @ features.T, features, labels, sums, scale, lost), bias
+
+
+def _one_hot(labels: IntArray, like: FloatArray) -> FloatArray:
+    rows = np.zeros_like(like)
+    rows[np.arange(len(labels)), labels] = 1.0
+    return rows
+
+
+def _ridge_inverse(
+    keys: FloatArray, beta: float, coefficients: Float32Array, residuals: FloatArray, crowded: FloatArray
+) -> FloatArray | None:
+    """Find λ and the gain α with ``(K/λ + diag(crowded))·A = α·R``, and invert the matrix; None where no λ > 0 does."""
+    from scipy.linalg import cho_factor, lapack
+
+    system, solved = np.exp(beta * (keys @ keys.T - 1.0)), coefficients.astype(np.float64)
+    smooth = system @ solved
+    # diag(crowded)·A = α·R - K·A/λ: two unknowns, N·C equations.
+    columns = np.stack([residuals.ravel(), -smooth.ravel()], axis=1)
+    weighed = (crowded[:, None] * solved).ravel()
+    (gain, inverse_ridge), *_ = np.linalg.lstsq(columns, weighed, rcond=None)
+    missed = np.abs(columns @ (gain, inverse_ridge) - weighed).max(initial=0.0)
+    if not inverse_ridge > 0 or missed > SAME * np.abs(weighed).max(initial=0.0):
+        return None
+    system *= inverse_ridge
+    system[np.diag_indices_from(system)] += crowded
+    factor, _ = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
+    inverse, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
+    result: FloatArray = np.tril(inverse) + np.tril(inverse, -1).T
+    return result
+
+
+def _proportion(weights: FloatArray, made: FloatArray) -> float | None:
+    """What `made` must be multiplied by to be `weights`; None where nothing makes them equal."""
+    square = float(np.vdot(made, made))
+    scale = float(np.vdot(weights, made)) / square if square > 0 else 0.0
+    same = np.abs(weights - scale * made).max() <= SAME * np.abs(weights).max()
+    return scale if same else None
+
+
+def _text_term(head: Any, queries: Float32Array) -> FloatArray:
+    return zero_shot_logits(queries, head.zero_shot_weights, head.logit_scale, head.n_classes).astype(np.float64)
+
+
+def _values(head: CacheHead | ChannelCacheHead | TipXHead, queries: Float32Array) -> FloatArray:
+    """How strongly every key speaks for its class, before classes are weighed, (B, N)."""
+    # Roles swapped, since `affinity` copies its second argument, and there are more keys than queries.
+    if isinstance(head, ChannelCacheHead):
+        nearness = affinity(head.keys, unit_channels(queries, head.channels), head.beta).T
+        return np.float32(head.alpha) * nearness * head.key_weights
+    nearness = np.float32(head.alpha) * affinity(head.keys, queries, head.beta).T
+    if isinstance(head, CacheHead):
+        return nearness
+    texts = text_log_probabilities(queries, head.zero_shot_weights)
+    divergence = np.empty((len(queries), len(head.keys)))
+    divergence[:, head.cache.order] = text_divergence(texts, head.key_texts)
+    return nearness + head.gamma * (head.offset - head.slope * divergence)

@@ -1,0 +1,279 @@
+"""Features of images as one object: made, cut, joined, written to a safetensors file and read from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tip_adapter.errors import FeatureError, InputError, ModelFileError
+from tip_adapter.storage.arrays import Arrays, load_arrays, save_arrays
+from tip_adapter.typing import Float32Array, StrPath
+
+__all__ = ["FeatureSet", "load_features", "save_features"]
+
+FILE_FORMAT = "tip-adapter features 1"
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """Features of N images, before any mean or normalisation.
+
+    Parameters
+    ----------
+    raw : ndarray of shape (N, V, D), float32
+        Un-normalised features of V views of each image.
+    encoder_id : str
+        The ``id`` of the encoder that made them.
+    digests : tuple of N str
+        SHA-256 of the bytes of each image.
+    names : tuple of N str
+        What messages call the images: their file names.
+
+    Raises
+    ------
+    FeatureError
+        When the shapes do not fit together, or a feature is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.features.extraction import FeatureSet
+    >>> raw = np.array([[[3.0, 0.0], [0.0, 3.0]]], dtype=np.float32)
+    >>> FeatureSet(raw, "my-encoder", ("digest",), ("a.jpg",)).unit
+    array([[0.70710677, 0.70710677]], dtype=float32)
+    """
+
+    raw: Float32Array
+    encoder_id: str
+    digests: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if (
+            self.raw.ndim != 3
+            or self.raw.dtype != np.float32
+            or not len(self.raw) == len(self.digests) == len(self.names)
+        ):
+            raise FeatureError(
+                "Expected float32 features of shape (N, V, D) with N digests and N names, got "
+                f"{self.raw.dtype} {self.raw.shape} with {len(self.digests)} and {len(self.names)}"
+            )
+        bad = np.flatnonzero(~np.isfinite(self.raw).all(axis=(1, 2)))
+        if bad.size:
+            raise FeatureError(f"Expected finite features, got NaN or infinity for {self.names[bad[0]]}")
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    @cached_property
+    def unit(self) -> Float32Array:
+        """Normalised mean over the views of the un-normalised features: unit rows of shape (N, D), float32."""
+        means = self.raw.mean(axis=1, dtype=np.float64)
+        norms = np.linalg.norm(means, axis=1)
+        zero = np.flatnonzero(norms == 0)
+        if zero.size:
+            raise FeatureError(f"Expected a feature other than zero for {self.names[zero[0]]}: leave this image out")
+        rows: Float32Array = (means / norms[:, None]).astype(np.float32)
+        return rows
+
+    @property
+    def n_views(self) -> int:
+        """V, views of each image."""
+        return int(self.raw.shape[1])
+
+    @property
+    def unit_views(self) -> Float32Array | None:
+        """Unit rows of every view, (N, V, D), float32; None where there is one, which says no more than `unit`."""
+        if self.n_views == 1:
+            return None
+        norms = np.linalg.norm(self.raw, axis=2, keepdims=True)
+        rows: Float32Array = np.divide(self.raw, norms, out=np.zeros_like(self.raw), where=norms > 0)
+        return rows
+
+    def averaged(self) -> Self:
+        """Return one un-normalised feature for each image, the mean over its views."""
+        if self.n_views == 1:
+            return self
+        return replace(self, raw=self.raw.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32))
+
+    def subset(self, indices: ArrayLike) -> Self:
+        """Return the features of some of the images, in the given order.
+
+        Parameters
+        ----------
+        indices : array-like of int, or of N bool
+
+        Returns
+        -------
+        FeatureSet
+        """
+        positions = np.asarray(indices)
+        # An empty list is an array of floats, which cannot index.
+        chosen = np.arange(len(self))[positions if positions.size else positions.astype(np.intp)]
+        digests, names = (tuple(map(texts.__getitem__, chosen.tolist())) for texts in (self.digests, self.names))
+        unit = self.__dict__["unit"][chosen] if "unit" in self.__dict__ else None
+        return self._of_checked(self.raw[chosen], self.encoder_id, digests, names, unit)
+
+    def without(self, rows: Sequence[int]) -> Self:
+        """Return the features of all images but some; unit rows that are known already are kept.
+
+        Parameters
+        ----------
+        rows : sequence of int
+
+        Returns
+        -------
+        FeatureSet
+        """
+        digests, names = list(self.digests), list(self.names)
+        for row in sorted(set(rows), reverse=True):
+            del digests[row], names[row]
+        places = list(rows)
+        raw = np.delete(self.raw, places, axis=0)
+        unit = np.delete(self.__dict__["unit"], places, axis=0) if "unit" in self.__dict__ else None
+        return self._of_checked(raw, self.encoder_id, tuple(digests), tuple(names), unit)
+
+    def inserted(self, other: FeatureSet, before: Sequence[int]) -> Self:
+        """Return these features with others among them; unit rows that are known already are kept.
+
+        Parameters
+        ----------
+        other : FeatureSet
+            M images of the same encoder, with equally many views.
+        before : sequence of M int, ascending
+            Before which row of these features each of the others goes.
+
+        Returns
+        -------
+        FeatureSet
+
+        Raises
+        ------
+        FeatureError
+            When they do not fit together.
+        """
+        self._check_alike([self, other])
+        places = list(before)
+        raw = np.insert(self.raw, places, other.raw, axis=0)
+        unit = np.insert(self.__dict__["unit"], places, other.unit, axis=0) if "unit" in self.__dict__ else None
+        digests, names = list(self.digests), list(self.names)
+        for moved, (row, digest, name) in enumerate(zip(places, other.digests, other.names, strict=True)):
+            digests.insert(row + moved, digest)
+            names.insert(row + moved, name)
+        return self._of_checked(raw, self.encoder_id, tuple(digests), tuple(names), unit)
+
+    @classmethod
+    def _of_checked(
+        cls,
+        raw: Float32Array,
+        encoder_id: str,
+        digests: tuple[str, ...],
+        names: tuple[str, ...],
+        unit: Float32Array | None,
+    ) -> Self:
+        """Put together what was checked before: looking at every number again takes longer than a small edit."""
+        made = cls.__new__(cls)
+        made.__dict__.update(raw=raw, encoder_id=encoder_id, digests=digests, names=names)
+        if unit is not None:
+            made.__dict__["unit"] = unit
+        return made
+
+    @staticmethod
+    def _check_alike(sets: Sequence[FeatureSet]) -> None:
+        if len({(one.encoder_id, *one.raw.shape[1:]) for one in sets}) != 1:
+            raise FeatureError("Expected features of one encoder with equally many views, got several kinds or none")
+
+    @classmethod
+    def concatenate(cls, sets: Sequence[FeatureSet]) -> Self:
+        """Join the features of several sets of images.
+
+        Parameters
+        ----------
+        sets : sequence of FeatureSet
+            At least one; of one encoder and with equally many views.
+
+        Returns
+        -------
+        FeatureSet
+
+        Raises
+        ------
+        FeatureError
+            When they do not fit together.
+        """
+        cls._check_alike(sets)
+        return cls(
+            raw=np.concatenate([one.raw for one in sets]),
+            encoder_id=sets[0].encoder_id,
+            digests=tuple(digest for one in sets for digest in one.digests),
+            names=tuple(name for one in sets for name in one.names),
+        )
+
+
+def save_features(path: StrPath, features: FeatureSet, labels: Sequence[str] | None = None) -> None:
+    """Save features, and the classes of their images, as one safetensors file.
+
+    Parameters
+    ----------
+    path : path-like
+    features : FeatureSet
+    labels : sequence of N str, optional
+
+    Raises
+    ------
+    InputError
+        When there are not as many labels as images.
+    TipAdapterError
+        When the file cannot be written or the disk is full.
+
+    Examples
+    --------
+    >>> import numpy as np, pathlib, tempfile
+    >>> from tip_adapter.features.extraction import FeatureSet, load_features, save_features
+    >>> features = FeatureSet(np.ones((1, 1, 4), dtype=np.float32), "my-encoder", ("digest",), ("a.jpg",))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "features.safetensors"
+    ...     save_features(path, features, ["hat"])
+    ...     loaded, labels = load_features(path)
+    >>> loaded.names, labels
+    (('a.jpg',), ('hat',))
+    """
+    if labels is not None and len(labels) != len(features):
+        raise InputError(f"Expected {len(features)} labels, one for each image, got {len(labels)}")
+    # As an array, since the header of a safetensors file, where text would go, is small.
+    texts = {"digests": features.digests, "names": features.names, "labels": None if labels is None else list(labels)}
+    arrays: Arrays = {"raw": features.raw, "texts": np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8)}
+    save_arrays(path, arrays, {"format": FILE_FORMAT, "encoder_id": features.encoder_id})
+
+
+def load_features(path: StrPath) -> tuple[FeatureSet, tuple[str, ...] | None]:
+    """Load what `save_features` saved.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    features : FeatureSet
+    labels : tuple of N str, or None
+
+    Raises
+    ------
+    ModelFileError
+        When the file is missing, truncated, changed, or holds something else.
+    """
+    arrays, metadata = load_arrays(path)
+    if metadata.get("format") != FILE_FORMAT:
+        raise ModelFileError(
+            f"Expected a file of '{FILE_FORMAT}', got {metadata.get('format', 'another kind')!r}: {path}"
+        )
+    texts = json.loads(arrays["texts"].tobytes())
+    features = FeatureSet(arrays["raw"], metadata["encoder_id"], tuple(texts["digests"]), tuple(texts["names"]))
+    return features, None if texts["labels"] is None else tuple(texts["labels"])

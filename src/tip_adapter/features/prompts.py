@@ -1,0 +1,282 @@
+"""Class names and templates come in; the zero-shot weights, one unit row per class, come out."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tip_adapter.data.class_names import class_name
+from tip_adapter.errors import FeatureError, InputError
+from tip_adapter.typing import Float32Array, FloatArray, StrPath
+
+if TYPE_CHECKING:
+    from tip_adapter.encoders.base import Encoder
+
+__all__ = [
+    "DEFAULT_TEMPLATES",
+    "TEMPLATES",
+    "load_class_texts",
+    "resolve_templates",
+    "text_of",
+    "texts_for",
+    "zero_shot_weights",
+]
+
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "ensemble": (
+        "itap of a {}.",
+        "a bad photo of the {}.",
+        "a origami {}.",
+        "a photo of the large {}.",
+        "a {} in a video game.",
+        "art of the {}.",
+        "a photo of the small {}.",
+    ),
+    "photo": ("a photo of a {}.",),
+}
+"""Named sets. "ensemble": the seven that Radford et al. (2021) found to do best together on ImageNet."""
+
+DEFAULT_TEMPLATES = TEMPLATES["ensemble"]
+PROMPTS_PER_BATCH = 256
+
+
+def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
+    """Turn the name of a set, one template, or several templates into checked templates.
+
+    Parameters
+    ----------
+    templates : str or sequence of str
+        A name of ``TEMPLATES``, or templates with ``{}`` where the class goes.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    InputError
+        When there is no template, or one has no ``{}``.
+
+    Examples
+    --------
+    >>> from tip_adapter.features.prompts import resolve_templates
+    >>> resolve_templates("photo")
+    ('a photo of a {}.',)
+    >>> resolve_templates("a sketch of a {}.")
+    ('a sketch of a {}.',)
+    """
+    if isinstance(templates, str):
+        if templates in TEMPLATES:
+            return TEMPLATES[templates]
+        if "{}" not in templates:
+            raise InputError(
+                f"Expected a template with {{}} where the class goes, or one of {', '.join(TEMPLATES)}, "
+                f"got {templates!r}"
+            )
+        return (templates,)
+    if not templates:
+        raise InputError("Expected at least one template with {} where the class goes, got none")
+    for template in templates:
+        if not isinstance(template, str) or "{}" not in template:
+            raise InputError(f"Expected templates with {{}} where the class goes, got {template!r}")
+    return tuple(templates)
+
+
+def load_class_texts(path: StrPath) -> dict[str, tuple[str, ...]]:
+    """Read a JSON file that maps names of classes to words for them.
+
+    Parameters
+    ----------
+    path : path-like
+        A JSON object such as ``{"outwear": ["jacket", "coat"], "tee": "t-shirt"}``.
+
+    Returns
+    -------
+    dict of str to tuple of str
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, is not JSON, or maps a class to something else than one text or several.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from tip_adapter.features.prompts import load_class_texts
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "class_names.json"
+    ...     _ = path.write_text('{"outwear": ["jacket", "coat"], "tee": "t-shirt"}')
+    ...     load_class_texts(path)
+    {'outwear': ('jacket', 'coat'), 'tee': ('t-shirt',)}
+    """
+    path = Path(path)
+
+    def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in ((class_name(name), value) for name, value in pairs):
+            if name in found:
+                raise InputError(f"Expected every class once in {path}, got {name!r} twice")
+            found[name] = value
+        return found
+
+    try:
+        # Editors on Windows put a byte order mark in front, which utf-8-sig drops.
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=refuse_duplicates)
+    except OSError as error:
+        raise InputError(f"The class names {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"Expected class names in UTF-8, got other bytes in {path}: save it as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"Expected JSON in {path}, got an error in line {error.lineno}: {error.msg}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"Expected a JSON object of class names to texts in {path}, got a {type(content).__name__}")
+    return {name: _checked_texts(texts, name, path) for name, texts in content.items()}
+
+
+def text_of(name: str) -> str:
+    """Return the text that a class name stands for: underscores are read as spaces, as in ``tabby_cat``.
+
+    Examples
+    --------
+    >>> from tip_adapter.features.prompts import text_of
+    >>> text_of("tabby__cat"), text_of("t-shirt")
+    ('tabby cat', 't-shirt')
+    """
+    words = " ".join(name.replace("_", " ").split())
+    if not words:
+        raise InputError(f"The class name {name!r} holds no word: rename the class, or give it a text")
+    return words
+
+
+def texts_for(class_names: Sequence[str], mapping: Mapping[str, Sequence[str]] | None) -> tuple[tuple[str, ...], ...]:
+    """Choose the words for every class.
+
+    A class without words of its own keeps its name, with underscores read as spaces: folders write ``tabby_cat``.
+    Hyphens stay, since they belong to words such as *t-shirt*.
+
+    Parameters
+    ----------
+    class_names : sequence of str, C of them
+    mapping : mapping of class names to texts, optional
+        As read by `load_class_texts`; a text alone stands for a sequence of one.
+
+    Returns
+    -------
+    tuple of tuple of str
+        Texts of class 0, of class 1, …
+
+    Raises
+    ------
+    InputError
+        When the mapping names a class that does not exist.
+
+    Examples
+    --------
+    >>> from tip_adapter.features.prompts import texts_for
+    >>> texts_for(["tabby_cat", "outwear"], {"outwear": ["jacket", "coat"]})
+    (('tabby cat',), ('jacket', 'coat'))
+    """
+    mapping = {class_name(name): texts for name, texts in (mapping or {}).items()}
+    unknown = sorted(set(mapping) - set(class_names))
+    if unknown:
+        raise InputError(f"Expected texts for classes of the data set, got {_with_suggestions(unknown, class_names)}")
+    return tuple(_checked_texts(mapping[name], name) if name in mapping else (text_of(name),) for name in class_names)
+
+
+def zero_shot_weights(
+    encoder: Encoder, class_texts: Sequence[Sequence[str]], templates: Sequence[str] = DEFAULT_TEMPLATES
+) -> Float32Array:
+    r"""Turn the words for every class into zero-shot weights.
+
+    With g the text encoder, texts t of class c and templates p:
+    :math:`W_c = \mathrm{norm}\big(\sum_{t, p} \mathrm{norm}(g(p(t)))\big)`.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    class_texts : sequence of C sequences of str
+        As from `texts_for`.
+    templates : sequence of str
+        Each with ``{}`` where the text goes.
+
+    Returns
+    -------
+    ndarray of shape (C, D), float32
+        Unit rows, in the order of ``class_texts``.
+
+    Raises
+    ------
+    InputError
+        When there is no class, a class has no text, or a template no ``{}``.
+    FeatureError
+        When the encoder gives a class no usable feature.
+
+    References
+    ----------
+    Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021, section 3.1.4.
+
+    Examples
+    --------
+    >>> from tip_adapter.encoders import load_encoder
+    >>> from tip_adapter.features.prompts import TEMPLATES, zero_shot_weights
+    >>> zero_shot_weights(load_encoder("fake"), [["dog"], ["cat", "kitten"]], TEMPLATES["ensemble"]).shape
+    (2, 64)
+    """
+    templates = resolve_templates(templates)
+    texts = [_checked_texts(texts, f"class {index}") for index, texts in enumerate(class_texts)]
+    if not texts:
+        raise InputError("Expected at least one class, got none")
+    # Not str.format: a class name may itself hold braces.
+    prompts = [[template.replace("{}", text) for text in row for template in templates] for row in texts]
+    distinct = list(dict.fromkeys(prompt for row in prompts for prompt in row))
+    features = _unit_rows(_encode_all(encoder, distinct), [f"the prompt {prompt!r}" for prompt in distinct])
+    position = {prompt: index for index, prompt in enumerate(distinct)}
+    means = np.stack([features[[position[prompt] for prompt in row]].mean(axis=0) for row in prompts])
+    return _unit_rows(means, [f"the mean of the texts {', '.join(row)!r}" for row in texts]).astype(np.float32)
+
+
+def _encode_all(encoder: Encoder, prompts: list[str]) -> FloatArray:
+    """Encode prompts batch by batch, in float64 for the means that follow."""
+    batches = [prompts[start : start + PROMPTS_PER_BATCH] for start in range(0, len(prompts), PROMPTS_PER_BATCH)]
+    features = np.concatenate([np.asarray(encoder.encode_texts(batch), dtype=np.float64) for batch in batches])
+    if features.shape != (len(prompts), encoder.dim):
+        raise FeatureError(
+            f"Expected text features of shape ({len(prompts)}, {encoder.dim}) from encoder {encoder.name}, "
+            f"got {features.shape}"
+        )
+    return features
+
+
+def _unit_rows(rows: FloatArray, names: list[str]) -> FloatArray:
+    norms = np.linalg.norm(rows, axis=1)
+    bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
+    if bad.size:
+        raise FeatureError(
+            f"Expected a finite feature other than zero for {names[bad[0]]}, got one of norm {norms[bad[0]]}"
+        )
+    unit: FloatArray = rows / norms[:, None]
+    return unit
+
+
+def _checked_texts(texts: object, name: str, path: Path | None = None) -> tuple[str, ...]:
+    """Return one text or several as a tuple."""
+    row = [texts] if isinstance(texts, str) else texts
+    if not isinstance(row, list | tuple) or not row or not all(isinstance(text, str) and text.strip() for text in row):
+        place = f" in {path}" if path else ""
+        raise InputError(f"Expected a text or a list of texts for {name!r}{place}, got {texts!r}")
+    return tuple(row)
+
+
+def _with_suggestions(unknown: Sequence[str], class_names: Sequence[str]) -> str:
+    """Name the unknown classes, each with the class that was probably meant."""
+    parts = []
+    for name in unknown:
+        close = difflib.get_close_matches(name, class_names, n=1)
+        parts.append(f"{name!r} (did you mean {close[0]!r}?)" if close else repr(name))
+    shown = ", ".join(class_names[:20]) + (", …" if len(class_names) > 20 else "")
+    return f"{', '.join(parts)}; the classes are {shown}"

@@ -1,0 +1,306 @@
+"""The cache model: query features, cache keys and their labels in, cache logits out.
+
+For a query feature ``f`` and cache keys ``F`` (unit rows), with class labels ``Y`` as one-hot rows, Tip-Adapter [1]_
+adds to the zero-shot logits the affinity to every key, summed by class::
+
+    A      = exp(-β (1 - f·Fᵀ))                 equation 3
+    logits = s·f·Wᵀ + α·A·Y                     equation 5
+
+``A·Y`` is a sum over each class's keys, so it is computed as one, never as a product with a one-hot matrix.
+
+.. [1] Zhang et al., "Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification", ECCV 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from tip_adapter.processors import usable_processors
+from tip_adapter.typing import Float32Array, FloatArray, IntArray
+
+__all__ = ["Cache", "affinity", "cache_logits", "class_mass", "mass_from_cosines", "tip_logits"]
+
+CHUNK_ELEMENTS = 4_000_000
+"""Affinities that one thread holds at a time: 16 MB."""
+
+SEGMENT = 128
+"""Keys summed in float32 before the partial sums are added up in float64."""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Keys sorted by class, ready to be summed by class.
+
+    Attributes
+    ----------
+    keys : ndarray of shape (N, D), float32
+        Unit rows, sorted by class.
+    order : ndarray of shape (N,)
+        ``keys[i]`` is row ``order[i]`` of what the cache was built from.
+    classes : ndarray of shape (P,)
+        The classes that have keys, ascending.
+    starts : ndarray of shape (P,)
+        Where the keys of each of those classes begin.
+    weights : ndarray of shape (P,)
+        What one key of each of those classes counts.
+    n_classes : int
+        C, the classes without keys included.
+    """
+
+    keys: Float32Array
+    order: IntArray
+    classes: IntArray
+    starts: IntArray
+    weights: FloatArray
+    n_classes: int
+
+    @classmethod
+    def build(cls, keys: Float32Array, labels: IntArray, n_classes: int, *, balanced: bool = True) -> Cache:
+        """Sort keys by class and weigh the classes.
+
+        Parameters
+        ----------
+        keys : ndarray of shape (N, D), float32
+            Unit rows.
+        labels : ndarray of shape (N,), integers in [0, C)
+        n_classes : int
+        balanced : bool, default=True
+            Weigh each key by ``mean shots per class / shots of its class``, so that a class does not win by having more
+            photos. With equal shots this changes nothing. False is the raw sum of the paper.
+
+        Returns
+        -------
+        Cache
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from tip_adapter.heads.affinity import Cache
+        >>> cache = Cache.build(np.eye(3, dtype=np.float32), np.array([1, 0, 1]), 2)
+        >>> cache.order, cache.weights
+        (array([1, 0, 2]), array([1.5 , 0.75]))
+        """
+        if (labels[1:] >= labels[:-1]).all():
+            # Sorted already, as saved classifiers are: a copy of many keys takes longer than an edit of a few.
+            order, keys = np.arange(len(labels)), np.ascontiguousarray(keys)
+        else:
+            order = np.argsort(labels, kind="stable")
+            keys = np.ascontiguousarray(keys[order])
+        classes, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+        weights = len(labels) / (len(classes) * counts) if balanced else np.ones(len(classes))
+        return cls(keys, order, classes, starts, weights, n_classes)
+
+
+def affinity(queries: Float32Array, keys: Float32Array, beta: float) -> Float32Array:
+    """Affinity of every query to every key, ``exp(-β (1 - cosine))``.
+
+    Parameters
+    ----------
+    queries : ndarray of shape (B, D), float32
+        Unit rows.
+    keys : ndarray of shape (N, D), float32
+        Unit rows.
+    beta : float
+        Sharpness, at least 0: the larger, the more only near keys count.
+
+    Returns
+    -------
+    ndarray of shape (B, N), float32
+        In (0, 1] for unit rows.
+
+    References
+    ----------
+    Zhang et al., Tip-Adapter, ECCV 2022, equation 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads.affinity import affinity
+    >>> affinity(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), beta=5.5).round(4)
+    array([[1.    , 0.0041],
+           [0.0041, 1.    ]], dtype=float32)
+    """
+    return _exponential(queries @ (keys * np.float32(beta)).T, beta)
+
+
+def _exponential(scaled_cosines: Float32Array, beta: float) -> Float32Array:
+    """Turn β·cosine into exp(-β (1 - cosine)), in place."""
+    scaled_cosines -= np.float32(beta)
+    return np.exp(scaled_cosines, out=scaled_cosines)
+
+
+def class_mass(values: Float32Array | FloatArray, cache: Cache) -> FloatArray:
+    """Sum per-key values by class and weigh them, ``A·Y`` with class-balanced values.
+
+    Parameters
+    ----------
+    values : ndarray of shape (B, N), float32 or float64
+        One value per query and key, columns in the order of `cache.keys`.
+    cache : Cache
+
+    Returns
+    -------
+    ndarray of shape (B, C), float64
+        0 for classes without keys.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads.affinity import Cache, class_mass
+    >>> cache = Cache.build(np.eye(3, dtype=np.float32), np.array([0, 0, 2]), 3, balanced=False)
+    >>> class_mass(np.array([[1, 2, 4]], dtype=np.float32), cache)
+    array([[3., 0., 4.]])
+    """
+    result = np.zeros((len(values), cache.n_classes))
+    if len(cache.starts) == 0 or len(values) == 0:
+        return result
+    pieces, owners = _pieces(cache)
+    sums = np.add.reduceat(values, pieces, axis=1)
+    if len(pieces) > len(cache.starts):
+        # Many keys in a class: short float32 sums, then float64, keep 1e-5 relative.
+        sums = np.add.reduceat(sums, np.searchsorted(owners, np.arange(len(cache.starts))), axis=1, dtype=np.float64)
+    result[:, cache.classes] = sums * cache.weights
+    return result
+
+
+def _pieces(cache: Cache) -> tuple[IntArray, IntArray]:
+    """Give the starts of runs of at most `SEGMENT` keys of one class, and which class of `cache.classes` owns each."""
+    ends = np.append(cache.starts[1:], len(cache.keys))
+    counts = -(-(ends - cache.starts) // SEGMENT)
+    owners = np.repeat(np.arange(len(counts)), counts)
+    within = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return cache.starts[owners] + within * SEGMENT, owners
+
+
+def cache_logits(queries: Float32Array, cache: Cache, beta: float) -> Float32Array:
+    """Cache logits ``A·Y`` of many queries, in chunks on all cores, in bounded memory.
+
+    Parameters
+    ----------
+    queries : ndarray of shape (B, D), float32
+        Unit rows.
+    cache : Cache
+    beta : float
+        Sharpness of the affinity, at least 0.
+
+    Returns
+    -------
+    ndarray of shape (B, C), float32
+
+    References
+    ----------
+    Zhang et al., Tip-Adapter, ECCV 2022, equation 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads.affinity import Cache, cache_logits
+    >>> cache = Cache.build(np.eye(2, dtype=np.float32), np.array([0, 1]), 2)
+    >>> cache_logits(np.array([[1, 0]], dtype=np.float32), cache, beta=1.0).round(3)
+    array([[1.   , 0.368]], dtype=float32)
+    """
+    result = np.empty((len(queries), cache.n_classes), dtype=np.float32)
+    # One scaled copy of the keys spares a pass over all B·N affinities.
+    scaled_keys = (cache.keys * np.float32(beta)).T
+
+    def fill(rows: slice) -> None:
+        result[rows] = class_mass(_exponential(queries[rows] @ scaled_keys, beta), cache)
+
+    _run_chunks(fill, len(queries), max(1, CHUNK_ELEMENTS // max(1, len(cache.keys))))
+    return result
+
+
+def mass_from_cosines(cosines: Float32Array, cache: Cache, beta: float) -> FloatArray:
+    """Cache logits ``A·Y`` from cosines already computed: for one β after another only the exponential changes.
+
+    Parameters
+    ----------
+    cosines : ndarray of shape (B, N), float32
+        Columns in the order of `cache.keys`; -inf leaves a key out for that query.
+    cache : Cache
+    beta : float
+        Sharpness, above 0.
+
+    Returns
+    -------
+    ndarray of shape (B, C), float64
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads.affinity import Cache, mass_from_cosines
+    >>> cache = Cache.build(np.eye(2, dtype=np.float32), np.array([0, 1]), 2)
+    >>> mass_from_cosines(np.array([[1, -np.inf]], dtype=np.float32), cache, beta=2.0)
+    array([[1., 0.]])
+    """
+    result = np.empty((len(cosines), cache.n_classes))
+
+    def fill(rows: slice) -> None:
+        result[rows] = class_mass(_exponential(cosines[rows] * np.float32(beta), beta), cache)
+
+    _run_chunks(fill, len(cosines), max(1, CHUNK_ELEMENTS // max(1, len(cache.keys))))
+    return result
+
+
+def _run_chunks(work: Callable[[slice], None], n_rows: int, chunk: int) -> None:
+    """Call `work` on every chunk of rows, one chunk per core at a time."""
+    if n_rows <= chunk:
+        return work(slice(0, n_rows))
+    from threadpoolctl import threadpool_limits
+
+    # A chunk per thread with a single-threaded product each: exponentials and sums then use every core, too.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(usable_processors()) as pool:
+        for _ in pool.map(work, _slices(n_rows, chunk)):
+            pass
+    return None
+
+
+def _slices(n_rows: int, chunk: int) -> Iterator[slice]:
+    return (slice(start, min(start + chunk, n_rows)) for start in range(0, n_rows, chunk))
+
+
+def tip_logits(
+    text_logits: Float32Array, queries: Float32Array, cache: Cache, *, alpha: float, beta: float
+) -> Float32Array:
+    """Tip-Adapter's logits, ``s·f·Wᵀ + α·A·Y``.
+
+    Parameters
+    ----------
+    text_logits : ndarray of shape (B, C), float32
+        Zero-shot logits ``s·f·Wᵀ`` of the queries.
+    queries : ndarray of shape (B, D), float32
+        Unit rows.
+    cache : Cache
+    alpha : float
+        Weight of the cache against the text, at least 0. With 0 the cache is not even computed.
+    beta : float
+        Sharpness of the affinity, at least 0.
+
+    Returns
+    -------
+    ndarray of shape (B, C), float32
+
+    References
+    ----------
+    Zhang et al., Tip-Adapter, ECCV 2022, equation 5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads.affinity import Cache, tip_logits
+    >>> cache = Cache.build(np.eye(2, dtype=np.float32), np.array([0, 1]), 2)
+    >>> query = np.array([[1, 0]], dtype=np.float32)
+    >>> tip_logits(np.array([[3, 4]], dtype=np.float32), query, cache, alpha=2.0, beta=1.0).round(3)
+    array([[5.   , 4.736]], dtype=float32)
+    """
+    if alpha == 0:
+        return text_logits.astype(np.float32, copy=True)
+    # In place: B·C numbers are what takes memory where queries are many.
+    logits = cache_logits(queries, cache, beta)
+    logits *= np.float32(alpha)
+    logits += text_logits
+    return logits

@@ -1,0 +1,201 @@
+"""Features of shots in, the sums that a Gaussian model is made of out: means of classes and one shared precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from tip_adapter.typing import Float32Array, FloatArray, IntArray
+
+__all__ = ["Moments", "crowding", "gaussian_classifier", "spanned"]
+
+EMPTY = 1e-6
+"""Within-class scatter per shot of unit features below which there is none: one shot a class, or copies."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over shots that a Gaussian model is made of; those of a part can be taken from those of the whole.
+
+    Attributes
+    ----------
+    square : ndarray of shape (D, D), float64
+        Σ f fᵀ.
+    sums : ndarray of shape (C, D), float64
+        Σ f of every class.
+    counts : ndarray of shape (C,)
+        Shots of every class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads.gaussian import Moments
+    >>> moments = Moments.of(np.eye(2, dtype=np.float32)[[0, 0, 1]], np.array([0, 0, 1]), 2)
+    >>> moments.means, moments.classifier()
+    (array([[1., 0.],
+           [0., 1.]]), (array([[ 0.5, -0.5],
+           [-0.5,  0.5]]), array([0., 0.])))
+    """
+
+    square: FloatArray
+    sums: FloatArray
+    counts: IntArray
+
+    @classmethod
+    def of(cls, features: Float32Array | FloatArray, labels: IntArray, n_classes: int) -> Self:
+        """Sum up shots."""
+        rows = features.astype(np.float64, copy=False)
+        sums = np.zeros((n_classes, rows.shape[1]))
+        np.add.at(sums, labels, rows)
+        return cls(rows.T @ rows, sums, np.bincount(labels, minlength=n_classes))
+
+    def without(self, part: Moments) -> Moments:
+        """Take some of the shots out."""
+        return Moments(self.square - part.square, self.sums - part.sums, self.counts - part.counts)
+
+    @property
+    def means(self) -> FloatArray:
+        """Mean of every class's shots, (C, D); zeros for a class without any."""
+        means: FloatArray = self.sums / np.maximum(self.counts, 1)[:, None]
+        return means
+
+    def precision(self) -> Callable[[FloatArray], FloatArray]:
+        """Give the function from rows (R, D) to rows·Σ⁻¹.
+
+        Σ is the paper's ``Σ + tr(Σ)/(N-1)·I``, so this is its precision times (N-1)/D, which does not shrink as shots
+        are added. Where shots have no scatter within their classes, Σ⁻¹ is the identity: the nearest class mean.
+        """
+        from scipy.linalg import cho_solve
+
+        factor, n, _ = self._factor()
+        if factor is None:
+            return lambda rows: rows
+        return lambda rows: np.asarray((n - 1) * cho_solve(factor, rows.T, check_finite=False).T)
+
+    def classifier(self) -> tuple[FloatArray, FloatArray]:
+        """Weights (C, D) and bias (C,) of ``f·Σ⁻¹μᵀ - ½ (μΣ⁻¹μ - v/n_c)``, centred over the classes with shots.
+
+        A mean of few shots is longer than the true one, by ``v = tr(Σ⁻¹S)`` over its shots, S being the covariance
+        within classes: without that term, which the paper with its equal shots does not need, classes with few shots
+        among others with many would hardly be predicted.
+        """
+        present, means = self.counts > 0, self.means
+        weights = self.precision()(means)
+        bias = -0.5 * np.einsum("cd,cd->c", weights, means)
+        if np.ptp(self.counts[present]) > 0:
+            bias += 0.5 * self._noise() / np.maximum(self.counts, 1)
+        weights = np.where(present[:, None], weights - weights[present].mean(axis=0), 0.0)
+        return weights, np.where(present, bias - bias[present].mean(), 0.0)
+
+    def _factor(self) -> tuple[Any, int, float]:
+        """Cholesky factor of the scatter within classes plus ``ridge·I``, the number of shots, and the ridge.
+
+        None for the factor where there is no scatter.
+        """
+        from scipy.linalg import cho_factor
+
+        means = self.means
+        scatter = self.square - (means * self.counts[:, None]).T @ means
+        n, trace = int(self.counts.sum()), float(np.trace(scatter))
+        if trace <= EMPTY * n:
+            return None, n, 0.0
+        ridge = trace / (n - 1)
+        scatter[np.diag_indices_from(scatter)] += ridge
+        return cho_factor(scatter, lower=True, overwrite_a=True, check_finite=False), n, ridge
+
+    def _noise(self) -> float:
+        """``tr(Σ⁻¹S)``: the squared length, in units of Σ, that one shot has from its class's mean."""
+        from scipy.linalg.lapack import dpotri
+
+        factor, n, ridge = self._factor()
+        freedom = n - int(np.count_nonzero(self.counts))
+        if factor is None or freedom < 1:
+            return 0.0
+        inverse, _ = dpotri(factor[0], lower=1)
+        within = len(inverse) - ridge * float(np.trace(inverse))  # tr((scatter + ridge·I)⁻¹ scatter)
+        return (n - 1) * within / freedom
+
+
+def crowding(labels: IntArray) -> FloatArray:
+    """Shots of every shot's class over the mean of the classes that have any: 1 where classes have equally many.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (N,), integers
+
+    Returns
+    -------
+    ndarray of shape (N,), float64
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads.gaussian import crowding
+    >>> crowding(np.array([0, 0, 0, 1]))
+    array([1.5, 1.5, 1.5, 0.5])
+    """
+    counts = np.bincount(labels)
+    result: FloatArray = counts[labels] * np.count_nonzero(counts) / max(1, len(labels))
+    return result
+
+
+def spanned(features: Float32Array) -> tuple[FloatArray, FloatArray | None]:
+    """Write features in an orthonormal basis of what they span, where shots are fewer than dimensions.
+
+    Means and scatter lie in that span and the ridge is the same in every direction, so the Gaussian model is the same;
+    its matrices are (N, N) instead of (D, D).
+
+    Parameters
+    ----------
+    features : ndarray of shape (N, D), float32
+
+    Returns
+    -------
+    coordinates : ndarray of shape (N, min(N, D)), float64
+    basis : ndarray of shape (D, N), float64, or None
+        ``coordinates @ basis.T`` are the features; None where the coordinates are the features themselves.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads.gaussian import spanned
+    >>> features = np.array([[3, 0, 4]], dtype=np.float32)
+    >>> coordinates, basis = spanned(features)
+    >>> coordinates.shape, (coordinates @ basis.T).round(6)
+    ((1, 1), array([[3., 0., 4.]]))
+    """
+    rows = features.astype(np.float64)
+    if len(rows) >= rows.shape[1]:
+        return rows, None
+    basis, _ = np.linalg.qr(rows.T)
+    return rows @ basis, basis
+
+
+def gaussian_classifier(features: Float32Array, labels: IntArray, n_classes: int) -> tuple[FloatArray, FloatArray]:
+    """Weights (C, D) and bias (C,) of `Moments.classifier` from shots.
+
+    Parameters
+    ----------
+    features : ndarray of shape (N, D), float32
+    labels : ndarray of shape (N,), integers in [0, C)
+    n_classes : int
+
+    Returns
+    -------
+    weights : ndarray of shape (C, D)
+    bias : ndarray of shape (C,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads.gaussian import gaussian_classifier
+    >>> gaussian_classifier(np.eye(2, 3, dtype=np.float32), np.array([0, 1]), 2)[0].round(6)
+    array([[ 0.5, -0.5,  0. ],
+           [-0.5,  0.5,  0. ]])
+    """
+    coordinates, basis = spanned(features)
+    weights, bias = Moments.of(coordinates, labels, n_classes).classifier()
+    return weights if basis is None else weights @ basis.T, bias

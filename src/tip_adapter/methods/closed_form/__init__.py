@@ -1,0 +1,1 @@
+"""Methods that fit in closed form."""

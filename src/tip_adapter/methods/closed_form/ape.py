@@ -1,0 +1,251 @@
+"""APE: a cache on the channels that tell classes apart, each key weighed by what the texts make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from tip_adapter.errors import InputError
+from tip_adapter.heads import ChannelCacheHead, Head
+from tip_adapter.heads.affinity import Cache, affinity, class_mass
+from tip_adapter.heads.cache import unit_channels
+from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.closed_form.prototype import unit_means
+from tip_adapter.methods.inputs import given_or_auto
+from tip_adapter.methods.selection.prior import CACHE_PRIOR
+from tip_adapter.methods.selection.weight import choose
+from tip_adapter.methods.support_set import SupportSet
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
+
+__all__ = ["APE", "channel_scores"]
+
+BETAS = (5.5, 1.0, 2.5, 12.0, 25.0)
+FRACTIONS = (0.75, 0.5, 1.0)
+GAMMAS = (1.0, 0.0, 5.0, 20.0)
+"""What "auto" tries for β, the fraction of channels, and γ; what is taken without evidence first."""
+
+SIMILARITY_SHARE = 0.7
+"""How much of a channel's score is low similarity between classes; the rest is high variance."""
+
+
+MAX_EXPONENT = 600.0
+"""Largest exponent of a key's weight, with room in float64 for the sums of many."""
+
+
+class APE(FewShotMethod):
+    """Adaptive prior refinement, ``s·f·Wᵀ + α·A(f′, F′)·(Y ⊙ exp(γ·KL(onehot ‖ softmax(F′W′ᵀ))))``, without training.
+
+    ``f′, F′, W′`` are the channels with the best `channel_scores`, normalised again; ``A`` is Tip-Adapter's affinity. A
+    shot that the texts take for another class counts more.
+
+    Parameters
+    ----------
+    zero_shot_weights : array-like of shape (C, D)
+        W, class text features; a row of NaN for a class without text. Needed.
+    class_names : sequence of str, optional
+        Names of the rows of `zero_shot_weights`.
+    alpha : float or "auto", default="auto"
+        α, weight of the cache against the text. "auto" chooses it, and the others, from the shots alone.
+    beta : float or "auto", default="auto"
+        β, sharpness of the affinity.
+    gamma : float or "auto", default="auto"
+        γ, how much more a shot counts that the texts do not recognise.
+    channels : int or "auto", default="auto"
+        Q, how many channels are kept, from 1 to D.
+    logit_scale : float, default=100.0
+        s, the inverse temperature the encoder was trained with.
+
+    Attributes
+    ----------
+    alpha_, beta_, gamma_ : float
+        What was chosen.
+    channels_ : int
+        How many channels were kept.
+    search_ : Choice or None
+        From what evidence; None where all were given. Its `alpha` counts per mean of a class's shots, not per sum, with
+        key weights of mean 1.
+    classes_ : ndarray of shape (C,)
+        Sorted class names, or the integers that index `class_names`.
+
+    Notes
+    -----
+    Channels are scored on texts and class means of the shots alike. Classes count equally whatever their number of
+    shots.
+
+    References
+    ----------
+    Zhu et al., "Not All Features Matter: Enhancing Few-shot CLIP with Adaptive Prior Refinement", ICCV 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.closed_form.ape import APE
+    >>> texts = np.array([[1, 0, 0], [0, 1, 0]], dtype=np.float32)
+    >>> shots = np.array([[0.6, 0, 0.8], [0.8, 0, 0.6], [0, 0.6, 0.8], [0, 0.8, 0.6]], dtype=np.float32)
+    >>> method = APE(texts, class_names=["hat", "cap"]).fit(shots, ["hat", "hat", "cap", "cap"])
+    >>> method.predict([[0.6, 0, 0.8]]).tolist()
+    ['hat']
+    """
+
+    needs_text = True
+
+    def __init__(
+        self,
+        zero_shot_weights: Any = None,
+        *,
+        class_names: Sequence[str] | None = None,
+        alpha: float | Literal["auto"] = "auto",
+        beta: float | Literal["auto"] = "auto",
+        gamma: float | Literal["auto"] = "auto",
+        channels: int | Literal["auto"] = "auto",
+        logit_scale: float = 100.0,
+    ) -> None:
+        self.zero_shot_weights = zero_shot_weights
+        self.class_names = class_names
+        self.alpha = alpha
+        self.beta = beta
+        self.gamma = gamma
+        self.channels = channels
+        self.logit_scale = logit_scale
+
+    def _fit_head(self, support: SupportSet) -> ChannelCacheHead:
+        if support.zero_shot_weights is None:
+            raise InputError("APE needs the classes' texts: give zero_shot_weights of shape (C, D).")
+        alpha, axes = given_or_auto("alpha", self.alpha), self._axes(support.features.shape[1])
+        shots = len(support.labels) / len(np.unique(support.labels))
+        self.search_ = None
+        values = {name: tried[0] for name, tried in axes.items()}
+        if alpha is None or any(len(tried) > 1 for tried in axes.values()):
+            # A given α counts sums of the paper's key weights; the choice is made on means of weights of mean 1.
+            given = alpha is not None
+            self.search_ = choose(
+                support.evidence,
+                lambda values: _fit(support, values, scaled=given),
+                axes,
+                prior=CACHE_PRIOR,
+                alpha=None if alpha is None else alpha * shots,
+            )
+            values = self.search_.parameters
+        keys, weights, channels = _refined(support, np.ones(len(support.labels), dtype=bool), values)
+        # With many classes weights are huge and α tiny, beyond float32: their mean goes from the one to the other.
+        mean = float(weights.mean())
+        if alpha is None and self.search_ is not None:
+            alpha = self.search_.alpha / shots / mean
+        self.alpha_, self.beta_, self.gamma_ = alpha, values["beta"], values["gamma"]
+        self.channels_ = len(channels)
+        return ChannelCacheHead(
+            support.n_classes,
+            support.zero_shot_weights,
+            support.logit_scale,
+            keys=keys,
+            labels=support.labels,
+            key_weights=(weights / mean).astype(np.float32),
+            channels=channels,
+            alpha=float(alpha or 0.0) * mean,
+            beta=values["beta"],
+        )
+
+    def _refit_head(self, support: SupportSet) -> Head:
+        # The cache logits are sums over shots, so α makes up for those that are left out.
+        grown = self._growth(support)
+        parameters = {"beta": self.beta_, "gamma": self.gamma_, "channels": self.channels_}
+        return self._refitted(support, alpha=float(self.alpha_ or 0.0) * grown, **parameters)
+
+    def _axes(self, dim: int) -> dict[str, Sequence[float]]:
+        beta, gamma = given_or_auto("beta", self.beta), given_or_auto("gamma", self.gamma)
+        axes: dict[str, Sequence[float]] = {
+            "beta": BETAS if beta is None else (beta,),
+            "gamma": GAMMAS if gamma is None else (gamma,),
+        }
+        if self.channels == "auto":
+            kept = [max(1, round(fraction * dim)) for fraction in FRACTIONS]
+            return axes | {"channels": list(dict.fromkeys(kept))}
+        if not isinstance(self.channels, int | np.integer) or not 1 <= self.channels <= dim:
+            raise InputError(
+                f"Expected channels to be a whole number from 1 to {dim} (the features' dimensions), or 'auto', "
+                f"got {self.channels!r}."
+            )
+        return axes | {"channels": (int(self.channels),)}
+
+
+def channel_scores(zero_shot_weights: Float32Array, means: Float32Array) -> FloatArray:
+    """How well every channel tells classes apart: ``-.7·S + .3·V``, added up for texts and class means of the shots.
+
+    ``S`` is the mean over pairs of different classes of the product of their values on the channel, ``V`` the variance
+    over classes.
+
+    Parameters
+    ----------
+    zero_shot_weights, means : ndarray of shape (classes with text or shots, D)
+        Unit rows.
+
+    Returns
+    -------
+    ndarray of shape (D,), float64
+
+    References
+    ----------
+    Zhu et al., APE, ICCV 2023, section 3.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.closed_form.ape import channel_scores
+    >>> rows = np.array([[0.6, 0.8, 0.0], [-0.6, 0.8, 0.0]])
+    >>> channel_scores(rows, rows).round(3)
+    array([ 0.72 , -0.896,  0.   ])
+    """
+    scores = np.zeros(zero_shot_weights.shape[1])
+    for rows in (zero_shot_weights.astype(np.float64), means.astype(np.float64)):
+        if len(rows) > 1:
+            pairs = rows.sum(axis=0) ** 2 - (rows**2).sum(axis=0)
+            similarity = pairs / (len(rows) * (len(rows) - 1))
+            scores += (1 - SIMILARITY_SHARE) * rows.var(axis=0) - SIMILARITY_SHARE * similarity
+    return scores
+
+
+def _refined(
+    support: SupportSet, kept: BoolArray, values: dict[str, float]
+) -> tuple[Float32Array, FloatArray, IntArray]:
+    """Keys (N, Q), their weights (N,) in float64 and the channels (Q,) from the kept shots."""
+    features, labels, texts = support.features[kept], support.labels[kept], np.asarray(support.zero_shot_weights)
+    known = ~np.isnan(texts[:, 0])
+    means = unit_means(features, labels, support.n_classes)[np.unique(labels)]
+    scores = channel_scores(texts[known], means.astype(np.float32))
+    channels = np.sort(np.argsort(-scores, kind="stable")[: int(values["channels"])])
+    keys = unit_channels(features, channels)
+    cosines = keys.astype(np.float64) @ unit_channels(texts[known], channels).T
+    # KL(onehot ‖ p) = -log p of the true class; a class without text gets the mean of the others.
+    surprise = np.log(np.exp(cosines).sum(axis=1))
+    with_text = known[labels]
+    columns = np.cumsum(known) - 1
+    surprise[with_text] -= cosines[with_text, columns[labels[with_text]]]
+    surprise[~with_text] = surprise[with_text].mean() if with_text.any() else 0.0
+    exponents = values["gamma"] * surprise
+    if exponents.max() > MAX_EXPONENT:
+        largest = MAX_EXPONENT / float(surprise.max())
+        raise InputError(f"Expected gamma up to {largest:.3g} with these classes, got {values['gamma']:g}: lower it.")
+    return keys, np.exp(exponents), channels
+
+
+def _fit(
+    support: SupportSet, values: dict[str, float], *, scaled: bool
+) -> Callable[[BoolArray], Callable[[Float32Array], FloatArray]]:
+    """Mean over every class's kept shots of weighted affinities; with `scaled` in the paper's units of key weights."""
+
+    def fit(kept: BoolArray) -> Callable[[Float32Array], FloatArray]:
+        keys, weights, channels = _refined(support, kept, values)
+        cache = Cache.build(keys, support.labels[kept], support.n_classes)
+        sorted_weights = weights[cache.order]
+        if not scaled:
+            sorted_weights = (sorted_weights / weights.mean()).astype(np.float32)
+
+        def logits(queries: Float32Array) -> FloatArray:
+            values_per_key = affinity(unit_channels(queries, channels), cache.keys, values["beta"]) * sorted_weights
+            return class_mass(values_per_key, cache) * (len(cache.classes) / len(cache.keys))
+
+        return logits
+
+    return fit

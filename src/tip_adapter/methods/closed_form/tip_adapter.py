@@ -1,0 +1,106 @@
+"""Tip-Adapter: support features become a cache, whose logits are added to the zero-shot logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from tip_adapter.heads import CacheHead, Head
+from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.inputs import given_or_auto
+from tip_adapter.methods.selection.cache_search import search
+from tip_adapter.methods.support_set import SupportSet
+
+__all__ = ["TipAdapter"]
+
+
+class TipAdapter(FewShotMethod):
+    """Tip-Adapter, ``s·f·Wᵀ + α·exp(-β(1 - f·Fᵀ))·Y``, without training.
+
+    Parameters
+    ----------
+    zero_shot_weights : array-like of shape (C, D), optional
+        W, class text features; a row of NaN for a class without text. Without them the cache answers alone.
+    class_names : sequence of str, optional
+        Names of the rows of `zero_shot_weights`.
+    alpha : float or "auto", default="auto"
+        α, weight of the cache against the text. "auto" chooses it from the shots alone. The paper's default is 1.
+    beta : float or "auto", default="auto"
+        β, sharpness of the affinity. "auto" chooses it from the shots alone. The paper's default is 5.5.
+    logit_scale : float, default=100.0
+        s, the inverse temperature the encoder was trained with.
+    balanced : bool, default=True
+        Let classes count equally whatever their number of shots. False is the raw sum of the paper; with equal shots
+        both are the same.
+
+    Attributes
+    ----------
+    alpha_, beta_ : float
+        What was chosen.
+    search_ : SearchResult or None
+        From what evidence; None where both were given.
+    classes_ : ndarray of shape (C,)
+        Sorted class names, or the integers that index `class_names`.
+
+    References
+    ----------
+    Zhang et al., "Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification", ECCV 2022, equation 5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods import TipAdapter
+    >>> texts = np.array([[1, 0, 0], [0, 1, 0]], dtype=np.float32)
+    >>> shots = np.array([[0.6, 0, 0.8], [0, 0.6, 0.8]], dtype=np.float32)
+    >>> method = TipAdapter(texts, class_names=["hat", "cap"], alpha=1.0, beta=5.5, logit_scale=1.0)
+    >>> method.fit(shots, ["hat", "cap"]).predict([[0.6, 0, 0.8]]).tolist()
+    ['hat']
+    """
+
+    def __init__(
+        self,
+        zero_shot_weights: Any = None,
+        *,
+        class_names: Sequence[str] | None = None,
+        alpha: float | Literal["auto"] = "auto",
+        beta: float | Literal["auto"] = "auto",
+        logit_scale: float = 100.0,
+        balanced: bool = True,
+    ) -> None:
+        self.zero_shot_weights = zero_shot_weights
+        self.class_names = class_names
+        self.alpha = alpha
+        self.beta = beta
+        self.logit_scale = logit_scale
+        self.balanced = balanced
+
+    def _fit_head(self, support: SupportSet) -> CacheHead:
+        alpha, beta = given_or_auto("alpha", self.alpha), given_or_auto("beta", self.beta)
+        self.search_ = None
+        if alpha is None or beta is None:
+            self.search_ = search(
+                support.features,
+                support.labels,
+                support.text_logits,
+                alpha=alpha,
+                beta=beta,
+                balanced=self.balanced,
+                validation=support.validation_set,
+            )
+            alpha, beta = self.search_.alpha, self.search_.beta
+        self.alpha_, self.beta_ = alpha, beta
+        return CacheHead(
+            support.n_classes,
+            support.zero_shot_weights,
+            support.logit_scale,
+            keys=support.features,
+            labels=support.labels,
+            alpha=alpha,
+            beta=beta,
+            balanced=self.balanced,
+        )
+
+    def _refit_head(self, support: SupportSet) -> Head:
+        # The cache logits are sums over shots, so α makes up for those that are left out.
+        grown = self._growth(support)
+        return self._refitted(support, alpha=self.alpha_ * grown, beta=self.beta_)

@@ -1,0 +1,318 @@
+"""Prompt tuning: support features and class texts in, class weights from prompts with a learned context out."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tip_adapter.encoders.trainable import TrainableEncoder, load_trainable_encoder
+from tip_adapter.errors import FeatureError, InputError
+from tip_adapter.features.prompts import texts_for
+from tip_adapter.heads import LinearHead
+from tip_adapter.methods.on_encoder.learned_prompts import (
+    CLASS_POSITIONS,
+    ClassPosition,
+    LearnedPrompts,
+    word_embeddings,
+)
+from tip_adapter.methods.support_set import SupportSet
+from tip_adapter.methods.trained.base import TrainedMethod, TrainingSet
+from tip_adapter.methods.trained.loop import Schedule, TrainingProgress, train
+from tip_adapter.typing import StrPath
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["CoOp", "aligned_texts", "paper_epochs"]
+
+_PAPER_EPOCHS = {1: 50, 2: 100, 4: 100, 8: 200, 16: 200}
+
+
+class CoOp(TrainedMethod):
+    """CoOp, prompt tuning: ``s·f·g([v₁ … v_M, class tokens])ᵀ``, where the context vectors v are trained.
+
+    g is the encoder's text tower, which stays as it is; only the input embeddings of M "words" change. What is fitted
+    are class weights like any other, so predicting, saving and exporting need no torch.
+
+    Parameters
+    ----------
+    zero_shot_weights : array-like of shape (C, D), optional
+        Only their number is looked at: the weights of this method come from its own prompts.
+    class_names : sequence of str, optional
+        Names of the classes.
+    encoder : str, path or TrainableEncoder
+        The encoder that the features come from, one of those that give gradients; see `load_trainable_encoder`.
+    class_texts : sequence of C texts or of C sequences of texts, optional
+        Words for every class, in the order of `class_names`; by default the names. The features of several texts are
+        averaged.
+    n_context : int, default=16
+        M, context vectors.
+    context_init : str, optional
+        Words whose embeddings the context begins with, such as "a photo of a"; M is then the number of their tokens.
+        By default numbers from N(0, .02²).
+    class_specific : bool, default=False
+        Learn a context for each class instead of one for all.
+    class_position : {"end", "middle", "front"}, default="end"
+        Where the class text stands among the context vectors.
+    logit_scale : float, default=100.0
+        s, the inverse temperature the encoder was trained with.
+    epochs : int or "paper", default="paper"
+        "paper" takes 50, 100, 100, 200, 200 for 1, 2, 4, 8, 16 shots per class, by the class with most shots.
+    learning_rate : float, default=0.002
+        Of SGD with momentum .9 and weight decay 5e-4: a first epoch at 1e-5, then a cosine from it to 0.
+    batch_size : int, default=32
+    random_state : int, generator or None, default=0
+        Seed of the first context and of the order of the shots.
+    checkpoint : path, optional
+        File that training goes on from when it is there, to the same result; written after every epoch.
+    progress : callable, optional
+        Called with steps done, steps in all, and the loss.
+
+    Attributes
+    ----------
+    context_ : ndarray of shape (M, E), or (C, M, E) where class-specific
+        The learned vectors.
+    class_weights_ : ndarray of shape (C, D)
+        Unit rows: features of the prompts.
+    trainable_parameters_ : int
+        M·E, or C·M·E.
+    training_ : TrainingRun
+    classes_ : ndarray of shape (C,)
+        Sorted class names, or the integers that index `class_names`.
+
+    Notes
+    -----
+    The image tower is never run: `fit` takes features, or several views of each shot as features. A step costs one
+    pass of all class texts through the text tower, forth and back: 0.1 to 0.2 s for the 10 classes of `lite`, 4 s of
+    one core for 64 classes with the text tower of a CLIP. Up to 64 texts take one pass (0.8 GB there); more take
+    passes of 64 that are computed twice, so that memory stays bounded and time grows in proportion: 16 s for 200
+    classes, which makes large class lists a matter for the shorter schedules (`epochs`) or the other methods.
+
+    The last state is kept, as in the paper; there is nothing to choose, so `validation` changes nothing.
+
+    References
+    ----------
+    Zhou et al., "Learning to Prompt for Vision-Language Models", IJCV 2022, equations 2 to 4 and section 4.1.
+
+    Examples
+    --------
+    >>> from tip_adapter.methods import CoOp
+    >>> CoOp(class_names=["hat", "cap"], encoder="fake").fit([[1.0, 0.0], [0.0, 1.0]], ["hat", "cap"])
+    Traceback (most recent call last):
+    tip_adapter.errors.EncoderError: The encoder fake gives no gradients, which training it or its prompts needs: ...
+    """
+
+    needs_encoder = True
+
+    def __init__(
+        self,
+        zero_shot_weights: Any = None,
+        *,
+        class_names: Sequence[str] | None = None,
+        encoder: StrPath | TrainableEncoder | None = None,
+        class_texts: Sequence[str | Sequence[str]] | None = None,
+        n_context: int = 16,
+        context_init: str | None = None,
+        class_specific: bool = False,
+        class_position: ClassPosition = "end",
+        logit_scale: float = 100.0,
+        epochs: int | str = "paper",
+        learning_rate: float = 0.002,
+        batch_size: int = 32,
+        random_state: Any = 0,
+        checkpoint: StrPath | None = None,
+        progress: TrainingProgress | None = None,
+    ) -> None:
+        self.zero_shot_weights = zero_shot_weights
+        self.class_names = class_names
+        self.encoder = encoder
+        self.class_texts = class_texts
+        self.n_context = n_context
+        self.context_init = context_init
+        self.class_specific = class_specific
+        self.class_position = class_position
+        self.logit_scale = logit_scale
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.random_state = random_state
+        self.checkpoint = checkpoint
+        self.progress = progress
+
+    def _refit_head(self, support: SupportSet) -> LinearHead:
+        # A shallow copy: the encoder is large, and `classes_` says which text is whose. The checkpoint is of all shots.
+        twin = copy.copy(self)
+        twin.epochs, twin.checkpoint, twin.progress = self.training_.epochs, None, None
+        return twin._fit_head(support, final=False)
+
+    def _fit_head(self, support: SupportSet, *, final: bool = True) -> LinearHead:
+        schedule, seed = self._schedule(support), self._seed()
+        encoder = self._encoder(support.features.shape[1])
+        texts = aligned_texts(self.class_texts, self.class_names, self.classes_)
+        context = self._first_context(encoder, support.n_classes, seed)
+        prompts = LearnedPrompts.build(encoder, texts, context.shape[-2], self.class_position)
+        shots = self._training_set(support)
+        self._train_context(context, prompts, support, shots, schedule, seed, final=final)
+        import torch
+
+        with torch.no_grad():
+            weights = prompts.class_features(context).numpy()
+        self.context_ = context.detach().numpy()
+        self.class_weights_ = weights
+        scaled = (support.logit_scale * weights.astype(np.float64)).astype(np.float32)
+        return LinearHead(support.n_classes, None, support.logit_scale, weights=scaled)
+
+    def _train_context(
+        self,
+        context: torch.Tensor,
+        prompts: LearnedPrompts,
+        support: SupportSet,
+        shots: TrainingSet,
+        schedule: Schedule,
+        seed: int,
+        *,
+        final: bool,
+    ) -> None:
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        batch = shots.batches()
+
+        def loss_of(rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+            features, labels = batch(rows, generator)
+            return cross_entropy(support.logit_scale * features @ prompts.class_features(context).T, labels)
+
+        optimizer = torch.optim.SGD([context], momentum=0.9, weight_decay=5e-4)
+        run = train(
+            loss_of,
+            optimizer,
+            len(shots.labels),
+            schedule,
+            seed=seed,
+            keep_interrupted=final,
+            progress=self.progress,
+            checkpoint=self.checkpoint,
+            describes=_described(prompts, shots, support.logit_scale, self),
+        )
+        self._record(run, optimizer)
+
+    def _schedule(self, support: SupportSet) -> Schedule:
+        if self.class_position not in CLASS_POSITIONS:
+            raise InputError(
+                f"Unknown class_position {self.class_position!r}: choose one of {', '.join(CLASS_POSITIONS)}."
+            )
+        epochs = self.epochs
+        if isinstance(epochs, str):
+            if epochs != "paper":
+                raise InputError(f"Expected epochs as a number or 'paper', got {epochs!r}.")
+            epochs = paper_epochs(int(support.counts.max()))
+        return Schedule(epochs, self.batch_size, self.learning_rate, warmup_epochs=1)
+
+    def _encoder(self, dim: int) -> TrainableEncoder:
+        if self.encoder is None:
+            raise InputError("CoOp trains prompts through the text tower: give the encoder that the features are of.")
+        encoder = load_trainable_encoder(self.encoder)
+        if encoder.dim != dim:
+            raise FeatureError(
+                f"Expected features of shape (N, {encoder.dim}), as of the encoder {encoder.name}, got {dim} "
+                "dimensions: was another encoder used?"
+            )
+        return encoder
+
+    def _first_context(self, encoder: TrainableEncoder, n_classes: int, seed: int) -> torch.Tensor:
+        import torch
+
+        if self.context_init is not None:
+            context = word_embeddings(encoder, self.context_init)
+            context = context.expand(n_classes, *context.shape).clone() if self.class_specific else context
+            return context.requires_grad_()
+        if self.n_context < 1:
+            raise InputError(f"Expected n_context to be at least 1, got {self.n_context}.")
+        width = encoder.prompt_tower.embed_tokens(torch.zeros(1, 1, dtype=torch.long)).shape[2]
+        shape = (n_classes, self.n_context, width) if self.class_specific else (self.n_context, width)
+        generator = torch.Generator().manual_seed(seed)
+        return torch.empty(shape).normal_(0, 0.02, generator=generator).requires_grad_()
+
+
+def paper_epochs(shots: int) -> int:
+    """Give the paper's number of epochs.
+
+    Parameters
+    ----------
+    shots : int
+        Per class.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> from tip_adapter.methods.on_encoder.coop import paper_epochs
+    >>> [paper_epochs(shots) for shots in (1, 2, 3, 4, 8, 16, 100)]
+    [50, 100, 100, 100, 200, 200, 200]
+    """
+    return next((_PAPER_EPOCHS[known] for known in sorted(_PAPER_EPOCHS, reverse=True) if shots >= known), 50)
+
+
+def aligned_texts(
+    class_texts: Sequence[str | Sequence[str]] | None, class_names: Sequence[str] | None, classes: np.ndarray[Any, Any]
+) -> list[tuple[str, ...]]:
+    """Choose the words for every class, in the order of a fitted method's classes.
+
+    Parameters
+    ----------
+    class_texts : sequence of C texts or of C sequences of texts, optional
+        In the order of `class_names`.
+    class_names : sequence of C str, optional
+    classes : ndarray of shape (C,)
+        Sorted names, or the integers that index `class_names`.
+
+    Returns
+    -------
+    list of C tuples of str
+
+    Raises
+    ------
+    InputError
+        When there are neither names nor texts, or another number of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.on_encoder.coop import aligned_texts
+    >>> aligned_texts([["hat"], "big cap"], ["b", "a"], np.array(["a", "b"]))
+    [('big cap',), ('hat',)]
+    """
+    integers = np.issubdtype(classes.dtype, np.integer)
+    if class_names is None:
+        if class_texts is None and integers:
+            raise InputError("Prompts need words for the classes: give class_names or class_texts.")
+        class_names = [str(name) for name in classes]
+    names = list(class_names)
+    given = texts_for(names, None) if class_texts is None else class_texts
+    texts = [(row,) if isinstance(row, str) else tuple(row) for row in given]
+    if len(texts) != len(classes):
+        raise InputError(f"Expected class_texts for each of the {len(classes)} classes, got {len(texts)}.")
+    for row in texts:
+        if not row or not all(isinstance(text, str) and text.strip() for text in row):
+            raise InputError(f"Expected a text or several for every class, got {row!r}.")
+    return texts if integers else [texts[names.index(name)] for name in classes.tolist()]
+
+
+def _described(prompts: LearnedPrompts, shots: TrainingSet, logit_scale: float, method: CoOp) -> dict[str, Any]:
+    """Tell a checkpoint what the training depends on besides its schedule."""
+    digest = hashlib.sha256(shots.views.tobytes())
+    for array in (shots.labels, prompts.ids.numpy(), prompts.context_index.numpy(), prompts.classes.numpy()):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return {
+        "method": "coop",
+        "encoder": prompts.encoder.id,
+        "data": digest.hexdigest(),
+        "logit_scale": logit_scale,
+        "context_init": method.context_init,
+    }

@@ -1,0 +1,1 @@
+"""Choose hyper-parameters from the shots."""

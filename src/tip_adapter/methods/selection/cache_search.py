@@ -1,0 +1,400 @@
+"""α and β without a validation set: a support set and its zero-shot logits in, the chosen pair and its evidence out.
+
+One shot of every class is left out at once (never one image alone, which handicaps its own class and drives α to 0),
+the rest answers for it, and the negative log-likelihood of those answers decides. For one β the best α is found without
+a grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tip_adapter.errors import InputError
+from tip_adapter.heads.affinity import Cache, mass_from_cosines
+from tip_adapter.methods.selection.line_search import best_accuracy_alpha, best_likelihood_alpha, surprises
+from tip_adapter.methods.selection.prior import CACHE_PRIOR, WEAK_WIDTH, likely_ratio
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
+
+__all__ = ["Landscape", "SearchPoint", "SearchResult", "landscape", "search", "support_folds"]
+
+MAX_FOLDS = 8
+MAX_COSINES = 50_000_000
+"""Cosines of left-out shots to keys held at a time (200 MB); with more, a part of the shots is scored."""
+
+BETAS = tuple(0.25 * 2.0**power for power in range(10))
+"""The coarse grid of β; then the steps around the best are halved, in logarithms, `REFINEMENTS` times."""
+
+REFINEMENTS = {"likelihood": 2, "accuracy": 4}
+"""Likelihood is smooth in β; accuracy jumps, so it is looked at more closely."""
+
+PRIOR_BETA = 5.5
+PRIOR_RATIO = 0.075
+"""With one shot per class there is nothing to leave out. Then β is the paper's, and α makes the cache logits spread
+over the classes 0.075 times as wide as the zero-shot logits: on real CLIP features the best ratio hardly depends on the
+data set."""
+
+Rule = Literal["cross-validation", "validation", "prior"]
+Criterion = Literal["likelihood", "accuracy"]
+
+
+@dataclass(frozen=True)
+class SearchPoint:
+    """One β that was tried, the best α for it, and how the pair did on the scored images.
+
+    `pull` is what α's distance from what is expected of it adds to `nll`, in nats per image.
+    """
+
+    beta: float
+    alpha: float
+    nll: float
+    accuracy: float
+    pull: float = 0.0
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What was chosen, and from what evidence.
+
+    Attributes
+    ----------
+    alpha, beta : float
+        The chosen pair.
+    rule : {"cross-validation", "validation", "prior"}
+        Where the evidence comes from: shots left out in turn, a validation set, or (one shot per class) a ratio stated
+        beforehand.
+    criterion : {"likelihood", "accuracy"}
+        What was optimised.
+    cache_helps : bool
+        False when the evidence says that text alone does better; then `alpha` is 0.
+    n_folds, n_scored : int
+        Folds of the cross-validation (0 without), and images that were scored.
+    nll, accuracy : float
+        Of the chosen pair on the scored images, in nats per image and as a fraction; NaN under the rule "prior".
+    zero_shot_nll, zero_shot_accuracy : float
+        The same of text alone.
+    points : tuple of SearchPoint
+        Every β that was tried, ascending.
+    """
+
+    alpha: float
+    beta: float
+    rule: Rule
+    criterion: Criterion
+    cache_helps: bool
+    n_folds: int
+    n_scored: int
+    nll: float
+    accuracy: float
+    zero_shot_nll: float
+    zero_shot_accuracy: float
+    points: tuple[SearchPoint, ...]
+
+    @property
+    def summary(self) -> str:
+        """One sentence for people."""
+        chosen = f"α = {self.alpha:.3g}, β = {self.beta:.3g}"
+        if self.rule == "prior":
+            return f"{chosen} by the rule for one shot per class (nothing can be left out)"
+        source = f"{self.n_folds}-fold cross-validation on the shots" if self.n_folds else "the validation set"
+        compared = f"{100 * self.accuracy:.1f} % against {100 * self.zero_shot_accuracy:.1f} % zero-shot"
+        if not self.cache_helps:
+            return f"α = 0: by {source} the cache does not help ({compared}), so text alone answers"
+        return f"{chosen} by {source} ({compared})"
+
+
+def support_folds(features: Float32Array, labels: IntArray, max_folds: int = MAX_FOLDS) -> IntArray:
+    """Number the folds of a support set: each leaves out about one shot of every class at once.
+
+    Shot i of a class is in fold i mod folds; shots of a class are ordered by their features, so that the order of files
+    does not matter.
+
+    Parameters
+    ----------
+    features : ndarray of shape (N, D)
+    labels : ndarray of shape (N,), integers
+    max_folds : int, default=8
+
+    Returns
+    -------
+    ndarray of shape (N,)
+        Fold of every shot, from 0; there are ``min(max shots per class, max_folds)`` folds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.cache_search import support_folds
+    >>> support_folds(np.array([[0.1], [0.3], [0.2], [0.4]]), np.array([0, 0, 1, 1]))
+    array([0, 1, 0, 1])
+    """
+    order = np.lexsort((*features.T[:3][::-1], labels))
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    folds = np.empty(len(labels), dtype=np.intp)
+    folds[order] = (np.arange(len(labels)) - np.repeat(starts, counts)) % min(counts.max(), max_folds)
+    return folds
+
+
+def search(
+    features: Float32Array,
+    labels: IntArray,
+    text: Float32Array,
+    *,
+    alpha: float | None = None,
+    beta: float | None = None,
+    balanced: bool = True,
+    validation: tuple[Float32Array, IntArray, Float32Array] | None = None,
+) -> SearchResult:
+    """Choose α and β of Tip-Adapter from the support set, or from a validation set.
+
+    Parameters
+    ----------
+    features : ndarray of shape (N, D), float32
+        Support features, unit rows.
+    labels : ndarray of shape (N,), integers in [0, C)
+    text : ndarray of shape (N, C)
+        Zero-shot logits of the support features.
+    alpha, beta : float, optional
+        A value that is given and not to be chosen.
+    balanced : bool, default=True
+        As in `tip_adapter.heads.affinity.Cache.build`.
+    validation : tuple of features (B, D), labels (B,) and zero-shot logits (B, C), optional
+        Images apart from the support set. With them accuracy on them decides, as in the paper; without, shots are left
+        out in turn and likelihood decides.
+
+    Returns
+    -------
+    SearchResult
+
+    Raises
+    ------
+    InputError
+        When alpha or beta is negative.
+
+    References
+    ----------
+    Zhang et al., Tip-Adapter, ECCV 2022, section 4 searches a grid of (β, α) on the validation split instead.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.cache_search import search
+    >>> features = np.array([[1, 0], [0.96, 0.28], [0, 1], [0.28, 0.96]], dtype=np.float32)
+    >>> result = search(features, np.array([0, 0, 1, 1]), np.zeros((4, 2), dtype=np.float32))
+    >>> result.rule, result.n_folds, result.accuracy
+    ('cross-validation', 2, 1.0)
+    """
+    for name, value in (("alpha", alpha), ("beta", beta)):
+        if value is not None and not value >= 0:
+            raise InputError(f"Expected {name} to be at least 0, or 'auto', got {value}.")
+    cache = Cache.build(features, labels, text.shape[1], balanced=balanced)
+    if validation is not None:
+        cosines = validation[0] @ cache.keys.T
+        return _Scored(cosines, cache, validation[1], validation[2], 0, "accuracy").choose(alpha, beta)
+    if len(features) == len(np.unique(labels)):
+        return _prior(cache, labels[cache.order], text[cache.order], alpha, beta)
+    return _left_out(cache, labels, text).choose(alpha, beta)
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """How pairs of α and β do on left-out shots.
+
+    Attributes
+    ----------
+    alphas : ndarray of shape (A,)
+    betas : ndarray of shape (B,)
+    nll, accuracy : ndarray of shape (A, B)
+        Of the left-out shots, in nats per image and as a fraction.
+    """
+
+    alphas: FloatArray
+    betas: FloatArray
+    nll: FloatArray
+    accuracy: FloatArray
+
+
+def landscape(
+    features: Float32Array,
+    labels: IntArray,
+    text: Float32Array,
+    *,
+    alphas: FloatArray,
+    betas: FloatArray,
+    balanced: bool = True,
+) -> Landscape | None:
+    """Score a grid of α and β on left-out shots, to be looked at; `search` needs no grid.
+
+    Parameters
+    ----------
+    features, labels, text, balanced
+        As in `search`.
+    alphas, betas : ndarray of shape (A,) and (B,)
+
+    Returns
+    -------
+    Landscape or None
+        None with one shot per class, where nothing can be left out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.cache_search import landscape
+    >>> features = np.array([[1, 0], [0.96, 0.28], [0, 1], [0.28, 0.96]], dtype=np.float32)
+    >>> text, axis = np.zeros((4, 2), dtype=np.float32), np.array([1.0, 2.0])
+    >>> landscape(features, np.array([0, 0, 1, 1]), text, alphas=axis, betas=axis).accuracy
+    array([[1., 1.],
+           [1., 1.]])
+    """
+    if len(features) == len(np.unique(labels)):
+        return None
+    scored = _left_out(Cache.build(features, labels, text.shape[1], balanced=balanced), labels, text)
+    nll, right = np.empty((2, len(alphas), len(betas)))
+    for column, beta in enumerate(betas):
+        mass = scored._mass(float(beta))
+        for row, alpha in enumerate(alphas):
+            nll[row, column] = scored._nll(mass, float(alpha))
+            right[row, column] = scored._right(mass, float(alpha)).mean()
+    return Landscape(alphas, betas, nll, right)
+
+
+def _left_out(cache: Cache, labels: IntArray, text: Float32Array) -> _Scored:
+    """Score every shot by the keys of the other folds, each class's sum scaled up for the keys it lost."""
+    order = cache.order
+    folds = support_folds(cache.keys, labels[order])
+    n_folds = int(folds.max()) + 1
+    total = np.bincount(labels, minlength=cache.n_classes)
+    kept = np.stack(
+        [total - np.bincount(labels[order][folds == fold], minlength=cache.n_classes) for fold in range(n_folds)]
+    )
+    scale = np.divide(total, kept, out=np.zeros(kept.shape), where=kept > 0)
+    # A shot whose class has no key left says nothing about the cache.
+    scored = _spread_over(np.flatnonzero(kept[folds, labels[order]] > 0), MAX_COSINES // len(order))
+    cosines = cache.keys[scored] @ cache.keys.T
+    cosines[folds[scored][:, None] == folds[None, :]] = -np.inf
+    rows = order[scored]
+    return _Scored(cosines, cache, labels[rows], text[rows], n_folds, "likelihood", scale[folds[scored]])
+
+
+def _spread_over(rows: IntArray, limit: int) -> IntArray:
+    """Take at most `limit` of the rows, evenly: rows are sorted by class, so every class keeps its part."""
+    return rows if len(rows) <= limit else rows[np.linspace(0, len(rows) - 1, max(1, limit)).astype(np.intp)]
+
+
+@dataclass
+class _Scored:
+    """Images with their cosines to the keys, on which pairs of α and β are scored."""
+
+    cosines: Float32Array
+    cache: Cache
+    labels: IntArray
+    text: FloatArray
+    n_folds: int
+    criterion: Criterion
+    scale: FloatArray | float = 1.0
+
+    @property
+    def shots(self) -> float:
+        """Mean shots per class, of the classes that have any."""
+        return len(self.cache.keys) / len(self.cache.classes)
+
+    def choose(self, alpha: float | None, beta: float | None) -> SearchResult:
+        points: dict[float, SearchPoint] = {}
+        start = alpha or 0.0
+        for tried in BETAS if beta is None else (beta,):
+            points[tried] = self._point(tried, alpha, start)
+            start = points[tried].alpha
+        if beta is None:
+            for halving in range(1, REFINEMENTS[self.criterion] + 1):
+                centre = self._best(points)
+                for tried in (centre.beta * 2.0 ** -(0.5**halving), centre.beta * 2.0 ** (0.5**halving)):
+                    points[tried] = self._point(tried, alpha, centre.alpha)
+        return self._result(tuple(points[tried] for tried in sorted(points)), self._best(points), alpha)
+
+    def _best(self, points: dict[float, SearchPoint]) -> SearchPoint:
+        if self.criterion == "likelihood":
+            return min(points.values(), key=lambda point: point.nll + point.pull)
+        return min(points.values(), key=lambda point: (-point.accuracy, point.nll))
+
+    def _point(self, beta: float, alpha: float | None, start: float) -> SearchPoint:
+        mass = self._mass(beta)
+        if alpha is None and self.criterion == "likelihood":
+            return self._likely_point(beta, mass, start)
+        if alpha is None:
+            alpha, _ = best_accuracy_alpha(self.text, mass, self.labels)
+        return SearchPoint(beta, alpha, self._nll(mass, alpha), float(self._right(mass, alpha).mean()))
+
+    def _likely_point(self, beta: float, mass: FloatArray, start: float) -> SearchPoint:
+        """Take the likeliest α, held near what is expected: else it has no end where few shots are all right."""
+        alpha, nll = best_likelihood_alpha(self.text, mass, self.labels, start=start)
+        spreads = [float(part.std(axis=1).mean()) for part in (self.text, mass)]
+        pull = 0.0
+        if alpha > 0 and min(spreads) > 0:
+            unit, expected = spreads[0] / spreads[1], CACHE_PRIOR.at(self.shots)
+            ratio = likely_ratio(self.text, mass * unit, self.labels, expected, start=alpha / unit)
+            alpha, nll = ratio * unit, self._nll(mass, ratio * unit)
+            pull = float(np.log(ratio / expected)) ** 2 / (2 * WEAK_WIDTH**2 * len(self.labels))
+        return SearchPoint(beta, alpha, nll, float(self._right(mass, alpha).mean()), pull)
+
+    def _mass(self, beta: float) -> FloatArray:
+        return mass_from_cosines(self.cosines, self.cache, beta) * self.scale
+
+    def _right(self, mass: FloatArray, alpha: float) -> BoolArray:
+        right: BoolArray = (self.text + alpha * mass).argmax(axis=1) == self.labels
+        return right
+
+    def _nll(self, mass: FloatArray, alpha: float) -> float:
+        return float(surprises(self.text + alpha * mass, self.labels).mean())
+
+    def _result(self, points: tuple[SearchPoint, ...], best: SearchPoint, alpha: float | None) -> SearchResult:
+        mass = self._mass(best.beta)
+        zero_shot = self._right(mass, 0.0)
+        with_cache = self._right(mass, best.alpha)
+        lost, won = int(np.sum(zero_shot & ~with_cache)), int(np.sum(~zero_shot & with_cache))
+        # Likelihood can gain where accuracy loses; a loss of more than two standard errors is believed.
+        helps = best.alpha > 0 and lost - won <= 2 * np.sqrt(lost + won)
+        if alpha is None and not helps:
+            best, with_cache = SearchPoint(best.beta, 0.0, self._nll(mass, 0.0), 0.0), zero_shot
+        return SearchResult(
+            alpha=best.alpha,
+            beta=best.beta,
+            rule="cross-validation" if self.n_folds else "validation",
+            criterion=self.criterion,
+            cache_helps=helps,
+            n_folds=self.n_folds,
+            n_scored=len(self.labels),
+            nll=best.nll,
+            accuracy=float(with_cache.mean()),
+            zero_shot_nll=self._nll(mass, 0.0),
+            zero_shot_accuracy=float(zero_shot.mean()),
+            points=points,
+        )
+
+
+def _prior(cache: Cache, labels: IntArray, text: Float32Array, alpha: float | None, beta: float | None) -> SearchResult:
+    """One shot per class: the ratio of spreads stated beforehand, over the other classes' keys."""
+    chosen_beta = PRIOR_BETA if beta is None else beta
+    rows = _spread_over(np.arange(len(labels)), MAX_COSINES // len(labels))
+    mass = np.exp(chosen_beta * (cache.keys[rows] @ cache.keys.T - 1.0))
+    mass[np.arange(len(rows)), rows] = np.nan
+    with_keys = text[rows][:, cache.classes]
+    spread = float(np.nanstd(mass, axis=1).mean()) if len(labels) > 1 else 0.0
+    # Without text the ratio changes no answer: the logits then get a spread of 1.
+    target = PRIOR_RATIO * float(with_keys.std(axis=1).mean()) or 1.0
+    chosen_alpha = alpha if alpha is not None else target / spread if spread > 0 else 1.0
+    unknown = float("nan")
+    return SearchResult(
+        alpha=chosen_alpha,
+        beta=chosen_beta,
+        rule="prior",
+        criterion="likelihood",
+        cache_helps=chosen_alpha > 0,
+        n_folds=0,
+        n_scored=0,
+        nll=unknown,
+        accuracy=unknown,
+        zero_shot_nll=unknown,
+        zero_shot_accuracy=unknown,
+        points=(),
+    )

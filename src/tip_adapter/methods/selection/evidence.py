@@ -1,0 +1,212 @@
+"""The answers an expert gives to images it has not seen: shots left out in turn, or a validation set, in; logits out.
+
+One shot of every class is left out at once (never one image alone, which handicaps its own class), and an expert fitted
+to the rest answers for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tip_adapter.methods.selection.cache_search import MAX_FOLDS, support_folds
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
+
+__all__ = ["Evidence", "Fit", "Rule", "evidence_from_support", "evidence_from_validation", "spread"]
+
+Fit = Callable[[BoolArray], Callable[[Float32Array], FloatArray]]
+"""Fit an expert to the shots that a mask (N,) keeps; the result turns unit features (B, D) into logits (B, C), 0 for
+classes without a kept shot."""
+
+Rule = Literal["cross-validation", "cross-validation and prior", "prior", "validation"]
+
+FEW_SHOTS = 2.0
+"""Up to so many shots per class, on average, left-out fits differ so much from the full one that a prior is needed."""
+
+GROUPS = 8
+"""Groups of classes, each left out once, when the spread of an expert's logits on new images is measured."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Images that decide, and how an expert is asked about them without having seen them.
+
+    Attributes
+    ----------
+    features : ndarray of shape (B, D), float32
+    labels : ndarray of shape (B,), integers in [0, C)
+    text : ndarray of shape (B, C)
+        Their zero-shot logits.
+    scored : ndarray of shape (B,), bool
+        Images that count; a shot whose class has none left says nothing. None count with one shot per class.
+    folds : ndarray of shape (B,), or None
+        Fold of every shot; None for a validation set.
+    support_labels : ndarray of shape (N,)
+        Classes of the shots an expert is fitted to.
+    growth : float
+        Shots per class over shots per class that a left-out fit keeps.
+    """
+
+    features: Float32Array
+    labels: IntArray
+    text: FloatArray
+    scored: BoolArray
+    folds: IntArray | None
+    support_labels: IntArray
+    growth: float = 1.0
+
+    @property
+    def n_folds(self) -> int:
+        """Folds of the cross-validation; 0 for a validation set."""
+        return 0 if self.folds is None else int(self.folds.max()) + 1
+
+    @property
+    def shots(self) -> float:
+        """Mean shots per class, of the classes that have any."""
+        return len(self.support_labels) / len(np.unique(self.support_labels))
+
+    @property
+    def few(self) -> bool:
+        """Whether a prior has to help."""
+        return self.folds is not None and self.shots <= FEW_SHOTS
+
+    @property
+    def rule(self) -> Rule:
+        """What decides."""
+        if self.folds is None:
+            return "validation"
+        if not self.scored.any():
+            return "prior"
+        return "cross-validation and prior" if self.few else "cross-validation"
+
+    def logits(self, fit: Fit) -> FloatArray:
+        """Logits (B, C) of every image, by experts that have not seen it.
+
+        Parameters
+        ----------
+        fit : callable
+            See `Fit`.
+
+        Returns
+        -------
+        ndarray of shape (B, C), float64
+            With a single fold, which nothing is left out of, 0.
+        """
+        if self.folds is None:
+            return fit(np.ones(len(self.support_labels), dtype=bool))(self.features)
+        result = np.zeros(self.text.shape)
+        for fold in range(self.n_folds if self.scored.any() else 0):
+            out = self.folds == fold
+            result[out] = fit(~out)(self.features[out])
+        return result
+
+    def new_image_spread(self, fit: Fit) -> float:
+        """Spread over classes of the logits that the full expert would give new images.
+
+        Shots are no new images, but to an expert that has not seen their class they are: a part of the classes is left
+        out at a time, and the others' logits are looked at.
+        """
+        present = np.unique(self.support_labels)
+        spreads = []
+        for group in range(min(GROUPS, len(present))):
+            kept_classes = np.delete(present, np.s_[group::GROUPS])
+            kept = np.isin(self.support_labels, kept_classes)
+            if len(kept_classes) > 1:
+                spreads.append(fit(kept)(self.features[~kept])[:, kept_classes].std(axis=1))
+        if not spreads:  # two classes: nothing is left to compare
+            return spread(fit(np.ones(len(self.support_labels), dtype=bool))(self.features))
+        return float(np.concatenate(spreads).mean())
+
+
+def evidence_from_support(
+    features: Float32Array, labels: IntArray, text: FloatArray, *, max_folds: int = MAX_FOLDS
+) -> Evidence:
+    """Use the shots themselves, one of every class left out at once.
+
+    Parameters
+    ----------
+    features : ndarray of shape (N, D), float32
+        Unit rows.
+    labels : ndarray of shape (N,), integers in [0, C)
+    text : ndarray of shape (N, C)
+        Zero-shot logits.
+    max_folds : int, default=8
+
+    Returns
+    -------
+    Evidence
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.evidence import evidence_from_support
+    >>> labels = np.repeat([0, 1], 4)
+    >>> evidence = evidence_from_support(np.eye(8, dtype=np.float32), labels, np.zeros((8, 2)))
+    >>> evidence.rule, evidence.n_folds, round(evidence.growth, 3)
+    ('cross-validation', 4, 1.333)
+    """
+    folds = support_folds(features, labels, max_folds)
+    kept = np.bincount(labels)[labels] - np.bincount(_pairs(labels, folds))[_pairs(labels, folds)]
+    scored = kept > 0
+    growth = float(np.mean(np.bincount(labels)[labels][scored] / kept[scored])) if scored.any() else 1.0
+    return Evidence(features, labels, text, scored, folds, labels, growth)
+
+
+def _pairs(labels: IntArray, folds: IntArray) -> IntArray:
+    """Number every pair of class and fold."""
+    pairs: IntArray = labels * (int(folds.max()) + 1) + folds
+    return pairs
+
+
+def evidence_from_validation(
+    features: Float32Array, labels: IntArray, text: FloatArray, support_labels: IntArray
+) -> Evidence:
+    """Use images apart from the support set.
+
+    Parameters
+    ----------
+    features : ndarray of shape (B, D), float32
+        Unit rows.
+    labels : ndarray of shape (B,), integers in [0, C)
+    text : ndarray of shape (B, C)
+        Zero-shot logits.
+    support_labels : ndarray of shape (N,)
+        Classes of the shots.
+
+    Returns
+    -------
+    Evidence
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.evidence import evidence_from_validation
+    >>> labels = np.array([0, 1])
+    >>> evidence_from_validation(np.eye(2, dtype=np.float32), labels, np.zeros((2, 2)), labels).rule
+    'validation'
+    """
+    return Evidence(features, labels, text, np.ones(len(labels), dtype=bool), None, support_labels)
+
+
+def spread(logits: FloatArray) -> float:
+    """Mean standard deviation of logits over classes.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (B, C)
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.evidence import spread
+    >>> spread(np.array([[1.0, 3.0], [5.0, 5.0]]))
+    0.5
+    """
+    return float(logits.std(axis=1).mean()) if len(logits) else 0.0

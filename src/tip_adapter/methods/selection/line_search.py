@@ -1,0 +1,161 @@
+"""The best α for one β: zero-shot logits, cache logits and true labels in, α out, without a grid.
+
+For one β the logits ``a + α·c`` are linear in α, so the likelihood is convex in α, and every image is right on one
+interval of α, which makes accuracy as a function of α exactly known.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tip_adapter.typing import FloatArray, IntArray
+
+__all__ = ["best_accuracy_alpha", "best_likelihood_alpha", "surprises"]
+
+MAX_RATIO = 50.0
+"""Largest α considered for accuracy, as the ratio of spreads over classes: beyond it the text no longer speaks, and
+where images are all right for every large α, the largest would say nothing but overflow."""
+
+
+def best_likelihood_alpha(
+    text: FloatArray, cache: FloatArray, labels: IntArray, *, start: float = 0.0
+) -> tuple[float, float]:
+    """Find the α ≥ 0 that minimises the negative log-likelihood of ``text + α·cache``, a convex function of α.
+
+    Parameters
+    ----------
+    text, cache : ndarray of shape (B, C)
+        Zero-shot and cache logits.
+    labels : ndarray of shape (B,), integers in [0, C)
+    start : float, default=0
+        Where Newton's method starts.
+
+    Returns
+    -------
+    alpha : float
+    nll : float
+        Nats per image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.line_search import best_likelihood_alpha
+    >>> alpha, nll = best_likelihood_alpha(np.zeros((4, 2)), np.eye(2)[[0, 0, 0, 1]], np.array([0, 0, 1, 1]))
+    >>> round(alpha, 3), round(nll, 3)
+    (1.099, 0.562)
+    """
+    rows = np.arange(len(labels))
+    text, cache = (np.asarray(part - part[rows, labels][:, None], dtype=np.float32) for part in (text, cache))
+    spread = float(cache.std()) or 1.0
+    low, high, alpha = 0.0, 1e4 / spread, start
+
+    def loss(alpha: float) -> tuple[float, float, float]:
+        logits = text + np.float32(alpha) * cache
+        top = logits.max(axis=1, keepdims=True)
+        weights = np.exp(logits - top)
+        total = weights.sum(axis=1, dtype=np.float64)
+        mean = np.einsum("bc,bc->b", weights, cache) / total
+        square = np.einsum("bc,bc,bc->b", weights, cache, cache) / total
+        nll = float(np.mean(np.log(total) + top[:, 0]))
+        return nll, float(mean.mean()), float(np.mean(square - mean**2))
+
+    for _ in range(60):
+        nll, slope, curvature = loss(alpha)
+        low, high = (alpha, high) if slope < 0 else (low, alpha)
+        if abs(slope) * spread < 1e-6 * spread**2 or high - low < 1e-5 * (high + 1e-9):
+            break
+        step = alpha - slope / max(curvature, 1e-12)
+        # Newton's step where it stays inside what is known, else half-way (in logarithms where that is possible).
+        alpha = (
+            step if low < step < high else (np.sqrt(low * high) if low > 0 else high / 2 if high < 1e-6 else high / 8)
+        )
+    return (0.0, loss(0.0)[0]) if alpha * spread < 1e-6 else (float(alpha), nll)
+
+
+def best_accuracy_alpha(text: FloatArray, cache: FloatArray, labels: IntArray) -> tuple[float, float]:
+    """Find an α ≥ 0 with the highest accuracy of ``text + α·cache``, exactly and for all α at once.
+
+    Every image is right on one interval of α: its true class y must lead each class j, ``α (c_y - c_j) > a_j - a_y``.
+    Sorting the ends of those intervals gives accuracy as a function of α.
+
+    Parameters
+    ----------
+    text, cache : ndarray of shape (B, C)
+        Zero-shot and cache logits.
+    labels : ndarray of shape (B,), integers in [0, C)
+
+    Returns
+    -------
+    alpha : float
+        0 where nothing beats it, else the middle of the widest of the best stretches of α, up to the α at which the
+        cache logits vary 50 times as much over the classes as the text's.
+    accuracy : float
+        Fraction of images that are right there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.line_search import best_accuracy_alpha
+    >>> best_accuracy_alpha(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([[0.5, 1.0], [1.0, 0.0]]), np.array([1, 0]))
+    (3.0, 1.0)
+    """
+    low, high = _correct_intervals(text, cache, labels)
+    limit = _largest_alpha(text, cache)
+    right = (low < high) & (high > 0) & (low < limit)
+    low, high = low[right], high[right]
+    ends = np.unique(np.concatenate([[0.0], low[low > 0], high[high < limit]]))
+    # Inside the stretch that begins at ends[i]: intervals begun by then, less those over by then.
+    counts = np.searchsorted(np.sort(low), ends, side="right") - np.searchsorted(np.sort(high), ends, side="right")
+    at_zero = int(np.sum((low < 0) & (high > 0)))
+    if counts.size == 0 or counts.max() <= at_zero:
+        return 0.0, at_zero / len(labels)
+    beyond = min(max(2 * ends[-1], 1.0), limit)
+    widths = np.where(counts == counts.max(), np.diff(np.append(ends, beyond)), -1)
+    best = int(widths.argmax())
+    return float(ends[best] + widths[best] / 2), float(counts[best] / len(labels))
+
+
+def surprises(logits: FloatArray, labels: IntArray) -> FloatArray:
+    """Negative log-likelihood of every image, in nats.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (B, C)
+    labels : ndarray of shape (B,)
+
+    Returns
+    -------
+    ndarray of shape (B,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.line_search import surprises
+    >>> surprises(np.zeros((1, 2)), np.array([1])).round(3)
+    array([0.693])
+    """
+    top = logits.max(axis=1)
+    total = np.exp(logits - top[:, None]).sum(axis=1)
+    result: FloatArray = np.log(total) + top - logits[np.arange(len(labels)), labels]
+    return result
+
+
+def _largest_alpha(text: FloatArray, cache: FloatArray) -> float:
+    """Where the cache outweighs the text `MAX_RATIO` times; infinite where one of them says nothing."""
+    spreads = text.std(axis=1).mean(), cache.std(axis=1).mean()
+    return float(MAX_RATIO * spreads[0] / spreads[1]) if min(spreads) > 0 else float("inf")
+
+
+def _correct_intervals(text: FloatArray, cache: FloatArray, labels: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Between which two α every image is right; from below 0 where it is right without the cache."""
+    rows = np.arange(len(labels))
+    behind = text - text[rows, labels][:, None]
+    gain = cache[rows, labels][:, None] - cache
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossing = behind / gain
+    low = np.where(gain > 0, crossing, -np.inf).max(axis=1)
+    high = np.where(gain < 0, crossing, np.inf).min(axis=1)
+    tied = (gain == 0) & (behind >= 0)
+    tied[rows, labels] = False
+    high[tied.any(axis=1)] = -np.inf
+    return np.where(low < 0, -1.0, low), high

@@ -1,0 +1,305 @@
+"""How much to trust an expert beside the text: its answers to images it has not seen in, weight and evidence out.
+
+Every method that adds ``α·expert`` to the zero-shot logits meets the question how large α should be. From shots alone,
+the likelihood of the answers to left-out shots decides, corrected for what leaving out changes (fewer shots) and, where
+shots are few, held near a ratio stated beforehand. With a validation set accuracy on it decides, as in most papers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tip_adapter.methods.selection.evidence import Evidence, Fit, Rule, spread
+from tip_adapter.methods.selection.line_search import best_accuracy_alpha, surprises
+from tip_adapter.methods.selection.prior import WEAK_WIDTH, SpreadPrior, likely_ratio
+from tip_adapter.typing import FloatArray, IntArray
+
+__all__ = ["Choice", "choose", "harms", "likely_weights", "nll_and_accuracy"]
+
+
+def nll_and_accuracy(logits: FloatArray, labels: IntArray) -> tuple[float, float]:
+    """Negative log-likelihood (nats per image) and accuracy; NaN without images.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (B, C)
+    labels : ndarray of shape (B,)
+
+    Returns
+    -------
+    nll, accuracy : float
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.weight import nll_and_accuracy
+    >>> nll_and_accuracy(np.array([[0.0, 50.0]]), np.array([1]))
+    (0.0, 1.0)
+    """
+    if not len(labels):
+        return float("nan"), float("nan")
+    return float(np.mean(surprises(logits, labels))), float(np.mean(logits.argmax(axis=1) == labels))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for ``text + α·expert``, and from what evidence.
+
+    Attributes
+    ----------
+    parameters : dict of str to float
+        The expert's parameters.
+    alpha : float
+        Weight of the expert fitted to all shots.
+    alpha_seen : float
+        Weight that the experts of the left-out shots were given when they were scored.
+    rule : {"cross-validation", "cross-validation and prior", "prior", "validation"}
+        "cross-validation" on the shots, "cross-validation and prior" where they are few, "prior" where none can be left
+        out, or "validation".
+    n_folds, n_scored : int
+        Folds (0 without), and images that were scored.
+    nll, accuracy : float
+        Of the answers to left-out shots or validation images; NaN under the rule "prior".
+    zero_shot_nll, zero_shot_accuracy : float
+        The same of text alone.
+    tried : tuple of (dict, float)
+        Every combination of parameters with its negative log-likelihood.
+    """
+
+    parameters: dict[str, float]
+    alpha: float
+    alpha_seen: float
+    rule: Rule
+    n_folds: int
+    n_scored: int
+    nll: float
+    accuracy: float
+    zero_shot_nll: float
+    zero_shot_accuracy: float
+    tried: tuple[tuple[dict[str, float], float], ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """One sentence for people."""
+        values = {"alpha": self.alpha, **self.parameters}
+        chosen = ", ".join(f"{name} = {value:.3g}" for name, value in values.items())
+        if self.rule == "prior":
+            return f"{chosen} by the rule for one shot per class (nothing can be left out)"
+        source = "the validation set" if not self.n_folds else f"{self.n_folds}-fold cross-validation on the shots"
+        if self.rule == "cross-validation and prior":
+            source += " and the prior for few shots"
+        compared = f"{100 * self.accuracy:.1f} % against {100 * self.zero_shot_accuracy:.1f} % zero-shot"
+        return f"{chosen} by {source} ({compared})"
+
+
+def choose(
+    evidence: Evidence,
+    expert: Callable[[dict[str, float]], Fit],
+    axes: Mapping[str, Sequence[float]] | None = None,
+    *,
+    prior: SpreadPrior,
+    alpha: float | None = None,
+    left_out: Callable[[dict[str, float]], FloatArray] | None = None,
+) -> Choice:
+    """Choose α, and the parameters of an expert, for ``text + α·expert``.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    expert : callable
+        From parameters to a `tip_adapter.methods.selection.evidence.Fit`.
+    axes : mapping of str to sequence of float, optional
+        Values to try of every parameter, the one to take without evidence first. One parameter after another is chosen,
+        the others held at the best so far.
+    prior : SpreadPrior
+    alpha : float, optional
+        A weight that is given and not to be chosen.
+    left_out : callable, optional
+        A faster way to the logits of the images under some parameters than `Evidence.logits`.
+
+    Returns
+    -------
+    Choice
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.prior import SpreadPrior
+    >>> from tip_adapter.methods.selection.weight import choose
+    >>> from tip_adapter.methods.selection.evidence import evidence_from_support
+    >>> features, labels = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1, 1]], np.repeat([0, 1], 3)
+    >>> evidence = evidence_from_support(features, labels, np.zeros((6, 2)))
+    >>> choice = choose(
+    ...     evidence,
+    ...     lambda parameters: lambda kept: lambda queries: parameters["sign"] * queries,
+    ...     {"sign": (-1.0, 1.0)},
+    ...     prior=SpreadPrior({1: 1.0}),
+    ... )
+    >>> choice.parameters, choice.accuracy
+    ({'sign': 1.0}, 1.0)
+    """
+    from threadpoolctl import threadpool_limits
+
+    axes = axes or {}
+
+    def weigh(parameters: dict[str, float]) -> Choice:
+        fit = expert(parameters)
+        logits = evidence.logits(fit) if left_out is None else left_out(parameters)
+        return _weigh(evidence, fit, logits, parameters, prior, alpha)
+
+    # Many small systems: threads of the linear algebra would wait for each other longer than they work.
+    with threadpool_limits(1, user_api="blas"):
+        best = weigh({name: values[0] for name, values in axes.items()})
+        tried = [(best.parameters, best.nll)]
+        for name, values in axes.items() if evidence.rule != "prior" else ():
+            for value in values[1:]:
+                choice = weigh({**best.parameters, name: value})
+                tried.append((choice.parameters, choice.nll))
+                best = min(best, choice, key=_order)
+    return dataclasses.replace(best, tried=tuple(tried))
+
+
+def _order(choice: Choice) -> tuple[float, float]:
+    return (-choice.accuracy, choice.nll) if choice.rule == "validation" else (choice.nll, 0.0)
+
+
+def _weigh(
+    evidence: Evidence,
+    fit: Fit,
+    expert: FloatArray,
+    parameters: dict[str, float],
+    prior: SpreadPrior,
+    given: float | None,
+) -> Choice:
+    rows = evidence.scored
+    text, labels, expert = evidence.text[rows], evidence.labels[rows], expert[rows]
+    if given is not None:
+        full = seen = given
+    elif evidence.rule == "validation":
+        full = seen = best_accuracy_alpha(text, expert, labels)[0]
+    else:
+        full, seen = _weight_from_shots(evidence, fit, text, expert, labels, prior)
+    nll, accuracy = nll_and_accuracy(text + seen * expert, labels)
+    zero_shot_nll, zero_shot_accuracy = nll_and_accuracy(text, labels)
+    if given is None and harms(text, text + seen * expert, labels):
+        full, seen, nll, accuracy = 0.0, 0.0, zero_shot_nll, zero_shot_accuracy
+    return Choice(
+        parameters,
+        float(full),
+        float(seen),
+        evidence.rule,
+        evidence.n_folds if rows.any() else 0,
+        len(labels),
+        nll,
+        accuracy,
+        zero_shot_nll,
+        zero_shot_accuracy,
+    )
+
+
+def harms(before: FloatArray, after: FloatArray, labels: IntArray) -> bool:
+    """Tell whether accuracy falls by more than two standard errors: likelihood can gain where accuracy loses.
+
+    Parameters
+    ----------
+    before, after : ndarray of shape (B, C)
+        Logits.
+    labels : ndarray of shape (B,), integers in [0, C)
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.weight import harms
+    >>> right = np.eye(2)[[0] * 9]
+    >>> harms(right, 1 - right, np.zeros(9, dtype=int)), harms(1 - right, right, np.zeros(9, dtype=int))
+    (True, False)
+    """
+    first, second = before.argmax(axis=1) == labels, after.argmax(axis=1) == labels
+    lost, won = int(np.sum(first & ~second)), int(np.sum(~first & second))
+    return bool(lost - won > 2 * np.sqrt(lost + won))
+
+
+def _weight_from_shots(
+    evidence: Evidence, fit: Fit, text: FloatArray, expert: FloatArray, labels: IntArray, prior: SpreadPrior
+) -> tuple[float, float]:
+    """Weight of the full expert, and of the experts that the left-out shots were shown to.
+
+    The best ratio of spreads grows with the shots, so what was found with the shots a fold keeps is scaled up.
+    """
+    expected = prior.at(evidence.shots)
+    with_text = spread(evidence.text)
+    # Without text the ratio changes no answer: the expert's logits then get a spread of about 1.
+    text_spread = with_text or 1.0 / expected
+    full_spread = evidence.new_image_spread(fit) if evidence.few else spread(expert)
+    if full_spread == 0:
+        return 0.0, 0.0
+    if evidence.rule == "prior":
+        alpha = expected * text_spread / full_spread
+        return alpha, alpha
+    fold_spread = spread(expert)
+    if fold_spread == 0:
+        return 0.0, 0.0
+    unit, growth = text_spread / fold_spread, evidence.growth**prior.growth
+    width = prior.width if evidence.few and with_text else WEAK_WIDTH
+    ratio = likely_ratio(text, expert * unit, labels, expected / growth, width=width)
+    return ratio * growth * text_spread / full_spread, ratio * unit
+
+
+def likely_weights(
+    logits: FloatArray, labels: IntArray, expected: Sequence[float], widths: Sequence[float]
+) -> FloatArray:
+    """Find non-negative weights of several experts' logits: the likeliest, given what is expected of them.
+
+    Minimises the sum of negative log-likelihood plus ``Σ ((w - expected) / (width · expected))² / 2``, which is convex.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (E, B, C)
+        Of E experts, text among them.
+    labels : ndarray of shape (B,), integers in [0, C)
+    expected : sequence of E floats
+        Weights expected beforehand, above 0.
+    widths : sequence of E floats
+        How far weights may well be from that, as fractions of it; inf for no expectation.
+
+    Returns
+    -------
+    ndarray of shape (E,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.weight import likely_weights
+    >>> good, useless = np.eye(2)[[0, 0, 1, 1, 0]], np.eye(2)[[0, 1, 0, 1, 0]]
+    >>> labels = np.array([0, 0, 1, 1, 1])
+    >>> likely_weights(np.stack([good, useless]), labels, (1, 1), (np.inf, np.inf)).round(2).tolist()
+    [1.39, 0.0]
+    >>> likely_weights(np.stack([good, useless]), labels, (1, 1), (np.inf, 0.1)).round(2).tolist()
+    [1.47, 0.98]
+    """
+    from scipy.optimize import minimize
+
+    start, spreads = np.asarray(expected, dtype=np.float64), np.multiply(widths, expected)
+    # Logits less those of the true class: the loss is then the log of the sum of their powers.
+    lead = logits - np.take_along_axis(logits, labels[None, :, None], axis=2)
+
+    def loss(weights: FloatArray) -> tuple[float, FloatArray]:
+        total = np.tensordot(weights, lead, axes=1)
+        top = total.max(axis=1, keepdims=True)
+        powers = np.exp(total - top)
+        sums = powers.sum(axis=1, keepdims=True)
+        away = (weights - start) / spreads
+        value = float(np.sum(np.log(sums) + top) + np.sum(away**2) / 2)
+        return value, np.einsum("bc,ebc->e", powers / sums, lead) + away / spreads
+
+    bounds = [(0.0, 1e3 * weight) for weight in expected]
+    found: FloatArray = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+    return found

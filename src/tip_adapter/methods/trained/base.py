@@ -1,0 +1,282 @@
+"""What methods trained on features share: support features, or several views of each shot, in; batches of them out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import numpy as np
+
+from tip_adapter.errors import InputError, TrainingWarning, warn
+from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.selection.cache_search import support_folds
+from tip_adapter.methods.support_set import SupportSet
+from tip_adapter.methods.trained.loop import Schedule, TrainingProgress, TrainingRun, checked_seed, require_torch, train
+from tip_adapter.typing import Float32Array, IntArray
+
+if TYPE_CHECKING:
+    import torch
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+__all__ = ["Fold", "TrainedMethod", "TrainingSet", "folds_of", "require_text_for_all", "text_logits"]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Shots as tensors.
+
+    Attributes
+    ----------
+    features : ndarray of shape (N, D), float32
+        Unit rows, one per shot.
+    labels : ndarray of shape (N,), integers in [0, C)
+    views : ndarray of shape (N, V, D), float32
+        Unit rows to draw from, one view of every shot an epoch.
+    """
+
+    features: Float32Array
+    labels: IntArray
+    views: Float32Array
+
+    def subset(self, rows: IntArray) -> TrainingSet:
+        """Keep some of the shots."""
+        return TrainingSet(self.features[rows], self.labels[rows], self.views[rows])
+
+    def batches(self) -> Callable[[torch.Tensor, torch.Generator], tuple[torch.Tensor, torch.Tensor]]:
+        """Give a function from the rows of a batch to its features (B, D), one random view each, and labels (B,)."""
+        import torch
+
+        views, labels = torch.from_numpy(self.views), torch.from_numpy(self.labels)
+        n_views = views.shape[1]
+
+        def batch(rows: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+            drawn = torch.randint(n_views, rows.shape, generator=generator) if n_views > 1 else torch.zeros_like(rows)
+            return views[rows, drawn], labels[rows]
+
+        return batch
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of a support set: shots to train on, and shots to ask about.
+
+    Attributes
+    ----------
+    kept, scored : ndarray of int
+        Rows of the support set. A shot whose class has none left is in neither.
+    """
+
+    kept: IntArray
+    scored: IntArray
+
+
+def folds_of(support: SupportSet, max_folds: int) -> list[Fold]:
+    """Split a support set so that about one in `max_folds` shots of every class is left out at once.
+
+    Parameters
+    ----------
+    support : SupportSet
+    max_folds : int
+        Fewer where classes have fewer shots.
+
+    Returns
+    -------
+    list of Fold
+        Empty with one shot per class.
+    """
+    folds = support_folds(support.features, support.labels, max_folds)
+    result = []
+    for fold in range(int(folds.max()) + 1):
+        kept = np.flatnonzero(folds != fold)
+        out = np.flatnonzero(folds == fold)
+        scored = out[np.isin(support.labels[out], support.labels[kept])]
+        if len(scored):
+            result.append(Fold(kept, scored))
+    return result
+
+
+def text_logits(
+    features: torch.Tensor, zero_shot_weights: Float32Array | None, logit_scale: float, n_classes: int
+) -> torch.Tensor:
+    """Zero-shot logits as `tip_adapter.heads.zero_shot_logits` gives them, with gradients with respect to features.
+
+    Parameters
+    ----------
+    features : torch.Tensor of shape (B, D)
+        Unit rows.
+    zero_shot_weights : ndarray of shape (C, D), or None
+    logit_scale : float
+    n_classes : int
+
+    Returns
+    -------
+    torch.Tensor of shape (B, C)
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from tip_adapter.methods.trained.base import text_logits
+    >>> text_logits(torch.eye(2), np.eye(2, dtype=np.float32), 10.0, 2).tolist()
+    [[10.0, 0.0], [0.0, 10.0]]
+    """
+    import torch
+
+    if zero_shot_weights is None:
+        return torch.zeros(len(features), n_classes)
+    silent = torch.from_numpy(np.isnan(zero_shot_weights[:, 0]))
+    logits = logit_scale * features @ torch.from_numpy(np.nan_to_num(zero_shot_weights)).T
+    if not silent.any():
+        return logits
+    known = logits[:, ~silent]
+    prior = torch.logsumexp(known, dim=1, keepdim=True) - np.log(known.shape[1])
+    return torch.where(silent, prior, logits)
+
+
+class TrainedMethod(FewShotMethod):
+    """Base of the methods that train on features with torch; a fitted one predicts without it.
+
+    Attributes
+    ----------
+    trainable_parameters_ : int
+        How many numbers were trained.
+    training_ : TrainingRun
+        Loss of every epoch, seconds, and whether Ctrl-C ended it early.
+    """
+
+    trains = True
+    needs_torch = True
+    takes_views = True
+
+    random_state: Any
+    progress: TrainingProgress | None
+    _steps_planned = 0
+    _steps_done = 0
+
+    def fit(self, X: Any, y: Any, *, validation: tuple[Any, Any] | None = None, views: Any = None) -> Self:
+        """Train on the support set; Ctrl-C keeps what the last finished epoch reached, and says so.
+
+        Parameters
+        ----------
+        X : array-like or tensor of shape (N, D)
+            Features of the shots, rows of unit length (others are normalised, with a warning).
+        y : array-like of shape (N,)
+            Class names, or integers that index `class_names` (without them: the rows of `zero_shot_weights`).
+        validation : tuple of X (B, D) and y (B,), optional
+            Images apart from the shots, on which hyper-parameters left at "auto" are chosen by accuracy, as papers do.
+            Without it they are chosen from the shots alone.
+        views : array-like or tensor of shape (N, V, D), optional
+            Features of augmented views of each shot; one of each is drawn per epoch. By default `X` itself.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        FeatureError
+            When features hold NaN, or do not fit the zero-shot weights.
+        InputError
+            When labels do not fit the classes.
+        TrainingError
+            When training diverges.
+        MissingExtraError
+            When torch is not installed.
+        """
+        require_torch()
+        return self._fitted(X, y, validation, views)
+
+    def _training_set(self, support: SupportSet) -> TrainingSet:
+        views = support.features[:, None] if support.views is None else support.views
+        return TrainingSet(support.features, support.labels, views)
+
+    def _train(
+        self,
+        loss_of: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
+        optimizer: torch.optim.Optimizer,
+        n_items: int,
+        schedule: Schedule,
+        seed: int,
+        *,
+        final: bool,
+    ) -> None:
+        """Run the one training loop; `final` is the training on all shots, the others are of a cross-validation."""
+        run = train(
+            loss_of,
+            optimizer,
+            n_items,
+            schedule,
+            seed=seed,
+            keep_interrupted=final and self._keeps_interrupted,
+            progress=self._counted_from(self._steps_done),
+        )
+        self._steps_done += schedule.steps(n_items)
+        if final:
+            self._record(run, optimizer)
+
+    def _plan(self, schedule: Schedule, sizes: Sequence[int]) -> None:
+        """Announce how many trainings there will be, by the shots of each, so that progress is of them all."""
+        self._steps_done, self._steps_planned = 0, sum(schedule.steps(size) for size in sizes)
+
+    def _counted_from(self, before: int) -> TrainingProgress | None:
+        progress, planned = self.progress, self._steps_planned
+        if progress is None:
+            return None
+        return lambda done, total, loss: progress(before + done, max(planned, before + total), loss)
+
+    def _until_interrupted(
+        self, work: Callable[[_Item], _Result], items: Sequence[_Item], choice: str
+    ) -> list[_Result]:
+        """Try things to choose from; Ctrl-C ends that, and the training of what is best so far begins."""
+        results: list[_Result] = []
+        try:
+            for item in items:
+                results.append(work(item))
+        except KeyboardInterrupt:
+            if not self._keeps_interrupted:
+                raise
+            warn(
+                f"The choice of {choice} was interrupted after {len(results)} of {len(items)} trainings: it rests on "
+                "those, and the final training begins (interrupt again to end it early).",
+                TrainingWarning,
+            )
+        return results
+
+    def _record(self, run: TrainingRun, optimizer: torch.optim.Optimizer) -> None:
+        self.training_ = run
+        self.trainable_parameters_ = sum(
+            tensor.numel() for group in optimizer.param_groups for tensor in group["params"]
+        )
+
+    def _seed(self) -> int:
+        return checked_seed(self.random_state)
+
+    @abstractmethod
+    def _fit_head(self, support: SupportSet) -> Any: ...
+
+
+def require_text_for_all(support: SupportSet, method: str) -> Float32Array:
+    """Return the zero-shot weights, all of them known.
+
+    Parameters
+    ----------
+    support : SupportSet
+    method : str
+        Name for the message.
+
+    Returns
+    -------
+    ndarray of shape (C, D), float32
+
+    Raises
+    ------
+    InputError
+        When a class has no text.
+    """
+    weights = support.zero_shot_weights
+    if weights is None or np.isnan(weights).any():
+        raise InputError(f"{method} needs texts for every class, got some without: give them class texts.")
+    return weights

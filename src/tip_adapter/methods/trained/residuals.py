@@ -1,0 +1,76 @@
+"""Residuals on class prototypes: text features and a learned change of each in, logits or a linear head out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tip_adapter.heads import LinearHead
+from tip_adapter.methods.support_set import SupportSet
+from tip_adapter.methods.trained.base import text_logits
+from tip_adapter.typing import FloatArray
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["TEXT_NORM", "residual_head", "residual_logits"]
+
+TEXT_NORM = 10.0
+"""TaskRes and CLAP change CLIP's *un-normalised* text features, which are about 10 long, and normalise the result;
+their learning rates are meant for that length."""
+
+
+def residual_logits(features: torch.Tensor, residuals: torch.Tensor, support: SupportSet) -> torch.Tensor:
+    """Logits ``s·f·norm(W + R)ᵀ``; a class without text gets its zero-shot logit plus ``s·f·Rᵀ``.
+
+    Parameters
+    ----------
+    features : torch.Tensor of shape (B, D)
+        Unit rows.
+    residuals : torch.Tensor of shape (C, D)
+        R, in units of the text features' length.
+    support : SupportSet
+
+    Returns
+    -------
+    torch.Tensor of shape (B, C)
+    """
+    import torch
+
+    weights = support.zero_shot_weights
+    if weights is None:
+        return support.logit_scale * features @ residuals.T
+    prototypes = torch.nn.functional.normalize(torch.from_numpy(np.nan_to_num(weights)) + residuals, dim=1)
+    logits = support.logit_scale * features @ prototypes.T
+    silent = torch.from_numpy(np.isnan(weights[:, 0]))
+    if not silent.any():
+        return logits
+    base = text_logits(features, weights, support.logit_scale, support.n_classes)
+    return torch.where(silent, base + support.logit_scale * features @ residuals.T, logits)
+
+
+def residual_head(residuals: FloatArray, support: SupportSet) -> LinearHead:
+    """Give the head of the same formula.
+
+    Parameters
+    ----------
+    residuals : ndarray of shape (C, D)
+    support : SupportSet
+
+    Returns
+    -------
+    LinearHead
+    """
+    change = residuals.astype(np.float64)
+    if support.zero_shot_weights is not None:
+        weights = support.zero_shot_weights.astype(np.float64)
+        known = ~np.isnan(weights[:, 0])
+        moved = weights[known] + change[known]
+        change[known] = moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12) - weights[known]
+    return LinearHead(
+        support.n_classes,
+        support.zero_shot_weights,
+        support.logit_scale,
+        weights=(support.logit_scale * change).astype(np.float32),
+    )

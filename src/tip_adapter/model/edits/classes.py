@@ -1,0 +1,234 @@
+"""A model and a correction of its classes in; the model with other classes, and what takes that back, out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tip_adapter.data.class_names import folded, name_of_label
+from tip_adapter.errors import InputError
+from tip_adapter.model.edits.base import Edit, checked, class_column
+from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.model.journal import ClassRecord, MovedShots, Undo
+from tip_adapter.model.shots import Shots
+from tip_adapter.typing import Float32Array
+
+__all__ = [
+    "add_class",
+    "check_new_name",
+    "remove_class",
+    "rename_class",
+    "with_class",
+    "with_class_record",
+    "without_class",
+]
+
+
+def add_class(
+    model: FewShotModel, name: str, texts: tuple[str, ...], weights: Float32Array | None, new: Shots | None = None
+) -> Edit:
+    """Add a class behind the others.
+
+    Parameters
+    ----------
+    model : FewShotModel
+    name : str
+    texts : tuple of str
+        Empty for a class without text.
+    weights : ndarray of shape (D,) or None
+        Of the texts; None without.
+    new : Shots, optional
+        Its first shots; they need no labels.
+
+    Returns
+    -------
+    Edit
+
+    Raises
+    ------
+    InputError
+        When there is a class of that name, or it has neither shots nor text.
+    """
+    name = check_new_name(model, name)
+    column = len(model.class_names)
+    row = np.full(model.zero_shot_weights.shape[1], np.nan, dtype=np.float32) if weights is None else weights
+    larger = replace(
+        model,
+        class_names=(*model.class_names, name),
+        class_texts=(*model.class_texts, texts),
+        zero_shot_weights=np.concatenate([model.zero_shot_weights, row[None]]),
+    )
+    if new is not None:
+        new = replace(new, labels=np.full(len(new), column, dtype=np.intp))
+        larger = replace(larger, shots=model.shots.added(new))
+    undo = Undo(added_class=name, added=() if new is None else new.ids)
+    return checked(Edit(larger, "add-class", (name,), about=new, undo=undo))
+
+
+def remove_class(model: FewShotModel, name: str) -> Edit:
+    """Take a class out, with its shots.
+
+    Parameters
+    ----------
+    model : FewShotModel
+    name : str
+
+    Returns
+    -------
+    Edit
+
+    Raises
+    ------
+    InputError
+        When there is no such class, or fewer than two classes or no shot would be left.
+    """
+    column = class_column(model, name)
+    name = model.class_names[column]
+    if len(model.class_names) < 3:
+        raise InputError(
+            f"Expected two classes at least to be left, got one without {name!r}: add another class first."
+        )
+    rows = np.flatnonzero(model.shots.labels == column).tolist()
+    record = ClassRecord(column, name, model.class_texts[column], model.zero_shot_weights[column].copy())
+    taken = model.shots.take(rows)
+    removed = MovedShots(taken, (name,) * len(rows), tuple(rows)) if rows else None
+    smaller = without_class(replace(model, shots=model.shots.without(rows)), column)
+    undo = Undo(removed_class=record, removed=removed)
+    return checked(Edit(smaller, "remove-class", (name,), about=taken, undo=undo))
+
+
+def rename_class(
+    model: FewShotModel, name: str, new_name: str, texts: tuple[str, ...] | None, weights: Float32Array | None
+) -> Edit:
+    """Call a class by another name; its text stays, unless another is given.
+
+    Parameters
+    ----------
+    model : FewShotModel
+    name, new_name : str
+        May be the same, to change the texts alone.
+    texts : tuple of str, or None
+        None: they stay. Empty: without text from now on.
+    weights : ndarray of shape (D,) or None
+        Of new texts; None without.
+
+    Returns
+    -------
+    Edit
+
+    Raises
+    ------
+    InputError
+        When there is no such class, another class has the new name, or neither shots nor text would be left.
+    """
+    column = class_column(model, name)
+    name = model.class_names[column]
+    new_name = check_new_name(model, new_name, instead_of=name)
+    record = ClassRecord(column, name, model.class_texts[column], model.zero_shot_weights[column].copy())
+    renamed = with_class_record(
+        model,
+        column,
+        ClassRecord(
+            column,
+            new_name,
+            record.texts if texts is None else texts,
+            record.weights if texts is None else np.full_like(record.weights, np.nan) if weights is None else weights,
+        ),
+    )
+    undo, names = Undo(renamed_class=(new_name, record)), tuple(dict.fromkeys((name, new_name)))
+    stale = model.stale if texts is None else None
+    return checked(Edit(renamed, "rename-class", names, undo=undo, stale=stale))
+
+
+def without_class(model: FewShotModel, column: int) -> FewShotModel:
+    """Take a class without shots out.
+
+    Parameters
+    ----------
+    model : FewShotModel
+    column : int
+
+    Returns
+    -------
+    FewShotModel
+    """
+    labels = model.shots.labels
+    return replace(
+        model,
+        class_names=model.class_names[:column] + model.class_names[column + 1 :],
+        class_texts=model.class_texts[:column] + model.class_texts[column + 1 :],
+        zero_shot_weights=np.delete(model.zero_shot_weights, column, axis=0),
+        shots=replace(model.shots, labels=labels - (labels > column)),
+    )
+
+
+def with_class(model: FewShotModel, record: ClassRecord) -> FewShotModel:
+    """Put a class without shots in at its column.
+
+    Parameters
+    ----------
+    model : FewShotModel
+    record : ClassRecord
+
+    Returns
+    -------
+    FewShotModel
+    """
+    column, labels = record.column, model.shots.labels
+    return replace(
+        model,
+        class_names=(*model.class_names[:column], record.name, *model.class_names[column:]),
+        class_texts=(*model.class_texts[:column], record.texts, *model.class_texts[column:]),
+        zero_shot_weights=np.insert(model.zero_shot_weights, column, record.weights, axis=0),
+        shots=replace(model.shots, labels=labels + (labels >= column)),
+    )
+
+
+def with_class_record(model: FewShotModel, column: int, record: ClassRecord) -> FewShotModel:
+    """Give a class another name, texts and weights.
+
+    Parameters
+    ----------
+    model : FewShotModel
+    column : int
+    record : ClassRecord
+
+    Returns
+    -------
+    FewShotModel
+    """
+    weights = model.zero_shot_weights.copy()
+    weights[column] = record.weights
+    names, texts = list(model.class_names), list(model.class_texts)
+    names[column], texts[column] = record.name, record.texts
+    return replace(model, class_names=tuple(names), class_texts=tuple(texts), zero_shot_weights=weights)
+
+
+def check_new_name(model: FewShotModel, name: str, instead_of: str | None = None) -> str:
+    """Refuse a name that no new class can have, and return it in its one form.
+
+    Parameters
+    ----------
+    model : FewShotModel
+    name : str
+    instead_of : str, optional
+        The class that shall have it, where there is one already.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    InputError
+        When it is empty, or another class has it but for the case.
+    """
+    name = name_of_label(name)
+    if not name:
+        raise InputError("Expected a name for the class, got an empty one.")
+    for other in model.class_names:
+        if other != instead_of and folded(other) == folded(name):
+            case = "" if other == name else f", which differs from {name!r} in case alone"
+            raise InputError(f"There is a class {other!r} already{case}: choose another name, or add shots to it.")
+    return name

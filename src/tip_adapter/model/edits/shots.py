@@ -1,0 +1,164 @@
+"""A model and a correction of its shots in; the model with other shots, and what takes that back, out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from tip_adapter.errors import InputError
+from tip_adapter.model.edits.base import Edit, checked, class_column, labels_as_names, names_of
+from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.model.journal import MovedShots, Undo, forget
+from tip_adapter.model.shots import Shots
+
+__all__ = ["add_shots", "forget_photos", "relabel_shots", "remove_shots", "shot_rows"]
+
+SHORTEST_PREFIX = 4
+
+
+def shot_rows(model: FewShotModel, references: Sequence[str]) -> list[int]:
+    """Find shots.
+
+    Parameters
+    ----------
+    model : FewShotModel
+    references : sequence of str
+        Ids, their beginnings (at least 4 characters), or names of files; each must mean one shot.
+
+    Returns
+    -------
+    list of int, ascending
+        Each row once.
+
+    Raises
+    ------
+    InputError
+        When one of them means no shot, or several.
+    """
+    if isinstance(references, str):
+        raise InputError(f"Expected a sequence of ids, got the text {references!r}: put it into a list.")
+    if not references:
+        raise InputError("Expected the id of at least one shot, got none.")
+    return sorted({_row(model, reference) for reference in references})
+
+
+def _row(model: FewShotModel, reference: str) -> int:
+    shots = model.shots
+    if reference in shots.rows:
+        return shots.rows[reference]
+    meant = [row for row, name in enumerate(shots.features.names) if reference in (name, os.path.basename(name))]
+    if not meant and len(reference) >= SHORTEST_PREFIX:
+        meant = [row for row, name in enumerate(shots.ids) if name.startswith(reference)]
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        several = ", ".join(shots.ids[row] for row in meant[:5])
+        raise InputError(f"{reference!r} means {len(meant)} shots ({several}): give the whole id.")
+    removed = [entry.number for entry in model.journal if reference in entry.ids]
+    hint = (
+        f"it was taken out (journal, up to entry {removed[-1]}), and undo may bring it back"
+        if removed
+        else ("`tip-adapter shots` and `model_.shots.ids` list them")
+    )
+    raise InputError(f"There is no shot {reference!r}: {hint}.")
+
+
+def add_shots(model: FewShotModel, new: Shots) -> Edit:
+    """Add shots of known classes.
+
+    Parameters
+    ----------
+    model : FewShotModel
+    new : Shots
+        In any order, with ids that no other shot has; labels are columns of the model.
+
+    Returns
+    -------
+    Edit
+    """
+    new = new.relabelled(new.labels)
+    names = names_of(model, new)
+    return Edit(replace(model, shots=model.shots.added(new)), "add", names, about=new, undo=Undo(added=new.ids))
+
+
+def remove_shots(model: FewShotModel, rows: Sequence[int]) -> Edit:
+    """Take shots out.
+
+    Parameters
+    ----------
+    model : FewShotModel
+    rows : sequence of int, ascending
+
+    Returns
+    -------
+    Edit
+
+    Raises
+    ------
+    InputError
+        When no shot would be left, or a class would be left with neither shots nor text.
+    """
+    taken = model.shots.take(rows)
+    undo = Undo(removed=MovedShots(taken, labels_as_names(model, taken), tuple(rows)))
+    rest = replace(model, shots=model.shots.without(rows))
+    return checked(Edit(rest, "remove", names_of(model, taken), about=taken, undo=undo))
+
+
+def relabel_shots(model: FewShotModel, rows: Sequence[int], class_name: str) -> Edit:
+    """Give shots another class.
+
+    Parameters
+    ----------
+    model : FewShotModel
+    rows : sequence of int, ascending
+    class_name : str
+
+    Returns
+    -------
+    Edit
+
+    Raises
+    ------
+    InputError
+        When all of them have it already, or a class would be left with neither shots nor text.
+    """
+    column = class_column(model, class_name)
+    rows = [row for row in rows if model.shots.labels[row] != column]
+    if not rows:
+        raise InputError(f"All of these shots are {class_name!r} already: nothing is to be changed.")
+    taken = model.shots.take(rows)
+    before = zip(taken.ids, labels_as_names(model, taken), rows, strict=True)
+    undo = Undo(moved={name: (known, row) for name, known, row in before})
+    labels = model.shots.labels.copy()
+    labels[list(rows)] = column
+    names = dict.fromkeys((*names_of(model, taken), class_name))
+    moved = replace(model, shots=model.shots.relabelled(labels))
+    return checked(Edit(moved, "relabel", tuple(names), about=taken, undo=undo))
+
+
+def forget_photos(model: FewShotModel, digests: Collection[str], action: str) -> Edit:
+    """Take photos out for good: no shot, no journal entry and no undo knows them any more.
+
+    Parameters
+    ----------
+    model : FewShotModel
+    digests : collection of str
+        SHA-256 of the photos.
+    action : str
+        "forget" or "purge".
+
+    Returns
+    -------
+    Edit
+
+    Raises
+    ------
+    InputError
+        When no shot would be left, or a class would be left with neither shots nor text.
+    """
+    rows = [row for row, digest in enumerate(model.shots.features.digests) if digest in digests]
+    rest = replace(model, journal=forget(model.journal, digests))
+    if rows:
+        rest = replace(rest, shots=model.shots.without(rows))
+    return checked(Edit(rest, action, n_forgotten=len(set(digests)), stale=None if rows else model.stale))

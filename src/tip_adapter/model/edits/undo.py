@@ -1,0 +1,87 @@
+"""A model with a journal in; the model without its last edit out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tip_adapter.errors import InputError
+from tip_adapter.model.edits.base import Edit, class_column
+from tip_adapter.model.edits.classes import with_class, with_class_record, without_class
+from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.model.fitting import MethodRecord
+from tip_adapter.model.journal import JournalEntry, Undo
+from tip_adapter.model.shots import Shots
+
+__all__ = ["undo_last"]
+
+FOR_GOOD = ("forget",)
+"""Actions that changed the shots and cannot be taken back."""
+
+
+def undo_last(model: FewShotModel) -> Edit:
+    """Take back the last edit that was not taken back yet.
+
+    Parameters
+    ----------
+    model : FewShotModel
+
+    Returns
+    -------
+    Edit
+
+    Raises
+    ------
+    InputError
+        When there is nothing to take back.
+    """
+    open_entries = [entry for entry in model.journal if entry.undo is not None]
+    if not open_entries:
+        raise InputError("There is nothing to undo: the journal holds no edit that can be taken back.")
+    entry = open_entries[-1]
+    undo = entry.undo or Undo()
+    restored = _restored(model, undo)
+    journal = tuple(replace(one, undo=None, undone=True) if one is entry else one for one in model.journal)
+    # What was forgotten since stays away, so what was chosen with it stays stale.
+    later = [one for one in model.journal if one.number > entry.number and one.action in FOR_GOOD]
+    stale = model.stale if later else undo.stale
+    changed = replace(restored, journal=journal)
+    return Edit(changed, "undo", entry.classes, about=_about(entry, model, restored), stale=stale)
+
+
+def _restored(model: FewShotModel, undo: Undo) -> FewShotModel:
+    if undo.method is not None:
+        model = replace(model, method=MethodRecord(**undo.method), calibration=undo.calibration)
+    if undo.renamed_class is not None:
+        name, record = undo.renamed_class
+        return with_class_record(model, class_column(model, name), record)
+    if undo.added:
+        rows = sorted(model.shots.rows[name] for name in undo.added)
+        model = replace(model, shots=model.shots.without(rows))
+    if undo.added_class is not None:
+        model = without_class(model, class_column(model, undo.added_class))
+    if undo.removed_class is not None:
+        model = with_class(model, undo.removed_class)
+    if undo.removed is not None:
+        moved = undo.removed
+        labels = np.array([class_column(model, name) for name in moved.class_names], dtype=np.intp)
+        return replace(model, shots=model.shots.put_back(replace(moved.shots, labels=labels), moved.rows))
+    if undo.moved:
+        rows = sorted(model.shots.rows[name] for name in undo.moved)
+        taken = model.shots.take(rows)
+        order = sorted(range(len(taken)), key=lambda index: undo.moved[taken.ids[index]][1])
+        back = taken.take(order)
+        before = [undo.moved[name] for name in back.ids]
+        labels = np.array([class_column(model, name) for name, _ in before], dtype=np.intp)
+        rest = model.shots.without(rows)
+        return replace(model, shots=rest.put_back(replace(back, labels=labels), [row for _, row in before]))
+    return model
+
+
+def _about(entry: JournalEntry, model: FewShotModel, restored: FewShotModel) -> Shots | None:
+    """The shots of the entry, for the journal."""
+    for shots in (model.shots, restored.shots):
+        if entry.ids and all(name in shots.rows for name in entry.ids):
+            return shots.take(sorted(shots.rows[name] for name in entry.ids))
+    return None

@@ -1,0 +1,276 @@
+"""A fitted classifier as data: classes, texts, shots and a head go in; one saved folder comes out, and back.
+
+No encoder and no estimator is needed to hold, save or load a model, so loading one is quick.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from tip_adapter.errors import InputError, ModelFileError
+from tip_adapter.heads import Head, head_from_state, head_state, softmax
+from tip_adapter.model.fitting import MethodRecord
+from tip_adapter.model.journal import JournalEntry, journal_from_state, journal_state
+from tip_adapter.model.shots import Archive, Shots, Thumbnails, features_from_state, features_state, thumbnail_archive
+from tip_adapter.storage.bundles import load_bundle, save_bundle
+from tip_adapter.trust.calibration import Calibration
+from tip_adapter.typing import Float32Array, FloatArray, IntArray, StrPath
+
+__all__ = ["EncoderRecord", "FewShotModel", "MethodRecord"]
+
+HEAD_PREFIX = "head."
+CALIBRATION_PREFIX = "calibration."
+JOURNAL_PREFIX = "journal."
+THUMBNAIL_FILE = "thumbnails.zip"
+
+
+@dataclass(frozen=True)
+class EncoderRecord:
+    """Which encoder a model was fitted with, and needs again."""
+
+    name: str
+    id: str
+    dim: int
+    logit_scale: float
+    precision: str = "fp32"
+
+
+@dataclass(frozen=True, eq=False)
+class FewShotModel:
+    """All that a classifier knows once it is fitted.
+
+    Attributes
+    ----------
+    encoder : EncoderRecord
+    class_names : tuple of C str
+    class_texts : tuple of C tuples of str
+        The words for each class; an empty tuple for a class without text.
+    templates : tuple of str
+    zero_shot_weights : ndarray of shape (C, D), float32
+        Unit rows; NaN for a class without text.
+    shots : Shots
+    head : Head
+        The fitted formula; its columns are `class_names`.
+    method : MethodRecord
+    views : int
+        Views per shot.
+    random_state : int
+        Seed of shots and views.
+    calibration : Calibration or None
+        What makes probabilities mean what they say, from answers to photos the model had not seen.
+    stale : tuple of str
+        What was chosen for other shots or classes than these: "hyper-parameters", "calibration".
+    journal : tuple of JournalEntry
+        What was done to the model since it was fitted, and what takes it back.
+    """
+
+    encoder: EncoderRecord
+    class_names: tuple[str, ...]
+    class_texts: tuple[tuple[str, ...], ...]
+    templates: tuple[str, ...]
+    zero_shot_weights: Float32Array
+    shots: Shots
+    head: Head
+    method: MethodRecord
+    views: int
+    random_state: int
+    calibration: Calibration | None = None
+    stale: tuple[str, ...] = ()
+    journal: tuple[JournalEntry, ...] = ()
+
+    @property
+    def counts(self) -> IntArray:
+        """Shots of every class, (C,)."""
+        return np.bincount(self.shots.labels, minlength=len(self.class_names))
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before the softmax: 1 without calibration."""
+        return 1.0 if self.calibration is None else self.calibration.temperature
+
+    @property
+    def stale_notes(self) -> tuple[str, ...]:
+        """What was chosen before the last edits, and which command chooses it again; a sentence each."""
+        from_photos = self.calibration is not None and self.calibration.source == "photos"
+        by_hand = [part for part in self.stale if part == "calibration" and from_photos]
+        by_refit = [part for part in self.stale if part not in by_hand]
+        notes = [f"{' and '.join(by_refit)} chosen before the last edits; `tip-adapter refit` chooses again"] * bool(
+            by_refit
+        )
+        if by_hand:
+            notes.append("calibrated before the last edits; `tip-adapter calibrate` does it again, with photos")
+        return tuple(notes)
+
+    def probabilities(self, logits: FloatArray) -> FloatArray:
+        """Probabilities of logits of this model: ``softmax(logits / temperature)``.
+
+        Parameters
+        ----------
+        logits : ndarray of shape (B, C)
+
+        Returns
+        -------
+        ndarray of shape (B, C), float64
+        """
+        return softmax(logits.astype(np.float64) / self.temperature)
+
+    def save(self, path: StrPath) -> None:
+        """Write the model as a folder, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            Such as ``clothes.tip``.
+
+        Raises
+        ------
+        TipAdapterError
+            When it cannot be written.
+        """
+        kind, head_arrays, head_parameters = head_state(self.head)
+        arrays: dict[str, np.ndarray[Any, Any]] = {
+            "zero_shot_weights": self.zero_shot_weights,
+            **features_state(self.shots.features, "shots."),
+            "shots.labels": self.shots.labels.astype(np.int64),
+            **{HEAD_PREFIX + name: array for name, array in head_arrays.items()},
+        }
+        calibrated, calibration = ({}, None) if self.calibration is None else self.calibration.state()
+        arrays |= {CALIBRATION_PREFIX + name: array for name, array in calibrated.items()}
+        entries, kept_arrays, kept_pictures = journal_state(self.journal)
+        arrays |= {JOURNAL_PREFIX + name: array for name, array in kept_arrays.items()}
+        config = {
+            "encoder": vars(self.encoder),
+            "class_names": list(self.class_names),
+            "class_texts": [list(texts) for texts in self.class_texts],
+            "templates": list(self.templates),
+            "method": {
+                "name": self.method.name,
+                "parameters": dict(self.method.parameters),
+                "chosen": dict(self.method.chosen),
+                "held": dict(self.method.held),
+                "trains": self.method.trains,
+            },
+            "head": {"kind": kind, "parameters": head_parameters},
+            "shots": {
+                "ids": list(self.shots.ids),
+                "names": list(self.shots.features.names),
+                "digests": list(self.shots.features.digests),
+                "thumbnails": list(self.shots.thumbnails),
+            },
+            "calibration": calibration,
+            "stale": list(self.stale),
+            "journal": entries,
+            "views": self.views,
+            "random_state": self.random_state,
+            "versions": {"tip-adapter": version("tip-adapter"), "python": platform.python_version()},
+        }
+        pictures = thumbnail_archive({**self.shots.thumbnails, **kept_pictures})
+        files = {"README.md": self.card().encode(), THUMBNAIL_FILE: pictures}
+        save_bundle(path, arrays, config, files)
+
+    @classmethod
+    def load(cls, path: StrPath) -> FewShotModel:
+        """Read a model that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The folder, or ``hub:owner/name``.
+
+        Returns
+        -------
+        FewShotModel
+
+        Raises
+        ------
+        ModelFileError
+            When it is no model, truncated, changed since, or of a newer version.
+        """
+        bundle = load_bundle(path)
+        try:
+            pictures = Archive(partial(bundle.read_file, THUMBNAIL_FILE))
+            return cls._from_bundle(bundle.arrays, bundle.config, pictures)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"The saved classifier {path} lacks what this version expects: {error}.") from error
+
+    @classmethod
+    def _from_bundle(cls, arrays: Mapping[str, Any], config: Mapping[str, Any], pictures: Archive) -> FewShotModel:
+        encoder = EncoderRecord(**config["encoder"])
+        record = config["shots"]
+        features = features_from_state(arrays, "shots.", encoder.id, record["digests"], record["names"])
+        labels = arrays["shots.labels"].astype(np.intp)
+        thumbnails = Thumbnails({name: (pictures, name) for name in record["thumbnails"]})
+        head_arrays, kept_arrays = (
+            {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+            for prefix in (HEAD_PREFIX, JOURNAL_PREFIX)
+        )
+        names = tuple(config["class_names"])
+        if len(labels) != len(features) or len(arrays["zero_shot_weights"]) != len(names):
+            raise InputError("its arrays do not fit its classes")
+        return cls(
+            encoder=encoder,
+            class_names=names,
+            class_texts=tuple(tuple(texts) for texts in config["class_texts"]),
+            templates=tuple(config["templates"]),
+            zero_shot_weights=arrays["zero_shot_weights"],
+            shots=Shots(features, labels, tuple(record["ids"]), thumbnails),
+            head=head_from_state(config["head"]["kind"], head_arrays, config["head"]["parameters"]),
+            method=MethodRecord(**config["method"]),
+            views=config["views"],
+            random_state=config["random_state"],
+            calibration=_calibration(arrays, config["calibration"]),
+            stale=tuple(config["stale"]),
+            journal=journal_from_state(config["journal"], kept_arrays, pictures, encoder.id),
+        )
+
+    def card(self) -> str:
+        """Describe the model for people, in Markdown.
+
+        Returns
+        -------
+        str
+        """
+        rows = "\n".join(
+            f"| {name} | {count} | {', '.join(texts) or 'none'} |"
+            for name, count, texts in zip(self.class_names, self.counts, self.class_texts, strict=True)
+        )
+        chosen = "\n".join(
+            f"- {'chosen method' if name == 'method' else name.replace('_', ' ')}: "
+            f"{f'{value:.3g}' if isinstance(value, float) else value}"
+            for name, value in self.method.chosen.items()
+        )
+        chosen += "".join(f"\n- note: {note}" for note in self.stale_notes)
+        kept = "; features of each view are in this folder" if self.shots.features.n_views > 1 else ""
+        return f"""# Few-shot image classifier
+
+A classifier of {len(self.class_names)} classes made from {len(self.shots)} labelled photos with Tip-Adapter.
+
+- method: {self.method.name}
+- encoder: {self.encoder.name} ({self.encoder.dim} dimensions, {self.encoder.precision}, id {self.encoder.id[:12]})
+- views per shot: {self.views}, seed {self.random_state}{kept}
+- templates: {"; ".join(self.templates)}
+{chosen}
+- probabilities: {"not calibrated" if self.calibration is None else self.calibration.summary}
+
+| class | shots | texts |
+|---|---|---|
+{rows}
+
+Use it with `tip-adapter predict THIS_FOLDER photo.jpg`, or in Python with
+`tip_adapter.ImageClassifier.load("THIS_FOLDER").predict(["photo.jpg"])`.
+It answers with one of its classes for any photo; measure it on photos of your own before you rely on it.
+"""
+
+
+def _calibration(arrays: Mapping[str, Any], values: Mapping[str, Any] | None) -> Calibration | None:
+    if values is None:
+        return None
+    names = [name for name in arrays if name.startswith(CALIBRATION_PREFIX)]
+    return Calibration.from_state({name.removeprefix(CALIBRATION_PREFIX): arrays[name] for name in names}, values)

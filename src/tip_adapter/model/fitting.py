@@ -1,0 +1,250 @@
+"""A method and a support set in; the fitted head, and the record of how it came about, out.
+
+A record holds what fits the same head again: `MethodRecord.held` are the hyper-parameters that were chosen, as
+parameters of the estimator, so that an edit of the shots chooses nothing anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tip_adapter.errors import InputError, TrainingWarning, warn
+from tip_adapter.heads import Head
+from tip_adapter.trust.calibration import Calibration
+from tip_adapter.typing import Float32Array, IntArray, StrPath
+
+if TYPE_CHECKING:
+    from tip_adapter.encoders import Encoder
+    from tip_adapter.methods import FewShotMethod
+
+__all__ = ["MethodRecord", "calibrate_on_shots", "fit_method", "make_estimator"]
+
+OURS = ("zero_shot_weights", "class_names", "logit_scale", "encoder", "class_texts", "checkpoint", "progress")
+"""Parameters of methods that come from the classifier, or are of no use once the method is fitted."""
+
+
+@dataclass(frozen=True)
+class MethodRecord:
+    """Which method made the head, from which parameters, and what it chose by itself.
+
+    Attributes
+    ----------
+    name : str
+        In `tip_adapter.METHODS`, or the name of a class of the user's own.
+    parameters : mapping
+        As given to the estimator.
+    chosen : mapping
+        What the fitted estimator says about its choice, for people.
+    held : mapping
+        Parameters that fit the same formula to other shots without choosing anything.
+    trains : bool
+        Whether parameters were trained on the shots by gradient descent.
+    """
+
+    name: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    held: Mapping[str, Any] = field(default_factory=dict)
+    trains: bool = False
+
+
+def make_estimator(
+    method: str | FewShotMethod, parameters: Mapping[str, Any], encoder: StrPath | Encoder | None = None
+) -> FewShotMethod:
+    """Build an estimator that is not fitted.
+
+    Parameters
+    ----------
+    method : str or FewShotMethod
+        A name of `tip_adapter.METHODS`, or an estimator, which is cloned.
+    parameters : mapping
+        They replace the method's own.
+    encoder : str, path or Encoder, optional
+        For methods that tune with its gradients.
+
+    Returns
+    -------
+    FewShotMethod
+
+    Raises
+    ------
+    InputError
+        When there is no such method or parameter, or the method changes the encoder itself.
+    EncoderError
+        When the method needs gradients, and the encoder has none.
+
+    Examples
+    --------
+    >>> from tip_adapter.model.fitting import make_estimator
+    >>> make_estimator("tip-adapter", {"alpha": 2.0}).alpha
+    2.0
+    """
+    # Imported here, because scikit-learn takes a second to load and only fitting needs it.
+    from sklearn.base import clone
+
+    from tip_adapter.methods import method_class
+
+    estimator: FewShotMethod = method_class(method)() if isinstance(method, str) else clone(method)
+    try:
+        estimator.set_params(**parameters)
+    except ValueError as error:
+        raise InputError(" ".join(str(error).split())) from error
+    if estimator.takes_images:
+        name = type(estimator).__name__
+        raise InputError(
+            f"{name} changes the encoder itself, and a classifier keeps its encoder: run `tip-adapter fine-tune`, or "
+            f"fit tip_adapter.methods.{name} on the photos and call its export_encoder('tuned'); then use 'tuned' as "
+            "the encoder of any other method, zero-shot too."
+        )
+    if estimator.needs_encoder and encoder is not None:
+        from tip_adapter.encoders.trainable import load_trainable_encoder
+
+        estimator.set_params(encoder=load_trainable_encoder(encoder))
+    return estimator
+
+
+def fit_method(
+    estimator: FewShotMethod,
+    features: Float32Array,
+    labels: IntArray,
+    zero_shot_weights: Float32Array,
+    logit_scale: float,
+    class_texts: Sequence[Sequence[str]] = (),
+    *,
+    views: Float32Array | None = None,
+) -> tuple[Head, MethodRecord]:
+    """Fit an estimator to a support set.
+
+    Parameters
+    ----------
+    estimator : FewShotMethod
+    features : ndarray of shape (N, D), float32
+        Unit rows.
+    labels : ndarray of shape (N,), integers in [0, C)
+    zero_shot_weights : ndarray of shape (C, D), float32
+        Unit rows; NaN for a class without text.
+    logit_scale : float
+    class_texts : sequence of C sequences of str
+        For methods that tune prompts.
+    views : ndarray of shape (N, V, D), float32, optional
+        Unit rows of the shots' views, for a method that takes views; the others do not look at them.
+
+    Returns
+    -------
+    head : Head
+    record : MethodRecord
+        With nothing held, for a method that holds nothing: see `FewShotMethod.held_parameters`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.model.fitting import fit_method, make_estimator
+    >>> eye = np.eye(2, dtype=np.float32)
+    >>> _, record = fit_method(make_estimator("gda", {"alpha": 1.0}), eye, np.array([0, 1]), eye, 10.0)
+    >>> record.name, record.held
+    ('gda', {'alpha': 1.0})
+    """
+    from tip_adapter.methods import METHODS
+
+    weights = None if _all_silent(zero_shot_weights) else zero_shot_weights
+    estimator.set_params(zero_shot_weights=weights, logit_scale=logit_scale)
+    if estimator.needs_encoder:
+        estimator.set_params(class_texts=class_texts)
+    # Without texts the rows of the weights cannot tell the classes, so names as numbers do.
+    names = None if weights is not None else [f"{index:09d}" for index in range(len(zero_shot_weights))]
+    estimator.set_params(class_names=names).fit(features, labels, **_views_for(estimator, views))
+    known = [name for name, cls in METHODS.items() if type(estimator) is cls]
+    parameters = {name: value for name, value in estimator.get_params(deep=False).items() if name not in OURS}
+    record = MethodRecord(
+        known[0] if known else type(estimator).__name__,
+        parameters,
+        _chosen(estimator),
+        estimator.held_parameters(),
+        bool(estimator.trains),
+    )
+    return estimator.head_, record
+
+
+def calibrate_on_shots(
+    estimator: FewShotMethod,
+    features: Float32Array,
+    labels: IntArray,
+    queries: Float32Array | None = None,
+    *,
+    views: Float32Array | None = None,
+) -> Calibration | None:
+    """Learn from left-out shots what the answers of a fitted estimator are worth.
+
+    Parameters
+    ----------
+    estimator : FewShotMethod
+        As `fit_method` left it.
+    features : ndarray of shape (N, D), float32
+        Unit rows, as it was fitted to.
+    labels : ndarray of shape (N,), integers in [0, C)
+    queries : ndarray of shape (N, D), float32, optional
+        The shots as a photo would be seen; see `tip_adapter.methods.left_out.left_out_logits`.
+    views : ndarray of shape (N, V, D), float32, optional
+        As `fit_method` was given.
+
+    Returns
+    -------
+    Calibration or None
+        None for a method that tunes with the encoder's gradients: tuning several times more takes too long. None, too,
+        where Ctrl-C ends the trainings without some of the shots: the training on all of them is over, and is kept.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.model.fitting import calibrate_on_shots, fit_method, make_estimator
+    >>> eye, labels = np.eye(2, dtype=np.float32), np.array([0, 0, 0, 1, 1, 1])
+    >>> estimator = make_estimator("gda", {})
+    >>> _ = fit_method(estimator, eye[labels], labels, eye, 10.0)
+    >>> calibrate_on_shots(estimator, eye[labels], labels).origin
+    '6 shots, left out in 3 folds'
+    """
+    from tip_adapter.methods.left_out import left_out_logits
+
+    if estimator.needs_encoder:
+        return None
+    asked = features if queries is None else queries
+    try:
+        answers = left_out_logits(estimator, features, labels, queries=asked, **_views_for(estimator, views))
+    except KeyboardInterrupt:
+        if not estimator.trains:
+            raise
+        warn(
+            "The calibration was interrupted: the training is kept, without one.",
+            TrainingWarning,
+        )
+        return None
+    return Calibration.of(
+        answers.logits,
+        answers.labels,
+        (asked[answers.rows], features, labels),
+        folds=(answers.folds[answers.rows], answers.folds),
+        shots=answers.shots,
+    )
+
+
+def _views_for(estimator: FewShotMethod, views: Float32Array | None) -> dict[str, Float32Array]:
+    return {"views": views} if views is not None and estimator.takes_views else {}
+
+
+def _all_silent(weights: Float32Array) -> bool:
+    return bool((weights[:, 0] != weights[:, 0]).all())
+
+
+def _chosen(estimator: Any) -> dict[str, Any]:
+    """What a fitted estimator chose by itself: its public numbers, and the sentence that says from what evidence."""
+    chosen = {
+        name.rstrip("_"): value
+        for name, value in sorted(vars(estimator).items())
+        if name.endswith("_") and not name.startswith("_") and isinstance(value, bool | int | float | str)
+        if name != "n_features_in_" and not (isinstance(value, float) and not math.isfinite(value))
+    }
+    summary = getattr(getattr(estimator, "search_", None), "summary", None)
+    return chosen | ({"summary": summary} if summary else {})

@@ -1,0 +1,1 @@
+"""Write bytes to the disk whole or not at all, and read them back checked."""

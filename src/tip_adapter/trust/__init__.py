@@ -1,0 +1,1 @@
+"""Say how good, how sure and how clean a classifier is."""

@@ -1,0 +1,288 @@
+"""Shots with their features and labels in; what is wrong with them, and which classes need more, out.
+
+A label is suspicious when the other shots and the texts contradict it: the shot is left out, the rest answers for it,
+and the given class is less than a tenth as probable as the most probable one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tip_adapter.heads import softmax, zero_shot_logits
+from tip_adapter.methods.auto import Auto
+from tip_adapter.methods.left_out import LeftOut, left_out_logits
+from tip_adapter.trust.calibration import FEW_SHOTS, fit_temperature
+from tip_adapter.trust.duplicates import Duplicate, Photos, find_duplicates
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray, StrPath
+
+__all__ = [
+    "BadImage",
+    "ClassNeed",
+    "Diagnosis",
+    "Duplicate",
+    "Photos",
+    "SuspiciousLabel",
+    "contradicted",
+    "diagnose",
+    "find_small_images",
+]
+
+CONTRADICTED = 0.1
+"""A label is suspicious when its class is less than this times as probable as the most probable class."""
+
+SMALL = 64
+"""Pixels of the shorter side below which a picture is too small to show much."""
+
+
+@dataclass(frozen=True)
+class SuspiciousLabel:
+    """A shot whose label the others contradict."""
+
+    index: int
+    name: str
+    given: str
+    suggested: str
+    given_probability: float
+    suggested_probability: float
+
+
+@dataclass(frozen=True)
+class ClassNeed:
+    """How well a class is recognised when a shot is left out, and how much another photo might bring.
+
+    `gain` is the mean probability missing from the true class over (shots + 1): errors fall about as one over the
+    number of shots, so one more takes away about that part of what is missing.
+    """
+
+    name: str
+    shots: int
+    recall: float | None
+    missing: float | None
+    confused_with: str | None
+    confused_share: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """A file that cannot be read, or that is too small to show much."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor found.
+
+    Attributes
+    ----------
+    n_shots, n_classes, n_other : int
+        Shots, classes, and photos of the other set that were compared with the shots.
+    evidence : str
+        What contradicts labels.
+    labels : tuple of SuspiciousLabel
+        Most contradicted first.
+    duplicates : tuple of Duplicate
+    classes : tuple of ClassNeed
+        Those that another photo would help most first.
+    images : tuple of BadImage
+    """
+
+    n_shots: int
+    n_classes: int
+    n_other: int
+    evidence: str
+    labels: tuple[SuspiciousLabel, ...]
+    duplicates: tuple[Duplicate, ...]
+    classes: tuple[ClassNeed, ...]
+    images: tuple[BadImage, ...] = field(default=())
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing was found."""
+        return not (self.labels or self.duplicates or self.images)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values.
+
+        Returns
+        -------
+        dict
+        """
+        return dataclasses.asdict(self)
+
+
+def diagnose(
+    shots: Photos,
+    class_names: Sequence[str],
+    zero_shot_weights: Float32Array | None,
+    logit_scale: float,
+    *,
+    other: Photos | None = None,
+    images: Sequence[BadImage] = (),
+) -> Diagnosis:
+    """Examine a support set.
+
+    Parameters
+    ----------
+    shots : Photos
+    class_names : sequence of C str
+    zero_shot_weights : ndarray of shape (C, D), float32, or None
+        Unit rows; NaN for a class without text.
+    logit_scale : float
+    other : Photos, optional
+        Photos that should be apart from the shots, such as a test set.
+    images : sequence of BadImage, optional
+        Files that were left out or are small, to be reported with the rest.
+
+    Returns
+    -------
+    Diagnosis
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.trust.doctor import Photos, diagnose
+    >>> features = np.eye(2, dtype=np.float32)[[0, 0, 0, 0, 1, 1, 1, 1, 1]]
+    >>> names = tuple(f"{index}.jpg" for index in range(9))
+    >>> shots = Photos(features, np.array([0, 0, 0, 0, 1, 1, 1, 1, 0]), names, names)
+    >>> found = diagnose(shots, ["hat", "cap"], np.eye(2, dtype=np.float32), 10.0)
+    >>> [(shot.name, shot.suggested) for shot in found.labels]
+    [('8.jpg', 'cap')]
+    """
+    probabilities, labels, rows, evidence = _second_opinion(shots, class_names, zero_shot_weights, logit_scale)
+    return Diagnosis(
+        len(shots),
+        len(class_names),
+        0 if other is None else len(other),
+        evidence,
+        _suspicious(probabilities, labels, rows, shots, class_names),
+        tuple(find_duplicates(shots, class_names, other)),
+        _needs(probabilities, labels, shots, class_names),
+        tuple(images),
+    )
+
+
+def contradicted(probabilities: FloatArray, labels: IntArray) -> BoolArray:
+    """Tell which labels the answers contradict: given class less than a tenth as probable as the most probable one.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (B, C)
+        By a classifier that has not seen the photos.
+    labels : ndarray of shape (B,), integers in [0, C)
+
+    Returns
+    -------
+    ndarray of shape (B,), bool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.trust.doctor import contradicted
+    >>> contradicted(np.array([[0.05, 0.95], [0.3, 0.7]]), np.array([0, 0]))
+    array([ True, False])
+    """
+    given = probabilities[np.arange(len(labels)), labels]
+    result: BoolArray = given < CONTRADICTED * probabilities.max(axis=1)
+    return result
+
+
+def _second_opinion(
+    shots: Photos, class_names: Sequence[str], weights: Float32Array | None, logit_scale: float
+) -> tuple[FloatArray, IntArray, IntArray, str]:
+    """Probabilities for shots by what has not seen them, their labels and rows, and who speaks."""
+    text = weights if weights is not None and not np.isnan(weights[:, 0]).all() else None
+    method = Auto(text, class_names=class_names, logit_scale=logit_scale).fit(shots.features, shots.labels)
+    answers: LeftOut = left_out_logits(method, shots.features, shots.labels)
+    if len(answers.rows):
+        temperature = 1.0 if answers.shots <= FEW_SHOTS else fit_temperature(answers.logits, answers.labels)
+        opinion = f"{method.method_} on the other shots, {answers.n_folds} folds"
+        return softmax(answers.logits / temperature), answers.labels, answers.rows, opinion
+    if text is None:
+        none = shots.labels[:0]
+        return np.zeros((0, len(class_names))), none, none, "nothing: one shot per class"
+    logits = zero_shot_logits(shots.features, text, logit_scale, len(class_names))
+    return softmax(logits), shots.labels, np.arange(len(shots)), "the texts alone: there is one shot per class"
+
+
+def _suspicious(
+    probabilities: FloatArray, labels: IntArray, rows: IntArray, shots: Photos, class_names: Sequence[str]
+) -> tuple[SuspiciousLabel, ...]:
+    best, found = probabilities.argmax(axis=1) if len(labels) else labels, []
+    for index in np.flatnonzero(contradicted(probabilities, labels)) if len(labels) else ():
+        given, suggested, row = int(labels[index]), int(best[index]), int(rows[index])
+        values = float(probabilities[index, given]), float(probabilities[index, suggested])
+        found.append(SuspiciousLabel(row, shots.names[row], class_names[given], class_names[suggested], *values))
+    return tuple(sorted(found, key=lambda shot: shot.given_probability / shot.suggested_probability))
+
+
+def _needs(
+    probabilities: FloatArray, labels: IntArray, shots: Photos, class_names: Sequence[str]
+) -> tuple[ClassNeed, ...]:
+    counts, needs = np.bincount(shots.labels, minlength=len(class_names)), []
+    best = probabilities.argmax(axis=1) if len(labels) else labels
+    for number, name in enumerate(class_names):
+        own, shot_count = labels == number, int(counts[number])
+        if not own.any():
+            # Nothing is known: a class that has no shot to compare with is worth a photo first.
+            needs.append(ClassNeed(name, shot_count, None, None, None, 0.0, 1.0 / (shot_count + 1)))
+            continue
+        taken = np.bincount(best[own], minlength=len(class_names))
+        taken[number] = 0
+        worst = int(taken.argmax())
+        missing = float(1.0 - probabilities[own, number].mean())
+        needs.append(
+            ClassNeed(
+                name,
+                shot_count,
+                float(np.mean(best[own] == number)),
+                missing,
+                class_names[worst] if taken.any() else None,
+                float(taken[worst] / own.sum()),
+                missing / (shot_count + 1),
+            )
+        )
+    return tuple(sorted(needs, key=lambda need: -need.gain))
+
+
+def find_small_images(paths: Sequence[StrPath], known: Collection[str] = ()) -> list[BadImage]:
+    """Find pictures whose shorter side has less than 64 pixels: too little to tell classes by.
+
+    Parameters
+    ----------
+    paths : sequence of path
+    known : collection of str, optional
+        Files that are known to be bad, which are not opened.
+
+    Returns
+    -------
+    list of BadImage
+
+    Examples
+    --------
+    >>> from tip_adapter.trust.doctor import find_small_images
+    >>> find_small_images([])
+    []
+    """
+    from PIL import Image
+
+    found = []
+    for path in paths:
+        if str(path) in known:
+            continue
+        try:
+            with Image.open(path) as image:
+                width, height = image.size
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            found.append(BadImage(str(path), f"cannot be read: {error}"))
+            continue
+        if min(width, height) < SMALL:
+            found.append(BadImage(str(path), f"only {width} × {height} pixels"))
+    return found

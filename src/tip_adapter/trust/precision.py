@@ -1,0 +1,170 @@
+"""Labelled photos and an int8 encoder go in; how much it differs from full precision on them comes out, or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tip_adapter.data.decoding import ImageSource
+from tip_adapter.errors import EncoderError
+from tip_adapter.features.extraction import extract_features
+from tip_adapter.heads import zero_shot_logits
+from tip_adapter.heads.affinity import Cache, affinity, class_mass
+from tip_adapter.typing import Float32Array, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from tip_adapter.encoders.onnx import OnnxEncoder
+    from tip_adapter.features.store import FeatureStore
+    from tip_adapter.progress import Progress
+
+__all__ = ["MAX_FLIPPED", "PrecisionReport", "guard_precision", "left_out_predictions"]
+
+MAX_FLIPPED = 0.05
+"""Share of the shots that int8 may name another class for, by default."""
+
+_MAX_SHOTS = 128  # in full precision they take some seconds
+_ALPHA, _BETA = 1.0, 5.5  # the paper's
+
+
+@dataclass(frozen=True)
+class PrecisionReport:
+    """How features of 8-bit weights compare with those of full precision.
+
+    Attributes
+    ----------
+    shots : int
+        Photos that were encoded both ways.
+    mean_cosine, lowest_cosine : float
+        Between the two features of a photo.
+    flipped : int
+        For how many of them the class that text and the other photos give is another one. Accuracy would hide those
+        that are wrong in another way than before.
+    """
+
+    shots: int
+    mean_cosine: float
+    lowest_cosine: float
+    flipped: int
+
+    def __str__(self) -> str:
+        """One sentence of it."""
+        return (
+            f"int8 against fp32 on {self.shots} shots: cosine {self.mean_cosine:.4f} "
+            f"(lowest {self.lowest_cosine:.4f}), {self.flipped} prediction{'' if self.flipped == 1 else 's'} changed"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values.
+
+        Returns
+        -------
+        dict
+        """
+        return asdict(self)
+
+
+def guard_precision(
+    encoder: OnnxEncoder,
+    images: Sequence[ImageSource],
+    labels: IntArray,
+    zero_shot_weights: Float32Array | None,
+    *,
+    n_classes: int,
+    max_flipped: float = MAX_FLIPPED,
+    store: FeatureStore | None = None,
+    progress: Progress | None = None,
+) -> PrecisionReport:
+    """Encode shots with 8-bit weights and in full precision, and compare features and predictions.
+
+    The prediction for a shot is Tip-Adapter's from the class texts and all the *other* shots, with keys and query of
+    the same precision: what the two classifiers would say about a new photo.
+
+    Parameters
+    ----------
+    encoder : OnnxEncoder
+        With precision "int8".
+    images : sequence of N images
+        At most 128 of them are taken, evenly.
+    labels : ndarray of shape (N,), int
+    zero_shot_weights : ndarray of shape (C, D) or None
+        Texts are encoded alike by both.
+    n_classes : int
+        C.
+    max_flipped : float, default=0.05
+        Share of predictions that may change.
+    store : FeatureStore, optional
+        So that full precision is not computed again the next time.
+    progress : Progress, optional
+
+    Returns
+    -------
+    PrecisionReport
+
+    Raises
+    ------
+    EncoderError
+        When more predictions change.
+    """
+    chosen = np.unique(np.linspace(0, len(labels) - 1, min(len(labels), _MAX_SHOTS)).round().astype(np.intp))
+    photos, numbers = [images[index] for index in chosen], labels[chosen]
+    quick, exact = (
+        extract_features(one, photos, store=store, progress=progress).features.unit
+        for one in (encoder, encoder.in_full_precision())
+    )
+    scale = encoder.logit_scale
+    named = [
+        left_out_predictions(rows, numbers, zero_shot_weights, logit_scale=scale, n_classes=n_classes)
+        for rows in (quick, exact)
+    ]
+    cosines = np.einsum("nd,nd->n", quick.astype(np.float64), exact)
+    report = PrecisionReport(
+        len(photos), float(cosines.mean()), float(cosines.min()), int((named[0] != named[1]).sum())
+    )
+    if report.flipped > max_flipped * report.shots:
+        raise EncoderError(
+            f"Expected precision int8 to change at most {100 * max_flipped:.1f} % of the predictions, got {report}: "
+            "use precision fp32, or allow more"
+        )
+    return report
+
+
+def left_out_predictions(
+    features: Float32Array,
+    labels: IntArray,
+    zero_shot_weights: Float32Array | None,
+    *,
+    logit_scale: float,
+    n_classes: int,
+) -> IntArray:
+    """Name the class of every shot from the class texts and the other shots, as Tip-Adapter with α = 1 and β = 5.5.
+
+    Parameters
+    ----------
+    features : ndarray of shape (N, D), float32
+        Unit rows.
+    labels : ndarray of shape (N,), int
+    zero_shot_weights : ndarray of shape (C, D) or None
+    logit_scale : float
+    n_classes : int
+
+    Returns
+    -------
+    ndarray of shape (N,), int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.trust.precision import left_out_predictions
+    >>> rows = np.array([[1, 0], [0.8, 0.6], [0, 1], [0.6, 0.8]], dtype=np.float32)
+    >>> left_out_predictions(rows, np.array([0, 0, 1, 1]), None, logit_scale=20.0, n_classes=2)
+    array([0, 1, 1, 0])
+    """
+    cache = Cache.build(features, labels, n_classes)
+    values = affinity(features, cache.keys, _BETA)
+    values[cache.order, np.arange(len(features))] = 0  # its own key
+    logits: FloatArray = zero_shot_logits(features, zero_shot_weights, logit_scale, n_classes)
+    named: IntArray = (logits + _ALPHA * class_mass(values, cache)).argmax(axis=1)
+    return named

@@ -1,0 +1,101 @@
+"""The formula against loops written from the paper, in float64."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tip_adapter.heads import affinity as cache_model
+from tip_adapter.heads.affinity import Cache, affinity, cache_logits, mass_from_cosines, tip_logits
+
+
+def unit(rng, n, d):
+    rows = rng.standard_normal((n, d))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def naive_cache_logits(queries, keys, labels, n_classes, beta, balanced):
+    """Σ over keys of exp(-β(1 - cosine)), a class at a time."""
+    counts = [sum(1 for label in labels if label == c) for c in range(n_classes)]
+    mean = len(labels) / sum(1 for count in counts if count)
+    result = np.zeros((len(queries), n_classes))
+    for b, query in enumerate(queries.astype(np.float64)):
+        for key, label in zip(keys.astype(np.float64), labels, strict=True):
+            weight = mean / counts[label] if balanced else 1.0
+            result[b, label] += weight * math.exp(-beta * (1 - float(query @ key)))
+    return result
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    n_keys=st.integers(1, 30),
+    n_classes=st.integers(1, 6),
+    beta=st.floats(0.01, 40),
+    balanced=st.booleans(),
+)
+def test_matches_the_paper(seed, n_keys, n_classes, beta, balanced):
+    rng = np.random.default_rng(seed)
+    queries, keys = unit(rng, 5, 8), unit(rng, n_keys, 8)
+    labels = rng.integers(0, n_classes, n_keys)
+    cache = Cache.build(keys, labels, n_classes, balanced=balanced)
+    expected = naive_cache_logits(queries, keys, labels, n_classes, beta, balanced)
+    np.testing.assert_allclose(cache_logits(queries, cache, beta), expected, rtol=2e-4, atol=1e-7)
+    np.testing.assert_allclose(mass_from_cosines(queries @ cache.keys.T, cache, beta), expected, rtol=2e-4, atol=1e-7)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_order_of_shots_does_not_matter_and_classes_permute_columns(seed):
+    rng = np.random.default_rng(seed)
+    queries, keys, labels = unit(rng, 4, 6), unit(rng, 20, 6), rng.integers(0, 5, 20)
+    whole = cache_logits(queries, Cache.build(keys, labels, 5), 3.0)
+    order, columns = rng.permutation(20), rng.permutation(5)
+    np.testing.assert_allclose(cache_logits(queries, Cache.build(keys[order], labels[order], 5), 3.0), whole, rtol=1e-5)
+    renamed = cache_logits(queries, Cache.build(keys, columns[labels], 5), 3.0)
+    np.testing.assert_allclose(renamed[:, columns], whole, rtol=1e-5)
+
+
+def test_chunks_and_batches_change_nothing(monkeypatch):
+    rng = np.random.default_rng(0)
+    queries, cache = unit(rng, 50, 16), Cache.build(unit(rng, 40, 16), rng.integers(0, 7, 40), 7)
+    whole = cache_logits(queries, cache, 5.5)
+    monkeypatch.setattr(cache_model, "CHUNK_ELEMENTS", 130)
+    np.testing.assert_allclose(cache_logits(queries, cache, 5.5), whole, rtol=1e-6)
+    np.testing.assert_allclose(np.concatenate([cache_logits(q[None], cache, 5.5) for q in queries]), whole, rtol=1e-5)
+
+
+def test_many_keys_in_a_class_keep_five_digits():
+    rng = np.random.default_rng(1)
+    keys, labels, queries = unit(rng, 60_000, 4), np.zeros(60_000, dtype=int), unit(rng, 3, 4)
+    labels[:10] = 1
+    expected = np.exp(5.0 * (queries.astype(np.float64) @ keys.astype(np.float64).T - 1))
+    got = cache_logits(queries, Cache.build(keys, labels, 2, balanced=False), 5.0)
+    np.testing.assert_allclose(got[:, 0], expected[:, 10:].sum(axis=1), rtol=1e-5)
+
+
+def test_unequal_shots_do_not_decide():
+    keys = np.array([[1, 0]] + [[0, 1]] * 9, dtype=np.float32)
+    labels = np.array([0] + [1] * 9)
+    query = np.array([[0.8, 0.6]], dtype=np.float32)
+    assert cache_logits(query, Cache.build(keys, labels, 2), 1.0).argmax() == 0
+    assert cache_logits(query, Cache.build(keys, labels, 2, balanced=False), 1.0).argmax() == 1
+
+
+def test_sharp_affinities_do_not_overflow():
+    rows = np.eye(2, dtype=np.float32)
+    np.testing.assert_allclose(affinity(rows, rows, 500.0), np.eye(2), atol=1e-6)
+
+
+def test_alpha_zero_is_zero_shot():
+    text = np.array([[1.0, 2.0]], dtype=np.float32)
+    cache = Cache.build(np.eye(2, dtype=np.float32), np.array([0, 1]), 2)
+    np.testing.assert_array_equal(tip_logits(text, np.eye(2, dtype=np.float32)[:1], cache, alpha=0, beta=1), text)
+
+
+@pytest.mark.parametrize("n_keys", [0, 3])
+def test_no_queries(n_keys):
+    cache = Cache.build(np.zeros((n_keys, 4), dtype=np.float32), np.zeros(n_keys, dtype=int), 2)
+    assert cache_logits(np.zeros((0, 4), dtype=np.float32), cache, 1.0).shape == (0, 2)
