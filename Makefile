@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test check format clean benchmarks comparison
+.PHONY: demo test check docs format clean benchmarks comparison
 
 demo: .venv/lite.done
 	$(BIN)/tip-adapter demo --output demo
@@ -19,6 +19,11 @@ check: .venv/dev.done
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q --doctest-modules src
 	$(BIN)/python -m pytest -q tests/test_documents.py
+	$(MAKE) docs
+
+# The documentation site in docs/_build; a broken link is an error.
+docs: .venv/dev.done
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
 
 # On a quiet machine: about ten minutes. DATA is the folder of the benchmarks' data.
 benchmarks: .venv/dev.done
@@ -61,4 +66,4 @@ format: .venv/dev.done
 	touch $@
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo docs/_build
