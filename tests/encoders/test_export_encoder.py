@@ -65,24 +65,6 @@ def test_an_interruption_leaves_nothing(tiny_clip, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_of_two_that_prepare_at_once_the_first_wins_and_both_succeed(tiny_clip, tmp_path, monkeypatch):
-    encoder = load_encoder(f"huggingface:{tiny_clip}")
-    target = tmp_path / "out"
-    check = export._check_parity
-    finished = []
-
-    def check_while_another_finishes(ours, exported):
-        if not finished:
-            finished.append(True)
-            export_towers(encoder, target, replace_equal=True)
-        check(ours, exported)
-
-    monkeypatch.setattr(export, "_check_parity", check_while_another_finishes)
-    assert export_towers(encoder, target, replace_equal=True) == target
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert load_encoder(target).encode_texts(["hat"]).shape == (1, 16)
-
-
 def test_nothing_is_printed_and_torch_s_settings_stay(tiny_clip, tmp_path, capfd):
     import torch
     from transformers.utils import logging

