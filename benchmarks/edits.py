@@ -26,7 +26,8 @@ from tip_adapter.features.feature_set import FeatureSet
 from tip_adapter.model.edits import started
 from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
 from tip_adapter.model.fitting import fit_method, make_estimator
-from tip_adapter.model.shots import Shots, Thumbnails, shot_ids
+from tip_adapter.model.picture_archive import Thumbnails
+from tip_adapter.model.shots import Shots, shot_ids
 
 QUERIES = 200
 EDITS = 40

@@ -26,7 +26,8 @@ from tip_adapter.features.prompts import load_class_texts
 from tip_adapter.methods import METHODS
 from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
 from tip_adapter.model.fitting import fit_method, make_estimator
-from tip_adapter.model.shots import Shots, Thumbnails
+from tip_adapter.model.picture_archive import Thumbnails
+from tip_adapter.model.shots import Shots
 
 EXACT = ("zero-shot", "tip-adapter", "tip-adapter-f", "tip-x", "ape", "proker", "gda", "prototype", "auto")
 TOLERANCE = 1e-5

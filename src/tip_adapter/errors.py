@@ -13,9 +13,10 @@ do::
     ├── TrainingError                  training that diverged, or a checkpoint of another training
     └── MissingExtraError (ImportError)  an optional dependency that is not installed
 
-Four warnings: `FeatureWarning` (features were not as expected, and were mended), `ShotsWarning` (a class has fewer
-shots than were asked for), `TrainingWarning` (training was interrupted, and what it had reached is kept) and
-`EncoderWarning` (an encoder runs in another way than was asked for).
+Five warnings: `FeatureWarning` (features were not as expected, and were mended), `ShotsWarning` (a class has fewer
+shots than were asked for), `TrainingWarning` (training was interrupted, and what it had reached is kept),
+`EncoderWarning` (an encoder runs in another way than was asked for) and `StorageWarning` (something cannot be kept,
+locked or found on the disk, and the work goes on without it).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ __all__ = [
     "MissingExtraError",
     "ModelFileError",
     "ShotsWarning",
+    "StorageWarning",
     "TipAdapterError",
     "TrainingError",
     "TrainingWarning",
@@ -106,6 +108,10 @@ class ShotsWarning(UserWarning):
 
 class EncoderWarning(UserWarning):
     """An encoder runs in another way than was asked for."""
+
+
+class StorageWarning(UserWarning):
+    """Something cannot be kept, locked or found on the disk, and the work goes on without it."""
 
 
 def require_extra(module: str, extra: str) -> ModuleType:

@@ -110,18 +110,18 @@ def test_another_encoder_is_refused(fitted, photos, tmp_path):
         other.predict([next(photos.rglob("*.png"))])
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.parametrize("name", ["arrays-*.safetensors", "config.json"])
 @pytest.mark.parametrize("damage", ["truncated", "changed"])
 def test_damaged_files_are_refused(fitted, tmp_path, name, damage):
     fitted.save(tmp_path / "c.tip")
-    path = tmp_path / "c.tip" / name
+    (path,) = (tmp_path / "c.tip").glob(name)
     data = bytearray(path.read_bytes())
     if damage == "truncated":
         data = data[: len(data) // 2]
     else:
         data[-20] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ModelFileError, match=name):
+    with pytest.raises(ModelFileError, match=path.name):
         ImageClassifier.load(tmp_path / "c.tip")
 
 

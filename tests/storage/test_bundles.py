@@ -1,8 +1,9 @@
 import errno
+import fcntl
 import hashlib
 import json
 import os
-from pathlib import Path
+import stat
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -13,28 +14,35 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from tip_adapter.errors import InputError, ModelFileError, TipAdapterError
-from tip_adapter.storage import atomic
-from tip_adapter.storage import bundles as persistence
+from tip_adapter.storage import atomic, bundle_files
 from tip_adapter.storage.arrays import load_arrays, save_arrays
-from tip_adapter.storage.bundles import FORMAT_VERSION, load_bundle, push_to_hub, save_bundle
+from tip_adapter.storage.bundle_files import FORMAT_VERSION, RESERVED, config_digest
+from tip_adapter.storage.bundles import load_bundle, push_to_hub, save_bundle
 
 ARRAYS = {"keys": np.arange(12, dtype=np.float32).reshape(3, 4), "labels": np.array([0, 1, 1])}
 CONFIG = {"classes": ["hat", "Schuh ß"], "alpha": 1.5, "nothing": None}
-FILES = {"README.md": b"# Clothes", "thumbs/0.jpg": b"\xff\xd8 picture"}
+PICTURES, CARD = b"\xff\xd8 pictures", "# Clothes"
 
 
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / "my clothes.tip"
-    save_bundle(path, ARRAYS, CONFIG, FILES)
+    save_bundle(path, ARRAYS, CONFIG, PICTURES, card=CARD)
     return path
+
+
+def data_file(path, name):
+    """The data file of a name, whatever its content."""
+    stem, _, suffix = name.partition(".")
+    (found,) = path.glob(f"{stem}-*.{suffix}")
+    return found
 
 
 def rewrite_config(path, change, *, sign=True):
     whole = json.loads((path / "config.json").read_text())
     change(whole)
     if sign:
-        whole["checksums"]["config.json"] = persistence._config_digest(whole)
+        whole["checksums"]["config.json"] = config_digest(whole)
     (path / "config.json").write_text(json.dumps(whole))
 
 
@@ -58,15 +66,15 @@ json_values = st.recursive(
         any_array,
         max_size=3,
     ),
-    config=st.dictionaries(st.text().filter(lambda key: key not in persistence.RESERVED), json_values, max_size=3),
+    config=st.dictionaries(st.text().filter(lambda key: key not in RESERVED), json_values, max_size=3),
     picture=st.binary(max_size=50),
 )
 def test_save_then_load_is_bit_equal(tmp_path_factory, content, config, picture):
     path = tmp_path_factory.mktemp("bundle") / "a.tip"
-    save_bundle(path, content, config, {"thumbs/0.png": picture})
+    save_bundle(path, content, config, picture)
     bundle = load_bundle(path)
     assert bundle.config == config
-    assert bundle.read_file("thumbs/0.png") == picture
+    assert bundle.read_thumbnails() == (picture, True)
     assert set(bundle.arrays) == set(content)
     for name, array in content.items():
         loaded = bundle.arrays[name]
@@ -86,20 +94,22 @@ def test_loaded_arrays_can_be_written_to(saved):
 
 
 def test_what_lies_on_the_disk(saved):
-    files = {str(file.relative_to(saved)) for file in saved.rglob("*") if file.is_file()}
-    assert files == {"README.md", "config.json", "model.safetensors", "thumbs/0.jpg"}
     config = json.loads((saved / "config.json").read_text())
     assert config["format_version"] == FORMAT_VERSION
     assert config["classes"] == ["hat", "Schuh ß"]
-    for name in ("README.md", "model.safetensors", "thumbs/0.jpg"):
-        assert config["checksums"][name] == hashlib.sha256((saved / name).read_bytes()).hexdigest()
+    names = {name: f"{{}}-{config['checksums'][name][:16]}" for name in ("arrays.safetensors", "thumbnails.zip")}
+    data = {name: pattern.format(name.partition(".")[0]) + name[name.index(".") :] for name, pattern in names.items()}
+    assert {file.name for file in saved.iterdir()} == {"README.md", "config.json", ".lock", *data.values()}
+    for name, file in data.items():
+        assert config["checksums"][name] == hashlib.sha256((saved / file).read_bytes()).hexdigest()
     assert list(saved.parent.iterdir()) == [saved]
 
 
 def test_equal_content_gives_equal_files(saved, tmp_path):
-    save_bundle(tmp_path / "again.tip", ARRAYS, CONFIG, FILES)
-    for name in ("config.json", "model.safetensors"):
-        assert (saved / name).read_bytes() == (tmp_path / "again.tip" / name).read_bytes()
+    save_bundle(tmp_path / "again.tip", ARRAYS, CONFIG, PICTURES, card=CARD)
+    assert {file.name: file.read_bytes() for file in saved.iterdir()} == {
+        file.name: file.read_bytes() for file in (tmp_path / "again.tip").iterdir()
+    }
 
 
 def test_tuples_come_back_as_lists(tmp_path):
@@ -108,43 +118,98 @@ def test_tuples_come_back_as_lists(tmp_path):
 
 
 def test_overwriting_replaces_everything(saved):
-    save_bundle(saved, {}, {"new": 1}, {})
+    save_bundle(saved, {}, {"new": 1}, card="# Others")
     bundle = load_bundle(saved)
-    assert (bundle.arrays, bundle.config, bundle.file_names) == ({}, {"new": 1}, ())
-    assert sorted(file.name for file in saved.iterdir()) == ["config.json", "model.safetensors"]
+    assert (bundle.arrays, bundle.config, bundle.read_thumbnails()) == ({}, {"new": 1}, (b"", True))
+    assert len(list(saved.iterdir())) == 5
+    assert (saved / "README.md").read_text() == "# Others"
     assert list(saved.parent.iterdir()) == [saved]
 
 
-def test_damaged_bundle_can_be_replaced(saved):
-    (saved / "model.safetensors").write_bytes(b"")
-    save_bundle(saved, ARRAYS, CONFIG)
-    assert load_bundle(saved).config == CONFIG
+@pytest.mark.parametrize("name", ["arrays.safetensors", "thumbnails.zip"])
+def test_damaged_bundle_can_be_replaced(saved, name):
+    damaged = data_file(saved, name)
+    damaged.write_bytes(b"x" * damaged.stat().st_size)
+    save_bundle(saved, ARRAYS, CONFIG, PICTURES)
+    bundle = load_bundle(saved)
+    assert (bundle.config, bundle.read_thumbnails()) == (CONFIG, (PICTURES, True))
+
+
+def test_files_of_others_and_permissions_stay(saved):
+    (saved / ".git").mkdir()
+    (saved / ".git" / "HEAD").write_text("ref: refs/heads/main")
+    others = {"notes.txt": "mine", "arrays-mine.safetensors": "mine", ".config.json.swp": "mine"}
+    for name, text in others.items():
+        (saved / name).write_text(text)
+    saved.chmod(0o700)
+    (saved / "config.json").chmod(0o640)
+    save_bundle(saved, {}, {"new": 1}, card="# Others")
+    assert {name: (saved / name).read_text() for name in others} == others
+    assert (saved / ".git" / "HEAD").is_file()
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o700
+    ours = [file for file in saved.iterdir() if file.name not in {*others, ".git", ".lock"}]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in ours} == {0o640}
+    assert len(ours) == 4
+
+
+def test_a_model_card_that_somebody_edited_stays(saved):
+    for text in ("# My own words", "# More of them"):
+        (saved / "README.md").write_text(text)
+        save_bundle(saved, {}, {}, card="# New")
+        save_bundle(saved, {}, {}, card="# Newer")
+        assert (saved / "README.md").read_text() == text
+    (saved / "README.md").unlink()
+    save_bundle(saved, {}, {}, card="# New")
+    assert (saved / "README.md").read_text() == "# New"
+
+
+def test_a_model_card_that_a_killed_save_left_behind_is_no_edited_one(saved):
+    before = (saved / "README.md").read_bytes()
+    for number in range(2):
+        save_bundle(saved, {}, {"number": number}, card=f"# {number}")
+        (saved / "README.md").write_bytes(before)
+    save_bundle(saved, {}, {}, card="# New")
+    assert (saved / "README.md").read_text() == "# New"
+
+
+def test_a_symbolic_link_is_followed(saved, tmp_path):
+    (tmp_path / "link.tip").symlink_to(saved)
+    save_bundle(tmp_path / "link.tip", {}, {"new": 1})
+    assert (tmp_path / "link.tip").is_symlink()
+    assert load_bundle(saved).config == load_bundle(tmp_path / "link.tip").config == {"new": 1}
+
+
+def test_an_empty_folder_and_one_where_a_first_save_was_killed_can_be_saved_in(tmp_path):
+    path = tmp_path / "a.tip"
+    path.mkdir()
+    for leftovers in ([], [".lock"], [".lock", f"arrays-{'0' * 16}.safetensors", f".config.json.tmp-{'0' * 12}"]):
+        for name in leftovers:
+            (path / name).touch()
+        with pytest.raises(ModelFileError, match=r"without config\.json: .*a\.tip(; nothing was saved there yet)?$"):
+            load_bundle(path)
+        save_bundle(path, ARRAYS, CONFIG)
+        assert load_bundle(path).config == CONFIG
+        for file in path.iterdir():
+            file.unlink()
 
 
 # ---------------------------------------------------------------- refused before anything is written
 
 
 @pytest.mark.parametrize(
-    ("content", "config", "files", "message"),
+    ("content", "config", "message"),
     [
-        ({"a": np.array(["text"])}, {}, {}, "arrays of numbers .* for 'a'"),
-        ({"a": np.array([None])}, {}, {}, "arrays of numbers"),
-        ({}, {"x": float("nan")}, {}, "JSON values"),
-        ({}, {"x": object()}, {}, "JSON values"),
-        ({}, {"x": {1: "one"}}, {}, "text as keys"),
-        ({}, {"format": "mine"}, {}, "without the keys format"),
-        ({}, {}, {"../evil": b""}, r"got '\.\./evil'"),
-        ({}, {}, {"/etc/passwd": b""}, "got '/etc/passwd'"),
-        ({}, {}, {"a/../../b": b""}, "Expected a name"),
-        ({}, {}, {"C:\\x": b""}, "Expected a name"),
-        ({}, {}, {"": b""}, "Expected a name"),
-        ({}, {}, {"config.json": b""}, "Expected a name"),
-        ({}, {}, {"model.safetensors": b""}, "Expected a name"),
+        ({"a": np.array(["text"])}, {}, "arrays of numbers .* for 'a'"),
+        ({"a": np.array([None])}, {}, "arrays of numbers"),
+        ({}, {"x": float("nan")}, "JSON values"),
+        ({}, {"x": object()}, "JSON values"),
+        ({}, {"x": {1: "one"}}, "text as keys"),
+        ({}, {"format": "mine"}, "without the keys format"),
     ],
 )
-def test_unfit_content(tmp_path, content, config, files, message):
+def test_unfit_content(tmp_path, content, config, message):
     with pytest.raises(InputError, match=message):
-        save_bundle(tmp_path / "a.tip", content, config, files)
+        save_bundle(tmp_path / "a.tip", content, config)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,53 +247,46 @@ def failing_after(calls, error):
 def test_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, calls, kind):
     path = tmp_path / "a.tip"
     if kind == "overwritten":
-        save_bundle(path, {}, {"former": 1}, FILES)
+        save_bundle(path, {}, {"former": 1}, PICTURES, card=CARD)
     monkeypatch.setattr(os, "fsync", failing_after(calls, OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(
         TipAdapterError, match=r"a\.tip cannot be written: No space left on device: free space"
     ) as raised:
-        save_bundle(path, ARRAYS, CONFIG, FILES)
+        save_bundle(path, ARRAYS, CONFIG, b"others", card="# New")
     assert "\n" not in str(raised.value)
-    remaining = [file.name for file in tmp_path.iterdir() if file != path]
-    if calls < 6:  # the last flush is that of the parent folder, after the new one is in place
-        assert remaining == []
-        assert path.exists() == (kind == "overwritten")
-        if kind == "overwritten":
-            assert load_bundle(path).config == {"former": 1}
-            assert load_bundle(path).read_file("README.md") == FILES["README.md"]
-    else:
+    assert [file for file in tmp_path.iterdir() if file != path] == []
+    if calls >= 4:  # from there on, the new state is in place
         assert load_bundle(path).config == CONFIG
+    elif kind == "overwritten":
+        assert load_bundle(path).config == {"former": 1}
+        assert load_bundle(path).read_thumbnails() == (PICTURES, True)
+    else:
+        assert not path.exists()
+    assert not path.exists() or len([file for file in path.iterdir() if file.name != "README.md"]) == 4
 
 
-def test_rename_that_fails_puts_the_former_one_back(saved, monkeypatch):
-    real = Path.rename
+def test_a_rename_that_fails_keeps_the_former_state(saved, monkeypatch):
+    real = os.replace
 
-    def rename(self, target):
-        if ".tmp-" in self.name:
+    def replace(source, target):
+        if target.name == "config.json":
             raise OSError(errno.EIO, "Input/output error")
-        return real(self, target)
+        real(source, target)
 
-    monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr(os, "replace", replace)
+    before = {file.name for file in saved.iterdir()}
     with pytest.raises(TipAdapterError, match="Input/output error"):
         save_bundle(saved, {}, {"new": 1})
     assert load_bundle(saved).config == CONFIG
-    assert list(saved.parent.iterdir()) == [saved]
+    assert {file.name for file in saved.iterdir()} == before
 
 
 def test_ctrl_c_while_saving_keeps_the_former_one(saved, monkeypatch):
     monkeypatch.setattr(os, "fsync", failing_after(2, KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
-        save_bundle(saved, {}, {"new": 1}, FILES)
+        save_bundle(saved, {}, {"new": 1}, b"others")
     assert load_bundle(saved).config == CONFIG
-    assert list(saved.parent.iterdir()) == [saved]
-
-
-def test_save_killed_between_its_renames_can_be_undone_by_hand(saved):
-    former = saved.rename(saved.parent / f".{saved.name}.old-0123")
-    with pytest.raises(ModelFileError, match=r"a save was interrupted: rename .*old-0123 to get the former one back"):
-        load_bundle(saved)
-    former.rename(saved)
-    assert load_bundle(saved).config == CONFIG
+    assert len(list(saved.iterdir())) == 5
 
 
 def test_folder_that_cannot_be_made(tmp_path):
@@ -241,14 +299,13 @@ def test_folder_that_cannot_be_made(tmp_path):
 
 
 def read_everything(path):
-    bundle = load_bundle(path)
-    return [bundle.read_file(name) for name in bundle.file_names]
+    load_bundle(path).read_thumbnails()
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "README.md", "thumbs/0.jpg"])
+@pytest.mark.parametrize("name", ["arrays.safetensors", "config.json", "thumbnails.zip"])
 @pytest.mark.parametrize("damage", ["truncate", "empty", "flip", "delete", "append"])
 def test_every_damage_to_every_file_is_noticed(saved, name, damage):
-    file = saved / name
+    file = saved / name if name == "config.json" else data_file(saved, name)
     data = file.read_bytes()
     if damage == "delete":
         file.unlink()
@@ -273,20 +330,13 @@ def test_tampered_config(saved):
 
 def test_newer_format_version(saved):
     rewrite_config(saved, lambda whole: whole.update(format_version=FORMAT_VERSION + 1), sign=False)
-    with pytest.raises(ModelFileError, match=r"version 2, got 3 in .*upgrade tip-adapter"):
+    with pytest.raises(ModelFileError, match=r"version 3, got 4 in .*upgrade tip-adapter"):
         load_bundle(saved)
 
 
 def test_older_format_version(saved):
     rewrite_config(saved, lambda whole: whole.update(format_version=1), sign=False)
-    with pytest.raises(ModelFileError, match=r"version 2, got 1 in .*fit again"):
-        load_bundle(saved)
-
-
-@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "thumbs/../../x", "..", "a\\b", "a\0b"])
-def test_file_names_that_lead_elsewhere(saved, name):
-    rewrite_config(saved, lambda whole: whole["checksums"].update({name: "0" * 64}))
-    with pytest.raises(ModelFileError, match="Expected plain file names"):
+    with pytest.raises(ModelFileError, match=r"version 3, got 1 in .*fit again"):
         load_bundle(saved)
 
 
@@ -298,10 +348,18 @@ def test_configs_of_other_kinds(saved, content):
 
 
 @pytest.mark.parametrize(
-    "checksums", [None, [], {}, {"config.json": "0"}, {"model.safetensors": "0"}, {"model.safetensors": 3}]
+    "checksums", [None, [], {}, {"config.json": "0"}, {"arrays.safetensors": "0"}, {"arrays.safetensors": 3}]
 )
 def test_checksums_of_other_kinds(saved, checksums):
     rewrite_config(saved, lambda whole: whole.update(checksums=checksums), sign=False)
+    with pytest.raises(ModelFileError, match=r"config\.json is not as it was saved"):
+        load_bundle(saved)
+
+
+@pytest.mark.parametrize("checksum", ["../../secret", "/etc/passwd", "a\\b", "A" * 64, "0" * 63, None, 3, ["0" * 64]])
+@pytest.mark.parametrize("name", ["arrays.safetensors", "thumbnails.zip", "../evil"])
+def test_checksums_that_are_none_name_no_file(saved, name, checksum):
+    rewrite_config(saved, lambda whole: whole["checksums"].update({name: checksum}))
     with pytest.raises(ModelFileError, match=r"config\.json is not as it was saved"):
         load_bundle(saved)
 
@@ -320,10 +378,10 @@ def test_checksums_of_other_kinds(saved, checksums):
     ],
 )
 def test_arrays_of_other_kinds_with_matching_checksums(saved, data):
-    (saved / "model.safetensors").write_bytes(data)
     checksum = hashlib.sha256(data).hexdigest()
-    rewrite_config(saved, lambda whole: whole["checksums"].update({"model.safetensors": checksum}))
-    with pytest.raises(ModelFileError, match=r"Expected a safetensors file, .*model\.safetensors"):
+    (saved / f"arrays-{checksum[:16]}.safetensors").write_bytes(data)
+    rewrite_config(saved, lambda whole: whole["checksums"].update({"arrays.safetensors": checksum}))
+    with pytest.raises(ModelFileError, match=r"Expected a safetensors file, .*arrays-\w+\.safetensors"):
         load_bundle(saved)
 
 
@@ -338,18 +396,21 @@ def test_no_folder_a_file_and_a_folder_of_something_else(tmp_path):
 
 
 def test_pipes_and_oversized_files_are_not_read(saved, monkeypatch):
-    (saved / "model.safetensors").unlink()
-    os.mkfifo(saved / "model.safetensors")
+    file = data_file(saved, "arrays.safetensors")
+    file.unlink()
+    os.mkfifo(file)
     with pytest.raises(ModelFileError, match="Expected a file, got something else"):
         load_bundle(saved)
-    monkeypatch.setattr(persistence, "MAX_CONFIG_BYTES", 10)
+    monkeypatch.setattr(bundle_files, "MAX_CONFIG_BYTES", 10)
     with pytest.raises(ModelFileError, match=r"at most 10 bytes, got \d+: .*config\.json"):
         load_bundle(saved)
 
 
-def test_unknown_file_names_the_known_ones(saved):
-    with pytest.raises(ModelFileError, match=r"no file 'a\.txt': it has README\.md, thumbs/0\.jpg"):
-        load_bundle(saved).read_file("a.txt")
+def test_a_file_that_is_missing_is_told(saved):
+    for name in ("thumbnails.zip", "arrays.safetensors"):
+        data_file(saved, name).unlink()
+        with pytest.raises(ModelFileError, match=rf"{name.partition('.')[0]}-\w+\."):
+            load_bundle(saved)
 
 
 # ---------------------------------------------------------------- one file of arrays
@@ -377,7 +438,7 @@ def test_changed_array_file(tmp_path):
 
 def test_other_safetensors_files_have_no_checksum(tmp_path, saved):
     with pytest.raises(ModelFileError, match="another safetensors file"):
-        load_arrays(saved / "model.safetensors")
+        load_arrays(data_file(saved, "arrays.safetensors"))
     with pytest.raises(InputError, match="without the key sha256"):
         save_arrays(tmp_path / "a", ARRAYS, {"sha256": ""})
 
@@ -392,11 +453,69 @@ def test_full_disk_keeps_the_former_array_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_windows_has_no_flush_of_folders(tmp_path, monkeypatch):
-    monkeypatch.setattr(atomic.os, "open", lambda *_: pytest.fail("opened a folder"))
-    monkeypatch.setattr(atomic, "os", SimpleNamespace(name="nt", fsync=os.fsync))
-    atomic.write_file(tmp_path / "a", b"abc")
+def test_windows_has_neither_locks_nor_a_flush_of_folders(tmp_path, monkeypatch):
+    real, opened = os.open, []
+    monkeypatch.setattr(atomic.os, "open", lambda path, *rest: (opened.append(path), real(path, *rest))[1])
+    monkeypatch.setattr(atomic, "fcntl", None)
+    monkeypatch.setattr(atomic.os, "name", "nt")
+    try:
+        atomic.write_file(tmp_path / "a", b"abc")
+    finally:
+        monkeypatch.undo()
+    assert tmp_path not in opened
     assert (tmp_path / "a").read_bytes() == b"abc"
+
+
+# ---------------------------------------------------------------- leftovers
+
+
+def test_leftovers_of_the_dead_are_deleted_and_those_of_the_living_stay(tmp_path):
+    path, other = tmp_path / "a.txt", tmp_path / "b.txt"
+    names = [f".a.txt.tmp-{digit * 12}" for digit in "01"] + [f".b.txt.tmp-{'0' * 12}"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / f".a.txt.tmp-{'2' * 12}").mkdir()
+    with (tmp_path / names[1]).open("rb") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        atomic.write_file(path, b"whole")
+        assert {file.name for file in tmp_path.iterdir()} == {"a.txt", *names[1:]}
+    atomic.write_file(path, b"whole")
+    atomic.write_file(other, b"whole")
+    assert {file.name for file in tmp_path.iterdir()} == {"a.txt", "b.txt"}
+
+
+def test_no_writer_takes_another_writers_temporary_for_a_leftover(tmp_path, monkeypatch):
+    path, real, inside = tmp_path / "a.txt", os.fsync, []
+
+    def write_another_meanwhile(descriptor):
+        if not inside:
+            inside.append(True)
+            atomic.write_file(path, b"another")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", write_another_meanwhile)
+    atomic.write_file(path, b"mine")
+    assert path.read_bytes() == b"mine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_there_whole_and_keeps_the_files_of_others(tmp_path):
+    out = tmp_path / "out"
+    atomic.write_folder(out, {"a": b"1", "in/b": b"2"})
+    (out / "mine").write_text("stays")
+    out.chmod(0o700)
+    (out / "a").chmod(0o600)
+    atomic.write_folder(out, {"a": b"3", "in/c": b"4"})
+    files = {str(file.relative_to(out)): file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    assert files == {"a": b"3", "in/b": b"2", "in/c": b"4", "mine": b"stays"}
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (out, out / "a")] == [0o700, 0o600]
+
+
+def test_a_new_folder_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", failing_after(1, OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(TipAdapterError, match="No space left"):
+        atomic.write_folder(tmp_path / "out", {"a": b"1", "b": b"2"})
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---------------------------------------------------------------- Hub
@@ -416,9 +535,9 @@ def test_load_from_the_hub(saved, monkeypatch):
 
 
 def test_the_hubs_cache_of_symbolic_links_can_be_loaded(saved):
-    for name in ("config.json", "model.safetensors"):
-        blob = (saved / name).rename(saved.parent / f"blob of {name}")
-        (saved / name).symlink_to(blob)
+    for file in list(saved.iterdir()):
+        blob = file.rename(saved.parent / f"blob of {file.name}")
+        file.symlink_to(blob)
     assert load_bundle(saved).config == CONFIG
 
 
@@ -453,11 +572,12 @@ def test_push_to_hub(saved, monkeypatch):
     assert push_to_hub(saved, "me/clothes") == "https://hub/commit"
     assert calls[0] == ("me/clothes", {"private": True, "exist_ok": True})
     assert calls[1]["folder_path"] == saved
-    assert calls[1]["allow_patterns"] == ["config.json", "model.safetensors", "README.md", "thumbs/0.jpg"]
+    data = [data_file(saved, name).name for name in ("arrays.safetensors", "thumbnails.zip")]
+    assert calls[1]["allow_patterns"] == ["config.json", "README.md", *data]
 
 
 def test_damaged_classifier_is_not_pushed(saved, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "create_repo", lambda *_, **__: pytest.fail("pushed"))
-    (saved / "README.md").write_text("changed")
-    with pytest.raises(ModelFileError, match="README"):
+    data_file(saved, "thumbnails.zip").write_bytes(b"changed")
+    with pytest.raises(ModelFileError, match="thumbnails"):
         push_to_hub(saved, "me/clothes")

@@ -16,7 +16,7 @@ from tip_adapter.classifier import ImageClassifier
 
 path, name = sys.argv[1:]
 for number in range(5):
-    with ImageClassifier.editing(path, store=None, timeout_s=60) as classifier:
+    with ImageClassifier.editing(path, store=None, wait_s=60) as classifier:
         classifier.add_class(f"{name} {number}")
 """
 
@@ -51,7 +51,7 @@ def test_whoever_waits_too_long_is_told(saved):
     with (
         locked(saved),
         pytest.raises(TipAdapterError, match=r"Another process is changing .*c\.tip.*try again"),
-        ImageClassifier.editing(saved, timeout_s=0.1),
+        ImageClassifier.editing(saved, wait_s=0.1),
     ):
         pytest.fail("edited beside another process")
     assert (saved / "config.json").read_bytes() == before
@@ -61,7 +61,7 @@ def test_the_command_calibrate_keeps_others_out(saved, photos, monkeypatch):
     calibrate, refused = ImageClassifier.calibrate, []
 
     def calibrate_while_another_edits(self, *arguments, **options):
-        with pytest.raises(TipAdapterError, match="Another process is changing"), locked(saved, timeout_s=0):
+        with pytest.raises(TipAdapterError, match="Another process is changing"), locked(saved, wait_s=0):
             pytest.fail("two held the lock")
         refused.append(True)
         return calibrate(self, *arguments, **options)

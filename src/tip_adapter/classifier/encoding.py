@@ -14,6 +14,7 @@ from tip_adapter.errors import EncoderError, InputError
 from tip_adapter.features.extraction import Extraction, extract_features
 from tip_adapter.features.store import FeatureStore
 from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.storage.locking import FolderLock
 from tip_adapter.trust.precision import MAX_FLIPPED
 from tip_adapter.typing import Float32Array, StrPath
 
@@ -70,7 +71,7 @@ class EncodingPart:
         self.skipped_: list[tuple[str, str]] = []
         # Which saved classifier this one is, and as which it was read or written; None for none.
         self._origin: tuple[Path, str] | None = None
-        self._holds_lock = False
+        self._lock: FolderLock | None = None
 
     @property
     def encoder(self) -> Encoder:

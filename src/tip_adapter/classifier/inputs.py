@@ -13,7 +13,8 @@ from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.thumbnails import make_thumbnails
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.features.extraction import Extraction
-from tip_adapter.model.shots import Shots, Thumbnails, shot_ids
+from tip_adapter.model.picture_archive import Thumbnails
+from tip_adapter.model.shots import Shots, shot_ids
 from tip_adapter.typing import IntArray, StrPath
 
 __all__ = ["as_tuples", "check_classes_left", "labelled_images", "new_shots", "path_of"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter.classifier.encoding import EncodingPart
-from tip_adapter.errors import FeatureWarning, InputError, warn
+from tip_adapter.errors import InputError
 from tip_adapter.features.feature_set import FeatureSet
 from tip_adapter.features.pipeline import CENTER_VIEW
 from tip_adapter.heads import CacheHead, Head
@@ -136,12 +136,6 @@ class RefittingPart(EncodingPart):
 
 def _fit(estimator: FewShotMethod, model: FewShotModel) -> tuple[Head, MethodRecord]:
     features, scale = model.shots.features, model.encoder.logit_scale
-    if estimator.takes_views and features.n_views < model.views:
-        warn(
-            f"The classifier was saved by a version that kept the mean of the {model.views} views of each shot, so "
-            f"{model.method.name} trains on the means: fit it again to the photos to train on the views.",
-            FeatureWarning,
-        )
     return fit_method(
         estimator,
         features.unit,

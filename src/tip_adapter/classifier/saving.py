@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal, Self
 from tip_adapter.classifier.encoding import EncodingPart
 from tip_adapter.errors import InputError, TipAdapterError
 from tip_adapter.model.few_shot_model import FewShotModel
-from tip_adapter.storage.atomic import remove_leftovers
-from tip_adapter.storage.bundles import HUB_PREFIX, fingerprint
-from tip_adapter.storage.locking import LOCK_TIMEOUT_S, locked
+from tip_adapter.storage.bundle_files import fingerprint
+from tip_adapter.storage.hub_folders import HUB_PREFIX
+from tip_adapter.storage.locking import WAIT_S, FolderLock, locked
 from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
@@ -38,18 +38,27 @@ class SavingPart(EncodingPart):
             When it cannot be written (nothing half-written stays), or it was loaded from there and changed there since.
         """
         model, path = self._fitted(), Path(path)
-        with contextlib.nullcontext() if self._holds_lock else locked(path.resolve()):
-            place = path.resolve()
-            here = fingerprint(path)
-            if here is not None and self._origin is not None and self._origin[0] == place and self._origin[1] != here:
+        folder = path.resolve()
+        with self._locked(folder) as lock:
+            here = fingerprint(folder)
+            if here is not None and self._origin is not None and self._origin[0] == folder and self._origin[1] != here:
                 raise TipAdapterError(
-                    f"{path} was changed since it was loaded, and saving would undo that: load it again and "
-                    "repeat the edit (ImageClassifier.editing keeps others out meanwhile), or save under another name."
+                    f"{path} was changed since it was loaded, and saving would undo that: load it again and repeat the "
+                    "edit (ImageClassifier.editing keeps others out meanwhile), or save under another name."
                 )
-            model.save(path)
-            # A save that was killed may have left photos behind that were forgotten since.
-            remove_leftovers(path)
-            self._origin = (place, fingerprint(path) or "")
+            model.save(folder, lock=lock)
+            self._origin = (folder, fingerprint(folder) or "")
+
+    @contextlib.contextmanager
+    def _locked(self, folder: Path) -> Iterator[FolderLock | None]:
+        """The lock that is held already, or a new one; none for a new folder, which is locked once it is made."""
+        if self._lock is not None and self._lock.folder == folder:
+            yield self._lock
+        elif fingerprint(folder) is None:
+            yield None
+        else:
+            with locked(folder) as lock:
+                yield lock
 
     @classmethod
     def load(
@@ -104,7 +113,7 @@ class SavingPart(EncodingPart):
         *,
         encoder: StrPath | Encoder | None = None,
         store: StrPath | Literal["default"] | None = "default",
-        timeout_s: float = LOCK_TIMEOUT_S,
+        wait_s: float = WAIT_S,
     ) -> Iterator[Self]:
         """Load a saved classifier to correct it, and save it at the end; other processes wait meanwhile.
 
@@ -114,7 +123,7 @@ class SavingPart(EncodingPart):
             The folder.
         encoder, store
             As for `load`.
-        timeout_s : float, default=10
+        wait_s : float, default=60
             How long to wait for another process that edits the same classifier, in seconds.
 
         Yields
@@ -147,11 +156,11 @@ class SavingPart(EncodingPart):
         # Looked at before the lock, so that a mistyped path leaves no file behind.
         if fingerprint(path) is None:
             FewShotModel.load(path)
-        with locked(Path(path).resolve(), timeout_s):
+        with locked(Path(path).resolve(), wait_s) as lock:
             classifier = cls.load(path, encoder=encoder, store=store)
-            classifier._holds_lock = True
+            classifier._lock = lock
             try:
                 yield classifier
                 classifier.save(path)
             finally:
-                classifier._holds_lock = False
+                classifier._lock = None

@@ -32,7 +32,7 @@ def demo(
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.demo import DIGIT_TEXTS, run_demo, write_digits
     from tip_adapter.errors import InputError
-    from tip_adapter.storage.bundles import check_replaceable
+    from tip_adapter.storage.bundle_files import check_replaceable
 
     model_path = output / "demo.tip"
     check_replaceable(model_path)

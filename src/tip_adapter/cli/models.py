@@ -84,7 +84,7 @@ def fit(
     from tip_adapter.classifier import DEFAULT_METHOD, ImageClassifier
     from tip_adapter.data import load_dataset
     from tip_adapter.progress import progress_bar
-    from tip_adapter.storage.bundles import check_replaceable
+    from tip_adapter.storage.bundle_files import check_replaceable
 
     start = time.perf_counter()
     check_replaceable(output)

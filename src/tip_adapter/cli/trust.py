@@ -161,7 +161,7 @@ def doctor(
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.data import load_dataset
     from tip_adapter.progress import progress_bar
-    from tip_adapter.storage.bundles import is_bundle
+    from tip_adapter.storage.bundle_files import is_bundle
     from tip_adapter.trust.doctor import BadImage, find_small_images
 
     if html is not None:

@@ -251,7 +251,7 @@ def _is_ignored(name: str) -> bool:
 
 def _is_saved_classifier(path: Path) -> bool:
     """Tell a saved classifier, which holds pictures of its shots and often lies beside the photos."""
-    return path.suffix == ".tip" and os.path.isfile(path / "model.safetensors")
+    return path.suffix == ".tip" and os.path.isfile(path / "config.json")
 
 
 def _is_image(path: Path) -> bool:

@@ -6,9 +6,8 @@ No encoder and no estimator is needed to hold, save or load a model, so loading 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -18,8 +17,10 @@ from tip_adapter.errors import InputError, ModelFileError
 from tip_adapter.heads import Head, head_from_state, head_state, softmax
 from tip_adapter.model.fitting import MethodRecord
 from tip_adapter.model.journal import JournalEntry, journal_from_state, journal_state
-from tip_adapter.model.shots import Archive, Shots, Thumbnails, features_from_state, features_state, thumbnail_archive
-from tip_adapter.storage.bundles import load_bundle, save_bundle
+from tip_adapter.model.picture_archive import Archive, archived_thumbnails, thumbnail_archive
+from tip_adapter.model.shots import Shots, features_from_state, features_state
+from tip_adapter.storage.bundles import Bundle, load_bundle, save_bundle
+from tip_adapter.storage.locking import FolderLock
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.typing import Float32Array, FloatArray, IntArray, StrPath
 
@@ -28,7 +29,7 @@ __all__ = ["EncoderRecord", "FewShotModel", "MethodRecord"]
 HEAD_PREFIX = "head."
 CALIBRATION_PREFIX = "calibration."
 JOURNAL_PREFIX = "journal."
-THUMBNAIL_FILE = "thumbnails.zip"
+SHARED = ("zero_shot_weights", "keys", "labels")
 
 
 @dataclass(frozen=True)
@@ -121,13 +122,19 @@ class FewShotModel:
         """
         return softmax(logits.astype(np.float64) / self.temperature)
 
-    def save(self, path: StrPath) -> None:
+    def save(
+        self, path: StrPath, *, forgetting: Sequence[Mapping[str, str]] = (), lock: FolderLock | None = None
+    ) -> None:
         """Write the model as a folder, whole or not at all.
 
         Parameters
         ----------
         path : path-like
             Such as ``clothes.tip``.
+        forgetting : sequence of dict
+            Shots that are forgotten with this save; see `tip_adapter.storage.bundles.save_bundle`.
+        lock : FolderLock, optional
+            Of the folder, where the caller holds it.
 
         Raises
         ------
@@ -135,11 +142,12 @@ class FewShotModel:
             When it cannot be written.
         """
         kind, head_arrays, head_parameters = head_state(self.head)
+        shared = self._shared(head_arrays)
         arrays: dict[str, np.ndarray[Any, Any]] = {
             "zero_shot_weights": self.zero_shot_weights,
             **features_state(self.shots.features, "shots."),
             "shots.labels": self.shots.labels.astype(np.int64),
-            **{HEAD_PREFIX + name: array for name, array in head_arrays.items()},
+            **{HEAD_PREFIX + name: array for name, array in head_arrays.items() if name not in shared},
         }
         calibrated, calibration = ({}, None) if self.calibration is None else self.calibration.state()
         arrays |= {CALIBRATION_PREFIX + name: array for name, array in calibrated.items()}
@@ -157,7 +165,7 @@ class FewShotModel:
                 "held": dict(self.method.held),
                 "trains": self.method.trains,
             },
-            "head": {"kind": kind, "parameters": head_parameters},
+            "head": {"kind": kind, "parameters": head_parameters, "shared": shared},
             "shots": {
                 "ids": list(self.shots.ids),
                 "names": list(self.shots.features.names),
@@ -171,9 +179,16 @@ class FewShotModel:
             "random_state": self.random_state,
             "versions": {"tip-adapter": version("tip-adapter"), "python": platform.python_version()},
         }
-        pictures = thumbnail_archive({**self.shots.thumbnails, **kept_pictures})
-        files = {"README.md": self.card().encode(), THUMBNAIL_FILE: pictures}
-        save_bundle(path, arrays, config, files)
+        pictures = thumbnail_archive(kept_pictures | self.shots.pictures())
+        save_bundle(path, arrays, config, pictures, card=self.card(), forgetting=forgetting, lock=lock)
+
+    def _shared(self, head_arrays: Mapping[str, np.ndarray[Any, Any]]) -> list[str]:
+        """Which arrays of the head are, bit by bit, those of the shots and texts, so that they are saved once."""
+        return [
+            name
+            for name, array in head_arrays.items()
+            if name in SHARED and _identical(array, _shared_array(name, self.zero_shot_weights, self.shots))
+        ]
 
     @classmethod
     def load(cls, path: StrPath) -> FewShotModel:
@@ -193,12 +208,32 @@ class FewShotModel:
         ModelFileError
             When it is no model, truncated, changed since, or of a newer version.
         """
-        bundle = load_bundle(path)
+        return cls.from_bundle(load_bundle(path))
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle) -> FewShotModel:
+        """Put a model together from what was read.
+
+        Parameters
+        ----------
+        bundle : Bundle
+
+        Returns
+        -------
+        FewShotModel
+
+        Raises
+        ------
+        ModelFileError
+            When it is no model.
+        """
         try:
-            pictures = Archive(partial(bundle.read_file, THUMBNAIL_FILE))
+            pictures = Archive(bundle.read_thumbnails, str(bundle.path))
             return cls._from_bundle(bundle.arrays, bundle.config, pictures)
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"The saved classifier {path} lacks what this version expects: {error}.") from error
+            raise ModelFileError(
+                f"The saved classifier {bundle.path} lacks what this version expects: {error}."
+            ) from error
 
     @classmethod
     def _from_bundle(cls, arrays: Mapping[str, Any], config: Mapping[str, Any], pictures: Archive) -> FewShotModel:
@@ -206,11 +241,15 @@ class FewShotModel:
         record = config["shots"]
         features = features_from_state(arrays, "shots.", encoder.id, record["digests"], record["names"])
         labels = arrays["shots.labels"].astype(np.intp)
-        thumbnails = Thumbnails({name: (pictures, name) for name in record["thumbnails"]})
+        thumbnails = archived_thumbnails(pictures, record["ids"], features.digests, record["thumbnails"])
+        shots = Shots(features, labels, tuple(record["ids"]), thumbnails)
         head_arrays, kept_arrays = (
             {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
             for prefix in (HEAD_PREFIX, JOURNAL_PREFIX)
         )
+        head_arrays |= {
+            name: _shared_array(name, arrays["zero_shot_weights"], shots) for name in config["head"]["shared"]
+        }
         names = tuple(config["class_names"])
         if len(labels) != len(features) or len(arrays["zero_shot_weights"]) != len(names):
             raise InputError("its arrays do not fit its classes")
@@ -220,7 +259,7 @@ class FewShotModel:
             class_texts=tuple(tuple(texts) for texts in config["class_texts"]),
             templates=tuple(config["templates"]),
             zero_shot_weights=arrays["zero_shot_weights"],
-            shots=Shots(features, labels, tuple(record["ids"]), thumbnails),
+            shots=shots,
             head=head_from_state(config["head"]["kind"], head_arrays, config["head"]["parameters"]),
             method=MethodRecord(**config["method"]),
             views=config["views"],
@@ -267,6 +306,21 @@ Use it with `tip-adapter predict THIS_FOLDER photo.jpg`, or in Python with
 `tip_adapter.ImageClassifier.load("THIS_FOLDER").predict(["photo.jpg"])`.
 It answers with one of its classes for any photo; measure it on photos of your own before you rely on it.
 """
+
+
+def _shared_array(name: str, zero_shot_weights: Float32Array, shots: Shots) -> np.ndarray[Any, Any]:
+    """What a head and its model may have in common, by the name that the head has for it."""
+    if name not in SHARED:
+        raise InputError(f"its head cannot share {name!r}")
+    if name == "keys":
+        return shots.features.unit
+    return shots.labels if name == "labels" else zero_shot_weights
+
+
+def _identical(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+    """Whether two arrays are the same bit by bit, NaN too."""
+    same_kind = one.dtype == other.dtype and one.shape == other.shape
+    return one is other or (same_kind and one.tobytes() == other.tobytes())
 
 
 def _calibration(arrays: Mapping[str, Any], values: Mapping[str, Any] | None) -> Calibration | None:

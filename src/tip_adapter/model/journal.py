@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tip_adapter.model.shots import Archive, Shots, Thumbnails, features_from_state, features_state
+from tip_adapter.model.picture_archive import Archive, archived_thumbnails
+from tip_adapter.model.shots import Shots, features_from_state, features_state
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.typing import Float32Array
 
@@ -229,7 +230,7 @@ def journal_state(
         JSON values.
     arrays : dict of str to ndarray
     pictures : dict of str to bytes
-        Of the removed shots, by number of the entry and id.
+        Of the removed shots, by SHA-256 of their photos.
     """
     entries: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray[Any, Any]] = {}
@@ -259,7 +260,7 @@ def _undo_state(
     if undo.removed is not None:
         shots = undo.removed.shots
         arrays |= features_state(shots.features, f"{prefix}.")
-        pictures |= {f"{prefix}-{name}": data for name, data in shots.thumbnails.items()}
+        pictures |= shots.pictures()
         facts["removed"] = {
             "ids": shots.ids,
             "names": shots.features.names,
@@ -321,9 +322,9 @@ def _undo(facts: Mapping[str, Any], prefix: str, arrays: Mapping[str, Any], pict
     shots = None
     if removed is not None:
         features = features_from_state(arrays, f"{prefix}.", encoder_id, removed["digests"], removed["names"])
-        shown = Thumbnails({name: (pictures, f"{prefix}-{name}") for name in removed["thumbnails"]})
         labels = np.zeros(len(features), dtype=np.intp)
         ids, names, rows = (tuple(removed[key]) for key in ("ids", "classes", "rows"))
+        shown = archived_thumbnails(pictures, ids, features.digests, removed["thumbnails"])
         shots = MovedShots(Shots(features, labels, ids, shown), names, rows)
 
     def record(known: Mapping[str, Any], key: str) -> ClassRecord:

@@ -1,24 +1,20 @@
-"""The support set of a model: features, labels, names and small pictures of its shots; pictures ↔ one archive."""
+"""Hold the support set of a model: features, labels, names and small pictures of its shots."""
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
 import numpy as np
 
-from tip_adapter.errors import InputError, ModelFileError
+from tip_adapter.errors import InputError
 from tip_adapter.features.feature_set import FeatureSet
+from tip_adapter.model.picture_archive import Thumbnails
 from tip_adapter.typing import Float32Array, IntArray
 
-__all__ = ["Archive", "Shots", "Thumbnails", "features_from_state", "features_state", "shot_ids", "thumbnail_archive"]
-
-LONG_AGO = (1980, 1, 1, 0, 0, 0)
-"""The date of every picture in an archive, so that the same pictures give the same bytes."""
+__all__ = ["Shots", "features_from_state", "features_state", "shot_ids"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +44,16 @@ class Shots:
     def rows(self) -> Mapping[str, int]:
         """Row of every shot, by id."""
         return {name: row for row, name in enumerate(self.ids)}
+
+    def pictures(self) -> dict[str, bytes]:
+        """Read all thumbnails that are still there.
+
+        Returns
+        -------
+        dict of str to bytes
+            By SHA-256 of their photos.
+        """
+        return {self.features.digests[self.rows[name]]: data for name, data in self.thumbnails.readable().items()}
 
     def take(self, rows: Sequence[int]) -> Shots:
         """Return some of the shots.
@@ -229,131 +235,3 @@ def features_from_state(
     if views is not None and (views.ndim != 3 or (len(views), views.shape[2]) != means.shape):
         raise InputError(f"its views of shape {views.shape} do not fit its features of shape {means.shape}")
     return FeatureSet(means[:, None] if views is None else views, encoder_id, tuple(digests), tuple(names))
-
-
-def thumbnail_archive(pictures: Mapping[str, bytes]) -> bytes:
-    """Put pictures into one ZIP archive, which any viewer opens: thousands of files would take minutes to flush.
-
-    Parameters
-    ----------
-    pictures : mapping of id to bytes
-        JPEG files.
-
-    Returns
-    -------
-    bytes
-
-    Examples
-    --------
-    >>> from tip_adapter.model.shots import Archive, thumbnail_archive
-    >>> data = thumbnail_archive({"a": b"picture"})
-    >>> Archive(lambda: data).read("a")
-    b'picture'
-    """
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in pictures.items():
-            archive.writestr(zipfile.ZipInfo(f"{name}.jpg", LONG_AGO), data)
-    return buffer.getvalue()
-
-
-class Archive:
-    """An archive of `thumbnail_archive` that stays on the disk until somebody looks at one of its pictures.
-
-    Parameters
-    ----------
-    load : callable
-        Returns the bytes of the archive.
-    """
-
-    def __init__(self, load: Callable[[], bytes]) -> None:
-        self._load = load
-        self._opened: zipfile.ZipFile | None = None
-
-    def read(self, name: str) -> bytes:
-        """Read one picture.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        bytes
-
-        Raises
-        ------
-        ModelFileError
-            When it is not in the archive, or the archive is damaged or changed since.
-        """
-        try:
-            if self._opened is None:
-                self._opened = zipfile.ZipFile(io.BytesIO(self._load()))
-            entry = self._opened.getinfo(f"{name}.jpg")
-            if entry.compress_type != zipfile.ZIP_STORED:  # ours are: a small archive cannot become a large picture
-                raise ModelFileError(f"Expected the picture of the shot {name} as it is, got it compressed: not ours")
-            return self._opened.read(entry)
-        except (KeyError, zipfile.BadZipFile) as error:
-            raise ModelFileError(
-                f"The saved pictures lack the one of the shot {name}: copy the whole saved classifier again"
-            ) from error
-
-
-class Thumbnails(Mapping[str, bytes]):
-    """Pictures by the ids of their shots, some in memory, some still unread in an archive.
-
-    Parameters
-    ----------
-    sources : mapping of id to bytes or (Archive, name in it)
-
-    Examples
-    --------
-    >>> from tip_adapter.model.shots import Archive, Thumbnails, thumbnail_archive
-    >>> archive = Archive(lambda: thumbnail_archive({"a": b"picture"}))
-    >>> Thumbnails({"a": (archive, "a"), "b": b"another"})["a"]
-    b'picture'
-    """
-
-    def __init__(self, sources: Mapping[str, bytes | tuple[Archive, str]] | None = None) -> None:
-        self.sources = dict(sources or {})
-
-    def __getitem__(self, name: str) -> bytes:
-        source = self.sources[name]
-        return source if isinstance(source, bytes) else source[0].read(source[1])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.sources)
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def only(self, names: Sequence[str]) -> Thumbnails:
-        """Return some of the pictures, unread ones still unread.
-
-        Parameters
-        ----------
-        names : sequence of str
-            Those without a picture are left out.
-
-        Returns
-        -------
-        Thumbnails
-        """
-        return Thumbnails({name: self.sources[name] for name in names if name in self.sources})
-
-    def without(self, names: Iterable[str]) -> Thumbnails:
-        """Return all pictures but some, unread ones still unread.
-
-        Parameters
-        ----------
-        names : iterable of str
-            Those without a picture do not matter.
-
-        Returns
-        -------
-        Thumbnails
-        """
-        rest = Thumbnails(self.sources)
-        for name in names:
-            rest.sources.pop(name, None)
-        return rest

@@ -1,4 +1,4 @@
-"""Bytes and a path come in; a file or a folder that is there whole or not at all comes out, and bytes back."""
+"""Write files and folders so that they are there whole or not at all, and read them with a bound on their size."""
 
 from __future__ import annotations
 
@@ -9,18 +9,42 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from tip_adapter.errors import ModelFileError, TipAdapterError
 
-__all__ = ["interrupted_save", "read_checked", "read_file", "remove_leftovers", "write_file", "write_folder"]
+try:
+    import fcntl
+except ImportError:  # Windows: leftovers stay there, since nobody knows whose they are
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = [
+    "MissingFileError",
+    "clear_errors",
+    "flush_folder",
+    "new_folder",
+    "read_checked",
+    "read_file",
+    "replace_file",
+    "write_file",
+    "write_folder",
+]
 
 MAX_FILE_BYTES = 8 * 2**30
+
+T = TypeVar("T", int, int | None)
+
+
+class MissingFileError(ModelFileError):
+    """A file is not there, or not any more."""
 
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a file through a temporary sibling, flushed to the disk and renamed over what was there.
+
+    Siblings that were left by processes that are gone are deleted.
 
     Parameters
     ----------
@@ -41,39 +65,116 @@ def write_file(path: Path, data: bytes) -> None:
     ...     (pathlib.Path(folder) / "a.bin").read_bytes()
     b'abc'
     """
-    with _clear_errors(path):
+    with clear_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _sibling(path, "tmp")
-        try:
-            _write(temporary, data)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _flush_folder(path.parent)
+        _sweep_siblings(path)
+        replace_file(path, data)
+        flush_folder(path.parent)
+
+
+def replace_file(path: Path, data: bytes, mode: int | None = None) -> None:
+    """Write a file through a temporary sibling; the new name is not flushed to the disk yet.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    data : bytes
+    mode : int, optional
+        Permissions. Default: as new files get them.
+
+    Raises
+    ------
+    OSError
+        When it cannot be written; what was there before stays.
+    """
+    temporary, descriptor = _made(path, _new_file)
+    try:
+        # Open, and so claimed, until it has its name: nobody takes it for a leftover.
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            if mode is not None:
+                temporary.chmod(mode)
+            os.fsync(file.fileno())
+            if os.name == "nt":  # which renames no open file
+                file.close()
+            os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
-    """Write a folder through a temporary sibling, flushed to the disk and renamed; a former folder goes only then.
+    """Write files into a folder: a new one is there with all of them or not at all, in an old one each is replaced.
+
+    Other files stay, and so do permissions.
 
     Parameters
     ----------
     path : pathlib.Path
     contents : mapping of str to bytes
-        Relative names, checked by the caller, with ``/`` between folders.
+        Relative names, checked by the caller, with ``/`` between folders; replaced in this order.
 
     Raises
     ------
     TipAdapterError
-        When it cannot be written or the disk is full; what was there before stays.
+        When it cannot be written or the disk is full.
     """
-    with _clear_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _sibling(path, "tmp")
-        try:
-            _fill_folder(temporary, contents)
-            _swap_in(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with clear_errors(path):
+        path = path.resolve()
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            with new_folder(path) as folder:
+                for name, data in contents.items():
+                    file = folder / name
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_bytes(data)
+            return
+        for name, data in contents.items():
+            file = path / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _sweep_siblings(file)
+            replace_file(file, data, stat.S_IMODE(file.stat().st_mode) if file.exists() else None)
+        for folder in {(path / name).parent for name in contents}:
+            flush_folder(folder)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Fill a temporary sibling that gets its name, flushed to the disk, when the block ends well; else it goes.
+
+    Siblings that were left by processes that are gone are deleted.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Must not exist, or be empty.
+
+    Yields
+    ------
+    pathlib.Path
+
+    Raises
+    ------
+    OSError
+        When it cannot be written, or something else is there by the end.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_siblings(path)
+    temporary, descriptor = _made(path, _new_folder)
+    try:
+        yield temporary
+        for parent, _, names in os.walk(temporary):
+            for name in names:
+                _flush(Path(parent, name))
+            flush_folder(Path(parent))
+        os.replace(temporary, path)
+        flush_folder(path.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
@@ -90,8 +191,10 @@ def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
 
     Raises
     ------
+    MissingFileError
+        When it is missing.
     ModelFileError
-        When it is missing, no regular file, larger, or cannot be read.
+        When it is no regular file, larger, or cannot be read.
     """
     try:
         status = path.stat()
@@ -102,7 +205,7 @@ def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
             raise ModelFileError(f"Expected a file of at most {max_bytes} bytes, got {status.st_size}: {path}")
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise ModelFileError(f"There is no file {path}: check the path, or copy or save it again") from error
+        raise MissingFileError(f"There is no file {path}: check the path, or copy or save it again") from error
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
 
@@ -131,96 +234,35 @@ def read_checked(path: Path, checksum: str) -> bytes:
     return data
 
 
-def interrupted_save(path: Path) -> Path | None:
-    """Find the former folder that a save left aside when it was killed between its two renames.
+def flush_folder(folder: Path) -> None:
+    """Make new names in a folder survive a power cut; Windows offers no such call.
 
     Parameters
     ----------
-    path : pathlib.Path
-        Where the folder should be.
-
-    Returns
-    -------
-    pathlib.Path or None
+    folder : pathlib.Path
     """
-    return next(iter(sorted(path.parent.glob(f".{glob.escape(path.name)}.old-*"))), None)
+    if os.name == "posix":
+        _flush(folder)
 
 
-def remove_leftovers(path: Path) -> None:
-    """Delete what saves that were killed left beside a file or folder, while no other process saves there.
+@contextlib.contextmanager
+def clear_errors(path: Path) -> Iterator[None]:
+    """Turn the system's errors into one line.
 
     Parameters
     ----------
     path : pathlib.Path
+        What is being written.
+
+    Yields
+    ------
+    None
 
     Raises
     ------
     TipAdapterError
-        When something cannot be deleted.
+        In place of an OSError.
     """
-    with _clear_errors(path):
-        for kind in ("old", "tmp"):
-            for left in path.parent.glob(f".{glob.escape(path.name)}.{kind}-*"):
-                if left.is_dir():
-                    shutil.rmtree(left)
-                else:
-                    left.unlink()
-
-
-def _sibling(path: Path, kind: str) -> Path:
-    """Return a new hidden name beside a path: only within one file system is a rename atomic."""
-    return path.parent / f".{path.name}.{kind}-{secrets.token_hex(6)}"
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _fill_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
-    folder.mkdir()
-    parents = {folder}
-    for name, data in contents.items():
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        parents.add(file.parent)
-        _write(file, data)
-    for parent in parents:
-        _flush_folder(parent)
-
-
-def _swap_in(temporary: Path, path: Path) -> None:
-    """Rename a finished folder to its place; the former one steps aside first, and back if that fails."""
-    former = _sibling(path, "old") if path.exists() else None
-    if former:
-        path.rename(former)
-    try:
-        temporary.rename(path)
-    except BaseException:
-        if former:
-            former.rename(path)
-        raise
-    _flush_folder(path.parent)
-    # Not ignored: what was removed for privacy's sake must not stay in a folder left behind.
-    if former:
-        shutil.rmtree(former)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make new names in a folder survive a power cut; Windows offers no such call."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -228,3 +270,66 @@ def _clear_errors(path: Path) -> Iterator[None]:
         raise TipAdapterError(
             f"{path} cannot be written: {reason}: free space or choose another place, then save again"
         ) from error
+
+
+def _made(path: Path, make: Callable[[Path], T]) -> tuple[Path, T]:
+    """Make a hidden sibling, since only within one file system a rename is atomic, and claim it while it is open."""
+    while True:
+        temporary = path.parent / f".{path.name}.tmp-{secrets.token_hex(6)}"
+        descriptor = make(temporary)
+        if not isinstance(descriptor, int) or _claim(descriptor):
+            # Another process may have taken it for a leftover before it was claimed.
+            with contextlib.suppress(FileNotFoundError):
+                temporary.lstat()
+                return temporary, descriptor
+        if isinstance(descriptor, int):
+            os.close(descriptor)
+
+
+def _new_file(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+
+
+def _new_folder(path: Path) -> int | None:
+    """Make a folder and open it, which Windows cannot."""
+    path.mkdir()
+    return os.open(path, os.O_RDONLY) if os.name == "posix" else None
+
+
+def _claim(descriptor: int) -> bool:
+    """Mark an open file or folder as in use, until it is closed or the process ends; False where another one did."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # the file system has no locks
+        return True
+    return True
+
+
+def _sweep_siblings(path: Path) -> None:
+    """Delete the temporary siblings of a path whose owners are gone."""
+    if fcntl is None:
+        return
+    for left in path.parent.glob(f".{glob.escape(path.name)}.tmp-*"):
+        with contextlib.suppress(OSError):  # in use, no locks here, or not ours to delete
+            descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _flush(path: Path) -> None:
+    # Windows flushes only what is open for writing.
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,47 +1,60 @@
-"""Arrays, a JSON config and small files become a saved classifier (folder or Hub repository), and come back checked."""
+"""Save arrays, a JSON config and small files as a classifier folder (or Hub repository), and load them checked.
+
+A saved classifier is a folder of data files, each named by its content, and of ``config.json``, which lists them.
+Saving writes new data files beside the old ones and then replaces ``config.json`` in one step, so that a reader finds
+the former state or the new one, whole; what only the former one needed is deleted afterwards.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import os
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from tip_adapter.errors import InputError, ModelFileError, TipAdapterError
+from tip_adapter.errors import ModelFileError, TipAdapterError
 from tip_adapter.storage.arrays import Arrays, arrays_from_bytes, arrays_to_bytes
-from tip_adapter.storage.atomic import interrupted_save, read_checked, read_file, write_folder
+from tip_adapter.storage.atomic import MissingFileError, clear_errors, flush_folder, read_checked, replace_file
+from tip_adapter.storage.bundle_files import (
+    ARRAYS_FILE,
+    CARD_FILE,
+    CONFIG_FILE,
+    DATA_FILES,
+    FORMAT,
+    FORMAT_VERSION,
+    RESERVED,
+    THUMBNAILS_FILE,
+    check_replaceable,
+    config_digest,
+    data_path,
+    fingerprint,
+    is_own,
+    parse_config,
+    plain_config,
+    read_config,
+)
+from tip_adapter.storage.hub_folders import HUB_PREFIX, download_folder, upload_folder
+from tip_adapter.storage.locking import LOCK_FILE, FolderLock, locked
 from tip_adapter.typing import StrPath
 
-__all__ = [
-    "FORMAT_VERSION",
-    "HUB_PREFIX",
-    "Bundle",
-    "check_replaceable",
-    "fingerprint",
-    "is_bundle",
-    "load_bundle",
-    "push_to_hub",
-    "save_bundle",
-]
+__all__ = ["Bundle", "finish_forgetting", "load_bundle", "push_to_hub", "save_bundle"]
 
-FORMAT_VERSION = 2
-FORMAT = "tip-adapter"
-CONFIG_FILE = "config.json"
-ARRAYS_FILE = "model.safetensors"
-HUB_PREFIX = "hub:"
-RESERVED = ("format", "format_version", "checksums")
-MAX_CONFIG_BYTES = 64 * 2**20
+T = TypeVar("T")
+
+READS = 20
+"""How often a reader whom writers overtake reads again before it waits for its turn."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """What `load_bundle` read: checked arrays and config; the other files are read, and checked, when asked for.
+    """What `load_bundle` read: checked arrays and config; the thumbnails are read, and checked, when asked for.
 
     Attributes
     ----------
@@ -50,69 +63,80 @@ class Bundle:
     config : dict
         As given to `save_bundle`.
     checksums : dict of str to str
-        SHA-256 of every other file, by name.
+        SHA-256 of arrays and thumbnails.
+    fingerprint : str
+        See `fingerprint`.
+    forgetting : list of dict
+        Shots whose forgetting was interrupted; see `finish_forgetting`.
     """
 
     path: Path
     arrays: dict[str, NDArray[Any]]
     config: dict[str, Any]
     checksums: dict[str, str]
+    fingerprint: str
+    forgetting: list[dict[str, str]] = field(default_factory=list)
 
-    @property
-    def file_names(self) -> tuple[str, ...]:
-        """Names of the files beside arrays and config, sorted."""
-        return tuple(sorted(self.checksums))
-
-    def read_file(self, name: str) -> bytes:
-        """Read one of the files.
-
-        Parameters
-        ----------
-        name : str
-            One of ``file_names``.
+    def read_thumbnails(self) -> tuple[bytes, bool]:
+        """Read the thumbnails, or those of the present state where others have saved there since.
 
         Returns
         -------
-        bytes
+        data : bytes
+        own : bool
+            Whether they are those of this state.
 
         Raises
         ------
+        MissingFileError
+            When there are none any more.
         ModelFileError
-            When there is no such file, or it is not as it was saved.
+            When they are not as they were saved.
         """
-        if name not in self.checksums:
-            raise ModelFileError(
-                f"The saved classifier {self.path} has no file {name!r}: it has {', '.join(self.file_names)}"
-            )
-        return read_checked(self.path / name, self.checksums[name])
+        name = THUMBNAILS_FILE
+        try:
+            return read_checked(data_path(self.path, name, self.checksums[name]), self.checksums[name]), True
+        except MissingFileError:
+            return _read_until_whole(self.path, _read_thumbnails), False
 
 
 def save_bundle(
-    path: StrPath, arrays: Arrays, config: Mapping[str, Any], files: Mapping[str, bytes] | None = None
+    path: StrPath,
+    arrays: Arrays,
+    config: Mapping[str, Any],
+    thumbnails: bytes = b"",
+    *,
+    card: str = "",
+    forgetting: Sequence[Mapping[str, str]] = (),
+    lock: FolderLock | None = None,
 ) -> None:
-    """Save arrays, a config and small files as one folder that is there whole or not at all.
+    """Save arrays, a config and thumbnails in one folder, so that readers find the former state or the new one.
 
-    Everything is written to a temporary sibling, flushed to the disk, and renamed; what was saved there before stays
-    until then.
+    Only files of saved classifiers are touched: others, and a model card that somebody edited, stay. Permissions stay.
 
     Parameters
     ----------
     path : path-like
         The folder, ``*.tip`` by custom. A classifier saved there before is replaced; anything else is refused.
     arrays : mapping of str to ndarray
-        Stored bit by bit as ``model.safetensors``.
+        Stored bit by bit.
     config : mapping
-        JSON values, readable in ``config.json``; the keys ``format``, ``format_version`` and ``checksums`` are taken.
-        Tuples come back as lists.
-    files : mapping of str to bytes, optional
-        Names such as ``README.md`` or ``thumbs/0.jpg``.
+        JSON values, readable in ``config.json``, whose keys `RESERVED` are taken. Tuples come back as lists.
+    thumbnails : bytes
+    card : str
+        Text of ``README.md``.
+    forgetting : sequence of dict
+        Shots that are forgotten with this save: until the last byte of the former state is gone, the config names them.
+    lock : FolderLock, optional
+        Of the folder, where the caller holds it.
 
     Raises
     ------
     InputError
-        When the config is no JSON, an array is not of numbers, or a file name is not plain.
+        When an array is not of numbers, or the config not of JSON values.
     TipAdapterError
-        When something else is there, the folder cannot be written or the disk is full; nothing half-written stays.
+        When the folder exists and is no saved classifier, cannot be written, another process holds its lock, or the
+        disk is full; what was saved there before stays.
 
     Examples
     --------
@@ -120,35 +144,30 @@ def save_bundle(
     >>> from tip_adapter.storage.bundles import load_bundle, save_bundle
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder) / "clothes.tip"
-    ...     save_bundle(path, {"keys": np.eye(2)}, {"classes": ["hat", "shoes"]}, {"README.md": b"# Clothes"})
+    ...     save_bundle(path, {"keys": np.eye(2)}, {"classes": ["hat", "shoes"]}, b"pictures")
     ...     bundle = load_bundle(path)
-    ...     bundle.arrays["keys"].shape, bundle.config, bundle.read_file("README.md")
-    ((2, 2), {'classes': ['hat', 'shoes']}, b'# Clothes')
+    ...     bundle.arrays["keys"].shape, bundle.config, bundle.read_thumbnails()
+    ((2, 2), {'classes': ['hat', 'shoes']}, (b'pictures', True))
     """
-    path, files = Path(path), files or {}
-    for name in files:
-        if not _is_plain_name(name) or name in (CONFIG_FILE, ARRAYS_FILE):
-            raise InputError(f"Expected a name such as README.md or thumbs/0.jpg in a saved classifier, got {name!r}")
-    contents = {ARRAYS_FILE: arrays_to_bytes(arrays), **files}
-    contents[CONFIG_FILE] = _config_to_bytes(config, contents)
-    check_replaceable(path)
-    write_folder(path, contents)
-
-
-def check_replaceable(path: Path) -> None:
-    """Refuse to save where something else than a saved classifier is; ask this before long work, too.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-
-    Raises
-    ------
-    TipAdapterError
-        When there is a file, a link, or a folder of another kind.
-    """
-    if path.is_symlink() or (path.exists() and not is_bundle(path)):
-        raise TipAdapterError(f"{path} exists and is no saved classifier, so it is not replaced: choose another name")
+    folder = Path(path).resolve()
+    whole = plain_config(config)
+    contents = {ARRAYS_FILE: arrays_to_bytes(arrays), THUMBNAILS_FILE: thumbnails}
+    check_replaceable(folder)
+    with clear_errors(folder):
+        new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.nullcontext(lock) if lock else locked(folder) as held:
+            # Again: another process may have put something there meanwhile.
+            check_replaceable(folder)
+            former = _present(folder)
+            try:
+                _commit(folder, whole, contents, card, forgetting, *former)
+            except BaseException:
+                _take_back(folder, held, new)
+                raise
+            _sweep(folder, held, former[0])
+            if forgetting:
+                _end_forgetting(folder)
 
 
 def load_bundle(path: StrPath) -> Bundle:
@@ -175,38 +194,29 @@ def load_bundle(path: StrPath) -> Bundle:
     >>> from tip_adapter.storage.bundles import load_bundle
     >>> load_bundle("nowhere.tip")
     Traceback (most recent call last):
-    tip_adapter.errors.ModelFileError: Expected a saved classifier, but there is no folder nowhere.tip
+    tip_adapter.storage.atomic.MissingFileError: Expected a saved classifier, but there is no folder nowhere.tip
     """
     if isinstance(path, str) and path.startswith(HUB_PREFIX):
-        path = _download(path.removeprefix(HUB_PREFIX))
-    path = Path(path)
-    config, checksums = _read_config(path)
-    arrays, _ = arrays_from_bytes(read_checked(path / ARRAYS_FILE, checksums.pop(ARRAYS_FILE)), path / ARRAYS_FILE)
-    for name in checksums:
-        if not (path / name).is_file():
-            raise ModelFileError(f"The saved classifier {path} lacks its file {name}: copy the whole folder again")
-    return Bundle(path=path, arrays=arrays, config=config, checksums=checksums)
+        path = download_folder(path.removeprefix(HUB_PREFIX))
+    return _read_until_whole(Path(path), _read_state)
 
 
-def fingerprint(path: StrPath) -> str | None:
-    """Tell saved states apart: the checksum of the config, which holds those of all other files.
+def finish_forgetting(lock: FolderLock) -> list[dict[str, str]]:
+    """Delete what saves that were killed left in a folder; with that, a forgetting that was interrupted is complete.
 
     Parameters
     ----------
-    path : path-like
+    lock : FolderLock
+        Of the folder of a saved classifier.
 
     Returns
     -------
-    str or None
-        None where nothing is saved.
-
-    Examples
-    --------
-    >>> from tip_adapter.storage.bundles import fingerprint
-    >>> fingerprint("nowhere.tip")
+    list of dict
+        The shots whose forgetting was interrupted, as given to `save_bundle`.
     """
-    file = Path(path) / CONFIG_FILE
-    return hashlib.sha256(read_file(file, MAX_CONFIG_BYTES)).hexdigest() if file.is_file() else None
+    with clear_errors(lock.folder):
+        _sweep(lock.folder, lock, {})
+        return _end_forgetting(lock.folder)
 
 
 def push_to_hub(path: StrPath, repo_id: str, *, private: bool = True) -> str:
@@ -234,138 +244,135 @@ def push_to_hub(path: StrPath, repo_id: str, *, private: bool = True) -> str:
         When the Hub refuses or cannot be reached.
     """
     bundle = load_bundle(Path(path))
-    for name in bundle.file_names:
-        bundle.read_file(name)
-    import huggingface_hub
-
-    with _clear_hub_errors(repo_id):
-        huggingface_hub.create_repo(repo_id, private=private, exist_ok=True)
-        # What an earlier version had and this one has not must go: it may be a photo that its owner wants forgotten.
-        commit = huggingface_hub.upload_folder(
-            repo_id=repo_id,
-            folder_path=bundle.path,
-            allow_patterns=[CONFIG_FILE, ARRAYS_FILE, *bundle.file_names],
-            delete_patterns="*",
-        )
-    return str(commit.commit_url)
+    bundle.read_thumbnails()
+    names = [data_path(bundle.path, *item).name for item in bundle.checksums.items()]
+    return upload_folder(bundle.path, [CONFIG_FILE, CARD_FILE, *names], repo_id, private=private)
 
 
-def _download(address: str) -> Path:
-    """Fetch a repository of the Hub into its cache, or take it from there."""
-    repo_id, _, revision = address.partition("@")
-    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo_id):
-        raise InputError(f"Expected {HUB_PREFIX}owner/name, got {HUB_PREFIX}{address}")
-    import huggingface_hub
+def _commit(
+    folder: Path,
+    config: dict[str, Any],
+    contents: Mapping[str, bytes],
+    card: str,
+    forgetting: Sequence[Mapping[str, str]],
+    former: Mapping[str, Any],
+    mode: int | None,
+) -> None:
+    """Write the data files, then, as the one step that counts, the config, and then the model card."""
+    checksums = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    for name, data in contents.items():
+        file = data_path(folder, name, checksums[name])
+        if not _holds(file, data):
+            replace_file(file, data, mode)
+    flush_folder(folder)
+    card_data = card.encode()
+    cards, ours = _known_cards(folder, former, card_data)
+    values = {"format": FORMAT, "format_version": FORMAT_VERSION, **config, "cards": cards, "checksums": checksums}
+    if forgetting:
+        values["forgetting"] = [dict(shot) for shot in forgetting]
+    _replace_config(folder, values, mode)
+    if ours and not _holds(folder / CARD_FILE, card_data):
+        replace_file(folder / CARD_FILE, card_data, mode)
+        flush_folder(folder)
 
-    with _clear_hub_errors(repo_id):
-        return Path(huggingface_hub.snapshot_download(repo_id, revision=revision or None))
 
-
-@contextlib.contextmanager
-def _clear_hub_errors(repo_id: str) -> Iterator[None]:
+def _present(folder: Path) -> tuple[dict[str, Any], int | None]:
+    """The config that is there, as far as it can be read, and its permissions."""
+    file = folder / CONFIG_FILE
     try:
-        yield
-    except Exception as error:  # the network's many ways to fail, in the words of several HTTP libraries
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise TipAdapterError(
-            f"The Hub repository {repo_id} cannot be reached ({reason[0]}): check its name, your access and the network"
-        ) from error
-
-
-def _config_to_bytes(config: Mapping[str, Any], contents: Mapping[str, bytes]) -> bytes:
-    """Return the config with the checksums of all files, its own among them."""
-    taken = [key for key in RESERVED if key in config]
-    if taken:
-        raise InputError(f"Expected a config without the keys {', '.join(RESERVED)}, got {', '.join(taken)}")
-    try:
-        plain = json.loads(json.dumps(dict(config), allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"Expected a config of JSON values (no NaN), got one that is not: {error}") from error
-    if plain != _tuples_as_lists(config):
-        raise InputError("Expected a config with text as keys, got one that changes when it is written as JSON")
-    checksums = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(contents.items())}
-    whole = {"format": FORMAT, "format_version": FORMAT_VERSION, **plain, "checksums": checksums}
-    checksums[CONFIG_FILE] = _config_digest(whole)
-    return (json.dumps(whole, indent=2) + "\n").encode()
-
-
-def _tuples_as_lists(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _tuples_as_lists(item) for key, item in value.items()}
-    return [_tuples_as_lists(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _config_digest(whole: Mapping[str, Any]) -> str:
-    """Return the checksum of a config apart from the entry that holds it."""
-    checksums = {name: checksum for name, checksum in whole["checksums"].items() if name != CONFIG_FILE}
-    return hashlib.sha256(json.dumps({**whole, "checksums": checksums}, sort_keys=True).encode()).hexdigest()
-
-
-def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the checked config as it was given, and the checksums of the files."""
-    if path.exists() and not path.is_dir():
-        raise ModelFileError(f"Expected a saved classifier, which is a folder, got the file {path}")
-    if not path.exists():
-        former = interrupted_save(path)
-        hint = f"; a save was interrupted: rename {former} to get the former one back" if former else ""
-        raise ModelFileError(f"Expected a saved classifier, but there is no folder {path}{hint}")
-    if not (path / CONFIG_FILE).exists():
-        raise ModelFileError(f"Expected a saved classifier, got a folder without {CONFIG_FILE}: {path}")
-    whole = _parse_config(path / CONFIG_FILE)
-    version = whole.get("format_version")
-    if whole.get("format") != FORMAT or not isinstance(version, int):
-        raise ModelFileError(f"Expected a saved classifier of tip-adapter, got another program's folder: {path}")
-    # Before the checksum, whose rule a newer version may have changed.
-    if version > FORMAT_VERSION:
-        raise ModelFileError(
-            f"Expected a saved classifier of format version {FORMAT_VERSION}, got {version} in {path}: upgrade "
-            "tip-adapter"
-        )
-    if version < FORMAT_VERSION:
-        raise ModelFileError(
-            f"Expected a saved classifier of format version {FORMAT_VERSION}, got {version} in {path}, which this "
-            "version cannot read any more: fit again"
-        )
-    checksums = _checked_checksums(whole, path)
-    return {key: value for key, value in whole.items() if key not in RESERVED}, checksums
-
-
-def _checked_checksums(whole: Mapping[str, Any], path: Path) -> dict[str, str]:
-    """Return the checksums of a config that matches its own."""
-    checksums = whole.get("checksums")
-    sound = isinstance(checksums, dict) and ARRAYS_FILE in checksums and CONFIG_FILE in checksums
-    if not isinstance(checksums, dict) or not sound or checksums[CONFIG_FILE] != _config_digest(whole):
-        raise ModelFileError(
-            f"{path / CONFIG_FILE} is not as it was saved, its checksum differs: copy it or save it again"
-        )
-    for name in checksums:
-        if not _is_plain_name(name):
-            raise ModelFileError(
-                f"Expected plain file names in the saved classifier {path}, got {name!r}: do not trust it"
-            )
-    return {name: str(checksum) for name, checksum in checksums.items() if name != CONFIG_FILE}
-
-
-def _parse_config(path: Path) -> dict[str, Any]:
-    try:
-        whole = json.loads(read_file(path, MAX_CONFIG_BYTES))
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(
-            f"Expected JSON in {path}, got a damaged file ({error}): copy it or save it again"
-        ) from error
-    if not isinstance(whole, dict):
-        raise ModelFileError(f"Expected a JSON object in {path}, got a {type(whole).__name__}")
-    return whole
-
-
-def _is_plain_name(name: str) -> bool:
-    """Tell whether a name stays inside its folder: parts of letters, digits and ``._-``, none of dots alone."""
-    return all(re.fullmatch(r"[A-Za-z0-9_.-]{1,200}", part) and part.strip(".") for part in name.split("/"))
-
-
-def is_bundle(path: Path) -> bool:
-    """Tell whether this package saved a folder, even if it is damaged since."""
-    try:
-        return path.is_dir() and _parse_config(path / CONFIG_FILE).get("format") == FORMAT
+        return parse_config(file), stat.S_IMODE(file.stat().st_mode)
     except ModelFileError:
-        return False
+        return {}, None
+
+
+def _replace_config(folder: Path, values: dict[str, Any], mode: int | None) -> None:
+    checksums = {**values["checksums"], CONFIG_FILE: config_digest(values)}
+    data = (json.dumps({**values, "checksums": checksums}, indent=2) + "\n").encode()
+    replace_file(folder / CONFIG_FILE, data, mode)
+    flush_folder(folder)
+
+
+def _known_cards(folder: Path, former: Mapping[str, Any], card: bytes) -> tuple[list[str], bool]:
+    """Checksums of model cards that were written here, and whether the present one is of them: edited ones stay."""
+    file, known = folder / CARD_FILE, former.get("cards")
+    if not file.is_file():
+        return [hashlib.sha256(card).hexdigest()], True
+    present = hashlib.sha256(file.read_bytes()).hexdigest()
+    if not isinstance(known, list) or present not in known:
+        return [], False
+    # The present one is known as long as it is there: a save may be killed before it writes the new one.
+    return sorted({present, hashlib.sha256(card).hexdigest()}), True
+
+
+def _holds(file: Path, data: bytes) -> bool:
+    """Tell whether a file holds these bytes already; one that was damaged is written anew."""
+    return file.is_file() and file.stat().st_size == len(data) and file.read_bytes() == data
+
+
+def _take_back(folder: Path, lock: FolderLock, new: bool) -> None:
+    """After a save that failed, leave what was there before: a former state, or no folder."""
+    with contextlib.suppress(OSError, TipAdapterError):
+        _sweep(folder, lock, {})
+        if new and not (folder / CONFIG_FILE).exists():
+            (folder / LOCK_FILE).unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def _sweep(folder: Path, lock: FolderLock, former: Mapping[str, Any]) -> None:
+    """Delete what the present state does not name; without a lock, only what the former state named."""
+    keep = _data_names(folder, _present(folder)[0])
+    left = {name for name in os.listdir(folder) if is_own(name)} if lock.exclusive else _data_names(folder, former)
+    for name in left - keep:
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise TipAdapterError(
+                f"{folder} is saved, but its former {name} cannot be deleted ({error.strerror}): delete it by hand"
+            ) from error
+
+
+def _data_names(folder: Path, config: Mapping[str, Any]) -> set[str]:
+    checksums = config.get("checksums", {})
+    return {data_path(folder, name, checksums[name]).name for name in DATA_FILES if name in checksums}
+
+
+def _end_forgetting(folder: Path) -> list[dict[str, str]]:
+    """Once the former state is deleted, take the names of what was forgotten out of the config."""
+    values, mode = _present(folder)
+    shots: list[dict[str, str]] = values.pop("forgetting", [])
+    if shots:
+        del values["checksums"][CONFIG_FILE]
+        _replace_config(folder, values, mode)
+    return shots
+
+
+def _read_until_whole(path: Path, read: Callable[[Path], T]) -> T:
+    """Read a state whose files are all there: where a writer deletes them first, read the new state."""
+    seen = None
+    for _ in range(READS):
+        before = fingerprint(path)
+        try:
+            return read(path)
+        except MissingFileError:
+            # The same state twice: a file was not deleted by a writer, it is missing.
+            if before == seen:
+                raise
+            seen = before
+    with locked(path):
+        return read(path)
+
+
+def _read_state(path: Path) -> Bundle:
+    whole, checksums, mark = read_config(path)
+    file = data_path(path, ARRAYS_FILE, checksums[ARRAYS_FILE])
+    arrays, _ = arrays_from_bytes(read_checked(file, checksums[ARRAYS_FILE]), file)
+    thumbnails = data_path(path, THUMBNAILS_FILE, checksums[THUMBNAILS_FILE])
+    if not thumbnails.is_file():
+        raise MissingFileError(f"The saved classifier {path} lacks its file {thumbnails.name}: copy the whole folder")
+    config = {key: value for key, value in whole.items() if key not in RESERVED}
+    return Bundle(path, arrays, config, checksums, mark, list(whole.get("forgetting", [])))
+
+
+def _read_thumbnails(path: Path) -> bytes:
+    checksum = read_config(path)[1][THUMBNAILS_FILE]
+    return read_checked(data_path(path, THUMBNAILS_FILE, checksum), checksum)

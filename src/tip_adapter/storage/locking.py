@@ -1,71 +1,100 @@
-"""A path in; while its lock is held, no other process that asks for it changes what is there."""
+"""Keep other processes from changing a folder, by a lock inside it that everybody who shares the folder sees."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
+import errno
+import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from tip_adapter.errors import TipAdapterError
-from tip_adapter.storage.cache_folder import cache_dir
+from tip_adapter.errors import StorageWarning, TipAdapterError, warn
 
-__all__ = ["LOCK_TIMEOUT_S", "locked"]
+__all__ = ["LOCK_FILE", "WAIT_S", "FolderLock", "locked"]
 
-LOCK_TIMEOUT_S = 10.0
-"""An edit takes less; encoding many new photos may take longer, and then the other process is told."""
+LOCK_FILE = ".lock"
+WAIT_S = 60.0
+"""An edit takes a fraction of a second, and even a queue of many editors is through by then."""
+
+UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF}
+
+
+@dataclass(frozen=True)
+class FolderLock:
+    """A folder that the holder alone may change.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+    exclusive : bool
+        False where the file system has no locks, so that others may change it at the same time.
+    """
+
+    folder: Path
+    exclusive: bool = True
 
 
 @contextlib.contextmanager
-def locked(path: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
-    """Hold the lock of a file or folder; it ends with the process, however that ends.
-
-    The lock is a file in the cache folder, so that nothing is left beside a classifier.
+def locked(folder: Path, wait_s: float = WAIT_S) -> Iterator[FolderLock]:
+    """Hold the lock of a folder; it ends with the process, however that ends.
 
     Parameters
     ----------
-    path : pathlib.Path
-        It need not exist.
-    timeout_s : float, default=10
+    folder : pathlib.Path
+        It must exist.
+    wait_s : float, default=60
         How long to wait for another holder, in seconds.
 
     Yields
     ------
-    None
+    FolderLock
 
     Raises
     ------
     TipAdapterError
-        When another process holds it for longer, or the lock cannot be made.
+        When another process holds it for longer, or the folder cannot be written.
+
+    Warns
+    -----
+    StorageWarning
+        When the file system has no locks.
 
     Examples
     --------
     >>> import pathlib, tempfile
     >>> from tip_adapter.storage.locking import locked
-    >>> with tempfile.TemporaryDirectory() as folder, locked(pathlib.Path(folder) / "clothes.tip"):
-    ...     print("mine")
-    mine
+    >>> with tempfile.TemporaryDirectory() as folder, locked(pathlib.Path(folder)) as lock:
+    ...     lock.exclusive
+    True
     """
     # Imported here, because it takes longer than all else that loading a classifier needs.
     from filelock import FileLock, Timeout
 
-    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
-    lock = FileLock(cache_dir() / "locks" / f"{name}.lock", timeout=timeout_s)
     try:
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        # Whoever may write in the folder may lock it.
+        mode = stat.S_IMODE(folder.stat().st_mode) & 0o666
+        lock = FileLock(
+            folder / LOCK_FILE, timeout=max(0.0, wait_s), mode=mode, thread_local=False, fallback_to_soft=False
+        )
         lock.acquire()
     except Timeout as error:
         raise TipAdapterError(
-            f"Another process is changing {path}, and has been for {timeout_s:.0f} s: wait for it to end and try again"
+            f"Another process is changing {folder}, and has been for {wait_s:g} s: wait for it to end and try again, "
+            "or wait longer (--wait SECONDS)"
         ) from error
     except (OSError, NotImplementedError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise TipAdapterError(
-            f"{path} cannot be locked against other processes, in {lock.lock_file}: {reason}: let TIP_ADAPTER_CACHE "
-            "name a folder that can be written"
-        ) from error
+        if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
+            raise TipAdapterError(
+                f"{folder} cannot be changed: {error.strerror}: make it writable, or copy it and change the copy"
+            ) from error
+        warn(
+            f"The file system of {folder} has no locks: make sure that nobody else changes it at the same time.",
+            StorageWarning,
+        )
+        yield FolderLock(folder, exclusive=False)
+        return
     try:
-        yield
+        yield FolderLock(folder)
     finally:
         lock.release()

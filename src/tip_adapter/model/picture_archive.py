@@ -1,0 +1,206 @@
+"""Keep the small pictures of shots in one archive, and read each when somebody looks at it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import zipfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+from tip_adapter.errors import ModelFileError, StorageWarning, warn
+from tip_adapter.storage.atomic import MissingFileError
+
+__all__ = ["Archive", "Thumbnails", "archived_thumbnails", "thumbnail_archive"]
+
+LONG_AGO = (1980, 1, 1, 0, 0, 0)
+"""The date of every picture in an archive, so that the same pictures give the same bytes."""
+
+
+def thumbnail_archive(pictures: Mapping[str, bytes]) -> bytes:
+    """Put pictures into one ZIP archive, which any viewer opens: thousands of files would take minutes to flush.
+
+    Parameters
+    ----------
+    pictures : mapping of str to bytes
+        JPEG files, by SHA-256 of their photos.
+
+    Returns
+    -------
+    bytes
+
+    Examples
+    --------
+    >>> from tip_adapter.model.picture_archive import Archive, thumbnail_archive
+    >>> data = thumbnail_archive({"a": b"picture"})
+    >>> Archive(lambda: (data, True), "clothes.tip").read("a")
+    b'picture'
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for digest, data in pictures.items():
+            archive.writestr(zipfile.ZipInfo(f"{digest}.jpg", LONG_AGO), data)
+    return buffer.getvalue()
+
+
+class Archive:
+    """An archive of `thumbnail_archive` that stays on the disk until somebody looks at one of its pictures.
+
+    Parameters
+    ----------
+    load : callable
+        Returns the bytes of the archive, and whether it is the one that was saved with the shots: where others have
+        saved since, pictures may have been forgotten.
+    name : str
+        What messages call it.
+    """
+
+    def __init__(self, load: Callable[[], tuple[bytes, bool]], name: str) -> None:
+        self._load, self._name = load, name
+        self._opened: zipfile.ZipFile | None = None
+        self._own = self._warned = False
+
+    def read(self, digest: str) -> bytes:
+        """Read one picture.
+
+        Parameters
+        ----------
+        digest : str
+            SHA-256 of the photo.
+
+        Returns
+        -------
+        bytes
+
+        Raises
+        ------
+        KeyError
+            When it was forgotten since the classifier was loaded.
+        ModelFileError
+            When it is not in the archive, or the archive is damaged.
+        """
+        try:
+            entry = self._archive().getinfo(f"{digest}.jpg")
+            if entry.compress_type != zipfile.ZIP_STORED:  # ours are: a small archive cannot become a large picture
+                raise ModelFileError(f"Expected the picture of {digest[:12]} as it is, got it compressed: not ours")
+            return self._archive().read(entry)
+        except (KeyError, zipfile.BadZipFile) as error:
+            if isinstance(error, KeyError) and not self._own:
+                self._warn()
+                raise
+            raise ModelFileError(
+                f"The saved pictures lack the one of the shot {digest[:12]}: copy the whole saved classifier again"
+            ) from error
+
+    def _archive(self) -> zipfile.ZipFile:
+        if self._opened is None:
+            try:
+                data, self._own = self._load()
+            except MissingFileError as error:
+                raise KeyError(str(error)) from error
+            self._opened = zipfile.ZipFile(io.BytesIO(data))
+        return self._opened
+
+    def _warn(self) -> None:
+        if not self._warned:
+            self._warned = True
+            warn(
+                f"{self._name} was changed since it was loaded, and pictures of shots were deleted: they are left out.",
+                StorageWarning,
+            )
+
+
+class Thumbnails(Mapping[str, bytes]):
+    """Pictures by the ids of their shots, some in memory, some still unread in an archive.
+
+    Parameters
+    ----------
+    sources : mapping of id to bytes or (Archive, digest)
+
+    Examples
+    --------
+    >>> from tip_adapter.model.picture_archive import Archive, Thumbnails, thumbnail_archive
+    >>> archive = Archive(lambda: (thumbnail_archive({"a": b"picture"}), True), "clothes.tip")
+    >>> Thumbnails({"1": (archive, "a"), "2": b"another"})["1"]
+    b'picture'
+    """
+
+    def __init__(self, sources: Mapping[str, bytes | tuple[Archive, str]] | None = None) -> None:
+        self.sources = dict(sources or {})
+
+    def __getitem__(self, name: str) -> bytes:
+        source = self.sources[name]
+        return source if isinstance(source, bytes) else source[0].read(source[1])
+
+    def __reduce__(self) -> tuple[type[Thumbnails], tuple[dict[str, bytes]]]:
+        """Take the pictures along, since a pickle may be read where the archive is not."""
+        return Thumbnails, (self.readable(),)
+
+    def readable(self) -> dict[str, bytes]:
+        """Read all pictures but those that were forgotten since the classifier was loaded.
+
+        Returns
+        -------
+        dict of id to bytes
+        """
+        found = {}
+        for name in self.sources:
+            with contextlib.suppress(KeyError):
+                found[name] = self[name]
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sources)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def only(self, names: Sequence[str]) -> Thumbnails:
+        """Return some of the pictures, unread ones still unread.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Those without a picture are left out.
+
+        Returns
+        -------
+        Thumbnails
+        """
+        return Thumbnails({name: self.sources[name] for name in names if name in self.sources})
+
+    def without(self, names: Iterable[str]) -> Thumbnails:
+        """Return all pictures but some, unread ones still unread.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Those without a picture do not matter.
+
+        Returns
+        -------
+        Thumbnails
+        """
+        rest = Thumbnails(self.sources)
+        for name in names:
+            rest.sources.pop(name, None)
+        return rest
+
+
+def archived_thumbnails(
+    archive: Archive, ids: Sequence[str], digests: Sequence[str], with_picture: Collection[str]
+) -> Thumbnails:
+    """Say where the pictures of shots are in an archive.
+
+    Parameters
+    ----------
+    archive : Archive
+    ids, digests : sequence of N str
+    with_picture : collection of str
+        Ids of the shots that have one.
+
+    Returns
+    -------
+    Thumbnails
+    """
+    wanted = set(with_picture)
+    return Thumbnails({name: (archive, one) for name, one in zip(ids, digests, strict=True) if name in wanted})

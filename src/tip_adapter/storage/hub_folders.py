@@ -1,0 +1,49 @@
+"""Exchange folders with repositories of the Hugging Face Hub, and say in one line what hinders that."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tip_adapter.errors import InputError, TipAdapterError
+
+__all__ = ["HUB_PREFIX", "download_folder", "upload_folder"]
+
+HUB_PREFIX = "hub:"
+
+
+def download_folder(address: str) -> Path:
+    """Fetch ``owner/name`` (or ``owner/name@revision``) into the Hub's cache, or take it from there."""
+    repo_id, _, revision = address.partition("@")
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo_id):
+        raise InputError(f"Expected {HUB_PREFIX}owner/name, got {HUB_PREFIX}{address}")
+    import huggingface_hub
+
+    with _clear_hub_errors(repo_id):
+        return Path(huggingface_hub.snapshot_download(repo_id, revision=revision or None))
+
+
+def upload_folder(folder: Path, names: Sequence[str], repo_id: str, *, private: bool) -> str:
+    """Upload files of a folder, in place of whatever the repository had; return the address of the commit."""
+    import huggingface_hub
+
+    with _clear_hub_errors(repo_id):
+        huggingface_hub.create_repo(repo_id, private=private, exist_ok=True)
+        # What an earlier version had and this one has not must go: it may be a photo that its owner wants forgotten.
+        commit = huggingface_hub.upload_folder(
+            repo_id=repo_id, folder_path=folder, allow_patterns=list(names), delete_patterns="*"
+        )
+    return str(commit.commit_url)
+
+
+@contextlib.contextmanager
+def _clear_hub_errors(repo_id: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the network's many ways to fail, in the words of several HTTP libraries
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise TipAdapterError(
+            f"The Hub repository {repo_id} cannot be reached ({reason[0]}): check its name, your access and the network"
+        ) from error
