@@ -14,6 +14,7 @@ from tip_adapter.bench.protocols import FAIR, LEAST_SEEDS
 from tip_adapter.bench.records import Record, Records, load_records, write_collection
 from tip_adapter.bench.summary import Gap, Row, Setting, gaps, settings_of, summarise
 from tip_adapter.errors import MissingExtraError
+from tip_adapter.escaping import for_markdown
 from tip_adapter.storage.atomic import write_file
 from tip_adapter.storage.tables import write_table
 from tip_adapter.typing import StrPath
@@ -207,16 +208,20 @@ def _few_seeds(records: Records) -> list[str]:
 
 def _markdown(records: Records, rows: Sequence[Row], figures: Sequence[Path], notes: Sequence[str]) -> str:
     parts = ["# Comparison", EXPLANATION]
-    parts += [f"> {note}" for note in notes]
+    parts += [f"> {for_markdown(note)}" for note in notes]
     settings = settings_of(records.runs)
     for overview in overviews(rows):
-        parts += [f"## {overview.setting.title}", _table(overview), _facts(records, settings, overview.setting)]
+        parts += [
+            f"## {for_markdown(overview.setting.title)}",
+            _table(overview),
+            _facts(records, settings, overview.setting),
+        ]
     if found := gaps(records.done):
         parts += ["## Paper minus fair", GAPS, _gap_table(found)]
     parts += [f"![{path.stem.replace('-', ' ')}]({path.name})" for path in figures if path.suffix == ".png"]
     for title, runs in (("Not applicable", records.not_applicable), ("Failed", records.failed)):
         if runs:
-            parts += [f"## {title}", "\n".join(f"- {line}" for line in reasons(runs))]
+            parts += [f"## {title}", "\n".join(f"- {for_markdown(line)}" for line in reasons(runs))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -224,7 +229,7 @@ def _table(overview: Overview) -> str:
     best = _best(overview)
     lines = [overview.header, ["---"] + ["---:"] * (len(overview.header) - 1)]
     for index, cells in enumerate(overview.cells):
-        plain = [cell.replace("|", "\\|").replace("*", "\\*") for cell in cells]
+        plain = [for_markdown(cell) for cell in cells]
         lines.append([f"**{cell}**" if (index, column) in best else cell for column, cell in enumerate(plain)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -239,7 +244,14 @@ def _gap_table(found: Sequence[Gap]) -> str:
     table = [header, ["---", "---", *["---:"] * (len(shots) + 1)]]
     for (data, method), gap_at in lines.items():
         cells = [_points(gap_at[number]) if number in gap_at else "–" for number in shots]
-        table.append([data, method, *cells, f"{100 * np.mean([gap.gap for gap in gap_at.values()]):+z.2f}"])
+        table.append(
+            [
+                for_markdown(data),
+                for_markdown(method),
+                *cells,
+                f"{100 * np.mean([gap.gap for gap in gap_at.values()]):+z.2f}",
+            ]
+        )
     return "\n".join("| " + " | ".join(line) + " |" for line in table)
 
 

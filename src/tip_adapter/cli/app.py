@@ -17,6 +17,7 @@ import typer
 
 from tip_adapter.cli import bench, demo, edits, encoders, explain, export, info, models, trust, tuning
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
+from tip_adapter.cli.output import echo
 from tip_adapter.errors import ImageError, TipAdapterError
 
 __all__ = ["app", "main"]
@@ -35,7 +36,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(version("tip-adapter"))
+        echo(version("tip-adapter"))
         raise typer.Exit
 
 
@@ -100,7 +101,7 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     if code == INTERRUPTED:
-        typer.echo("interrupted: run it again to go on, what is finished is kept", err=True)
+        echo("interrupted: run it again to go on, what is finished is kept", err=True)
     sys.exit(code)
 
 
@@ -112,8 +113,13 @@ def _print_anything() -> None:
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    echo(f"error: {_one_line(message)}", err=True)
     sys.exit(exit_code)
+
+
+def _one_line(message: str) -> str:
+    """Join the lines of a message, some of which come from libraries."""
+    return " ".join(line.strip() for line in message.splitlines() if line.strip())
 
 
 def _other_way_out() -> str:
@@ -141,4 +147,4 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    typer.echo(f"warning: {message}", err=True)
+    echo(f"warning: {_one_line(str(message))}", err=True)

@@ -18,11 +18,8 @@ from tip_adapter.cli.options import (
     SkipBadOption,
     TemplateOption,
     ViewsOption,
-    echo_json,
-    echo_skipped,
-    echo_table,
-    skipped_rows,
 )
+from tip_adapter.cli.output import echo, echo_json, echo_skipped, echo_table, number, skipped_rows, text
 from tip_adapter.errors import InputError
 
 if TYPE_CHECKING:
@@ -115,7 +112,7 @@ def bench(
         _show(result.report)
         _show_run(result)
     if result.failed:
-        typer.echo(f"error: {len(result.failed)} runs failed, the others are kept: see above", err=True)
+        echo(f"error: {len(result.failed)} runs failed, the others are kept: see above", err=True)
         raise typer.Exit(1)
 
 
@@ -166,33 +163,29 @@ def _bars() -> Iterator[tuple[Progress | None, RunProgress | None]]:
 
 
 def _show(report: Report) -> None:
-    from rich.table import Table
-
     from tip_adapter.bench.report import overviews, reasons
 
     for overview in overviews(report.rows):
-        typer.echo(f"\n{overview.setting.title}: accuracy in %, and costs at the most shots")
-        table = Table(box=None, pad_edge=False)
-        for index, title in enumerate(overview.header):
-            table.add_column(title, justify="right" if index else "left", no_wrap=True)
-        for cells in overview.cells:
-            table.add_row(*cells)
-        echo_table(table)
-    typer.echo("\n± is half a 95 % interval over support sets (* over test images; † works on the encoder itself)")
+        echo()
+        echo(f"{overview.setting.title}: accuracy in %, and costs at the most shots")
+        name, *figures = overview.header
+        echo_table([text(name), *map(number, figures)], overview.cells)
+    echo()
+    echo("± is half a 95 % interval over support sets (* over test images; † works on the encoder itself)")
     for line in reasons(report.records.not_applicable):
-        typer.echo(f"not applicable: {line}")
+        echo(f"not applicable: {line}")
     for line in reasons(report.records.failed):
-        typer.echo(f"failed: {line}", err=True)
+        echo(f"failed: {line}", err=True)
     for note in report.notes:
-        typer.echo(f"note: {note}")
+        echo(f"note: {note}")
     shown = [path for path in report.files if path.suffix != ".svg"]
-    typer.echo(f"written: {', '.join(str(path) for path in shown)}")
+    echo(f"written: {', '.join(str(path) for path in shown)}")
 
 
 def _show_run(result: BenchmarkResult) -> None:
     for note in result.notes:
-        typer.echo(f"note: {note}")
-    typer.echo(f"{result.n_run} runs made, {result.n_kept} were there already: {result.output}")
+        echo(f"note: {note}")
+    echo(f"{result.n_run} runs made, {result.n_kept} were there already: {result.output}")
 
 
 def _as_json(report: Report) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tip_adapter.cli.options import ClassTextsOption, JsonOption, echo_json, percent, read_class_texts
+from tip_adapter.cli.options import ClassTextsOption, JsonOption, read_class_texts
+from tip_adapter.cli.output import echo, echo_json, percent
 
 if TYPE_CHECKING:
     from tip_adapter.demo import DemoResult
@@ -51,7 +52,7 @@ def demo(
         shots=shots,
         random_state=seed,
         picture=output / "evidence.png",
-        tell=lambda line: None if as_json else typer.echo(line),
+        tell=lambda line: None if as_json else echo(line),
     )
     result.classifier.save(model_path)
     if as_json:
@@ -66,14 +67,14 @@ def _show(result: DemoResult, model_path: Path, *, own: bool) -> None:
     evaluation = result.evaluation
     low, high = evaluation.accuracy_interval
     per_second = evaluation.n / result.evaluate_seconds
-    typer.echo("")
-    typer.echo(f"  zero-shot (class names alone)         {percent(evaluation.zero_shot_accuracy):>7}")
-    typer.echo(f"  cache alone (shots alone)             {percent(evaluation.cache_accuracy):>7}")
+    echo()
+    echo(f"  zero-shot (class names alone)         {percent(evaluation.zero_shot_accuracy):>7}")
+    echo(f"  cache alone (shots alone)             {percent(evaluation.cache_accuracy):>7}")
     both = f"{percent(evaluation.accuracy):>7}  ({percent(low)} to {percent(high)})"
-    typer.echo(f"  Tip-Adapter (both, nothing trained)   {both}")
-    typer.echo("")
-    typer.echo(f"fit in {result.fit_seconds:.1f} s, then {per_second:.0f} photos/s")
-    typer.echo(result.classifier.model_.method.chosen["summary"])
-    typer.echo(f"queries with their nearest shots: {result.picture}")
+    echo(f"  Tip-Adapter (both, nothing trained)   {both}")
+    echo()
+    echo(f"fit in {result.fit_seconds:.1f} s, then {per_second:.0f} photos/s")
+    echo(result.classifier.model_.method.chosen["summary"])
+    echo(f"queries with their nearest shots: {result.picture}")
     other = "" if own else ", or: tip-adapter demo YOUR_FOLDER"
-    typer.echo(f"classifier: {model_path}; try: tip-adapter predict {model_path} PHOTO{other}")
+    echo(f"classifier: {model_path}; try: tip-adapter predict {model_path} PHOTO{other}")

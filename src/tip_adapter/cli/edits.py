@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
-from tip_adapter.cli.options import (
-    JsonOption,
-    ModelArgument,
-    SkipBadOption,
-    WhereOption,
+from tip_adapter.cli.options import JsonOption, ModelArgument, SkipBadOption, WhereOption
+from tip_adapter.cli.output import (
+    echo,
     echo_json,
     echo_skipped,
     echo_table,
+    number,
     skipped_rows,
+    text,
     warn_of_stale,
+    whole,
 )
 
 if TYPE_CHECKING:
@@ -218,8 +219,6 @@ def shots(
     as_json: JsonOption = False,
 ) -> None:
     """List the shots of a saved classifier: ids, classes, files."""
-    from rich.table import Table
-
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.model.edits import class_column
 
@@ -233,40 +232,32 @@ def shots(
     if as_json:
         echo_json({"shots": rows})
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("id", "class", "photo"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*row.values())
-    echo_table(table)
+    echo_table([whole("id"), text("class"), text("photo")], [list(row.values()) for row in rows])
 
 
 def journal(model: ModelArgument, as_json: JsonOption = False) -> None:
     """Show what was done to a saved classifier, and what can be undone."""
-    from rich.table import Table
-
     from tip_adapter.classifier import ImageClassifier
 
     rows = [entry.to_dict() for entry in ImageClassifier.load(model).journal]
     if as_json:
         echo_json({"journal": rows})
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("", "when", "what", "classes", "shots", "ids"):
-        table.add_column(column, overflow="fold")
+    cells = []
     for row in rows:
         ids = ", ".join(row["ids"][:4]) + (" …" if len(row["ids"]) > 4 else "")
         note = " (undone)" if row["undone"] else ""
         count = str(row["shots"]) if row["shots"] else ""
-        table.add_row(str(row["number"]), row["when"], row["action"] + note, ", ".join(row["classes"]), count, ids)
-    echo_table(table)
+        cells.append([str(row["number"]), row["when"], row["action"] + note, ", ".join(row["classes"]), count, ids])
+    columns = [number(""), whole("when"), text("what"), text("classes"), number("shots"), text("ids")]
+    echo_table(columns, cells)
 
 
 def _tell_added(classifier: ImageClassifier, added: AddedShots, *, as_json: bool, new_class: str | None = None) -> None:
     echo_skipped(classifier.skipped_)
     if not as_json:
         for name, shot, class_name in added.known:
-            typer.echo(f"already there: {name} is the shot {shot} of {class_name}", err=True)
+            echo(f"already there: {name} is the shot {shot} of {class_name}", err=True)
     known = [{"path": name, "id": shot, "class": class_name} for name, shot, class_name in added.known]
     facts = {"ids": list(added.ids), "already_there": known, "skipped": skipped_rows(classifier.skipped_)}
     number = _counted(len(added.ids), "shot")
@@ -279,7 +270,7 @@ def _tell(classifier: ImageClassifier, facts: dict[str, Any], sentence: str, as_
         counts = dict(zip(model.class_names, model.counts.tolist(), strict=True))
         echo_json(facts | {"shots": len(model.shots), "classes": counts, "stale": list(model.stale)})
         return
-    typer.echo(f"{sentence}: {len(model.shots)} shots of {len(model.class_names)} classes")
+    echo(f"{sentence}: {len(model.shots)} shots of {len(model.class_names)} classes")
     warn_of_stale(classifier)
 
 

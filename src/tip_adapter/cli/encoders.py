@@ -8,17 +8,8 @@ from typing import Annotated
 
 import typer
 
-from tip_adapter.cli.options import (
-    EncoderOption,
-    JsonOption,
-    PrecisionOption,
-    SeedOption,
-    SkipBadOption,
-    ViewsOption,
-    echo_json,
-    echo_skipped,
-    skipped_rows,
-)
+from tip_adapter.cli.options import EncoderOption, JsonOption, PrecisionOption, SeedOption, SkipBadOption, ViewsOption
+from tip_adapter.cli.output import echo, echo_json, echo_skipped, skipped_rows
 from tip_adapter.errors import DatasetError, InputError
 
 __all__ = ["embed", "export_encoder"]
@@ -90,9 +81,9 @@ def embed(
     if as_json:
         echo_json(facts)
         return
-    typer.echo(f"{n} photos, {facts['encoded']} newly encoded, {seconds:.1f} s; features in {where}")
+    echo(f"{n} photos, {facts['encoded']} newly encoded, {seconds:.1f} s; features in {where}")
     if output is not None:
-        typer.echo(f"saved: {output}")
+        echo(f"saved: {output}")
 
 
 def _photos_and_labels(photos: list[str]) -> tuple[list[Path], list[str] | None]:
@@ -130,4 +121,4 @@ def export_encoder(
     if as_json:
         echo_json({"output": str(folder)})
     else:
-        typer.echo(f"saved: {folder}; use it with --encoder {folder}")
+        echo(f"saved: {folder}; use it with --encoder {folder}")

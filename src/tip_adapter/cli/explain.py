@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tip_adapter.cli.options import (
-    JsonOption,
-    ModelArgument,
-    PhotosArgument,
-    SkipBadOption,
-    TableOption,
-    WhereOption,
+from tip_adapter.cli.options import JsonOption, ModelArgument, PhotosArgument, SkipBadOption, TableOption, WhereOption
+from tip_adapter.cli.output import (
+    echo,
     echo_json,
     echo_skipped,
     echo_table,
+    number,
     percent,
     skipped_rows,
+    spare,
+    text,
+    whole,
 )
 
 if TYPE_CHECKING:
@@ -70,14 +70,14 @@ def explain(
         echo_json({"explanations": facts, "plots": drawn, "skipped": skipped_rows(classifier.skipped_)})
         return
     if output is not None:
-        typer.echo(f"{len(found)} explanations saved: {output}")
+        echo(f"{len(found)} explanations saved: {output}")
     else:
         for explanation in found:
             _show(explanation)
         for note in dict.fromkeys(explanation.note for explanation in found):
-            typer.echo(note)
+            echo(note)
     for line in drawn:
-        typer.echo(f"plot: {line}")
+        echo(f"plot: {line}")
 
 
 def _plot_paths(plot: Path | None, photos: Sequence[str | Path]) -> list[Path]:
@@ -101,32 +101,23 @@ def _plot_paths(plot: Path | None, photos: Sequence[str | Path]) -> list[Path]:
 
 
 def _show(explanation: Explanation) -> None:
-    from rich.table import Table
-
-    typer.echo(explanation.path)
+    echo(explanation.path)
     alone = "" if explanation.text_answer is None else f"; the texts alone say {explanation.text_answer}"
-    typer.echo(
+    echo(
         f"{explanation.answer} {percent(explanation.probability)}, "
         f"{explanation.runner_up} {percent(explanation.runner_up_probability)}{alone}"
     )
-    typer.echo(f"logit of {explanation.answer}: {_sum(explanation, 'logit')}")
-    typer.echo(f"margin over {explanation.runner_up}: {_sum(explanation, 'margin')}")
+    echo(f"logit of {explanation.answer}: {_sum(explanation, 'logit')}")
+    echo(f"margin over {explanation.runner_up}: {_sum(explanation, 'margin')}")
     if explanation.deciding:
         exact = explanation.shot_margins is not None
-        table = Table(box=None, pad_edge=False)
-        table.add_column("deciding shot" if exact else "nearest shot")
-        table.add_column("photo", overflow="fold")
-        table.add_column("class")
-        table.add_column("cosine", justify="right")
-        if exact:
-            table.add_column("of the margin", justify="right")
-            table.add_column("")
-        if explanation.deciding[0].answer_without is not None:
-            table.add_column("the answer without it")
-        for row in _rows(explanation):
-            table.add_row(*row)
-        echo_table(table)
-    typer.echo("")
+        columns = [whole("deciding shot" if exact else "nearest shot"), text("class")]
+        columns += [number("margin")] if exact else []
+        columns += [text("without it")] if explanation.deciding[0].answer_without is not None else []
+        columns += [text("photo"), spare("cosine", right=True) if exact else number("cosine")]
+        columns += [spare("")] if exact else []
+        echo_table(columns, _rows(explanation))
+    echo()
 
 
 def _sum(explanation: Explanation, whole: Literal["logit", "margin"]) -> str:
@@ -139,7 +130,7 @@ def _sum(explanation: Explanation, whole: Literal["logit", "margin"]) -> str:
     values, total = [getattr(term, whole) for _, term in terms], getattr(explanation, whole)
     shares = total > 0 and min(values) >= 0 and len(values) > 1
     parts = [
-        f"{name} {value:+.2f}" + (f" ({percent(value / total, 0)})" if shares else "")
+        f"{name} {value:+.2f}" + (f" ({percent(value / total)})" if shares else "")
         for (name, _), value in zip(terms, values, strict=True)
     ]
     return f"{', '.join(parts)} = {total:+.2f}"
@@ -149,14 +140,15 @@ def _rows(explanation: Explanation) -> list[list[str]]:
     rows = []
     largest = max((abs(shot.term.margin) for shot in explanation.deciding if shot.term), default=1.0)
     for shot in explanation.deciding:
-        row = [shot.id, Path(shot.name).name, shot.class_name, f"{shot.cosine:.2f}"]
+        row = [shot.id, shot.class_name]
         if shot.term is not None:
-            length = max(1, round(BAR * abs(shot.term.margin) / largest))
-            row += [f"{shot.term.margin:+.2f}", ("█" if shot.term.margin >= 0 else "░") * length]
+            row.append(f"{shot.term.margin:+.2f}")
         if shot.answer_without is not None and shot.probability_without is not None:
             kept = shot.answer_without == explanation.answer
-            row.append(
-                f"{explanation.answer} {percent(shot.probability_without)}" if kept else f"→ {shot.answer_without}"
-            )
+            row.append(f"still {percent(shot.probability_without)}" if kept else f"→ {shot.answer_without}")
+        row += [Path(shot.name).name, f"{shot.cosine:.2f}"]
+        if shot.term is not None:
+            length = max(1, round(BAR * abs(shot.term.margin) / largest))
+            row.append(("█" if shot.term.margin >= 0 else "░") * length)
         rows.append(row)
     return rows

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tip_adapter.cli.options import JsonOption, ModelArgument, WhereOption, echo_json
+from tip_adapter.cli.options import JsonOption, ModelArgument, WhereOption
+from tip_adapter.cli.output import echo, echo_json
 
 __all__ = ["export"]
 
@@ -49,10 +50,10 @@ def export(
         echo_json({"output": str(report.path), "files": list(report.files), "parity": parities})
         return
     parity = report.classifier or report.head
-    typer.echo(
+    echo(
         f"checked on {parity.samples} samples ({parity.source}): largest difference of a logit "
         f"{parity.max_logit_difference:.1e}, same top class {parity.same_top_class} of {parity.samples}"
     )
-    typer.echo(f"saved: {report.path} ({', '.join(name for name in report.files if '/' not in name)})")
+    echo(f"saved: {report.path} ({', '.join(name for name in report.files if '/' not in name)})")
     if web:
-        typer.echo(f"show the page: python -m http.server --directory {report.path}, then open http://localhost:8000")
+        echo(f"show the page: python -m http.server --directory {report.path}, then open http://localhost:8000")

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tip_adapter.cli.options import JsonOption, echo_json, echo_table
+from tip_adapter.cli.options import JsonOption
+from tip_adapter.cli.output import echo, echo_json, echo_table, number, text, whole
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.model.few_shot_model import FewShotModel
 
 __all__ = ["described", "info"]
 
@@ -26,7 +28,7 @@ def info(
         if as_json:
             echo_json(described(classifier))
         else:
-            typer.echo(classifier.model_.card())
+            _show_model(classifier.model_)
         return
     from importlib.metadata import version
 
@@ -44,10 +46,29 @@ def info(
     if as_json:
         echo_json(facts)
         return
-    typer.echo(f"tip-adapter {facts['version']}, cache folder {facts['cache_folder']}")
+    echo(f"tip-adapter {facts['version']}, cache folder {facts['cache_folder']}")
     _show_methods(facts["methods"])
-    typer.echo(f"\nencoders (default {default_encoder()})")
+    echo()
+    echo(f"encoders (default {default_encoder()})")
     _show_rows([(f"  {name}", meaning) for name, meaning in ENCODERS.items()])
+
+
+def _show_model(model: FewShotModel) -> None:
+    facts = [
+        ("method", model.method.name),
+        ("encoder", model.encoder.summary),
+        ("views per shot", f"{model.views}, seed {model.random_state}"),
+        ("templates", "; ".join(model.templates)),
+        *model.choices,
+        ("probabilities", "not calibrated" if model.calibration is None else model.calibration.summary),
+        *(("note", note) for note in model.stale_notes),
+    ]
+    echo(f"{len(model.shots)} shots of {len(model.class_names)} classes")
+    echo_table([whole(""), text("")], facts, header=False)
+    echo()
+    counts = zip(model.class_names, model.counts, model.class_texts, strict=True)
+    rows = [(name, str(count), "; ".join(texts) or "none") for name, count, texts in counts]
+    echo_table([text("class"), number("shots"), text("texts")], rows)
 
 
 def _methods() -> dict[str, dict[str, Any]]:
@@ -76,19 +97,15 @@ def _show_methods(methods: dict[str, dict[str, Any]]) -> None:
         "through the encoder": "methods trained through the encoder, in minutes to hours",
     }
     for trained, title in titles.items():
-        typer.echo(f"\n{title}")
+        echo()
+        echo(title)
         rows = [(name, facts) for name, facts in methods.items() if facts["trained"] == trained]
         needs = [facts["text"] + (", extra torch" if facts["needs_torch"] else "") for _, facts in rows]
         _show_rows([(f"  {name}", need, facts["description"]) for (name, facts), need in zip(rows, needs, strict=True)])
 
 
 def _show_rows(rows: list[tuple[str, ...]]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for row in rows:
-        table.add_row(*row)
-    echo_table(table)
+    echo_table([whole(""), *(text("") for _ in rows[0][1:])], rows, header=False)
 
 
 def described(classifier: ImageClassifier) -> dict[str, Any]:

@@ -24,14 +24,19 @@ from tip_adapter.cli.options import (
     TemplateOption,
     ViewsOption,
     WhereOption,
+    read_class_texts,
+    templates,
+    training_split,
+)
+from tip_adapter.cli.output import (
+    echo,
     echo_json,
     echo_skipped,
     echo_table,
+    number,
     percent,
-    read_class_texts,
     skipped_rows,
-    templates,
-    training_split,
+    text,
     warn_of_stale,
 )
 
@@ -109,14 +114,14 @@ def fit(
         facts = {"output": str(output), "seconds": seconds, "skipped": skipped_rows(classifier.skipped_)}
         echo_json(described(classifier) | facts | {"hint": hint} | ({"int8": report.to_dict()} if report else {}))
         return
-    typer.echo(f"{len(model.shots)} shots of {len(model.class_names)} classes, {model.method.name}, {seconds:.1f} s")
+    echo(f"{len(model.shots)} shots of {len(model.class_names)} classes, {model.method.name}, {seconds:.1f} s")
     if "summary" in model.method.chosen:
-        typer.echo(model.method.chosen["summary"])
+        echo(model.method.chosen["summary"])
     if report:
-        typer.echo(str(report))
-    typer.echo(f"saved: {output}")
+        echo(str(report))
+    echo(f"saved: {output}")
     if hint:
-        typer.echo(f"hint: {hint}", err=True)
+        echo(f"hint: {hint}", err=True)
 
 
 def _hint_of_texts(classifier: ImageClassifier, *, given: bool) -> str | None:
@@ -173,25 +178,18 @@ def predict(
         facts = {"stale": list(classifier.model_.stale), "skipped": skipped_rows(classifier.skipped_)}
         echo_json({"predictions": [p.to_dict() for p in predictions]} | facts)
     elif output is None:
-        _show_predictions(predictions, top_k)
+        _show_predictions(predictions)
     else:
-        typer.echo(f"{len(predictions)} predictions saved: {output}")
+        echo(f"{len(predictions)} predictions saved: {output}")
 
 
-def _show_predictions(predictions: list[Any], top_k: int) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("photo", overflow="fold")
-    for rank in range(min(top_k, len(predictions[0].top))):
-        # Narrow terminals fold the photo's name; classes and numbers stay whole.
-        table.add_column("class" if rank == 0 else f"{rank + 1}.", no_wrap=True)
-        table.add_column("probability" if top_k == 1 else "", justify="right", no_wrap=True)
+def _show_predictions(predictions: list[Any]) -> None:
+    rows = []
     for prediction in predictions:
-        cells = [cell for name, probability in prediction.top for cell in (name, f"{probability:.3f}")]
-        cells[0] = prediction.class_name or f"none of these ({cells[0]}?)"
-        table.add_row(prediction.path, *cells)
-    echo_table(table)
+        for rank, (name, probability) in enumerate(prediction.top):
+            shown = name if rank or prediction.class_name else f"none of these ({name}?)"
+            rows.append([prediction.path if rank == 0 else "", shown, percent(probability)])
+    echo_table([text("photo"), text("class"), number("probability")], rows)
 
 
 def evaluate(
@@ -232,7 +230,7 @@ def evaluate(
     echo_skipped(classifier.skipped_)
     if evaluation.n_shots_among:
         among = f"{evaluation.n_shots_among} of the {evaluation.n} photos are shots of this classifier"
-        typer.echo(f"warning: {among}, so the figures are too good: measure on other photos", err=True)
+        echo(f"warning: {among}, so the figures are too good: measure on other photos", err=True)
     if plot is not None:
         save_confusion_matrix(plot, evaluation.confusion, evaluation.class_names)
     if as_json:
@@ -242,30 +240,26 @@ def evaluate(
         warn_of_stale(classifier)
         _show_evaluation(evaluation, classifier)
         if plot is not None:
-            typer.echo(f"confusion matrix: {plot}")
+            echo(f"confusion matrix: {plot}")
         if html is not None:
-            typer.echo(f"page: {html}")
+            echo(f"page: {html}")
 
 
 def _show_evaluation(evaluation: Evaluation, classifier: ImageClassifier) -> None:
-    from rich.table import Table
-
     low, high = evaluation.accuracy_interval
     name = classifier.model_.method.name
-    typer.echo(f"{evaluation.n} photos")
-    typer.echo(f"{name}: {percent(evaluation.accuracy)} (95 % interval {percent(low)} to {percent(high)})")
+    echo(f"{evaluation.n} photos")
+    echo(f"{name}: {percent(evaluation.accuracy)} (95 % interval {percent(low)} to {percent(high)})")
     for label, value in (("zero-shot", evaluation.zero_shot_accuracy), ("shots alone", evaluation.cache_accuracy)):
         if value is not None and label != name:
-            typer.echo(f"{label}: {percent(value)}")
+            echo(f"{label}: {percent(value)}")
     figures = [f"top {k}: {percent(value)}" for k, value in evaluation.top_k_accuracy.items() if k > 1]
-    typer.echo("; ".join([*figures, f"NLL {evaluation.nll:.3f}", f"ECE {evaluation.ece:.3f}"]))
-    table = Table(box=None, pad_edge=False)
-    for column, justify in (("class", "left"), ("photos", "right"), ("recall", "right"), ("precision", "right")):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    table.add_column("most often taken for")
+    echo("; ".join([*figures, f"NLL {evaluation.nll:.3f}", f"ECE {evaluation.ece:.3f}"]))
+    rows = []
     for index, row in enumerate(evaluation.to_dict()["per_class"]):
         mistakes = evaluation.confusion[index].copy()
         mistakes[index] = 0
         worst = f"{evaluation.class_names[mistakes.argmax()]} ({mistakes.max()})" if mistakes.any() else ""
-        table.add_row(row["class"], str(row["n"]), percent(row["recall"]), percent(row["precision"]), worst)
-    echo_table(table)
+        rows.append([row["class"], str(row["n"]), percent(row["recall"]), percent(row["precision"]), worst])
+    columns = [text("class"), number("photos"), number("recall"), number("precision"), text("most often taken for")]
+    echo_table(columns, rows)

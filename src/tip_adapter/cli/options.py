@@ -1,17 +1,11 @@
-"""Options that several commands share, and what they print with."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from tip_adapter.classifier import ImageClassifier
 
 __all__ = [
     "ClassTextsOption",
@@ -28,15 +22,9 @@ __all__ = [
     "TemplateOption",
     "ViewsOption",
     "WhereOption",
-    "echo_json",
-    "echo_skipped",
-    "echo_table",
-    "percent",
     "read_class_texts",
-    "skipped_rows",
     "templates",
     "training_split",
-    "warn_of_stale",
 ]
 
 ModelArgument = Annotated[
@@ -98,41 +86,3 @@ def templates(given: list[str] | None) -> str | list[str]:
     if not given:
         return "ensemble"
     return given[0] if len(given) == 1 else given
-
-
-def skipped_rows(skipped: list[tuple[str, str]]) -> list[dict[str, str]]:
-    """Photos that were left out, as JSON values."""
-    return [{"path": name, "reason": reason} for name, reason in skipped]
-
-
-def echo_json(value: Any) -> None:
-    """Print one JSON object on stdout."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
-
-
-def echo_table(table: Table) -> None:
-    """Print a table on stdout, wide enough for its content where stdout is no terminal."""
-    from rich.console import Console
-
-    # Names of files and classes are no markup: "hat[1].jpg" and ":hat:" are shown as they are.
-    console = Console(markup=False, emoji=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 200
-    console.print(table)
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """Write a share the way the documentation and the pages do; a dash where there is none."""
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
-
-
-def echo_skipped(skipped: list[tuple[str, str]]) -> None:
-    """List the photos that were left out, on stderr."""
-    for name, reason in skipped:
-        typer.echo(f"skipped: {reason if name in reason else f'{name}: {reason}'}", err=True)
-
-
-def warn_of_stale(classifier: ImageClassifier) -> None:
-    """Say on stderr what was chosen before the last edits."""
-    for note in classifier.model_.stale_notes:
-        typer.echo(f"note: {note}", err=True)

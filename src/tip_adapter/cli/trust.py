@@ -16,12 +16,18 @@ from tip_adapter.cli.options import (
     ShotsOption,
     SkipBadOption,
     WhereOption,
+    read_class_texts,
+)
+from tip_adapter.cli.output import (
+    Column,
+    echo,
     echo_json,
     echo_skipped,
     echo_table,
+    number,
     percent,
-    read_class_texts,
     skipped_rows,
+    text,
 )
 
 if TYPE_CHECKING:
@@ -91,20 +97,19 @@ def predict_sets(
     elif output is None:
         _show_sets(found)
     else:
-        typer.echo(f"{len(found.sets)} sets saved: {output}")
-        typer.echo(found.summary)
+        echo(f"{len(found.sets)} sets saved: {output}")
+        echo(found.summary)
 
 
 def _show_sets(found: PredictionSets) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("photo", overflow="fold")
-    table.add_column("classes")
+    rows = []
     for each in found.sets:
-        table.add_row(each.path, ", ".join(f"{name} {value:.3f}" for name, value in each.classes) or "none")
-    echo_table(table)
-    typer.echo(found.summary)
+        for rank, (name, probability) in enumerate(each.classes):
+            rows.append([each.path if rank == 0 else "", name, percent(probability)])
+        if not each.classes:
+            rows.append([each.path, "none", ""])
+    echo_table([text("photo"), text("class"), number("probability")], rows)
+    echo(found.summary)
 
 
 def calibrate(
@@ -137,8 +142,8 @@ def calibrate(
             | {"skipped": skipped_rows(classifier.skipped_)}
         )
     else:
-        typer.echo(calibration.summary)
-        typer.echo(f"saved: {model}")
+        echo(calibration.summary)
+        echo(f"saved: {model}")
 
 
 def doctor(
@@ -189,7 +194,7 @@ def doctor(
         return
     _show_diagnosis(diagnosis)
     if html is not None:
-        typer.echo(f"page: {html}")
+        echo(f"page: {html}")
 
 
 def _save_page(page: Path, diagnosis: Diagnosis, classifier: ImageClassifier, title: str) -> None:
@@ -202,55 +207,49 @@ def _save_page(page: Path, diagnosis: Diagnosis, classifier: ImageClassifier, ti
 
 def _show_diagnosis(diagnosis: Diagnosis) -> None:
     compared = f", compared with {diagnosis.n_other} other photos" if diagnosis.n_other else ""
-    typer.echo(f"{diagnosis.n_shots} shots of {diagnosis.n_classes} classes{compared}")
-    typer.echo(f"labels checked by {diagnosis.evidence}")
+    echo(f"{diagnosis.n_shots} shots of {diagnosis.n_classes} classes{compared}")
+    echo(f"labels checked by {diagnosis.evidence}")
     if diagnosis.healthy:
-        typer.echo("nothing found")
+        echo("nothing found")
     labels = [
-        (shot.name, shot.given, f"{shot.suggested} ({percent(shot.suggested_probability, 0)})")
+        (shot.name, shot.given, f"{shot.suggested} ({percent(shot.suggested_probability)})")
         for shot in diagnosis.labels
     ]
-    _show(f"doubtful labels: {len(labels)}", ("shot", "labelled", "looks like"), labels)
+    _show(f"doubtful labels: {len(labels)}", [text("shot"), text("labelled"), text("looks like")], labels)
     pairs = [
         (pair.first, pair.second, pair.where, "same file" if pair.same_file else f"cosine {pair.cosine:.3f}")
         for pair in diagnosis.duplicates
     ]
-    _show(f"copies: {len(pairs)}", ("photo", "and", "where", "how"), pairs)
+    _show(f"copies: {len(pairs)}", [text("photo"), text("and"), text("where"), text("how")], pairs)
     _show(
         f"files: {len(diagnosis.images)}",
-        ("file", "what is wrong"),
+        [text("file"), text("what is wrong")],
         [(image.name, image.reason) for image in diagnosis.images],
     )
     needs: list[tuple[Any, ...]] = [
         (
             need.name,
             need.shots,
-            percent(need.recall, 0),
-            f"{need.confused_with} ({percent(need.confused_share, 0)})" if need.confused_with else "",
+            percent(need.recall),
+            f"{need.confused_with} ({percent(need.confused_share)})" if need.confused_with else "",
         )
         for need in diagnosis.classes
     ]
     _show(
         "where another photo would help most, the neediest class first",
-        ("class", "shots", "recognised", "taken for"),
+        [text("class"), number("shots"), number("recognised"), text("taken for")],
         needs,
     )
 
 
-def _show(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+def _show(title: str, columns: list[Column], rows: list[tuple[Any, ...]]) -> None:
     if not rows:
         return
-    from rich.table import Table
-
-    typer.echo(f"\n{title}")
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows[:SHOWN]:
-        table.add_row(*map(str, row))
-    echo_table(table)
+    echo()
+    echo(title)
+    echo_table(columns, [list(map(str, row)) for row in rows[:SHOWN]])
     if len(rows) > SHOWN:
-        typer.echo(f"and {len(rows) - SHOWN} more: see --json or --html")
+        echo(f"and {len(rows) - SHOWN} more: see --json or --html")
 
 
 def check_page_path(path: Path) -> None:

@@ -18,11 +18,11 @@ from tip_adapter.cli.options import (
     ShotsOption,
     SplitOption,
     TemplateOption,
-    echo_json,
     read_class_texts,
     templates,
     training_split,
 )
+from tip_adapter.cli.output import echo, echo_json
 from tip_adapter.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -97,12 +97,12 @@ def fine_tune(
     if as_json:
         echo_json(facts)
         return
-    typer.echo(
+    echo(
         f"{facts['shots']} shots of {facts['classes']} classes, {facts['trainable_parameters']:,} parameters tuned in "
         f"{facts['epochs']} epochs, {facts['seconds']:.1f} s"
     )
-    typer.echo(facts["summary"])
-    typer.echo(f"saved: {output}; use it with --encoder {output}, for example with --method zero-shot")
+    echo(facts["summary"])
+    echo(f"saved: {output}; use it with --encoder {output}, for example with --method zero-shot")
 
 
 @contextmanager

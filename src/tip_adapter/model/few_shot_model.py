@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tip_adapter.errors import InputError, ModelFileError
+from tip_adapter.escaping import for_markdown
 from tip_adapter.heads import Head, head_from_state, head_state, softmax
 from tip_adapter.model.fitting import MethodRecord
 from tip_adapter.model.journal import JournalEntry, journal_from_state, journal_state
@@ -41,6 +42,11 @@ class EncoderRecord:
     dim: int
     logit_scale: float
     precision: str = "fp32"
+
+    @property
+    def summary(self) -> str:
+        """One phrase for people."""
+        return f"{self.name} ({self.dim} dimensions, {self.precision}, id {self.id[:12]})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,6 +275,17 @@ class FewShotModel:
             journal=journal_from_state(config["journal"], kept_arrays, pictures, encoder.id),
         )
 
+    @property
+    def choices(self) -> list[tuple[str, str]]:
+        """What the method chose by itself, for people: names and values."""
+        return [
+            (
+                "chosen method" if name == "method" else name.replace("_", " "),
+                f"{value:.3g}" if isinstance(value, float) else str(value),
+            )
+            for name, value in self.method.chosen.items()
+        ]
+
     def card(self) -> str:
         """Describe the model for people, in Markdown.
 
@@ -277,24 +294,20 @@ class FewShotModel:
         str
         """
         rows = "\n".join(
-            f"| {name} | {count} | {', '.join(texts) or 'none'} |"
+            f"| {for_markdown(name)} | {count} | {for_markdown(', '.join(texts) or 'none')} |"
             for name, count, texts in zip(self.class_names, self.counts, self.class_texts, strict=True)
         )
-        chosen = "\n".join(
-            f"- {'chosen method' if name == 'method' else name.replace('_', ' ')}: "
-            f"{f'{value:.3g}' if isinstance(value, float) else value}"
-            for name, value in self.method.chosen.items()
-        )
-        chosen += "".join(f"\n- note: {note}" for note in self.stale_notes)
+        chosen = "\n".join(f"- {name}: {for_markdown(value)}" for name, value in self.choices)
+        chosen += "".join(f"\n- note: {for_markdown(note)}" for note in self.stale_notes)
         kept = "; features of each view are in this folder" if self.shots.features.n_views > 1 else ""
         return f"""# Few-shot image classifier
 
 A classifier of {len(self.class_names)} classes made from {len(self.shots)} labelled photos with Tip-Adapter.
 
-- method: {self.method.name}
-- encoder: {self.encoder.name} ({self.encoder.dim} dimensions, {self.encoder.precision}, id {self.encoder.id[:12]})
+- method: {for_markdown(self.method.name)}
+- encoder: {for_markdown(self.encoder.summary)}
 - views per shot: {self.views}, seed {self.random_state}{kept}
-- templates: {"; ".join(self.templates)}
+- templates: {for_markdown("; ".join(self.templates))}
 {chosen}
 - probabilities: {"not calibrated" if self.calibration is None else self.calibration.summary}
 

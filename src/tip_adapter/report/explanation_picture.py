@@ -96,9 +96,9 @@ def _draw_photo(axes: Any, pixels: Any) -> None:
 
 
 def _draw_headline(figure: Any, explanation: Explanation) -> None:
-    answer = f"{_short(explanation.answer, 40)}  {100 * explanation.probability:.0f} %"
+    answer = f"{_short(explanation.answer, 40)}  {100 * explanation.probability:.1f} %"
     _text(figure, 3.4, 0.45, answer, fontsize=17, fontweight="bold", color=FOR, va="center")
-    second = f"ahead of {_short(explanation.runner_up, 50)}  {100 * explanation.runner_up_probability:.0f} %"
+    second = f"ahead of {_short(explanation.runner_up, 50)}  {100 * explanation.runner_up_probability:.1f} %"
     _text(figure, 3.4, 0.8, second, fontsize=11, color=AGAINST, va="center")
     facts = ["what makes the difference, in logits"]
     if explanation.text_answer is not None:
@@ -201,7 +201,7 @@ def _without(shot: ShotEvidence, explanation: Explanation) -> list[tuple[str, st
     if shot.answer_without is None or shot.probability_without is None:
         return []
     if shot.answer_without == explanation.answer:
-        return [(f"without it still {100 * shot.probability_without:.0f} %", PALE, "normal")]
+        return [(f"without it still {100 * shot.probability_without:.1f} %", PALE, "normal")]
     return [(f"without it: {_short(shot.answer_without, 20)}", AGAINST, "bold")]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tip_adapter.escaping import for_html, for_terminal
 from tip_adapter.report.charts import (
     SHOWN_FROM,
     Plot,
@@ -110,6 +111,7 @@ def _template(name: str) -> Any:
         loader=PackageLoader("tip_adapter.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Markup) else Markup(for_html(str(value))),  # noqa: S704
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -117,7 +119,7 @@ def _template(name: str) -> Any:
     for part in ("style.css", "report.js"):
         # The project's own files, not a user's words.
         environment.globals[part.replace(".", "_")] = Markup((folder / part).read_text(encoding="utf-8"))  # noqa: S704
-    environment.filters["percent"] = lambda value, digits=1: "–" if value is None else f"{100 * value:.{digits}f} %"
+    environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f} %"
     environment.filters["raw"] = Markup
     return environment.get_template(name)
 
@@ -202,12 +204,12 @@ def _photo_data(content: ReportContent, best: np.ndarray[Any, Any], pictures: Ma
             "t": int(content.labels[row]),
             "p": int(best[row]),
             "c": round(float(content.probabilities[row, best[row]]), 4),
-            "n": str(content.names[row]),
+            "n": for_terminal(str(content.names[row])),
             "i": pictures.get(row, ""),
         }
         for row in range(len(best))
     ]
-    return {"classes": list(names), "photos": photos}
+    return {"classes": [for_terminal(name) for name in names], "photos": photos}
 
 
 def _mistakes(content: ReportContent, best: np.ndarray[Any, Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tip_adapter.errors import InputError, require_extra
+from tip_adapter.escaping import for_csv
 from tip_adapter.storage.atomic import write_file
 
 __all__ = ["check_table_path", "write_table"]
@@ -77,7 +78,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: for_csv(value) for key, value in row.items()} for row in rows)
     return _text(buffer.getvalue()).encode()
 
 

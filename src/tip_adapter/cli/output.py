@@ -1,0 +1,161 @@
+"""Print lines, JSON and tables, with names as data; tables fit the terminal and lose neither numbers nor ids."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from tip_adapter.escaping import for_json, for_terminal
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tip_adapter.classifier import ImageClassifier
+
+__all__ = [
+    "Column",
+    "echo",
+    "echo_json",
+    "echo_next",
+    "echo_skipped",
+    "echo_table",
+    "number",
+    "percent",
+    "skipped_rows",
+    "spare",
+    "text",
+    "warn_of_stale",
+    "whole",
+]
+
+NARROWEST = 14
+"""Characters that a column of text keeps, before columns move to a table below."""
+
+GAP = 2
+"""Blanks between columns."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: one that folds goes on in the next line, a spare one is left out where there is no room."""
+
+    title: str
+    folds: bool
+    right: bool = False
+    spare: bool = False
+
+
+def text(title: str) -> Column:
+    """A column of names, which fold where the terminal is narrow."""
+    return Column(title, folds=True)
+
+
+def number(title: str) -> Column:
+    """A column of numbers, never cut."""
+    return Column(title, folds=False, right=True)
+
+
+def whole(title: str) -> Column:
+    """A column of what people copy or look at, such as ids: never cut."""
+    return Column(title, folds=False)
+
+
+def spare(title: str, *, right: bool = False) -> Column:
+    """A column that is left out where there is no room."""
+    return Column(title, folds=False, right=right, spare=True)
+
+
+def echo(line: str = "", *, err: bool = False) -> None:
+    """Print one line; whatever a name in it holds, it stays one line."""
+    typer.echo(for_terminal(line), err=err)
+
+
+def echo_json(value: Any) -> None:
+    """Print one JSON object on stdout."""
+    typer.echo(for_json(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)))
+
+
+def echo_next(*command: object, so_that: str) -> None:
+    """Name the natural next command, where a person reads along."""
+    if sys.stdout.isatty():
+        echo(f"next: {shlex.join(['tip-adapter', *map(str, command)])}  # {so_that}")
+
+
+def echo_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, header: bool = True) -> None:
+    """Print a table; on a terminal names fold, and columns without room follow below, beside the first once more."""
+    from rich.console import Console
+
+    # Names of files and classes are no markup: "hat[1].jpg" and ":hat:" are shown as they are.
+    console = Console(markup=False, emoji=False, highlight=False)
+    cells = [[for_terminal(cell) for cell in row] for row in rows]
+    widths = [_width(column, index, cells, header=header) for index, column in enumerate(columns)]
+    if not console.is_terminal:
+        console.width = sum(widths) + GAP * len(widths)
+    for number_of_block, block in enumerate(_blocks(columns, widths, console.width)):
+        if number_of_block:
+            console.print()
+        rows_of_block = [[row[index] for index in block] for row in cells]
+        console.print(_rich_table([columns[index] for index in block], rows_of_block, header))
+
+
+def _width(column: Column, index: int, cells: Sequence[Sequence[str]], *, header: bool) -> int:
+    from rich.cells import cell_len
+
+    return max([cell_len(column.title) * header, 1, *(cell_len(row[index]) for row in cells)])
+
+
+def _blocks(columns: Sequence[Column], widths: Sequence[int], room: int) -> Iterator[list[int]]:
+    """Share columns out over as many tables as the terminal's width asks for; each begins with the first column."""
+    needed = [min(width, NARROWEST) if column.folds else width for column, width in zip(columns, widths, strict=True)]
+    shown = list(range(len(columns)))
+    if sum(needed) + GAP * (len(needed) - 1) > room:
+        shown = [index for index in shown if not columns[index].spare]
+    block, taken = [0], needed[0]
+    for index in shown[1:]:
+        if taken + GAP + needed[index] > room and len(block) > 1:
+            yield block
+            block, taken = [0], needed[0]
+        block.append(index)
+        taken += GAP + needed[index]
+    yield block
+
+
+def _rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], header: bool) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=header)
+    for column in columns:
+        table.add_column(
+            column.title, justify="right" if column.right else "left", overflow="fold", no_wrap=not column.folds
+        )
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def percent(value: float | None) -> str:
+    """Write a share the way the documentation and the pages do; a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def skipped_rows(skipped: list[tuple[str, str]]) -> list[dict[str, str]]:
+    """List photos that were left out as JSON values."""
+    return [{"path": name, "reason": reason} for name, reason in skipped]
+
+
+def echo_skipped(skipped: list[tuple[str, str]]) -> None:
+    """List the photos that were left out, on stderr."""
+    for name, reason in skipped:
+        echo(f"skipped: {reason if name in reason else f'{name}: {reason}'}", err=True)
+
+
+def warn_of_stale(classifier: ImageClassifier) -> None:
+    """Say on stderr what was chosen before the last edits."""
+    for note in classifier.model_.stale_notes:
+        echo(f"note: {note}", err=True)

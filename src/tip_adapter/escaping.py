@@ -1,0 +1,103 @@
+"""Escape names of classes and files for what they are written into: names are data, never commands or markup."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from typing import Any
+
+__all__ = ["for_csv", "for_html", "for_json", "for_markdown", "for_terminal"]
+
+HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode categories without a shape of their own, which steer a terminal, end a line or turn its direction."""
+
+JOINERS = "\u200c\u200d"
+"""Parts of words in Persian and Hindi, and of emoji: they stay."""
+
+FORMULA = tuple("=+-@＝＋－＠")
+"""What a spreadsheet takes for the beginning of a formula, full-width forms among them."""
+
+MARKUP = re.compile(r"[\\`*\[\]|~<&$@]|(?<!\w)_+|_+(?!\w)|:(?=//)|(?<=www)\.")
+"""What Markdown obeys in the middle of a line; an underscore between letters is one."""
+
+
+def for_terminal(text: str) -> str:
+    r"""Show control characters, line breaks and direction overrides as escapes, so that a name stays on its line.
+
+    Examples
+    --------
+    >>> print(for_terminal("red\x1b[2J\n"))
+    red\x1b[2J\n
+    """
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def for_json(text: str) -> str:
+    r"""Escape in JSON text what a terminal would obey; it stays the same JSON.
+
+    Examples
+    --------
+    >>> print(for_json('["a\u202eb"]'))
+    ["a\u202eb"]
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if letter == "\n" or not _is_hidden(letter) else _json_escape(letter) for letter in text)
+
+
+def for_csv(value: Any) -> Any:
+    """Keep a name on its line, and a spreadsheet from running it as a formula; numbers, as text too, stay numbers.
+
+    Examples
+    --------
+    >>> for_csv("=1+1"), for_csv("-0.5"), for_csv(-0.5)
+    ("'=1+1", '-0.5', -0.5)
+    """
+    if not isinstance(value, str):
+        return value
+    shown = for_terminal(value)
+    return f"'{shown}" if shown.lstrip().startswith(FORMULA) and not _is_number(shown) else shown
+
+
+def for_markdown(text: str) -> str:
+    r"""Write a name so that Markdown shows it as it is: no markup, no HTML, no end of a table cell or line.
+
+    Examples
+    --------
+    >>> print(for_markdown("sky_blue|b <i>"))
+    sky_blue\|b \<i>
+    """
+    return MARKUP.sub(lambda found: "".join(f"\\{sign}" for sign in found[0]), for_terminal(text))
+
+
+def for_html(text: str) -> str:
+    """Write a name so that HTML shows it as it is, whatever its reading direction.
+
+    Examples
+    --------
+    >>> for_html("<b>")
+    '&lt;b&gt;'
+    """
+    return html.escape(for_terminal(text))
+
+
+def _is_hidden(letter: str) -> bool:
+    return unicodedata.category(letter) in HIDDEN and letter not in JOINERS
+
+
+def _shown(letter: str) -> str:
+    return letter.encode("unicode_escape").decode() if _is_hidden(letter) else letter
+
+
+def _json_escape(letter: str) -> str:
+    units = letter.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
