@@ -24,6 +24,7 @@ from tip_adapter.encoders import load_encoder
 from tip_adapter.encoders.base import BaseEncoder
 from tip_adapter.features.extraction import extract_features
 from tip_adapter.features.pipeline import ImageReader, prepared_in_order
+from tip_adapter.libraries import import_library
 from tip_adapter.storage.cache_folder import cache_dir
 
 BATCH = 32
@@ -45,11 +46,9 @@ class TorchLoop:
     """The loop of today: Pillow in one thread, batches of 32, transformers' CLIP on torch."""
 
     def __init__(self, folder: Path) -> None:
-        from transformers import CLIPModel
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        self.model = CLIPModel.from_pretrained(folder).eval()
+        transformers = import_library("transformers")
+        transformers.utils.logging.disable_progress_bar()
+        self.model = transformers.CLIPModel.from_pretrained(folder).eval()
 
     def view(self, photo: bytes) -> Any:
         """Decode, resize, crop and normalise one photo."""

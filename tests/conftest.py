@@ -1,10 +1,15 @@
 """Fixtures that several test files use."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tip_adapter.libraries import NO_TELEMETRY
+
+os.environ.update(NO_TELEMETRY)  # tests import ONNX Runtime themselves, too
 
 from tiny_models import write_clip
 

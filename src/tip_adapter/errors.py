@@ -21,10 +21,11 @@ locked or found on the disk, and the work goes on without it).
 
 from __future__ import annotations
 
-import importlib
 import sys
 import warnings
 from types import FrameType, ModuleType
+
+from tip_adapter.libraries import import_library
 
 __all__ = [
     "DatasetError",
@@ -41,6 +42,7 @@ __all__ = [
     "TipAdapterError",
     "TrainingError",
     "TrainingWarning",
+    "install_command",
     "require_extra",
     "warn",
 ]
@@ -114,6 +116,26 @@ class StorageWarning(UserWarning):
     """Something cannot be kept, locked or found on the disk, and the work goes on without it."""
 
 
+def install_command(extra: str) -> str:
+    """Say how to install an extra; from the source, because no registry has this package, and anyone may take its name.
+
+    Parameters
+    ----------
+    extra : str
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from tip_adapter.errors import install_command
+    >>> install_command("export")
+    "run pip install '.[export]' in the folder of tip-adapter's source"
+    """
+    return f"run pip install '.[{extra}]' in the folder of tip-adapter's source"
+
+
 def require_extra(module: str, extra: str) -> ModuleType:
     """Import an optional dependency, or say in one line how to install it.
 
@@ -140,10 +162,10 @@ def require_extra(module: str, extra: str) -> ModuleType:
     'json'
     """
     try:
-        return importlib.import_module(module)
+        return import_library(module)
     except ImportError as error:
         missing = error.name or module
-        raise MissingExtraError(f"{missing} is needed and not installed: pip install 'tip-adapter[{extra}]'") from error
+        raise MissingExtraError(f"{missing} is needed and not installed: {install_command(extra)}") from error
 
 
 def warn(message: str, category: type[Warning]) -> None:

@@ -111,7 +111,7 @@ def test_a_repository_that_does_not_exist_is_said_so(monkeypatch):
 @pytest.mark.parametrize(("name", "module"), [("open-clip:ViT-B-16/openai", "open_clip"), ("huggingface:a/b", "torch")])
 def test_a_missing_extra_is_one_line_with_its_command(name, module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'tip-adapter\[(open-clip|torch)\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[(open-clip|torch)\]'"):
         load_encoder(name)
 
 

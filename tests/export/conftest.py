@@ -4,8 +4,7 @@ import pytest
 
 pytest.importorskip("onnx", reason="the extra export is not installed")
 
-from tiny_encoder import some_photos, write_encoder
-
+from tiny_onnx import some_photos, write_encoder
 from tip_adapter.classifier import ImageClassifier
 
 

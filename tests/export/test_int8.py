@@ -6,9 +6,9 @@ import numpy as np
 import onnxruntime
 import pytest
 from PIL import Image
-from tiny_encoder import some_photos, write_encoder
 from typer.testing import CliRunner
 
+from tiny_onnx import some_photos, write_encoder
 from tip_adapter.classifier import ImageClassifier
 from tip_adapter.cli.app import app
 from tip_adapter.encoders import load_encoder

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tip_adapter.encoders.layout import SIDE_FILES, TOWERS
 from tip_adapter.encoders.precision import check_precision
 from tip_adapter.errors import EncoderError
+from tip_adapter.libraries import import_library
 
 if TYPE_CHECKING:
     from tip_adapter.encoders.onnx import OnnxEncoder
@@ -89,20 +90,19 @@ def fetch(repository: str, patterns: Sequence[str], is_complete: Callable[[Path]
     EncoderError
         When the download fails.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
-
+    hub = import_library("huggingface_hub")
+    errors = import_library("huggingface_hub.errors")
     try:
-        directory = Path(snapshot_download(repository, allow_patterns=list(patterns), local_files_only=True))
+        directory = Path(hub.snapshot_download(repository, allow_patterns=list(patterns), local_files_only=True))
         if is_complete(directory):
             return directory
-    except LocalEntryNotFoundError:
+    except errors.LocalEntryNotFoundError:
         pass  # the ordinary case of a first use
-    except HFValidationError as error:
+    except errors.HFValidationError as error:
         raise EncoderError(f"Expected a repository as owner/name, got {repository!r}: {error}") from error
     try:
-        return Path(snapshot_download(repository, allow_patterns=list(patterns)))
-    except RepositoryNotFoundError as error:
+        return Path(hub.snapshot_download(repository, allow_patterns=list(patterns)))
+    except errors.RepositoryNotFoundError as error:
         raise EncoderError(
             f"Found no repository {repository} on the Hugging Face Hub: check the name, or log in if it is private"
         ) from error

@@ -12,6 +12,7 @@ from tip_adapter.encoders.layout import read_json, usual_text_settings
 from tip_adapter.encoders.tokenizer import TextTokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder, quiet_transformers
 from tip_adapter.errors import EncoderError, require_extra
+from tip_adapter.libraries import import_library
 
 __all__ = ["load_huggingface"]
 
@@ -85,11 +86,11 @@ def _has_weights(directory: Path) -> bool:
 def _load_model(directory: Path, name: str) -> tuple[Any, str]:
     """Return the model, and its tokenizer as the content of a tokenizer.json."""
     import torch
-    from transformers import AutoModel
 
+    transformers = import_library("transformers")
     try:
         with quiet_transformers():
-            model, report = AutoModel.from_pretrained(
+            model, report = transformers.AutoModel.from_pretrained(
                 directory,
                 local_files_only=True,
                 dtype=torch.float32,
@@ -112,7 +113,6 @@ def _tokenizer_json(directory: Path) -> str:
     path = directory / "tokenizer.json"
     if path.is_file():
         return path.read_text(encoding="utf-8")
-    from transformers import AutoTokenizer
-
     # Older repositories of CLIP have vocab.json and merges.txt only.
-    return str(AutoTokenizer.from_pretrained(directory, local_files_only=True).backend_tokenizer.to_str())
+    tokenizer = import_library("transformers").AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    return str(tokenizer.backend_tokenizer.to_str())

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tip_adapter.encoders.external_data import weight_bytes
 from tip_adapter.errors import EncoderError
+from tip_adapter.libraries import import_library
 from tip_adapter.processors import usable_processors
 from tip_adapter.typing import Float32Array
 
@@ -131,8 +132,7 @@ class OnnxTower:
 
 
 def _open_session(path: Path, threads: int, *, spin: bool) -> Any:
-    import onnxruntime
-
+    onnxruntime = import_library("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     options.intra_op_num_threads = threads

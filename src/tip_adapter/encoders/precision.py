@@ -19,6 +19,7 @@ import numpy as np
 
 from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.errors import EncoderError, require_extra
+from tip_adapter.libraries import import_library
 from tip_adapter.storage.cache_folder import cache_dir
 
 if TYPE_CHECKING:
@@ -64,8 +65,7 @@ def eight_bit_products_are_exact() -> bool:
     -------
     bool
     """
-    import onnxruntime
-
+    onnxruntime = import_library("onnxruntime")
     session = onnxruntime.InferenceSession(base64.b64decode(_PROBE), providers=["CPUExecutionProvider"])
     (product,) = session.run(None, {"a": np.full((1, 4), 255, dtype=np.uint8)})
     return int(product[0, 0]) == 4 * 255 * 127
@@ -164,15 +164,14 @@ def _make(tower: Path, folder: Path) -> None:
 
 
 def _quantize(tower: Path, output: Path) -> None:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
+    quantization = import_library("onnxruntime.quantization")
     options: dict[str, Any] = {"MatMulConstBOnly": True}
     try:
-        quantize_dynamic(
+        quantization.quantize_dynamic(
             tower,
             output,
             op_types_to_quantize=list(_QUANTIZED),
-            weight_type=QuantType.QInt8,
+            weight_type=quantization.QuantType.QInt8,
             per_channel=True,
             extra_options=options,
         )

@@ -12,6 +12,7 @@ import numpy as np
 from tip_adapter.data.decoding import Preprocessing
 from tip_adapter.encoders.base import BaseEncoder
 from tip_adapter.encoders.tokenizer import Tokenizer
+from tip_adapter.libraries import import_library
 from tip_adapter.typing import Float32Array, UInt8Array
 
 if TYPE_CHECKING:
@@ -127,8 +128,7 @@ def state_hash(modules: Sequence[torch.nn.Module], vocabulary: str) -> str:
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Keep transformers from drawing its loading bar and its advice on stderr, and restore its settings afterwards."""
-    from transformers.utils import logging
-
+    logging = import_library("transformers.utils.logging")
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

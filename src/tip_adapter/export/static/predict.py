@@ -1,13 +1,16 @@
 """Photos go in, their most probable classes come out: python predict.py PHOTO… (needs onnxruntime, numpy, pillow)."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from PIL import Image, ImageOps
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import, or a host of its maker is looked up
+import onnxruntime
 
 
 def view(photo: str, settings: dict[str, Any]) -> np.ndarray[Any, Any]:
