@@ -106,7 +106,7 @@ def test_photos_apart_from_the_shots_take_the_place_of_the_shots(fitted, photos)
 def test_several_views_are_calibrated_by_one(photos):
     clf = ImageClassifier("fake", views=3, store=None).fit(photos / "train")
     assert clf.model_.calibration.n == 15
-    assert clf.skipped_ == []
+    assert clf.skipped_ == ()
 
 
 def test_one_shot_per_class_is_not_calibrated_and_says_so(photos):

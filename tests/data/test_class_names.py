@@ -46,7 +46,7 @@ def test_the_rows_that_are_listed_are_few():
         number_labels([None] * 100)
 
 
-@pytest.mark.parametrize("label", [1.5, ["hat"], {"hat": 1}, b"hat", np.array([1, 0]), float("inf")])
+@pytest.mark.parametrize("label", [1.5, ["hat"], {"hat": 1}, b"hat", True, np.False_, np.array([1, 0]), float("inf")])
 def test_what_is_no_label_of_one_class_is_refused(label):
     with pytest.raises(DatasetError, match=r"one class name or whole number as a label, got .* in row 1 of"):
         number_labels(["cap", label])
@@ -54,7 +54,13 @@ def test_what_is_no_label_of_one_class_is_refused(label):
 
 def test_labels_that_are_numbers():
     assert name_of_label(np.int64(3)) == name_of_label(3.0) == name_of_label("3") == "3"
-    assert name_of_label(np.True_) == "True"
+    assert number_labels([10, 9, 10.0]) == (pytest.approx([1, 0, 1]), ("9", "10"))
+    assert number_labels(["10", "9"])[1] == ("10", "9")
+
+
+def test_text_beside_numbers_is_refused_with_its_rows():
+    with pytest.raises(DatasetError, match=r"all text or all whole numbers, got 'hat' in row 0 and 3 in row 2 \("):
+        number_labels(["hat", "hat", 3])
 
 
 def test_names_that_differ_only_in_case_are_refused():

@@ -192,13 +192,15 @@ def test_names_for_messages(tmp_path):
     [
         np.zeros((2, 2, 3), dtype=np.float32),
         np.zeros((3, 2, 2), dtype=np.uint8),
-        np.zeros((2, 2, 4), dtype=np.uint8),
+        np.zeros((2, 2, 5), dtype=np.uint8),
         np.zeros((0, 2, 3), dtype=np.uint8),
         np.zeros(4, dtype=np.uint8),
     ],
 )
 def test_arrays_of_another_shape_or_type_are_refused(array):
-    with pytest.raises(ImageError, match=r"Expected an image array of uint8 and shape \(H, W, 3\) or \(H, W\), got"):
+    with pytest.raises(
+        ImageError, match=r"Expected an image array of uint8 and shape \(H, W\), \(H, W, 3\) or \(H, W, 4\), got"
+    ):
         load_image(array)
 
 

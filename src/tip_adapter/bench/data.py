@@ -221,7 +221,7 @@ class _Encoded:
     part: Part
 
 
-Skipped = list[tuple[str, str]]
+Skipped = tuple[tuple[str, str], ...]
 
 
 def _splits(source: StrPath, root: StrPath | None) -> ImageSplits:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.classifier.inputs import labelled_images, new_shots
+from tip_adapter.classifier.inputs import images_of, labelled_images, new_shots
 from tip_adapter.classifier.refitting import RefittingPart
 from tip_adapter.data import ImageDataset
 from tip_adapter.data.decoding import ImageSource
+from tip_adapter.data.sequences import Images, Labels
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.features.extraction import Extraction
 from tip_adapter.features.prompts import text_of, zero_shot_weights
 from tip_adapter.model import edits
 from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.model.predictions import Skipped
 from tip_adapter.model.shots import Shots
-from tip_adapter.typing import Float32Array, IntArray, StrPath
+from tip_adapter.typing import Float32Array, IntArray
 
 if TYPE_CHECKING:
     from tip_adapter.progress import Progress
@@ -36,10 +38,13 @@ class AddedShots:
         The new shots.
     known : tuple of (name, id, class name)
         Photos that were there already, and were not added again.
+    skipped : tuple of (name, reason)
+        Photos that could not be read; empty unless they were to be skipped.
     """
 
     ids: tuple[str, ...]
     known: tuple[tuple[str, str, str], ...] = ()
+    skipped: Skipped = ()
 
 
 class EditingPart(RefittingPart):
@@ -47,8 +52,8 @@ class EditingPart(RefittingPart):
 
     def add_shots(
         self,
-        data: StrPath | ImageDataset | Sequence[ImageSource],
-        labels: Sequence[str] | None = None,
+        data: Images | ImageDataset | Any,
+        labels: Labels | None = None,
         *,
         new_classes: bool = False,
         refit: bool = False,
@@ -66,7 +71,7 @@ class EditingPart(RefittingPart):
         refit : bool, default=False
             Choose hyper-parameters again. Methods that train cannot do without.
         skip_bad : bool, default=False
-            Go on without photos that cannot be read; they are listed in `skipped_`.
+            Go on without photos that cannot be read; they are in `skipped` of the result.
         progress : Progress, optional
 
         Returns
@@ -84,7 +89,8 @@ class EditingPart(RefittingPart):
         """
         model = self._fitted()
         self._check_method(refit)
-        images, numbers, names = labelled_images(data, labels, min_classes=1)
+        photos = labelled_images(data, labels, min_classes=1)
+        images, numbers, names = photos.images, photos.labels, photos.class_names
         unknown = [name for name in names if name not in model.class_names]
         if unknown and not new_classes:
             raise DatasetError(
@@ -100,12 +106,12 @@ class EditingPart(RefittingPart):
             model = self._committed(edits.add_class(model, name, *texts[name]), refit=False)
         if not len(fresh.kept):
             self.model_ = model
-            return AddedShots((), known)
+            return AddedShots((), known, extraction.skipped)
         self._keep_queries(model, fresh, images, progress)
         columns = np.array([model.class_names.index(name) for name in names], dtype=np.intp)
         new = _like_shots(model, fresh, images, columns[numbers])
         self.model_ = self._committed(edits.add_shots(model, new), refit=refit, progress=progress)
-        return AddedShots(new.ids, known)
+        return AddedShots(new.ids, known, extraction.skipped)
 
     def remove_shots(self, ids: Sequence[str], *, forget: bool = False, refit: bool = False) -> tuple[str, ...]:
         """Take shots out.
@@ -197,7 +203,7 @@ class EditingPart(RefittingPart):
         name: str,
         texts: str | Sequence[str] | None = None,
         *,
-        images: Sequence[ImageSource] = (),
+        images: Images = (),
         refit: bool = False,
         skip_bad: bool = False,
         progress: Progress | None = None,
@@ -209,8 +215,8 @@ class EditingPart(RefittingPart):
         name : str
         texts : str or sequence of str, optional
             Words for it; default: its name. An empty sequence for a class without text, which then needs `images`.
-        images : sequence of images, optional
-            Its first shots.
+        images : image, or iterable of images, optional
+            Its first shots, as `predict` takes them.
         refit : bool, default=False
             Choose hyper-parameters again.
         skip_bad : bool, default=False
@@ -229,11 +235,13 @@ class EditingPart(RefittingPart):
         self._check_method(refit)
         name = edits.check_new_name(model, name)
         words, weights = self._texts_of(name, texts)
-        new = None
-        if len(images):
+        new, images = None, images_of(images)
+        skipped: Skipped = ()
+        if images:
             extraction = self._extract(
                 images, views=model.views, random_state=model.random_state, skip_bad=skip_bad, progress=progress
             )
+            skipped = extraction.skipped
             fresh, known = _apart(extraction, model, [name] * len(images))
             if known:
                 photo, shot, other = known[0]
@@ -242,7 +250,7 @@ class EditingPart(RefittingPart):
             new = _like_shots(model, fresh, images, np.zeros(len(images), dtype=np.intp))
         edit = edits.add_class(model, name, words, weights, new)
         self.model_ = self._committed(edit, refit=refit, progress=progress)
-        return AddedShots(() if new is None else new.ids)
+        return AddedShots(() if new is None else new.ids, skipped=skipped)
 
     def remove_class(self, name: str, *, refit: bool = False) -> tuple[str, ...]:
         """Take a class out, with its shots.

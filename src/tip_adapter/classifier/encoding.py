@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from tip_adapter.classifier.inputs import images_of
 from tip_adapter.data.decoding import ImageSource
+from tip_adapter.data.sequences import is_one_image
 from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import EncoderError, InputError
 from tip_adapter.features.extraction import Extraction, extract_features
 from tip_adapter.features.store import FeatureStore
 from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.model.predictions import Results
 from tip_adapter.storage.locking import FolderLock
 from tip_adapter.trust.precision import MAX_FLIPPED
 from tip_adapter.typing import Float32Array, StrPath
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
     from tip_adapter.progress import Progress
 
 __all__ = ["DEFAULT_METHOD", "ENCODER_VARIABLE", "EncodingPart", "default_encoder"]
+
+_T = TypeVar("_T")
 
 ENCODER_VARIABLE = "TIP_ADAPTER_ENCODER"
 DEFAULT_METHOD = "auto"
@@ -38,6 +45,38 @@ def default_encoder() -> str:
         The environment variable ``TIP_ADAPTER_ENCODER``, else ``"clip-vit-b-32"``.
     """
     return os.environ.get(ENCODER_VARIABLE) or "clip-vit-b-32"
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Encoded images to classify.
+
+    Attributes
+    ----------
+    extraction : Extraction
+    n : int
+        Images given, those that could not be read among them.
+    one : bool
+        Whether it was one image, which gets one answer, and no list of answers.
+    """
+
+    extraction: Extraction
+    n: int
+    one: bool
+
+    @property
+    def features(self) -> Float32Array:
+        """Unit rows, (B, D)."""
+        return self.extraction.features.unit
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each image is called: its path, if it has one."""
+        return self.extraction.features.names
+
+    def results(self, found: list[_T]) -> Results[_T]:
+        """Add what was skipped."""
+        return Results(found, self.extraction.skipped)
 
 
 class EncodingPart:
@@ -60,6 +99,7 @@ class EncodingPart:
     ) -> None:
         self._encoder_source: StrPath | Encoder = default_encoder() if encoder is None else encoder
         self._encoder: Encoder | None = None
+        self._loading = threading.Lock()
         self.method = method
         self.method_parameters = dict(method_parameters or {})
         self.templates = templates
@@ -68,7 +108,6 @@ class EncodingPart:
         self.precision = precision
         self.max_flipped = max_flipped
         self.store = store
-        self.skipped_: list[tuple[str, str]] = []
         # Which saved classifier this one is, and as which it was read or written; None for none.
         self._origin: tuple[Path, str] | None = None
         self._lock: FolderLock | None = None
@@ -76,13 +115,14 @@ class EncodingPart:
     @property
     def encoder(self) -> Encoder:
         """The encoder, loaded when it is first needed, and checked against the one the model was fitted with."""
-        if self._encoder is None:
-            source = self._encoder_source
-            if isinstance(source, str | os.PathLike):
-                source = load_encoder(source, precision=self.precision)
-            self._check_encoder(source)
-            self._encoder = source
-        return self._encoder
+        with self._loading:
+            if self._encoder is None:
+                source = self._encoder_source
+                if isinstance(source, str | os.PathLike):
+                    source = load_encoder(source, precision=self.precision)
+                self._check_encoder(source)
+                self._encoder = source
+            return self._encoder
 
     def _check_encoder(self, encoder: Encoder) -> None:
         if hasattr(self, "model_") and encoder.id != self.model_.encoder.id:
@@ -91,6 +131,11 @@ class EncodingPart:
                 f"The classifier was fitted with the encoder {made.name} (id {made.id[:12]}), got {encoder.name} "
                 f"(id {encoder.id[:12]}): give that encoder, or fit again."
             )
+
+    @property
+    def classes_(self) -> tuple[str, ...] | tuple[int, ...]:
+        """What `predict` calls the classes, as the columns of probabilities: their names, or the integers of `fit`."""
+        return self._fitted().classes
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -112,7 +157,7 @@ class EncodingPart:
         progress: Progress | None,
     ) -> Extraction:
         with self._open_store() as store:
-            extraction = extract_features(
+            return extract_features(
                 self.encoder,
                 images,
                 views=views,
@@ -121,17 +166,17 @@ class EncodingPart:
                 skip_bad=skip_bad,
                 progress=progress,
             )
-        self.skipped_ = extraction.skipped
-        return extraction
+
+    def _queries(self, images: Any, *, skip_bad: bool, progress: Progress | None) -> Queries:
+        """Encode what is to be classified: images, or one alone, which is never skipped."""
+        listed, one = images_of(images), is_one_image(images)
+        return Queries(self._extract(listed, skip_bad=skip_bad and not one, progress=progress), len(listed), one)
 
     def _as_queries(self, images: Sequence[ImageSource], views: int, progress: Progress | None) -> Float32Array | None:
         """Features of the shots as photos to classify are seen, where their keys are means of several views."""
         if views == 1:
             return None
-        skipped = self.skipped_
-        queries = self._extract(images, skip_bad=False, progress=progress).features.unit
-        self.skipped_ = skipped
-        return queries
+        return self._extract(images, skip_bad=False, progress=progress).features.unit
 
     @contextlib.contextmanager
     def _open_store(self) -> Iterator[FeatureStore | None]:

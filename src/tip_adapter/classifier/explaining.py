@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, overload
 
 from tip_adapter.classifier.encoding import EncodingPart
-from tip_adapter.classifier.inputs import path_of
 from tip_adapter.data.decoding import ImageSource
+from tip_adapter.data.sequences import Images
 from tip_adapter.explain.explainer import Explainer
 from tip_adapter.explain.explanation import Explanation
+from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.model.predictions import Results
 
 if TYPE_CHECKING:
     from tip_adapter.progress import Progress
@@ -23,42 +25,39 @@ class ExplainingPart(EncodingPart):
     _explainer: Explainer | None = None
 
     @overload
-    def explain(
-        self,
-        images: list[ImageSource] | tuple[ImageSource, ...],
-        *,
-        shots: int = ...,
-        skip_bad: bool = ...,
-        progress: Progress | None = ...,
-    ) -> list[Explanation]: ...
-
-    @overload
-    def explain(
+    def explain(  # type: ignore[overload-overlap]
         self, images: ImageSource, *, shots: int = ..., skip_bad: bool = ..., progress: Progress | None = ...
     ) -> Explanation: ...
 
+    @overload
+    def explain(
+        self, images: Iterable[ImageSource], *, shots: int = ..., skip_bad: bool = ..., progress: Progress | None = ...
+    ) -> Results[Explanation]: ...
+
     def explain(
         self,
-        images: ImageSource | Sequence[ImageSource],
+        images: Images,
         *,
         shots: int = 5,
         skip_bad: bool = False,
         progress: Progress | None = None,
-    ) -> Explanation | list[Explanation]:
+    ) -> Explanation | Results[Explanation]:
         """Say why photos get their answers: the texts' part, every shot's, and the answer without each deciding shot.
 
         Parameters
         ----------
-        images : path, bytes, Image or array; or a list of them
+        images : image, or iterable of images
+            As `predict` takes them.
         shots : int, default=5
             Deciding shots to list.
         skip_bad : bool, default=False
-            Leave out photos of a list that cannot be read; they are listed in `skipped_`.
+            Leave out photos that cannot be read; they are in `skipped` of the result.
         progress : Progress, optional
 
         Returns
         -------
-        Explanation, or a list of Explanation for a list
+        Explanation, or Results of Explanation
+            One for one image, a list for several.
             What is exact with which method, and what stays fixed when a shot is left out, is in its `note`.
 
         Raises
@@ -79,17 +78,14 @@ class ExplainingPart(EncodingPart):
         ('night', 'night', True)
         """
         model = self._fitted()
-        sources = list(images) if isinstance(images, list | tuple) else None
-        extraction = self._extract(
-            [images] if sources is None else sources,  # type: ignore[list-item]
-            skip_bad=skip_bad and sources is not None,
-            progress=progress,
-        )
-        names = extraction.features.names
-        given = [images] if sources is None else [sources[index] for index in extraction.kept]
-        paths = [path_of(source, name) for source, name in zip(given, names, strict=True)]  # type: ignore[arg-type]
-        # Preparing an explainer takes longer than an explanation.
-        if self._explainer is None or self._explainer.model is not model:
-            self._explainer = Explainer(model)
-        found = self._explainer.explain(extraction.features.unit, paths, shots=shots)
-        return found[0] if sources is None else found
+        queries = self._queries(images, skip_bad=skip_bad, progress=progress)
+        found = queries.results(self._explainer_of(model).explain(queries.features, queries.names, shots=shots))
+        return found[0] if queries.one else found
+
+    def _explainer_of(self, model: FewShotModel) -> Explainer:
+        """Prepare an explainer, which takes longer than an explanation, once for every state of the classifier."""
+        explainer = self._explainer
+        if explainer is None or explainer.model is not model:
+            # Another thread may do the same meanwhile; either explainer is right for its own model.
+            self._explainer = explainer = Explainer(model)
+        return explainer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
@@ -14,12 +14,13 @@ from tip_adapter.classifier.trusting import TrustingPart
 from tip_adapter.data import ImageDataset
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.sampling import shots_at_most
+from tip_adapter.data.sequences import Images, Labels
 from tip_adapter.features.prompts import resolve_templates, texts_for, zero_shot_weights
 from tip_adapter.model.edits import started
 from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
 from tip_adapter.model.fitting import calibrate_on_shots, fit_method, make_estimator
 from tip_adapter.trust.precision import PrecisionReport, guard_precision
-from tip_adapter.typing import Float32Array, IntArray, StrPath
+from tip_adapter.typing import Float32Array, IntArray
 
 if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
@@ -60,8 +61,8 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
     ----------
     model_ : FewShotModel
         All that was learned; it can be saved, and needs no encoder.
-    skipped_ : list of (name, reason)
-        Photos that the last call left out, with ``skip_bad=True``.
+    skipped_ : tuple of (name, reason)
+        Photos that `fit` left out, with ``skip_bad=True``. What other methods left out is in `skipped` of their result.
     precision_report_ : PrecisionReport or None
         What int8 changes on the shots; None with full precision.
 
@@ -77,8 +78,8 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
 
     def fit(
         self,
-        data: StrPath | ImageDataset | Sequence[ImageSource],
-        labels: Sequence[str] | None = None,
+        data: Images | ImageDataset | Any,
+        labels: Labels | None = None,
         *,
         shots: int | None = None,
         random_state: int = 0,
@@ -89,16 +90,20 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
 
         Parameters
         ----------
-        data : path, ImageDataset or sequence of images
-            A folder of class folders, a manifest (.csv, .jsonl, .parquet), or images with `labels`.
-        labels : sequence of str, optional
-            Class of every image, where `data` is a sequence of images.
+        data : path, ImageDataset, table, iterable of (image, label), or iterable of images
+            A folder of class folders; a manifest (.csv, .jsonl, .parquet); a table of pandas, polars, pyarrow or
+            `datasets` with a column of images and one of labels; pairs; or images, as `predict` takes them, with
+            `labels`. What is iterable is iterated over once, in its order, whatever its index.
+        labels : iterable of str or of int, optional
+            Class of every image, where `data` has images alone: names, or whole numbers, which `predict` then answers
+            with (`classes_`); their digits are the names of the classes, and what the text encoder reads unless
+            `class_texts` says something better. Classes are sorted, names as text and numbers by size.
         shots : int, optional
             Take at most so many photos of each class, drawn at random. Default: all.
         random_state : int, default=0
             Seed of the draw and of the views.
         skip_bad : bool, default=False
-            Go on without photos that cannot be read; they are listed in `skipped_`.
+            Go on without photos that cannot be read; they are in `skipped_`.
         progress : Progress, optional
             See `tip_adapter.progress.progress_bar`.
 
@@ -118,7 +123,8 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         ImageError
             When a photo cannot be read.
         """
-        images, numbers, names = labelled_images(data, labels)
+        photos = labelled_images(data, labels)
+        images, numbers, names = photos.images, photos.labels, photos.class_names
         chosen = shots_at_most(numbers, shots, random_state=random_state, class_names=names)
         chosen = chosen[np.argsort(numbers[chosen], kind="stable")]
         images, numbers = [images[index] for index in chosen], numbers[chosen]
@@ -129,7 +135,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         extraction = self._extract(
             images, views=self.views, random_state=random_state, skip_bad=skip_bad, progress=progress
         )
-        kept = extraction.kept
+        kept, self.skipped_ = extraction.kept, extraction.skipped
         check_classes_left(numbers, kept, names)
         shot_set = new_shots(extraction, images, numbers, keep_views=estimator.takes_views)
         weights = zero_shot_weights(self.encoder, texts, templates)
@@ -149,6 +155,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         model = FewShotModel(
             encoder=_record_of(self.encoder),
             class_names=names,
+            integer_labels=photos.integer_labels,
             class_texts=texts,
             templates=templates,
             zero_shot_weights=weights,

@@ -1,47 +1,109 @@
-"""Whatever a user gives a classifier, labelled photos or words for classes, in; images, numbers and names out."""
+"""Turn whatever a user gives, labelled photos or words for classes, into images, numbers and names."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tip_adapter.data import ImageDataset, load_dataset
 from tip_adapter.data.class_names import number_labels
 from tip_adapter.data.decoding import ImageSource
+from tip_adapter.data.sequences import column_names, is_one_image, list_images, list_items, list_labels
 from tip_adapter.data.thumbnails import make_thumbnails
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.features.extraction import Extraction
 from tip_adapter.model.picture_archive import Thumbnails
 from tip_adapter.model.shots import Shots, shot_ids
-from tip_adapter.typing import IntArray, StrPath
+from tip_adapter.typing import IntArray
 
-__all__ = ["as_tuples", "check_classes_left", "labelled_images", "new_shots", "path_of"]
-
-
-def path_of(source: ImageSource, name: str) -> str:
-    """Call a photo by its path, or by its name where it has none."""
-    return os.fspath(source) if isinstance(source, str | os.PathLike) else name
+__all__ = ["LabelledImages", "as_tuples", "check_classes_left", "images_of", "labelled_images", "new_shots"]
 
 
-def labelled_images(
-    data: StrPath | ImageDataset | Sequence[ImageSource], labels: Sequence[str] | None, *, min_classes: int = 2
-) -> tuple[Sequence[ImageSource], IntArray, tuple[str, ...]]:
-    """Images, class numbers and class names of whatever a user gives."""
-    if isinstance(data, str | os.PathLike):
+IMAGE_COLUMNS, LABEL_COLUMNS = ("path", "image"), ("label", "class")
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images with a class each.
+
+    Attributes
+    ----------
+    images : list of N images
+    labels : ndarray of shape (N,), integers that index `class_names`
+    class_names : tuple of C str
+        Sorted; as numbers where all labels are whole numbers.
+    integer_labels : bool
+        Whether the labels were whole numbers, which predictions are then, too.
+    """
+
+    images: list[ImageSource]
+    labels: IntArray
+    class_names: tuple[str, ...]
+    integer_labels: bool = False
+
+
+def labelled_images(data: Any, labels: Any = None, *, min_classes: int = 2) -> LabelledImages:
+    """List images and number their classes, from a data set, a table, pairs, or images with labels."""
+    is_path = isinstance(data, str | os.PathLike)
+    if labels is not None and (isinstance(data, ImageDataset) or (is_path and os.path.isdir(data))):
+        raise InputError("Labels were given twice: a data set brings its own")
+    if labels is None and is_path:
         data = load_dataset(data, min_classes=min_classes)
     if isinstance(data, ImageDataset):
-        if labels is not None:
-            raise InputError("Labels were given twice: a data set brings its own.")
-        return data.paths, data.labels, data.class_names
-    if labels is None or len(labels) != len(data):
-        got = "none" if labels is None else f"{len(labels)}"
-        raise InputError(f"Expected a label for each of the {len(data)} images, got {got}.")
-    numbers, names = number_labels(labels)
+        return LabelledImages(list(data.paths), data.labels, data.class_names)
+    images, values = _pairs(data) if labels is None else (images_of(data), list_labels(labels))
+    if len(values) != len(images):
+        raise InputError(f"Expected a label for each of the {len(images)} images, got {len(values)}")
+    numbers, names = number_labels(values)
     if len(names) < min_classes:
-        raise DatasetError(f"Expected at least {min_classes} classes, got {len(names)}: add photos of another class.")
-    return data, numbers, names
+        raise DatasetError(f"Expected at least {min_classes} classes, got {len(names)}: add photos of another class")
+    return LabelledImages(images, numbers, names, integer_labels=not isinstance(values[0], str))
+
+
+def images_of(data: Any) -> list[ImageSource]:
+    """List the images of a data set, of a table's column of images, of a sequence, or one alone."""
+    if isinstance(data, ImageDataset):
+        return list(data.paths)
+    if column_names(data) is None:
+        return list_images(data)
+    image, _ = _columns(data)
+    return list_images(data[image])
+
+
+def _pairs(data: Any) -> tuple[list[ImageSource], list[Any]]:
+    """Take labelled images apart: columns of a table, or pairs."""
+    if column_names(data) is not None:
+        image, label = _columns(data)
+        return list_images(data[image]), _named(list_labels(data[label]), data, label)
+    items = [] if is_one_image(data) else list_items(data, "images")
+    if not items or not all(isinstance(item, tuple | list) and len(item) == 2 for item in items):
+        raise InputError(
+            f"Expected a label for each of the {len(items) or 1} images, got none: give labels, (image, label) pairs, "
+            "or a table with both"
+        )
+    images, labels = zip(*items, strict=True)
+    return list_images(list(images)), _named(list_labels(list(labels)), data)
+
+
+def _columns(table: Any) -> tuple[str, str]:
+    names = column_names(table) or []
+    image, label = (next((name for name in names if name in known), "") for known in (IMAGE_COLUMNS, LABEL_COLUMNS))
+    if not image:
+        raise InputError(f"Expected a column path or image, got {', '.join(map(str, names)) or 'none'}: rename it")
+    return image, label
+
+
+def _named(labels: list[Any], data: Any, column: str | None = None) -> list[Any]:
+    """Name numbers as the data set does that they come from: Hugging Face's, or those of torchvision."""
+    features = getattr(type(data), "features", None) and data.features
+    names = getattr(features[column], "names", None) if features and column else getattr(data, "classes", None)
+    if not names or not all(isinstance(label, int) and 0 <= label < len(names) for label in labels):
+        return labels
+    return [names[label] for label in labels]
 
 
 def check_classes_left(numbers: IntArray, kept: IntArray, names: Sequence[str]) -> None:

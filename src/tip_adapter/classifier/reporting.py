@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tip_adapter.classifier.inputs import path_of
 from tip_adapter.classifier.predicting import evaluate_features
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.thumbnails import make_thumbnails
@@ -49,7 +48,7 @@ def report_content(
     wrong = probabilities.argmax(axis=1) != labels
     shown = np.lexsort((np.random.default_rng(0).permutation(len(labels)), ~wrong))[:MAX_PHOTOS]
     pictures = make_thumbnails([images[row] for row in shown], SIDE)
-    names = [path_of(image, name) for image, name in zip(images, extraction.features.names, strict=True)]
+    names = extraction.features.names
     return ReportContent(
         title=title,
         facts=_facts(model),

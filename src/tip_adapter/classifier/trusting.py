@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.classifier.inputs import labelled_images, path_of
-from tip_adapter.classifier.predicting import PredictingPart
+from tip_adapter.classifier.predicting import PredictingPart, calibration_of, known_photos
 from tip_adapter.data import ImageDataset
-from tip_adapter.data.decoding import ImageSource
+from tip_adapter.data.sequences import Images, Labels
 from tip_adapter.errors import InputError
 from tip_adapter.model.edits import CALIBRATION
-from tip_adapter.model.predictions import PredictionSets, named_sets
+from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.model.predictions import PredictionSets, Skipped, named_sets
 from tip_adapter.storage.atomic import write_file
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.trust.conformal import SetKind, prediction_sets
-from tip_adapter.typing import IntArray, StrPath
+from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.progress import Progress
-    from tip_adapter.trust.doctor import BadImage, Diagnosis
+    from tip_adapter.trust.doctor import BadImage, Diagnosis, Photos
     from tip_adapter.trust.evaluation import Evaluation
 
-__all__ = ["TrustingPart"]
+__all__ = ["Calibrated", "TrustingPart"]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """What `ImageClassifier.calibrate` did.
+
+    Attributes
+    ----------
+    calibration : Calibration
+    skipped : tuple of (name, reason)
+        Photos that could not be read; empty unless they were to be skipped.
+    """
+
+    calibration: Calibration
+    skipped: Skipped = ()
 
 
 class TrustingPart(PredictingPart):
@@ -34,12 +49,12 @@ class TrustingPart(PredictingPart):
 
     def calibrate(
         self,
-        data: StrPath | ImageDataset | Sequence[ImageSource],
-        labels: Sequence[str] | None = None,
+        data: Images | ImageDataset | Any,
+        labels: Labels | None = None,
         *,
         skip_bad: bool = False,
         progress: Progress | None = None,
-    ) -> Self:
+    ) -> Calibrated:
         """Calibrate with photos apart from the shots, in place of the shots themselves.
 
         The temperature, `predict_set` and ``none_of_these`` then rest on these photos, and hold for new photos like
@@ -50,11 +65,12 @@ class TrustingPart(PredictingPart):
         data, labels
             Labelled photos, as `evaluate` takes them.
         skip_bad : bool, default=False
+            Leave out photos that cannot be read; they are in `skipped` of the result.
         progress : Progress, optional
 
         Returns
         -------
-        self
+        Calibrated
 
         Raises
         ------
@@ -64,26 +80,27 @@ class TrustingPart(PredictingPart):
             When some of the photos are shots of the classifier.
         """
         model = self._fitted()
-        images, numbers = self._known_photos(data, labels)
-        extraction = self._extract(images, skip_bad=skip_bad, progress=progress)
+        photos = known_photos(model, data, labels)
+        extraction = self._extract(photos.images, skip_bad=skip_bad, progress=progress)
         among = len(set(extraction.features.digests) & set(model.shots.features.digests))
         if among:
             raise InputError(
-                f"{among} of the {len(images)} photos are shots of the classifier: calibrate with photos that are not."
+                f"{among} of the {len(photos.images)} photos are shots of the classifier: calibrate with photos that "
+                "are not"
             )
         features = extraction.features.unit
         calibration = Calibration.of(
             model.head.logits(features),
-            numbers[extraction.kept],
+            photos.labels[extraction.kept],
             (features, model.shots.features.unit, model.shots.labels),
         )
         stale = tuple(part for part in model.stale if part != CALIBRATION)
         self.model_ = replace(model, calibration=calibration, stale=stale)
-        return self
+        return Calibrated(calibration, extraction.skipped)
 
     def predict_set(
         self,
-        images: Sequence[ImageSource],
+        images: Images,
         coverage: float = 0.9,
         *,
         kind: SetKind = "lac",
@@ -95,7 +112,8 @@ class TrustingPart(PredictingPart):
 
         Parameters
         ----------
-        images : sequence of path, bytes, Image or array
+        images : image, or iterable of images
+            As `predict` takes them.
         coverage : float, default=0.9
             Wanted share of sets that hold the true class, in (0, 1).
         kind : {"lac", "aps"}, default="lac"
@@ -105,39 +123,41 @@ class TrustingPart(PredictingPart):
         allow_empty : bool, default=False
             Whether a photo that is like no class may get an empty set.
         skip_bad : bool, default=False
+            Leave out photos that cannot be read; they are in `skipped` of the result.
         progress : Progress, optional
 
         Returns
         -------
         PredictionSets
-            With what the sets were calibrated on, and what that guarantees.
+            One set for each photo, with what they were calibrated on, and what that guarantees.
 
         Raises
         ------
         InputError
             When the coverage is out of range, or there are too few calibration photos for it.
         """
-        model, calibration = self._fitted(), self._calibration()
+        model = self._fitted()
+        calibration = calibration_of(model)
         # What can be wrong is looked at before the photos are encoded.
         threshold = calibration.scores.threshold(coverage, kind, allow_empty=allow_empty)
-        extraction = self._extract(images, skip_bad=skip_bad, progress=progress)
-        probabilities = model.probabilities(model.head.logits(extraction.features.unit))
-        shares = np.array([int(digest[:13], 16) / 16**13 for digest in extraction.features.digests])
+        queries = self._queries(images, skip_bad=skip_bad, progress=progress)
+        probabilities = model.probabilities(model.head.logits(queries.features))
+        shares = np.array([int(digest[:13], 16) / 16**13 for digest in queries.extraction.features.digests])
         inside = prediction_sets(probabilities, threshold, kind, allow_empty=allow_empty, shares=shares)
-        names = zip(extraction.kept, extraction.features.names, strict=True)
         return PredictionSets(
             coverage,
             kind,
             allow_empty,
             calibration.origin,
             calibration.guarantee,
-            named_sets(probabilities, inside, model.class_names, [path_of(images[row], name) for row, name in names]),
+            named_sets(probabilities, inside, model.class_names, queries.names),
+            queries.extraction.skipped,
         )
 
     def doctor(
         self,
-        other: StrPath | ImageDataset | Sequence[ImageSource] | None = None,
-        labels: Sequence[str] | None = None,
+        other: Images | ImageDataset | Any | None = None,
+        labels: Labels | None = None,
         *,
         bad_images: Sequence[BadImage] = (),
         skip_bad: bool = False,
@@ -152,6 +172,7 @@ class TrustingPart(PredictingPart):
         bad_images : sequence of BadImage, optional
             Files that are known to be bad, to be reported with the rest.
         skip_bad : bool, default=False
+            Go on without photos of `other` that cannot be read, and report them as bad.
         progress : Progress, optional
 
         Returns
@@ -159,38 +180,28 @@ class TrustingPart(PredictingPart):
         Diagnosis
         """
         from tip_adapter.data.thumbnails import make_thumbnails, picture_hash
-        from tip_adapter.trust.doctor import Photos, diagnose
+        from tip_adapter.trust.doctor import BadImage, Photos
 
-        model = self._fitted()
-        shots = model.shots
-        pictures = [shots.thumbnails[name] for name in shots.ids if name in shots.thumbnails]
-        hashes = np.stack([picture_hash(data) for data in pictures]) if len(pictures) == len(shots) else None
-        names, digests = shots.features.names, shots.features.digests
-        apart = None
+        model, apart = self._fitted(), None
         if other is not None:
-            images, numbers = self._known_photos(other, labels)
-            extraction = self._extract(images, skip_bad=skip_bad, progress=progress)
+            photos = known_photos(model, other, labels)
+            extraction = self._extract(photos.images, skip_bad=skip_bad, progress=progress)
+            kept = [photos.images[row] for row in extraction.kept]
             apart = Photos(
                 extraction.features.unit,
-                numbers[extraction.kept],
-                tuple(path_of(images[row], extraction.features.names[at]) for at, row in enumerate(extraction.kept)),
+                photos.labels[extraction.kept],
+                extraction.features.names,
                 extraction.features.digests,
-                np.stack([picture_hash(data) for data in make_thumbnails([images[row] for row in extraction.kept])]),
+                np.stack([picture_hash(data) for data in make_thumbnails(kept)]),
             )
-        return diagnose(
-            Photos(shots.features.unit, shots.labels, names, digests, hashes),
-            model.class_names,
-            model.zero_shot_weights,
-            model.encoder.logit_scale,
-            other=apart,
-            images=bad_images,
-        )
+            bad_images = [*bad_images, *(BadImage(name, reason) for name, reason in extraction.skipped)]
+        return _diagnosis_of(model, apart, bad_images)
 
     def report(
         self,
         path: StrPath,
-        data: StrPath | ImageDataset | Sequence[ImageSource],
-        labels: Sequence[str] | None = None,
+        data: Images | ImageDataset | Any,
+        labels: Labels | None = None,
         *,
         title: str = "How good is this classifier?",
         skip_bad: bool = False,
@@ -206,6 +217,7 @@ class TrustingPart(PredictingPart):
             Labelled photos, as `evaluate` takes them.
         title : str, optional
         skip_bad : bool, default=False
+            Leave out photos that cannot be read; they are in `skipped` of the result.
         progress : Progress, optional
 
         Returns
@@ -215,22 +227,27 @@ class TrustingPart(PredictingPart):
         from tip_adapter.classifier.reporting import report_content
         from tip_adapter.report import render_report
 
-        images, numbers = self._known_photos(data, labels)
-        extraction = self._extract(images, skip_bad=skip_bad, progress=progress)
-        kept = [images[row] for row in extraction.kept]
-        diagnosis = self.doctor()
-        content = report_content(self._fitted(), extraction, kept, numbers[extraction.kept], title, diagnosis)
+        model = self._fitted()
+        photos = known_photos(model, data, labels)
+        extraction = self._extract(photos.images, skip_bad=skip_bad, progress=progress)
+        kept = [photos.images[row] for row in extraction.kept]
+        content = report_content(model, extraction, kept, photos.labels[extraction.kept], title, _diagnosis_of(model))
         write_file(Path(path), render_report(content).encode())
         return content.evaluation
 
-    def _calibration(self) -> Calibration:
-        calibration = self._fitted().calibration
-        if calibration is None:
-            raise InputError("This classifier is not calibrated: fit it again, or call calibrate with labelled photos.")
-        return calibration
 
-    def _known_photos(
-        self, data: StrPath | ImageDataset | Sequence[ImageSource], labels: Sequence[str] | None
-    ) -> tuple[Sequence[ImageSource], IntArray]:
-        images, numbers, names = labelled_images(data, labels, min_classes=1)
-        return images, self._own_numbers(names)[numbers]
+def _diagnosis_of(model: FewShotModel, other: Photos | None = None, bad_images: Sequence[BadImage] = ()) -> Diagnosis:
+    from tip_adapter.data.thumbnails import picture_hash
+    from tip_adapter.trust.doctor import Photos, diagnose
+
+    shots = model.shots
+    pictures = [shots.thumbnails[name] for name in shots.ids if name in shots.thumbnails]
+    hashes = np.stack([picture_hash(data) for data in pictures]) if len(pictures) == len(shots) else None
+    return diagnose(
+        Photos(shots.features.unit, shots.labels, shots.features.names, shots.features.digests, hashes),
+        model.class_names,
+        model.zero_shot_weights,
+        model.encoder.logit_scale,
+        other=other,
+        images=bad_images,
+    )

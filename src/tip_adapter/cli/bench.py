@@ -104,10 +104,10 @@ def bench(
             encoding_progress=encoding,
             progress=progress,
         )
-    echo_skipped(list(result.skipped))
+    echo_skipped(result.skipped)
     if as_json:
         facts = {"runs": result.n_run, "kept": result.n_kept, "notes": list(result.notes)}
-        echo_json(facts | _as_json(result.report) | {"skipped": skipped_rows(list(result.skipped))})
+        echo_json(facts | _as_json(result.report) | {"skipped": skipped_rows(result.skipped)})
     else:
         _show(result.report)
         _show_run(result)

@@ -254,12 +254,12 @@ def journal(model: ModelArgument, as_json: JsonOption = False) -> None:
 
 
 def _tell_added(classifier: ImageClassifier, added: AddedShots, *, as_json: bool, new_class: str | None = None) -> None:
-    echo_skipped(classifier.skipped_)
+    echo_skipped(added.skipped)
     if not as_json:
         for name, shot, class_name in added.known:
             echo(f"already there: {name} is the shot {shot} of {class_name}", err=True)
     known = [{"path": name, "id": shot, "class": class_name} for name, shot, class_name in added.known]
-    facts = {"ids": list(added.ids), "already_there": known, "skipped": skipped_rows(classifier.skipped_)}
+    facts = {"ids": list(added.ids), "already_there": known, "skipped": skipped_rows(added.skipped)}
     number = _counted(len(added.ids), "shot")
     _tell(classifier, facts, f"{new_class} added, with {number}" if new_class else f"{number} added", as_json)
 

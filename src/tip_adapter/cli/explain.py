@@ -58,7 +58,7 @@ def explain(
     classifier = ImageClassifier.load(model, encoder=encoder)
     with progress_bar("Classifying") as progress:
         found = classifier.explain(list(paths), shots=top_shots, skip_bad=skip_bad, progress=progress)
-    echo_skipped(classifier.skipped_)
+    echo_skipped(found.skipped)
     for explanation in found:
         if explanation.path in plots:
             save_explanation(plots[explanation.path], explanation, explanation.path)
@@ -67,7 +67,7 @@ def explain(
         write_table(output, [explanation.flat() for explanation in found])
     if as_json:
         facts = [explanation.to_dict(all_shots=True) for explanation in found]
-        echo_json({"explanations": facts, "plots": drawn, "skipped": skipped_rows(classifier.skipped_)})
+        echo_json({"explanations": facts, "plots": drawn, "skipped": skipped_rows(found.skipped)})
         return
     if output is not None:
         echo(f"{len(found)} explanations saved: {output}")

@@ -171,11 +171,11 @@ def predict(
         predictions = classifier.predict_top(
             paths, top_k=top_k, none_of_these=none_of_these, skip_bad=skip_bad, progress=progress
         )
-    echo_skipped(classifier.skipped_)
+    echo_skipped(predictions.skipped)
     if output is not None:
         write_table(output, [prediction.flat() for prediction in predictions])
     if as_json:
-        facts = {"stale": list(classifier.model_.stale), "skipped": skipped_rows(classifier.skipped_)}
+        facts = {"stale": list(classifier.model_.stale), "skipped": skipped_rows(predictions.skipped)}
         echo_json({"predictions": [p.to_dict() for p in predictions]} | facts)
     elif output is None:
         _show_predictions(predictions)
@@ -227,14 +227,14 @@ def evaluate(
         else:
             title = f"How good is {Path(model).name}?"
             evaluation = classifier.report(html, dataset, title=title, skip_bad=skip_bad, progress=progress)
-    echo_skipped(classifier.skipped_)
+    echo_skipped(evaluation.skipped)
     if evaluation.n_shots_among:
         among = f"{evaluation.n_shots_among} of the {evaluation.n} photos are shots of this classifier"
         echo(f"warning: {among}, so the figures are too good: measure on other photos", err=True)
     if plot is not None:
         save_confusion_matrix(plot, evaluation.confusion, evaluation.class_names)
     if as_json:
-        facts = {"stale": list(classifier.model_.stale), "skipped": skipped_rows(classifier.skipped_)}
+        facts = {"stale": list(classifier.model_.stale), "skipped": skipped_rows(evaluation.skipped)}
         echo_json(evaluation.to_dict() | facts)
     else:
         warn_of_stale(classifier)

@@ -144,12 +144,12 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
-def skipped_rows(skipped: list[tuple[str, str]]) -> list[dict[str, str]]:
+def skipped_rows(skipped: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     """List photos that were left out as JSON values."""
     return [{"path": name, "reason": reason} for name, reason in skipped]
 
 
-def echo_skipped(skipped: list[tuple[str, str]]) -> None:
+def echo_skipped(skipped: Sequence[tuple[str, str]]) -> None:
     """List the photos that were left out, on stderr."""
     for name, reason in skipped:
         echo(f"skipped: {reason if name in reason else f'{name}: {reason}'}", err=True)

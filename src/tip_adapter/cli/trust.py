@@ -85,7 +85,7 @@ def predict_sets(
             skip_bad=wanted.skip_bad,
             progress=progress,
         )
-    echo_skipped(classifier.skipped_)
+    echo_skipped(found.skipped)
     if output is not None:
         rows = [
             {"path": each.path, "size": len(each.classes), "classes": "; ".join(name for name, _ in each.classes)}
@@ -93,7 +93,7 @@ def predict_sets(
         ]
         write_table(output, rows)
     if as_json:
-        echo_json(found.to_dict() | {"skipped": skipped_rows(classifier.skipped_)})
+        echo_json(found.to_dict() | {"skipped": skipped_rows(found.skipped)})
     elif output is None:
         _show_sets(found)
     else:
@@ -131,15 +131,13 @@ def calibrate(
         split = "validation"
     dataset = load_dataset(data, split=split, min_classes=1)
     with ImageClassifier.editing(model, encoder=encoder) as classifier, progress_bar("Encoding photos") as progress:
-        classifier.calibrate(dataset, skip_bad=skip_bad, progress=progress)
-    echo_skipped(classifier.skipped_)
-    calibration = classifier.model_.calibration
-    if calibration is None:  # pragma: no cover  (calibrate has just set it)
-        return
+        done = classifier.calibrate(dataset, skip_bad=skip_bad, progress=progress)
+    echo_skipped(done.skipped)
+    calibration = done.calibration
     if as_json:
         echo_json(
             {"temperature": calibration.temperature, "photos": calibration.n, "ece": list(calibration.ece)}
-            | {"skipped": skipped_rows(classifier.skipped_)}
+            | {"skipped": skipped_rows(done.skipped)}
         )
     else:
         echo(calibration.summary)

@@ -40,7 +40,8 @@ def name_of_label(label: object) -> str:
     Raises
     ------
     InputError
-        When it is no label of one class: a list, a dictionary, 1.5.
+        When it is no label of one class: a list, a dictionary, 1.5. True and False are none either: the text encoder
+        reads the names of classes.
 
     Examples
     --------
@@ -52,11 +53,9 @@ def name_of_label(label: object) -> str:
         return class_name(label)
     if label is None or type(label).__name__ in ("NAType", "NaTType"):
         return ""
-    if isinstance(label, bool | np.bool_):
-        return str(bool(label))
-    if isinstance(label, numbers.Integral):
-        return str(int(label))
-    if isinstance(label, numbers.Real):
+    if isinstance(label, numbers.Real) and not isinstance(label, bool):
+        if isinstance(label, numbers.Integral):
+            return str(int(label))
         value = float(label)
         if np.isnan(value):
             return ""
@@ -70,7 +69,7 @@ def name_of_label(label: object) -> str:
 
 
 def number_labels(labels: Iterable[object], *, source: str = "the labels") -> tuple[IntArray, tuple[str, ...]]:
-    """Number labels by the sorted names of their classes.
+    """Number labels by the sorted names of their classes; whole numbers by their size.
 
     Parameters
     ----------
@@ -87,27 +86,38 @@ def number_labels(labels: Iterable[object], *, source: str = "the labels") -> tu
     Raises
     ------
     DatasetError
-        When a label is missing, no label, or differs from another only in case; the message names the rows.
+        When a label is missing, no label, differs from another only in case, or some are text and some are numbers;
+        the message names the rows.
 
     Examples
     --------
     >>> from tip_adapter.data.class_names import number_labels
     >>> number_labels(["hat", "cap", "hat "])
     (array([1, 0, 1]), ('cap', 'hat'))
+    >>> number_labels([10, 9])
+    (array([1, 0]), ('9', '10'))
     """
+    labels = list(labels)
     names = []
     for row, label in enumerate(labels):
         try:
             names.append(name_of_label(label))
         except InputError as error:
-            raise DatasetError(f"{error} in row {row} of {source} (the first is row 0): name one class") from error
+            raise DatasetError(f"{error} in row {row} of {source} (the first is row 0): name its class") from error
     missing = [str(row) for row, name in enumerate(names) if not name]
     if missing:
         raise DatasetError(
             f"Expected a class for every photo, got none in {listed(missing, 'row')} of {source} (the first is row 0): "
             "fill them in, or leave these photos out"
         )
-    distinct = sorted(set(names))
+    texts = [row for row, label in enumerate(labels) if isinstance(label, str)]
+    if 0 < len(texts) < len(labels):
+        number = next(row for row, label in enumerate(labels) if not isinstance(label, str))
+        raise DatasetError(
+            f"Expected {source} to be all text or all whole numbers, got {labels[texts[0]]!r} in row {texts[0]} and "
+            f"{labels[number]} in row {number} (the first is row 0): make them one kind"
+        )
+    distinct = sorted(set(names)) if texts else sorted(set(names), key=int)
     check_class_names(distinct, source)
     position = {name: number for number, name in enumerate(distinct)}
     return np.array([position[name] for name in names], dtype=np.intp), tuple(distinct)

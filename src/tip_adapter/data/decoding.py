@@ -32,6 +32,8 @@ __all__ = [
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 100_000_000
+LONGEST_PATH = 1000
+"""Longer texts are images in base64."""
 
 ImageSource = StrPath | bytes | Image.Image | NDArray[np.uint8]
 
@@ -56,7 +58,8 @@ def image_name(source: ImageSource) -> str:
     ('photos/hat.jpg', 'an image given as bytes')
     """
     if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
+        name = os.fspath(source)
+        return name if len(name) <= LONGEST_PATH else " ".join(name[:40].split()) + "…"
     filename = getattr(source, "filename", None)  # of a Pillow image that was opened from a file
     return str(filename) if filename else f"an image given as {type(source).__name__}"
 
@@ -68,7 +71,7 @@ def read_image_bytes(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> by
 
     Parameters
     ----------
-    source : path, bytes, PIL.Image.Image, or ndarray of shape (H, W, 3) or (H, W), uint8
+    source : path, bytes, PIL.Image.Image, or ndarray of shape (H, W), (H, W, 3) or (H, W, 4), uint8
     max_pixels : int
         Largest Pillow image to accept. (Encoded images meet this limit in `decode_image`.)
 
@@ -161,7 +164,7 @@ def load_image(source: ImageSource, *, min_side: int | None = None, max_pixels: 
 
     Parameters
     ----------
-    source : path, bytes, PIL.Image.Image, or ndarray of shape (H, W, 3) or (H, W), uint8
+    source : path, bytes, PIL.Image.Image, or ndarray of shape (H, W), (H, W, 3) or (H, W, 4), uint8
     min_side, max_pixels : int
         As in `decode_image`.
 
@@ -188,6 +191,11 @@ def load_image(source: ImageSource, *, min_side: int | None = None, max_pixels: 
 
 def _read_file(path: StrPath) -> bytes:
     name = image_name(path)
+    if len(os.fspath(path)) > LONGEST_PATH:
+        raise ImageError(
+            f"Expected the path of an image, got {len(os.fspath(path)):,} characters that begin with {name}: an image "
+            "as base64 text has to be decoded first (base64.b64decode)"
+        )
     try:
         mode = os.stat(path).st_mode
         data = b"" if _is_device(mode) else _read_all(path)
@@ -198,7 +206,8 @@ def _read_file(path: StrPath) -> bytes:
     except PermissionError:
         raise ImageError(f"Expected {name} to be readable, permission was denied: change its access rights") from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        raise ImageError(f"Expected {name} to be a readable image file, got an error ({error}): check it") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"Expected {name} to be a readable image file, got an error ({reason}): check it") from error
     if _is_device(mode):
         raise ImageError(f"Expected {name} to be an image file, got a device or pipe: copy its content to a file")
     return data
@@ -214,9 +223,10 @@ def _read_all(path: StrPath) -> bytes:
 
 
 def _image_of_array(pixels: NDArray[np.uint8]) -> Image.Image:
-    if pixels.dtype != np.uint8 or pixels.size == 0 or not (pixels.ndim == 2 or pixels.shape[2:] == (3,)):
+    if pixels.dtype != np.uint8 or pixels.size == 0 or not (pixels.ndim == 2 or pixels.shape[2:] in ((3,), (4,))):
         got = f"{pixels.dtype} of shape {pixels.shape}"
-        raise ImageError(f"Expected an image array of uint8 and shape (H, W, 3) or (H, W), got {got}: convert it")
+        shapes = "(H, W), (H, W, 3) or (H, W, 4)"
+        raise ImageError(f"Expected an image array of uint8 and shape {shapes}, got {got}: convert it")
     return Image.fromarray(pixels)
 
 

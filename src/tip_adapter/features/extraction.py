@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tip_adapter.data.decoding import ImageSource
+from tip_adapter.data.sequences import Images, list_images
 from tip_adapter.errors import FeatureError, ImageError, InputError
 from tip_adapter.features.feature_set import FeatureSet, load_features, save_features
 from tip_adapter.features.pipeline import ImageReader, PreparedImage, prepared_in_order
@@ -34,18 +34,18 @@ class Extraction:
         Of the images that could be read, in the given order.
     kept : ndarray of int
         Indices of these images in what was given.
-    skipped : list of (name, reason)
+    skipped : tuple of (name, reason)
         The images that could not be read.
     """
 
     features: FeatureSet
     kept: IntArray
-    skipped: list[tuple[str, str]]
+    skipped: tuple[tuple[str, str], ...]
 
 
 def extract_features(
     encoder: Encoder,
-    images: Sequence[ImageSource],
+    images: Images,
     *,
     views: int = 1,
     random_state: int = 0,
@@ -62,7 +62,8 @@ def extract_features(
     Parameters
     ----------
     encoder : Encoder
-    images : sequence of path, bytes, PIL.Image.Image, or ndarray of shape (H, W, 3)
+    images : image, or iterable of images
+        As `tip_adapter.data.sequences.list_images` takes them.
     views : int
         1 takes the centre view; V ≥ 2 takes V random crops with random flips.
     random_state : int
@@ -98,6 +99,7 @@ def extract_features(
     >>> extract_features(load_encoder("fake"), photos, views=2).features.raw.shape
     (3, 2, 64)
     """
+    images = list_images(images)
     _check_arguments(images, views=views, random_state=random_state, batch_size=batch_size)
     reader = ImageReader(encoder, images, views, random_state, store)
     batches = _Batches(encoder, reader, store, batch_size)
@@ -128,8 +130,6 @@ def extract_features(
 
 
 def _check_arguments(images: Sequence[ImageSource], *, views: int, random_state: int, batch_size: int) -> None:
-    if isinstance(images, str | bytes | os.PathLike):
-        raise InputError(f"Expected a sequence of images, got a single {type(images).__name__}: put it into a list")
     if len(images) == 0:
         raise InputError("Expected at least one image, got none")
     if views < 1 or batch_size < 1 or random_state < 0:
@@ -203,4 +203,4 @@ def _collect(reader: ImageReader, raw: Float32Array, skipped: dict[int, str]) ->
         digests=tuple(reader.digests[index] for index in kept),
         names=tuple(reader.names[index] for index in kept),
     )
-    return Extraction(features, kept, [(reader.names[index], skipped[index]) for index in sorted(skipped)])
+    return Extraction(features, kept, tuple((reader.names[index], skipped[index]) for index in sorted(skipped)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.data.class_names import class_name
+from tip_adapter.data.class_names import class_name, name_of_label
 from tip_adapter.errors import FeatureError, InputError
 from tip_adapter.typing import Float32Array, FloatArray, StrPath
 
@@ -181,7 +181,7 @@ def texts_for(class_names: Sequence[str], mapping: Mapping[str, Sequence[str]] |
     >>> texts_for(["tabby_cat", "outwear"], {"outwear": ["jacket", "coat"]})
     (('tabby cat',), ('jacket', 'coat'))
     """
-    mapping = {class_name(name): texts for name, texts in (mapping or {}).items()}
+    mapping = {name_of_label(name): texts for name, texts in (mapping or {}).items()}
     unknown = sorted(set(mapping) - set(class_names))
     if unknown:
         raise InputError(f"Expected texts for classes of the data set, got {_with_suggestions(unknown, class_names)}")

@@ -76,6 +76,8 @@ class FewShotModel:
         What was chosen for other shots or classes than these: "hyper-parameters", "calibration".
     journal : tuple of JournalEntry
         What was done to the model since it was fitted, and what takes it back.
+    integer_labels : bool
+        Whether the classifier was fitted with whole numbers as labels.
     """
 
     encoder: EncoderRecord
@@ -91,6 +93,14 @@ class FewShotModel:
     calibration: Calibration | None = None
     stale: tuple[str, ...] = ()
     journal: tuple[JournalEntry, ...] = ()
+    integer_labels: bool = False
+
+    @property
+    def classes(self) -> tuple[str, ...] | tuple[int, ...]:
+        """What predictions are: class names, or the whole numbers of `fit` as long as every class is named by one."""
+        names = self.class_names
+        whole = self.integer_labels and all(name.removeprefix("-").isdecimal() for name in names)
+        return tuple(map(int, names)) if whole else names
 
     @property
     def counts(self) -> IntArray:
@@ -162,6 +172,7 @@ class FewShotModel:
         config = {
             "encoder": vars(self.encoder),
             "class_names": list(self.class_names),
+            "integer_labels": self.integer_labels,
             "class_texts": [list(texts) for texts in self.class_texts],
             "templates": list(self.templates),
             "method": {
@@ -262,6 +273,7 @@ class FewShotModel:
         return cls(
             encoder=encoder,
             class_names=names,
+            integer_labels=bool(config["integer_labels"]),
             class_texts=tuple(tuple(texts) for texts in config["class_texts"]),
             templates=tuple(config["templates"]),
             zero_shot_weights=arrays["zero_shot_weights"],

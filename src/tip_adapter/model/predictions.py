@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tip_adapter.typing import BoolArray, FloatArray
 
-__all__ = ["Prediction", "PredictionSet", "PredictionSets", "named_sets", "top_predictions"]
+__all__ = ["Prediction", "PredictionSet", "PredictionSets", "Results", "Skipped", "named_sets", "top_predictions"]
+
+T = TypeVar("T")
+
+Skipped = tuple[tuple[str, str], ...]
+"""Photos that could not be read: what each is called, and why."""
+
+
+class Results(list[T]):
+    """A list of what a classifier says about several photos, with the photos that it left out.
+
+    Attributes
+    ----------
+    skipped : tuple of (name, reason)
+        Photos that could not be read; empty unless they were to be skipped.
+
+    Examples
+    --------
+    >>> from tip_adapter.model.predictions import Results
+    >>> found = Results(["hat"], [("b.jpg", "b.jpg is empty")])
+    >>> found, found.skipped
+    (['hat'], (('b.jpg', 'b.jpg is empty'),))
+    """
+
+    def __init__(self, found: Iterable[T] = (), skipped: Iterable[tuple[str, str]] = ()) -> None:
+        super().__init__(found)
+        self.skipped: Skipped = tuple(skipped)
 
 
 @dataclass(frozen=True)
@@ -145,6 +171,8 @@ class PredictionSets:
         What that is worth.
     sets : tuple of PredictionSet
         One for each photo that could be read.
+    skipped : tuple of (name, reason)
+        Photos that could not be read; empty unless they were to be skipped.
     """
 
     coverage: float
@@ -153,6 +181,7 @@ class PredictionSets:
     origin: str
     guarantee: str
     sets: tuple[PredictionSet, ...]
+    skipped: Skipped = ()
 
     @property
     def mean_size(self) -> float:

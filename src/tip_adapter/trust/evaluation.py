@@ -49,6 +49,8 @@ class Evaluation:
         Photos by true class (row) and answer (column).
     n_shots_among : int
         How many of the photos are shots of the classifier itself: they make every figure too good.
+    skipped : tuple of (name, reason)
+        Photos that could not be read, and are in none of the figures.
     """
 
     n: int
@@ -63,6 +65,7 @@ class Evaluation:
     recall: FloatArray
     confusion: IntArray
     n_shots_among: int = 0
+    skipped: tuple[tuple[str, str], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values; fractions, not per cent.
@@ -104,6 +107,7 @@ def evaluate_probabilities(
     zero_shot: FloatArray | None = None,
     cache: FloatArray | None = None,
     n_shots_among: int = 0,
+    skipped: Sequence[tuple[str, str]] = (),
 ) -> Evaluation:
     """Measure answers against the truth.
 
@@ -116,6 +120,8 @@ def evaluate_probabilities(
         Logits of text alone and of the shots alone.
     n_shots_among : int, default=0
         How many of the photos are shots of the classifier itself.
+    skipped : sequence of (name, reason)
+        Photos that could not be read.
 
     Returns
     -------
@@ -148,4 +154,5 @@ def evaluate_probabilities(
         recall=per_class_recall(predictions, labels, n_classes=n_classes),
         confusion=confusion_matrix(predictions, labels, n_classes=n_classes),
         n_shots_among=n_shots_among,
+        skipped=tuple(skipped),
     )
