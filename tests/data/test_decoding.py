@@ -1,17 +1,22 @@
 """Reading and decoding: every kind of source and format, and every way in which a file can be bad."""
 
 import hashlib
-import io
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from tip_adapter.data.decoding import FORMATS, decode_image, image_digest, image_name, load_image, read_image_bytes
+from image_files import encoded, png_of_size
+from tip_adapter.data.decoding import (
+    FORMATS,
+    decode_image,
+    image_digest,
+    image_name,
+    load_image,
+    read_image_bytes,
+)
 from tip_adapter.errors import ImageError
 
 GRADIENT = np.stack(np.broadcast_arrays(np.arange(0, 240, 8)[None, :], np.arange(0, 200, 10)[:, None], 90), -1).astype(
@@ -19,28 +24,12 @@ GRADIENT = np.stack(np.broadcast_arrays(np.arange(0, 240, 8)[None, :], np.arange
 )
 
 
-def encoded(image, format, **options):
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
-
-
-def png_header(width, height):
-    """Encode a PNG that claims a size, with hardly any pixels behind it."""
-
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
-
-
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_decodes_to_the_same_picture(format):
-    options = {"lossless": True} if format == "WEBP" else {}
+    options = {"lossless": True} if format == "WebP" else {}
     image = decode_image(encoded(Image.fromarray(GRADIENT), format, **options), name="x")
     assert (image.mode, image.size) == ("RGB", (30, 20))
-    tolerance = {"JPEG": 12, "GIF": 26}.get(format, 0)
+    tolerance = {"JPEG": 12, "GIF": 26, "AVIF": 8, "HEIF": 12}.get(format, 0)
     assert np.abs(np.asarray(image).astype(int) - GRADIENT).max() <= tolerance
 
 
@@ -95,19 +84,6 @@ def test_a_transparent_palette_colour_becomes_white():
     decoded = decode_image(encoded(image, "PNG", transparency=1), name="x")
     assert decoded.getpixel((0, 0)) == (0, 0, 255)
     assert decoded.getpixel((2, 2)) == (255, 255, 255)
-
-
-@pytest.mark.parametrize("format", ["PNG", "TIFF"])
-def test_sixteen_bit_grey_is_scaled_not_clipped(format):
-    values = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(2, axis=0)
-    decoded = np.asarray(decode_image(encoded(Image.fromarray(values), format), name="x"))
-    np.testing.assert_array_equal(decoded[0, :, 0], np.arange(256))
-
-
-def test_floating_point_pixels_are_refused_with_a_remedy():
-    data = encoded(Image.fromarray(np.full((2, 2), 0.5, dtype=np.float32)), "TIFF")
-    with pytest.raises(ImageError, match=r"^Expected depth\.tif to have 8 or 16 bits.*save it as an 8-bit PNG$"):
-        decode_image(data, name="depth.tif")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "HSV"])
@@ -190,17 +166,16 @@ def test_names_for_messages(tmp_path):
 @pytest.mark.parametrize(
     "array",
     [
-        np.zeros((2, 2, 3), dtype=np.float32),
+        np.zeros((2, 2, 3), dtype=np.complex64),
         np.zeros((3, 2, 2), dtype=np.uint8),
         np.zeros((2, 2, 5), dtype=np.uint8),
+        np.full((2, 2), None),
         np.zeros((0, 2, 3), dtype=np.uint8),
         np.zeros(4, dtype=np.uint8),
     ],
 )
 def test_arrays_of_another_shape_or_type_are_refused(array):
-    with pytest.raises(
-        ImageError, match=r"Expected an image array of uint8 and shape \(H, W\), \(H, W, 3\) or \(H, W, 4\), got"
-    ):
+    with pytest.raises(ImageError, match=r"to be numbers of shape \(H, W\), \(H, W, 3\) or \(H, W, 4\), got .*: conv"):
         load_image(array)
 
 
@@ -214,7 +189,8 @@ def test_other_objects_are_refused():
     [
         (b"", "got an empty file: replace or remove it"),
         (b"These are not pixels.", "to be one of JPEG, .* got something else"),
-        (encoded(Image.fromarray(GRADIENT), "JPEG")[:-200], "to be a whole image, got damaged data"),
+        (encoded(Image.fromarray(GRADIENT), "JPEG")[:-60], "to be a whole image, got one that is cut short"),
+        (encoded(Image.fromarray(GRADIENT), "JPEG")[:-200], "to be a whole image, got the beginning of a JPEG file"),
         (encoded(Image.fromarray(GRADIENT), "PNG")[:-40], "to be a whole image, got damaged data"),
         (encoded(Image.fromarray(GRADIENT), "GIF")[:-200], "to be a whole image, got damaged data"),
         (encoded(Image.fromarray(GRADIENT), "BMP")[:-200], "to be a whole image, got damaged data"),
@@ -232,21 +208,6 @@ def test_bad_content_is_one_line_that_names_the_file(tmp_path, content, message)
     assert "\n" not in str(caught.value)
 
 
-def test_any_damage_ends_in_a_picture_or_an_image_error():
-    rng, refused = np.random.default_rng(0), 0
-    for format in FORMATS:
-        sound = encoded(Image.fromarray(GRADIENT), format)
-        for _ in range(40):
-            data = bytearray(sound)
-            for position in rng.integers(0, len(data), 8):
-                data[position] = rng.integers(256)
-            try:
-                assert decode_image(bytes(data), name="x", max_pixels=1_000_000).mode == "RGB"
-            except ImageError:
-                refused += 1
-    assert 0 < refused < 240
-
-
 @pytest.mark.parametrize("size", [(12_000, 12_000), (60_000, 60_000)])
 def test_decompression_bombs_are_refused_before_decoding(size, monkeypatch):
     def never(self):
@@ -254,16 +215,7 @@ def test_decompression_bombs_are_refused_before_decoding(size, monkeypatch):
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", never)
     with pytest.raises(ImageError, match=r"^Expected bomb\.png to .*[Ss]cale it down or leave it out$"):
-        decode_image(png_header(*size), name="bomb.png")
-
-
-def test_the_pixel_cap_is_a_parameter(monkeypatch):
-    data = encoded(Image.fromarray(GRADIENT), "PNG")
-    assert decode_image(data, name="x", max_pixels=600).size == (30, 20)
-    with pytest.raises(ImageError, match=r"^Expected x to have at most 599 pixels, got 30 × 20: scale it down"):
-        decode_image(data, name="x", max_pixels=599)
-    with pytest.raises(ImageError, match="at most 599 pixels"):
-        load_image(GRADIENT, max_pixels=599)
+        decode_image(png_of_size(*size), name="bomb.png")
 
 
 def test_files_that_cannot_be_read(tmp_path, monkeypatch):

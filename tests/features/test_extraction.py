@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tip_adapter.data.decoding import load_image
+from tip_adapter.data.decoding import image_digest, load_image
 from tip_adapter.encoders.fake import FakeEncoder
 from tip_adapter.errors import FeatureError, ImageError, InputError, ModelFileError
 from tip_adapter.features.extraction import FeatureSet, extract_features, load_features, save_features
@@ -118,8 +118,10 @@ def test_batches_have_one_size_across_images():
 
 
 def test_all_kinds_of_images(files):
-    images = [str(files[0]), files[1], files[2].read_bytes(), Image.open(files[3]), PHOTOS[4]]
-    features = extract_features(FakeEncoder(), images).features
+    with Image.open(files[3]) as opened:
+        images = [str(files[0]), files[1], files[2].read_bytes(), opened, PHOTOS[4]]
+        features = extract_features(FakeEncoder(), images).features
+    assert features.digests[3] == image_digest(files[3].read_bytes())
     np.testing.assert_array_equal(features.raw, extract_features(FakeEncoder(), files[:5]).features.raw)
     assert features.names == (str(files[0]), str(files[1]), "image 2", "image 3", "image 4")
 

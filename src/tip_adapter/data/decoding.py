@@ -1,4 +1,4 @@
-"""Photos as files, bytes, Pillow images or arrays go in; upright RGB images come out."""
+"""Images as files, bytes, Pillow images or arrays become upright RGB images."""
 
 from __future__ import annotations
 
@@ -8,44 +8,54 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, ImageFile
 
+from tip_adapter.data.memory_budget import MemoryBudget
+from tip_adapter.data.pixels import (
+    FORMATS,
+    HEAD_BYTES,
+    MAX_DECODED_BYTES,
+    EncodedImage,
+    UnreadableImageError,
+    exif_orientation,
+    image_format,
+    rgb_of_array,
+    rgb_of_image,
+    upright,
+)
 from tip_adapter.data.preprocessing import PREPROCESSING_VERSION, Preprocessing
 from tip_adapter.errors import ImageError
 from tip_adapter.typing import StrPath
 
 __all__ = [
     "FORMATS",
-    "MAX_PIXELS",
+    "MAX_FILE_BYTES",
     "PREPROCESSING_VERSION",
     "ImageSource",
     "Preprocessing",
     "decode_image",
+    "decoded_image",
+    "encoded_image",
     "image_digest",
     "image_name",
+    "is_image_file",
     "load_image",
     "read_image_bytes",
 ]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-MAX_PIXELS = 100_000_000
 LONGEST_PATH = 1000
 """Longer texts are images in base64."""
+MAX_FILE_BYTES = 2**27
 
-ImageSource = StrPath | bytes | Image.Image | NDArray[np.uint8]
+ImageSource = StrPath | bytes | Image.Image | NDArray[Any]
 
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+# Of the whole process, so that any number of threads and classifiers stay below a gigabyte together.
+_FILES = MemoryBudget(MAX_FILE_BYTES)
+_DECODING = MemoryBudget(MAX_DECODED_BYTES)
 
 
 def image_name(source: ImageSource) -> str:
@@ -64,16 +74,38 @@ def image_name(source: ImageSource) -> str:
     return str(filename) if filename else f"an image given as {type(source).__name__}"
 
 
-def read_image_bytes(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> bytes:
+def is_image_file(path: StrPath) -> bool:
+    """Tell by the first bytes whether a file is an image that can be read, whatever its suffix.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from tip_adapter.data.decoding import is_image_file
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     photo = Path(folder, "IMG_0001")
+    ...     photo.write_bytes(b"GIF89a...") and is_image_file(photo)
+    True
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False
+        with open(path, "rb") as file:
+            return image_format(file.read(HEAD_BYTES)) in FORMATS
+    except (OSError, ValueError):
+        return False
+
+
+def read_image_bytes(source: ImageSource) -> bytes:
     """Return an encoded image: the file's bytes, or pixels in memory as a lossless BMP file.
 
-    So everything after this has one kind of image to deal with, and equal pixels have equal digests.
+    So everything after this has one kind of image to deal with, and equal pixels have equal digests. A Pillow image
+    that was opened and not loaded yet gives the bytes of its file: Pillow would keep the pixels of every one.
 
     Parameters
     ----------
-    source : path, bytes, PIL.Image.Image, or ndarray of shape (H, W), (H, W, 3) or (H, W, 4), uint8
-    max_pixels : int
-        Largest Pillow image to accept. (Encoded images meet this limit in `decode_image`.)
+    source : path, bytes, PIL.Image.Image, or ndarray of shape (H, W), (H, W, 3) or (H, W, 4)
+        Arrays are booleans, integers or floating-point numbers, scaled as samples of files are.
 
     Returns
     -------
@@ -96,16 +128,39 @@ def read_image_bytes(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> by
         return source
     if isinstance(source, str | os.PathLike):
         return _read_file(source)
-    if isinstance(source, np.ndarray):
-        image = _image_of_array(source)
-    elif isinstance(source, Image.Image):
-        image = source
-    else:
-        kinds = "a path, bytes, a Pillow image or a uint8 array"
+    if not isinstance(source, np.ndarray | Image.Image):
+        kinds = "a path, bytes, a Pillow image or an array"
         raise ImageError(f"Expected an image as {kinds}, got {type(source).__name__}: convert it to one of these")
+    with _named(source):
+        if isinstance(source, np.ndarray):
+            image = rgb_of_array(source)
+        else:
+            data = _bytes_behind(source)
+            if data is not None:
+                return data
+            image = upright(rgb_of_image(_loaded(source)), exif_orientation(source.info.get("exif", b"")))
     buffer = io.BytesIO()
-    _upright_rgb(image, image_name(source), max_pixels).save(buffer, "BMP")
+    image.save(buffer, "BMP")
     return buffer.getvalue()
+
+
+@contextmanager
+def encoded_image(source: ImageSource) -> Iterator[bytes]:
+    """Hold the bytes of an image as `read_image_bytes` gives them; other threads wait while too many are held.
+
+    Raises
+    ------
+    ImageError
+        When the file cannot be read, or the pixels cannot be an image.
+    """
+    size = 0
+    if isinstance(source, str | os.PathLike):
+        try:
+            size = os.stat(source).st_size
+        except (OSError, ValueError):  # is told when it is read
+            size = 0
+    with _FILES.reserved(min(size, MAX_FILE_BYTES)):
+        yield read_image_bytes(source)
 
 
 def image_digest(data: bytes) -> str:
@@ -113,11 +168,12 @@ def image_digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def decode_image(data: bytes, *, name: str, min_side: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode a JPEG, PNG, WebP, GIF, BMP or TIFF image into upright RGB.
+def decode_image(data: bytes, *, name: str, min_side: int | None = None, allow_truncated: bool = False) -> Image.Image:
+    """Decode a JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIF image into upright RGB.
 
-    The EXIF orientation is applied, transparent pixels become white, of several frames the first is taken. The format
-    is that of the content, whatever the file's suffix.
+    The EXIF orientation is applied, transparent pixels become white, samples of more than 8 bits are scaled, of several
+    frames the first is taken. The format is that of the content, whatever the file's suffix. HEIF needs the extra
+    ``heif``.
 
     Parameters
     ----------
@@ -128,8 +184,8 @@ def decode_image(data: bytes, *, name: str, min_side: int | None = None, max_pix
     min_side : int or None, default=None
         When given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, with both sides still at least twice this
         many pixels. None decodes in full.
-    max_pixels : int
-        Largest width × height to accept, checked before anything is decoded.
+    allow_truncated : bool, default=False
+        Take what can be decoded of a file that is cut short, or damaged further down.
 
     Returns
     -------
@@ -139,7 +195,7 @@ def decode_image(data: bytes, *, name: str, min_side: int | None = None, max_pix
     Raises
     ------
     ImageError
-        When the data are empty, of another format, damaged, cut short, or too large.
+        When the data are empty, of another format, damaged, cut short, or take too much memory.
 
     Examples
     --------
@@ -149,23 +205,30 @@ def decode_image(data: bytes, *, name: str, min_side: int | None = None, max_pix
     >>> decode_image(data, name="transparent").getpixel((0, 0))
     (255, 255, 255)
     """
-    if not data:
-        raise ImageError(f"Expected {name} to hold a picture, got an empty file: replace or remove it")
-    with _named_errors(name):
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    _check_pixels(image, name, max_pixels)
-    if min_side is not None:
-        image.draft(None, (2 * min_side, 2 * min_side))
-    return _upright_rgb(image, name, max_pixels)
+    with decoded_image(data, name=name, min_side=min_side, allow_truncated=allow_truncated) as image:
+        return image
 
 
-def load_image(source: ImageSource, *, min_side: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+@contextmanager
+def decoded_image(
+    data: bytes, *, name: str, min_side: int | None = None, allow_truncated: bool = False
+) -> Iterator[Image.Image]:
+    """Hold a decoded image, as `decode_image` gives it; other threads wait while too many bytes are held."""
+    with _named(name):
+        encoded = EncodedImage(data, min_side)
+    with _DECODING.reserved(encoded.memory):
+        with _named(name):
+            image = encoded.decode(allow_truncated=allow_truncated)
+        yield image
+
+
+def load_image(source: ImageSource, *, min_side: int | None = None) -> Image.Image:
     """Read and decode an image: `read_image_bytes`, then `decode_image`.
 
     Parameters
     ----------
-    source : path, bytes, PIL.Image.Image, or ndarray of shape (H, W), (H, W, 3) or (H, W, 4), uint8
-    min_side, max_pixels : int
+    source : path, bytes, PIL.Image.Image, or ndarray of shape (H, W), (H, W, 3) or (H, W, 4)
+    min_side : int
         As in `decode_image`.
 
     Returns
@@ -185,8 +248,8 @@ def load_image(source: ImageSource, *, min_side: int | None = None, max_pixels: 
     >>> load_image(np.zeros((2, 3, 3), dtype=np.uint8)).mode
     'RGB'
     """
-    data = read_image_bytes(source, max_pixels=max_pixels)
-    return decode_image(data, name=image_name(source), min_side=min_side, max_pixels=max_pixels)
+    with encoded_image(source) as data:
+        return decode_image(data, name=image_name(source), min_side=min_side)
 
 
 def _read_file(path: StrPath) -> bytes:
@@ -197,8 +260,9 @@ def _read_file(path: StrPath) -> bytes:
             "as base64 text has to be decoded first (base64.b64decode)"
         )
     try:
-        mode = os.stat(path).st_mode
-        data = b"" if _is_device(mode) else _read_all(path)
+        status = os.stat(path)
+        _check_size(status.st_size, name)
+        data = b"" if _is_device(status.st_mode) else _read_all(path)
     except FileNotFoundError:
         raise ImageError(f"Expected an image file at {name}, found none: check the path") from None
     except IsADirectoryError:
@@ -208,9 +272,17 @@ def _read_file(path: StrPath) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"Expected {name} to be a readable image file, got an error ({reason}): check it") from error
-    if _is_device(mode):
+    if _is_device(status.st_mode):
         raise ImageError(f"Expected {name} to be an image file, got a device or pipe: copy its content to a file")
     return data
+
+
+def _check_size(size: int, name: str) -> None:
+    if size > MAX_FILE_BYTES:
+        limit = f"{MAX_FILE_BYTES / 1e6:,.0f} MB"
+        raise ImageError(
+            f"Expected {name} to be a file of at most {limit}, got {size / 1e6:,.0f} MB: scale it down or leave it out"
+        )
 
 
 def _is_device(mode: int) -> bool:
@@ -222,72 +294,29 @@ def _read_all(path: StrPath) -> bytes:
         return file.read()
 
 
-def _image_of_array(pixels: NDArray[np.uint8]) -> Image.Image:
-    if pixels.dtype != np.uint8 or pixels.size == 0 or not (pixels.ndim == 2 or pixels.shape[2:] in ((3,), (4,))):
-        got = f"{pixels.dtype} of shape {pixels.shape}"
-        shapes = "(H, W), (H, W, 3) or (H, W, 4)"
-        raise ImageError(f"Expected an image array of uint8 and shape {shapes}, got {got}: convert it")
-    return Image.fromarray(pixels)
-
-
-def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
-    pixels = image.width * image.height
-    if pixels > max_pixels:
-        got = f"{image.width} × {image.height}"
-        raise ImageError(
-            f"Expected {name} to have at most {max_pixels:,} pixels, got {got}: scale it down or leave it out"
-        )
-    if pixels == 0:
-        raise ImageError(f"Expected {name} to have pixels, got {image.width} × {image.height}: leave it out")
-
-
 @contextmanager
-def _named_errors(name: str) -> Iterator[None]:
-    """Turn what Pillow and its decoders raise into one line that names the image."""
+def _named(source: ImageSource) -> Iterator[None]:
+    """Name the image in what is wrong with it."""
     try:
         yield
-    except (ImageError, MemoryError):
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"Expected {name} to be of a sane size, got: {error} Scale it down or leave it out") from error
-    except UnidentifiedImageError as error:
-        kinds = ", ".join(FORMATS)
-        raise ImageError(f"Expected {name} to be one of {kinds}, got something else: convert or remove it") from error
-    except Exception as error:  # decoders of damaged data raise nearly anything, from struct.error to TypeError
-        raise ImageError(
-            f"Expected {name} to be a whole image, got damaged data ({error}): replace or remove it"
-        ) from error
+    except UnreadableImageError as error:
+        raise ImageError(f"Expected {image_name(source)} to {error}") from error
 
 
-def _upright_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
-    _check_pixels(image, name, max_pixels)
-    with _named_errors(name):
-        image.load()
-        return _rgb(_upright(image), name)
+def _bytes_behind(image: Image.Image) -> bytes | None:
+    """Bytes of the file that an image was opened from, if nothing has been done with it since."""
+    if not isinstance(image, ImageFile.ImageFile) or not image.tile or image.fp is None or image.tell():
+        return None
+    position = image.fp.tell()
+    image.fp.seek(0)
+    data: bytes = image.fp.read()
+    image.fp.seek(position)
+    return data if image_format(data[:HEAD_BYTES]) in FORMATS else None
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _loaded(image: Image.Image) -> Image.Image:
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # a broken EXIF block beside sound pixels: shown as stored, as viewers do
-        orientation = None
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
-
-
-def _rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        image = _eight_bit(image, name)
-    if image.has_transparency_data:
-        canvas = Image.new("RGBA", image.size, "white")
-        canvas.alpha_composite(image.convert("RGBA"))
-        image = canvas
-    return image.convert("RGB")
-
-
-def _eight_bit(image: Image.Image, name: str) -> Image.Image:
-    """Scale 16-bit grey to 8 bits, where Pillow's own conversion would clip it to white."""
-    values = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        got = f"32-bit values between {values.min():g} and {values.max():g}"
-        raise ImageError(f"Expected {name} to have 8 or 16 bits per channel, got {got}: save it as an 8-bit PNG")
-    return Image.fromarray((values // 257).astype(np.uint8))
+        image.load()
+    except Exception as error:  # decoders of damaged data raise nearly anything
+        raise UnreadableImageError(f"be a whole image, got damaged data ({error}): replace or remove it") from error
+    return image

@@ -11,17 +11,16 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from tip_adapter.data.pixels import RESAMPLING, center_view
 from tip_adapter.errors import EncoderError, InputError
 from tip_adapter.typing import Float32Array, UInt8Array
 
 __all__ = ["PREPROCESSING_VERSION", "Preprocessing"]
 
-PREPROCESSING_VERSION = 1  # raise it whenever the same photo and settings would give other pixels
+PREPROCESSING_VERSION = 2  # raise it whenever the same photo and settings would give other pixels
 
-_RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _CROP_SCALE = (0.5, 1.0)  # share of the area
 _CROP_RATIO = (3 / 4, 4 / 3)  # width / height
-_MAX_RATIO = 32  # of a picture's sides; far beyond what a centre crop can show
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,8 @@ class Preprocessing:
             raise InputError(f"Expected a view size of at least 1 pixel, got {self.size}")
         if self.resize is not None and self.resize < self.size:
             raise InputError(f"Expected resize to be at least the view size {self.size}, got {self.resize}")
-        if self.interpolation not in _RESAMPLE:
-            raise InputError(f"Unknown interpolation {self.interpolation!r}: choose one of {', '.join(_RESAMPLE)}")
+        if self.interpolation not in RESAMPLING:
+            raise InputError(f"Unknown interpolation {self.interpolation!r}: choose one of {', '.join(RESAMPLING)}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise InputError(f"Expected three means and three positive stds, got {self.mean} and {self.std}")
 
@@ -115,15 +114,7 @@ class Preprocessing:
         -------
         pixels : ndarray of shape (size, size, 3), uint8
         """
-        resample = _RESAMPLE[self.interpolation]
-        if self.resize is None:
-            return np.asarray(image.resize((self.size, self.size), resample))
-        image = _middle(image, _MAX_RATIO)
-        short = min(image.size)
-        width, height = (int(self.resize * side / short) for side in image.size)
-        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-        resized = image.resize((width, height), resample)
-        return np.asarray(resized.crop((left, top, left + self.size, top + self.size)))
+        return center_view(image, size=self.size, resize=self.resize, interpolation=self.interpolation)
 
     def random_view(self, image: Image.Image, rng: np.random.Generator) -> UInt8Array:
         """Crop a random half to all of the area, resize it to a square, and mirror it half of the time.
@@ -147,7 +138,7 @@ class Preprocessing:
         Zhang et al., Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification, ECCV 2022, section 4.1.
         """
         box = _random_box(image.width, image.height, rng)
-        view = np.asarray(image.resize((self.size, self.size), _RESAMPLE[self.interpolation], box=box))
+        view = np.asarray(image.resize((self.size, self.size), RESAMPLING[self.interpolation], box=box))
         return np.ascontiguousarray(view[:, ::-1]) if rng.random() < 0.5 else view
 
     def normalize(self, pixels: UInt8Array) -> Float32Array:
@@ -219,7 +210,7 @@ class Preprocessing:
             **form,
             "do_convert_rgb": True,
             "do_resize": True,
-            "resample": int(_RESAMPLE[self.interpolation]),
+            "resample": int(RESAMPLING[self.interpolation]),
             "do_rescale": True,
             "rescale_factor": 1 / 255,
             "do_normalize": True,
@@ -259,13 +250,6 @@ class Preprocessing:
             raise EncoderError(f"Expected a preprocessor_config.json with {error}, got {sorted(config)}") from error
         except (InputError, TypeError) as error:
             raise EncoderError(f"Expected a preprocessor_config.json like CLIP's or SigLIP's, got: {error}") from error
-
-
-def _middle(image: Image.Image, ratio: int) -> Image.Image:
-    """Cut the ends off a long strip, which would take gigabytes once its short side is resized."""
-    width, height = (min(side, ratio * min(image.size)) for side in image.size)
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height)) if (width, height) != image.size else image
 
 
 def _random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:

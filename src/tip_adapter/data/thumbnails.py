@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-from tip_adapter.data.decoding import ImageSource, decode_image, load_image
+from tip_adapter.data.decoding import ImageSource, decode_image, decoded_image, encoded_image, image_name
 from tip_adapter.processors import usable_processors
 from tip_adapter.typing import BoolArray
 
@@ -46,11 +46,14 @@ def make_thumbnails(images: Sequence[ImageSource], side: int = SIDE) -> list[byt
     """
 
     def shrink(source: ImageSource) -> bytes:
-        # Twice this is still as much as the longer side needs, and most photos are then decoded at half their size.
-        image = load_image(source, min_side=side // 2)
-        image.thumbnail((side, side), Image.Resampling.BICUBIC)
         buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=80)
+        # Twice this is still as much as the longer side needs, and most photos are then decoded at half their size.
+        with (
+            encoded_image(source) as data,
+            decoded_image(data, name=image_name(source), min_side=side // 2) as image,
+        ):
+            image.thumbnail((side, side), Image.Resampling.BICUBIC)
+            image.save(buffer, "JPEG", quality=80)
         return buffer.getvalue()
 
     with ThreadPoolExecutor(usable_processors()) as pool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tip_adapter.data.decoding import ImageSource, decode_image, image_digest, image_name, read_image_bytes
+from tip_adapter.data.decoding import ImageSource, decoded_image, encoded_image, image_digest, image_name
 from tip_adapter.errors import ImageError, ModelFileError
 from tip_adapter.processors import usable_processors
 from tip_adapter.typing import Float32Array, UInt8Array
@@ -90,17 +90,20 @@ class ImageReader:
             With what is wrong with it, if anything is: only the main thread knows what to do about it.
         """
         try:
-            data = read_image_bytes(self.images[index])
-            digest = self.digests[index] = image_digest(data)
-            with self._lock:
-                owner = self.owners.setdefault(digest, index)
-            if owner != index:
-                return PreparedImage(owner, {}, {})
-            found = self._stored(digest)
-            missing = [view for view in range(len(self.view_keys)) if view not in found]
-            return PreparedImage(owner, found, self._views(data, index, missing) if missing else {})
+            with encoded_image(self.images[index]) as data:
+                return self._prepared(data, index)
         except ImageError as error:
             return PreparedImage(index, {}, {}, error)
+
+    def _prepared(self, data: bytes, index: int) -> PreparedImage:
+        digest = self.digests[index] = image_digest(data)
+        with self._lock:
+            owner = self.owners.setdefault(digest, index)
+        if owner != index:
+            return PreparedImage(owner, {}, {})
+        found = self._stored(digest)
+        missing = [view for view in range(len(self.view_keys)) if view not in found]
+        return PreparedImage(owner, found, self._views(data, index, missing) if missing else {})
 
     def _stored(self, digest: str) -> dict[int, Float32Array]:
         if self.store is None:
@@ -118,8 +121,8 @@ class ImageReader:
         """Decode once, crop many."""
         preprocessing = self.encoder.preprocessing
         min_side = preprocessing.min_side(random_views=self.random)
-        image = decode_image(data, name=self.names[index], min_side=min_side)
-        return {view: self._view(image, index, view) for view in missing}
+        with decoded_image(data, name=self.names[index], min_side=min_side) as image:
+            return {view: self._view(image, index, view) for view in missing}
 
     def _view(self, image: Image.Image, index: int, view: int) -> UInt8Array:
         if not self.random:

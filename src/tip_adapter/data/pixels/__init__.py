@@ -1,0 +1,22 @@
+"""Image files to upright RGB pixels of 8 bits, with NumPy and Pillow alone: a part of every export, too."""
+
+from tip_adapter.data.pixels.containers import FORMATS, HEAD_BYTES, UnreadableImageError, exif_orientation, image_format
+from tip_adapter.data.pixels.encoded import MAX_DECODED_BYTES, MAX_JPEG_PIXELS, EncodedImage, upright
+from tip_adapter.data.pixels.samples import rgb_of_array, rgb_of_image
+from tip_adapter.data.pixels.views import RESAMPLING, center_view
+
+__all__ = [
+    "FORMATS",
+    "HEAD_BYTES",
+    "MAX_DECODED_BYTES",
+    "MAX_JPEG_PIXELS",
+    "RESAMPLING",
+    "EncodedImage",
+    "UnreadableImageError",
+    "center_view",
+    "exif_orientation",
+    "image_format",
+    "rgb_of_array",
+    "rgb_of_image",
+    "upright",
+]
