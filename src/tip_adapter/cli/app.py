@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import warnings
 from importlib.metadata import version
@@ -17,12 +18,14 @@ import typer
 
 from tip_adapter.cli import bench, demo, edits, encoders, explain, export, info, models, trust, tuning
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
-from tip_adapter.cli.output import echo
+from tip_adapter.cli.output import ReaderLeft, drop, echo, flush
 from tip_adapter.errors import ImageError, TipAdapterError
 
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130
+
+STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0")
 
 app = typer.Typer(
     cls=ReadableGroup,
@@ -76,14 +79,15 @@ app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(export.export)
 
 def main() -> None:
     """Run the program, with every expected error as one line on stderr and an exit code of its own."""
+    _speak_utf8()
     warnings.showwarning = _show_warning
     # Pillow warns of large pictures and broken EXIF data; our own limits and errors say what matters.
     warnings.filterwarnings("ignore", module="PIL")
     _print_anything()
+    _check_arguments(sys.argv[1:])
     try:
         code = app(standalone_mode=False) or 0
-        if sys.stdout:
-            sys.stdout.flush()
+        flush()
     except ImageError as error:
         _fail(f"{error}{_other_way_out()}", error.exit_code)
     except TipAdapterError as error:
@@ -92,17 +96,34 @@ def main() -> None:
         _fail_usage(error)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe, such as `head`, has seen enough; what is still to be flushed has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except (ReaderLeft, SystemExit):  # rich, which prints the help, exits when it meets a broken pipe
+        drop(sys.stdout)
+        code = 0
     except MemoryError as error:
         _fail(f"Not enough memory ({error}): ask for fewer views, smaller batches or fewer photos at a time.", 1)
     except OSError as error:
+        if error.filename is None:
+            drop(sys.stdout)  # a full disk, for instance: what is in its buffer would fail once more
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     if code == INTERRUPTED:
         echo("interrupted: run it again to go on, what is finished is kept", err=True)
     sys.exit(code)
+
+
+def _speak_utf8() -> None:
+    """Start again in UTF-8 mode where the locale has another encoding, so that names are the same everywhere."""
+    if sys.getfilesystemencoding() != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", "-m", "tip_adapter", *sys.argv[1:]])  # noqa: S606
+
+
+def _check_arguments(given: list[str]) -> None:
+    """Refuse an empty argument, which as a path would be the current folder, and standard input, which is not read."""
+    for number, (before, argument) in enumerate(zip(["", *given], given, strict=False), start=1):
+        if not argument.strip() or re.fullmatch(r"--[\w-]+=\s*", argument):
+            _fail(f"argument {number} is empty, as when a variable of the shell is not set: see tip-adapter --help", 2)
+        may_be_a_class = given[0] == "class" or before in ("--class", "-c")
+        if argument in STANDARD_INPUT and not may_be_a_class:
+            _fail(f"expected the name of a file or folder, got {argument}: standard input is not read", 2)
 
 
 def _print_anything() -> None:

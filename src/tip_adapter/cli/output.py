@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -20,11 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Column",
+    "ReaderLeft",
+    "drop",
     "echo",
     "echo_json",
     "echo_next",
     "echo_skipped",
     "echo_table",
+    "flush",
     "number",
     "percent",
     "skipped_rows",
@@ -39,6 +44,10 @@ NARROWEST = 14
 
 GAP = 2
 """Blanks between columns."""
+
+
+class ReaderLeft(Exception):  # noqa: N818
+    """Whoever read stdout, such as `head`, has seen enough."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +82,48 @@ def spare(title: str, *, right: bool = False) -> Column:
 
 def echo(line: str = "", *, err: bool = False) -> None:
     """Print one line; whatever a name in it holds, it stays one line."""
-    typer.echo(for_terminal(line), err=err)
+    if not err:
+        _to_stdout(for_terminal(line))
+        return
+    try:
+        typer.echo(for_terminal(line), err=True)
+    except BrokenPipeError:
+        # Nobody reads the messages; the work goes on.
+        drop(sys.stderr)
+
+
+def flush() -> None:
+    """Write what is left in the buffer of stdout."""
+    with _reader():
+        if sys.stdout:
+            sys.stdout.flush()
+
+
+def drop(stream: TextIO) -> None:
+    """Send what is still to be written to a stream nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextlib.contextmanager
+def _reader() -> Iterator[None]:
+    """Tell a reader that has left from every other broken pipe."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ReaderLeft from error
+    except SystemExit as error:  # as rich leaves when it meets a broken pipe
+        raise ReaderLeft from error
+
+
+def _to_stdout(text: str) -> None:
+    with _reader():
+        typer.echo(text)
 
 
 def echo_json(value: Any) -> None:
     """Print one JSON object on stdout."""
-    typer.echo(for_json(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)))
+    _to_stdout(for_json(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)))
 
 
 def echo_next(*command: object, so_that: str) -> None:
@@ -101,7 +146,8 @@ def echo_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, head
         if number_of_block:
             console.print()
         rows_of_block = [[row[index] for index in block] for row in cells]
-        console.print(_rich_table([columns[index] for index in block], rows_of_block, header))
+        with _reader():
+            console.print(_rich_table([columns[index] for index in block], rows_of_block, header))
 
 
 def _width(column: Column, index: int, cells: Sequence[Sequence[str]], *, header: bool) -> int:
