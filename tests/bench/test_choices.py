@@ -2,10 +2,11 @@
 
 import pytest
 
-from tip_adapter.bench.method_choice import MethodChoice, choose_methods, group_of
+from tip_adapter.bench.method_choice import choose_methods, group_of
 from tip_adapter.bench.protocols import PUBLISHED_TUNING, choose_protocols, tuning_of
 from tip_adapter.errors import InputError
 from tip_adapter.methods import METHODS
+from tip_adapter.methods.spec import MethodSpec
 
 
 def names(wanted):
@@ -32,7 +33,7 @@ def test_a_method_counts_once():
 
 def test_parameters_are_read_as_numbers_and_words():
     one, other = choose_methods("tip-adapter:alpha=1:beta=5.5:balanced=False,tip-adapter:alpha=auto")
-    assert one == MethodChoice("tip-adapter", {"alpha": 1, "beta": 5.5, "balanced": False})
+    assert one == MethodSpec("tip-adapter", {"alpha": 1, "beta": 5.5, "balanced": False})
     assert one.label == "tip-adapter:alpha=1:beta=5.5:balanced=false"
     assert other.label == "tip-adapter:alpha=auto"
 
@@ -42,10 +43,12 @@ def test_parameters_are_read_as_numbers_and_words():
     [
         ("tip", r"Unknown method 'tip': choose among default, all, .*tip-adapter"),
         ("", "at least one method"),
-        ("tip-adapter:gamma=2", r"parameter of tip-adapter \(alpha, beta, balanced\), got 'gamma=2'"),
+        ("tip-adapter:gamma=2", r"parameter of tip-adapter \(alpha=auto, beta=auto, balanced=true\), got 'gamma=2'"),
         ("tip-adapter:alpha", "NAME=VALUE"),
         ("gda:random_state=3", "NAME=VALUE"),
         ("gda:alpha=much", "Expected alpha of gda to be a number or 'auto', got 'much'"),
+        ("tip-adapter:alpha=NaN", "Expected alpha of tip-adapter to be a number"),
+        ("tip-adapter:balanced=maybe", "Expected balanced of tip-adapter to be true or false, got 'maybe'"),
         ("clap:epochs=few", "Expected epochs of clap to be a number"),
     ],
 )

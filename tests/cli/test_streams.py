@@ -1,5 +1,6 @@
 """Pipes whose reader leaves, full disks, locales without UTF-8, and arguments that are empty or name no file."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -48,10 +49,8 @@ def here(model, photos, monkeypatch):
 
 
 def test_a_reader_that_leaves_ends_every_command_quietly(here):
-    import json
-
     command = [sys.executable, "-c", SESSION, json.dumps(COMMANDS)]
-    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert process.stderr.splitlines() == [f"{command} 0" for command in COMMANDS]
 
 

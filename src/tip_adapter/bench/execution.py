@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import inspect
 import json
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +22,7 @@ from tip_adapter.errors import EncoderError, FeatureError, InputError, MissingEx
 from tip_adapter.features.feature_files import FeatureData, Part, load_feature_file
 from tip_adapter.heads import softmax
 from tip_adapter.methods import METHODS, FewShotMethod
+from tip_adapter.methods.spec import MethodSpec
 from tip_adapter.storage.atomic import write_file
 from tip_adapter.trust.metrics import accuracy, expected_calibration_error, negative_log_likelihood, wilson_interval
 from tip_adapter.typing import FloatArray, IntArray, StrPath
@@ -205,10 +205,9 @@ def _predicted(method: FewShotMethod, test: Any, labels: IntArray, logits_path: 
 
 
 def _build(job: Job, data: FeatureData) -> FewShotMethod:
-    cls: Callable[..., FewShotMethod] = METHODS[job.method]
-    known = inspect.signature(cls).parameters
+    method = MethodSpec(job.method, job.parameters)
     encoder = None
-    if METHODS[job.method].needs_encoder and job.encoder is not None:
+    if method.type.needs_encoder and job.encoder is not None:
         from tip_adapter.encoders.trainable import load_trainable_encoder
 
         encoder = load_trainable_encoder(job.encoder)  # before the clock runs: it is the same for all
@@ -222,7 +221,7 @@ def _build(job: Job, data: FeatureData) -> FewShotMethod:
         "templates": job.templates,
         "checkpoint": job.checkpoint,
     }
-    return cls(**{key: value for key, value in given.items() if key in known} | job.parameters)
+    return method.build(given)
 
 
 @dataclass(frozen=True)

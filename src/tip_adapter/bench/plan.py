@@ -11,11 +11,11 @@ from typing import Any
 
 from tip_adapter.bench.data import BenchmarkData, Draw
 from tip_adapter.bench.execution import Job
-from tip_adapter.bench.method_choice import MethodChoice
 from tip_adapter.bench.protocols import FAIR, FEW, PAPER, tuning_of
 from tip_adapter.bench.provenance import code_digest, machine, versions
 from tip_adapter.bench.records import DONE, FOLDER, FORMAT, NOT_APPLICABLE, Record, read_record
 from tip_adapter.errors import InputError
+from tip_adapter.methods.spec import MethodSpec
 
 UNAVERAGED = 1
 """The WiSE-FT weight that takes the end of the training as it is."""
@@ -57,7 +57,7 @@ class Plan:
 
 def make_plan(
     data_sets: Sequence[BenchmarkData],
-    methods: Sequence[MethodChoice],
+    methods: Sequence[MethodSpec],
     protocols: Sequence[str],
     output: Path,
     *,
@@ -71,7 +71,7 @@ def make_plan(
     ----------
     data_sets : sequence of BenchmarkData
         Each with a path.
-    methods : sequence of MethodChoice
+    methods : sequence of MethodSpec
     protocols : sequence of str
     output : Path
         Folder of results.
@@ -131,7 +131,7 @@ class _Layout:
     def folder(self) -> Path:
         return self.output / FOLDER / f"{_file_name(self.data.features.name)}-{self.test_digest[:8]}"
 
-    def add(self, plan: Plan, method: MethodChoice, protocol: str) -> None:
+    def add(self, plan: Plan, method: MethodSpec, protocol: str) -> None:
         folder = self.folder / _file_name(method.label)
         obstacle = self._obstacle(method, protocol)
         if obstacle:
@@ -160,7 +160,7 @@ class _Layout:
             else:
                 plan.jobs.append(self._job(method, results, draw))
 
-    def _obstacle(self, method: MethodChoice, protocol: str) -> str | None:
+    def _obstacle(self, method: MethodSpec, protocol: str) -> str | None:
         if method.on_encoder and self.data.encoder is None:
             return "works on the encoder itself, not on saved features: run it on photos"
         if protocol == PAPER and self.data.features.validation is None:
@@ -169,7 +169,7 @@ class _Layout:
             return "the protocol 'paper-few' tunes on training photos apart from the shots, and there are none left"
         return None
 
-    def _base(self, method: MethodChoice, protocol: str, shots: int | None, seed: int | None) -> Record:
+    def _base(self, method: MethodSpec, protocol: str, shots: int | None, seed: int | None) -> Record:
         features = self.data.features
         digests = {"test": self.test_digest}
         if shots is not None and seed is not None:
@@ -220,7 +220,7 @@ class _Layout:
             return None
         return DONE
 
-    def _job(self, method: MethodChoice, results: dict[Path, Record], draw: Draw) -> Job:
+    def _job(self, method: MethodSpec, results: dict[Path, Record], draw: Draw) -> Job:
         (path, base), *others = results.items()
         name = path.relative_to(self.output / FOLDER).with_suffix("")
         twin = None
@@ -263,11 +263,11 @@ class _Layout:
         return {part: [str(path.resolve()) for path in paths] for part, paths in chosen.items()}
 
 
-def _twin_of(method: MethodChoice) -> MethodChoice | None:
+def _twin_of(method: MethodSpec) -> MethodSpec | None:
     """The method without the averaging of weights that it would do by default: a second result of one training."""
     if not hasattr(method.type, "at_wise_weight") or "wise_weight" in method.parameters:
         return None
-    return MethodChoice(method.name, dict(method.parameters) | {"wise_weight": UNAVERAGED})
+    return MethodSpec(method.name, dict(method.parameters) | {"wise_weight": UNAVERAGED})
 
 
 def _file_name(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tip_adapter.bench.data import BenchmarkData, PhotoSettings, is_feature_file, prepare
 from tip_adapter.bench.execution import Job
-from tip_adapter.bench.method_choice import MethodChoice, choose_methods
+from tip_adapter.bench.method_choice import choose_methods
 from tip_adapter.bench.plan import Plan, described_stale, make_plan
 from tip_adapter.bench.protocols import FEW, PAPER, choose_protocols
 from tip_adapter.bench.records import DONE, FAILED, Record, read_record, write_record
@@ -19,6 +19,7 @@ from tip_adapter.bench.report import Report, write_report
 from tip_adapter.bench.workers import run_jobs
 from tip_adapter.errors import InputError
 from tip_adapter.features.feature_files import FeatureData, save_feature_file
+from tip_adapter.methods.spec import MethodSpec
 from tip_adapter.processors import usable_processors
 from tip_adapter.typing import StrPath
 
@@ -208,7 +209,7 @@ def run(
 
 
 def _carry_out(
-    plan: Plan, methods: Sequence[MethodChoice], n_processes: int, cores: int, progress: RunProgress | None
+    plan: Plan, methods: Sequence[MethodSpec], n_processes: int, cores: int, progress: RunProgress | None
 ) -> None:
     for path, record in plan.not_applicable:
         write_record(path, record)

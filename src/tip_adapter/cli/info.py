@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tip_adapter.cli.options import JsonOption
-from tip_adapter.cli.output import echo, echo_json, echo_table, number, text, whole
+from tip_adapter.cli.output import echo, echo_json, echo_next, echo_table, number, text, whole
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
@@ -17,19 +18,61 @@ __all__ = ["described", "info"]
 
 
 def info(
-    model: Annotated[str | None, typer.Argument(help="A saved classifier. Without: this installation.")] = None,
+    about: Annotated[
+        str | None,
+        typer.Argument(help="A saved classifier, or a method such as tip-adapter. Default: this installation."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Describe a saved classifier, or this installation: version, methods, encoders, cache folder."""
-    if model is not None:
-        from tip_adapter.classifier import ImageClassifier
+    """Describe a saved classifier, a method with its parameters, or this installation."""
+    if about is None:
+        _about_installation(as_json=as_json)
+    elif _is_method(about):
+        _about_method(about, as_json=as_json)
+    else:
+        _about_classifier(about, as_json=as_json)
 
-        classifier = ImageClassifier.load(model)
-        if as_json:
-            echo_json(described(classifier))
-        else:
-            _show_model(classifier.model_)
+
+def _is_method(about: str) -> bool:
+    from tip_adapter.methods import METHODS
+    from tip_adapter.storage.bundle_files import is_bundle
+
+    return about in METHODS and not is_bundle(Path(about))
+
+
+def _about_classifier(path: str, *, as_json: bool) -> None:
+    from tip_adapter.classifier import ImageClassifier
+
+    classifier = ImageClassifier.load(path)
+    if as_json:
+        echo_json(described(classifier))
+    else:
+        _show_model(classifier.model_)
+        echo_next("explain", path, "PHOTO", so_that="see why a photo gets its class")
+
+
+def _about_method(name: str, *, as_json: bool) -> None:
+    from tip_adapter.methods import DESCRIPTIONS
+    from tip_adapter.methods.documentation import document
+
+    found = document(name)
+    if as_json:
+        parameters = {key: {"default": default, "description": words} for key, default, words in found.parameters}
+        facts = {"name": name, "description": DESCRIPTIONS[name], "formula": found.summary}
+        echo_json(facts | {"parameters": parameters, "sources": found.sources})
         return
+    echo(f"{name}: {DESCRIPTIONS[name]}")
+    echo(found.summary)
+    if found.parameters:
+        echo()
+        echo_table([whole("parameter"), whole("default"), text("what it does")], found.parameters)
+    echo()
+    echo(f"source: {found.sources}")
+    given = "".join(f":{key}={default}" for key, default, _ in found.parameters[:2])
+    echo_next("fit", "DATA", "--method", name + given, so_that="learn with it")
+
+
+def _about_installation(*, as_json: bool) -> None:
     from importlib.metadata import version
 
     from tip_adapter.classifier import default_encoder
@@ -51,6 +94,7 @@ def info(
     echo()
     echo(f"encoders (default {default_encoder()})")
     _show_rows([(f"  {name}", meaning) for name, meaning in ENCODERS.items()])
+    echo_next("info", "tip-adapter", so_that="see the parameters of a method")
 
 
 def _show_model(model: FewShotModel) -> None:

@@ -69,7 +69,10 @@ def fit(
         "classifier.tip"
     ),
     method: Annotated[
-        str | None, typer.Option("--method", "-m", help="Name of a method; see `tip-adapter info`. Default: auto.")
+        str | None,
+        typer.Option(
+            "--method", "-m", help="A method, or with parameters tip-adapter:alpha=1:beta=5.5. Default: auto."
+        ),
     ] = None,
     encoder: EncoderOption = None,
     precision: PrecisionOption = "fp32",

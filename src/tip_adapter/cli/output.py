@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -146,8 +147,14 @@ def echo_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, head
         if number_of_block:
             console.print()
         rows_of_block = [[row[index] for index in block] for row in cells]
+        table = _rich_table([columns[index] for index in block], rows_of_block, header)
         with _reader():
-            console.print(_rich_table([columns[index] for index in block], rows_of_block, header))
+            if console.is_terminal:
+                console.print(table)
+            else:
+                with console.capture() as written:
+                    console.print(table)
+                typer.echo(re.sub(r" +$", "", written.get(), flags=re.MULTILINE), nl=False)
 
 
 def _width(column: Column, index: int, cells: Sequence[Sequence[str]], *, header: bool) -> int:

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MethodRecord", "calibrate_on_shots", "fit_method", "make_estimator"]
 
-OURS = ("zero_shot_weights", "class_names", "logit_scale", "encoder", "class_texts", "checkpoint", "progress")
-"""Parameters of methods that come from the classifier, or are of no use once the method is fitted."""
-
 
 @dataclass(frozen=True)
 class MethodRecord:
@@ -59,7 +56,7 @@ def make_estimator(
     Parameters
     ----------
     method : str or FewShotMethod
-        A name of `tip_adapter.METHODS`, or an estimator, which is cloned.
+        A name of `tip_adapter.METHODS`, also with parameters ("tip-adapter:alpha=1"), or an estimator, which is cloned.
     parameters : mapping
         They replace the method's own.
     encoder : str, path or Encoder, optional
@@ -85,13 +82,14 @@ def make_estimator(
     # Imported here, because scikit-learn takes a second to load and only fitting needs it.
     from sklearn.base import clone
 
-    from tip_adapter.methods import method_class
+    from tip_adapter.methods.spec import GIVEN, read_method
 
-    estimator: FewShotMethod = method_class(method)() if isinstance(method, str) else clone(method)
-    try:
-        estimator.set_params(**parameters)
-    except ValueError as error:
-        raise InputError(" ".join(str(error).split())) from error
+    estimator: FewShotMethod = read_method(method).build() if isinstance(method, str) else clone(method)
+    known = estimator.get_params(deep=False)
+    if unknown := sorted(set(parameters) - set(known)):
+        listed = ", ".join(name for name in known if name not in GIVEN) or "it has none"
+        raise InputError(f"Unknown parameter {unknown[0]!r} of {type(estimator).__name__}: choose among {listed}")
+    estimator.set_params(**parameters)
     if estimator.takes_images:
         name = type(estimator).__name__
         raise InputError(
@@ -148,6 +146,7 @@ def fit_method(
     ('gda', {'alpha': 1.0})
     """
     from tip_adapter.methods import METHODS
+    from tip_adapter.methods.spec import GIVEN
 
     weights = None if _all_silent(zero_shot_weights) else zero_shot_weights
     estimator.set_params(zero_shot_weights=weights, logit_scale=logit_scale)
@@ -157,7 +156,7 @@ def fit_method(
     names = None if weights is not None else [f"{index:09d}" for index in range(len(zero_shot_weights))]
     estimator.set_params(class_names=names).fit(features, labels, **_views_for(estimator, views))
     known = [name for name, cls in METHODS.items() if type(estimator) is cls]
-    parameters = {name: value for name, value in estimator.get_params(deep=False).items() if name not in OURS}
+    parameters = {name: value for name, value in estimator.get_params(deep=False).items() if name not in GIVEN}
     record = MethodRecord(
         known[0] if known else type(estimator).__name__,
         parameters,

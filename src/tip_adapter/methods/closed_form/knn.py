@@ -35,7 +35,8 @@ class KNN(FewShotMethod):
     class_names : sequence of str, optional
         Names of the classes.
     neighbours : int or "auto", default="auto"
-        k. "auto" chooses it by the likelihood of left-out shots (with one shot per class: 1), or, where validation
+        k, how many shots vote.
+        "auto" chooses it by the likelihood of left-out shots (with one shot per class: 1), or, where validation
         images are given, by their accuracy.
     logit_scale : float, default=100.0
         Not used; there so that all methods are built alike.

@@ -65,6 +65,7 @@ class CoOp(TrainedMethod):
     learning_rate : float, default=0.002
         Of SGD with momentum .9 and weight decay 5e-4: a first epoch at 1e-5, then a cosine from it to 0.
     batch_size : int, default=32
+        Shots per step.
     random_state : int, generator or None, default=0
         Seed of the first context and of the order of the shots.
     checkpoint : path, optional

@@ -72,7 +72,9 @@ class FullFineTuning(FewShotMethod):
     epochs : int or "auto", default="auto"
         "auto" takes 20 with less than 8 shots per class, else 10.
     batch_size : int, default=32
+        Shots per step.
     weight_decay : float, default=0.1
+        Of AdamW.
     views : int, default=8
         Random crops cut of each photo, one of which is drawn in an epoch. They are kept as pixels, ``N·V·S²·3`` bytes:
         in memory up to 512 MB, in a temporary file beyond.

@@ -40,6 +40,7 @@ class CLAP(TrainedMethod):
     learning_rate : float, default=0.1
         Of SGD with momentum .9, a cosine from it to 0.
     batch_size : int, default=256
+        Shots per step.
     random_state : int, generator or None, default=0
         Seed of the order of the shots.
     progress : callable, optional

@@ -42,9 +42,11 @@ class CLIPAdapter(TrainedMethod):
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
     epochs : int, default=50
+        Passes over the shots.
     learning_rate : float, default=1e-3
         Of AdamW (weight decay .01), a cosine from it to 0.
     batch_size : int, default=256
+        Shots per step.
     max_folds : int, default=3
         How many folds, at most, `residual_ratio` is chosen on.
     random_state : int, generator or None, default=0

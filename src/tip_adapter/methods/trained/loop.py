@@ -47,6 +47,7 @@ class Schedule:
     epochs : int
         Passes over the training set, warm-up included.
     batch_size : int
+        Shots per step.
     learning_rate : float
         The rate after the warm-up.
     warmup_epochs : int, default=0

@@ -38,6 +38,7 @@ class TaskRes(TrainedMethod):
     learning_rate : float, default=2e-3
         Of Adam, a cosine from it to 0.
     batch_size : int, default=256
+        Shots per step.
     random_state : int, generator or None, default=0
         Seed of the order of the shots.
     progress : callable, optional

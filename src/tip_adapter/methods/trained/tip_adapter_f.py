@@ -60,9 +60,11 @@ class TipAdapterF(TrainedMethod):
     balanced : bool, default=True
         Let classes count equally whatever their number of shots. False is the raw sum of the paper.
     epochs : int, default=20
+        Passes over the shots.
     learning_rate : float, default=1e-3
         Of AdamW (ε = 1e-4, weight decay .01), a cosine from it to 0.
     batch_size : int, default=256
+        Shots per step.
     max_folds : int, default=4
         How often keys are trained, at most, to choose α and β from the shots.
     random_state : int, generator or None, default=0
