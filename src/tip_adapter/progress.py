@@ -1,13 +1,25 @@
-"""Counts of finished images go in; a bar with images per second and remaining time comes out on a terminal's stderr."""
+"""Show how far a long call is: a bar on a terminal, and a plain line now and then where stderr is none."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import threading
+import time
 from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
-__all__ = ["Progress", "progress_bar"]
+from tip_adapter.escaping import for_terminal
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichBar
+    from rich.progress import TaskID
+
+__all__ = ["Display", "Progress", "announce", "progress_bar"]
+
+QUIET_SECONDS = 30.0
+"""How long nothing is printed where stderr is no terminal."""
 
 
 class Progress(Protocol):
@@ -26,9 +38,26 @@ class Progress(Protocol):
         """
 
 
+class Display(Progress, Protocol):
+    """A `Progress` that also shows what comes after the counting, and counts of other things."""
+
+    def announce(self, words: str, unit: str = "") -> None:
+        """Begin another part of the work, such as "Choosing hyper-parameters"."""
+
+    def show(self, done: int, total: int, note: str) -> None:
+        """Show how much of this part is done."""
+
+
+def announce(progress: Progress | None, words: str, unit: str = "") -> None:
+    """Say which part of the work begins, where the progress can show it; a bar that stands at 100 % says nothing."""
+    tell = getattr(progress, "announce", None)
+    if tell is not None:
+        tell(words, unit)
+
+
 @contextlib.contextmanager
-def progress_bar(description: str, *, unit: str = "images") -> Iterator[Progress | None]:
-    """Show a bar while images are encoded; nothing where stderr is no terminal.
+def progress_bar(description: str, *, unit: str = "images", seconds: float = QUIET_SECONDS) -> Iterator[Display]:
+    """Show the progress of what happens inside.
 
     Parameters
     ----------
@@ -36,10 +65,12 @@ def progress_bar(description: str, *, unit: str = "images") -> Iterator[Progress
         What is going on, such as ``"Encoding"``.
     unit : str, default="images"
         What is counted.
+    seconds : float, default=30
+        Between the lines where stderr is no terminal; what takes less time prints none.
 
     Yields
     ------
-    Progress or None
+    Display
         To be passed on as ``progress``.
 
     Examples
@@ -47,29 +78,97 @@ def progress_bar(description: str, *, unit: str = "images") -> Iterator[Progress
     >>> from tip_adapter.progress import progress_bar
     >>> with progress_bar("Encoding") as progress:
     ...     for done in range(3):
-    ...         if progress:
-    ...             progress(done + 1, 3, 0)
+    ...         progress(done + 1, 3, 0)
     """
-    if not sys.stderr.isatty():
-        yield None
+    if sys.stderr is not None and sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
+
+        words, state = (TextColumn(f"{{task.{name}}}", markup=False) for name in ("description", "fields[state]"))
+        columns = (words, BarColumn(), state, TimeElapsedColumn())
+        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+            yield _BarDisplay(_Part(description, unit), bar, bar.add_task(description, total=None, state=""))
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    display, over = _LineDisplay(_Part(description, unit)), threading.Event()
+    speaker = threading.Thread(target=_speak, args=(display, over, seconds), daemon=True)
+    speaker.start()
+    try:
+        yield display
+    finally:
+        over.set()
+        speaker.join()
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=None, rate="")
 
-        def advance(done: int, total: int, cached: int) -> None:
-            speed = bar.tasks[0].speed
-            rate = f"{speed:.1f} {unit}/s" if speed else ""
-            bar.update(task, completed=done, total=total, rate=f"{rate} ({cached} known)" if cached else rate)
+@dataclass
+class _Part:
+    """One part of the work, and how much of it is done."""
 
-        yield advance
+    words: str
+    unit: str
+    done: int = 0
+    total: int | None = None
+    note: str = ""
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def state(self) -> str:
+        """Counts, speed and time left, as far as they are known."""
+        if self.total is None:
+            return ""
+        seconds = time.monotonic() - self.began
+        parts = [f"{self.done} of {self.total} {self.unit}".rstrip()]
+        if 0 < self.done < self.total and seconds > 1:
+            left = seconds / self.done * (self.total - self.done)
+            parts.append(f"about {_duration(left)} left")
+        return ", ".join([*parts, self.note] if self.note else parts)
+
+
+class _LineDisplay:
+    """Remember what is going on, for a line now and then."""
+
+    def __init__(self, part: _Part) -> None:
+        self.part = part
+
+    def __call__(self, done: int, total: int, cached: int) -> None:
+        self.show(done, total, f"{cached} known" if cached else "")
+
+    def announce(self, words: str, unit: str = "") -> None:
+        self.part = _Part(words, unit)
+
+    def show(self, done: int, total: int, note: str) -> None:
+        self.part.done, self.part.total, self.part.note = done, total, for_terminal(note)
+
+
+class _BarDisplay(_LineDisplay):
+    """Draw every change."""
+
+    def __init__(self, part: _Part, bar: RichBar, task: TaskID) -> None:
+        super().__init__(part)
+        self._bar, self._task = bar, task
+
+    def announce(self, words: str, unit: str = "") -> None:
+        super().announce(words, unit)
+        self._bar.refresh()  # what was reached is seen, however soon the next part begins
+        self._bar.reset(self._task, description=words, total=None, state="")
+        self._bar.refresh()
+
+    def show(self, done: int, total: int, note: str) -> None:
+        super().show(done, total, note)
+        self._bar.update(self._task, completed=done, total=total, state=self.part.state)
+
+
+def _speak(display: _LineDisplay, over: threading.Event, seconds: float) -> None:
+    begin = time.monotonic()
+    while not over.wait(seconds):
+        part = display.part
+        line = f"{part.words}: {part.state or 'at work'}, {_duration(time.monotonic() - begin)} so far"
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody reads stderr
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -16,7 +16,6 @@ from tip_adapter.errors import FeatureError, ImageError, InputError, ModelFileEr
 from tip_adapter.features.extraction import FeatureSet, extract_features, load_features, save_features
 from tip_adapter.features.store import FeatureStore
 from tip_adapter.processors import usable_processors
-from tip_adapter.progress import progress_bar
 
 
 class CountingEncoder(FakeEncoder):
@@ -424,24 +423,3 @@ def test_unfit_feature_files(tmp_path):
         load_features(tmp_path / "a")
     with pytest.raises(ModelFileError, match="There is no file"):
         load_features(tmp_path / "b")
-
-
-# ---------------------------------------------------------------- progress
-
-
-def test_no_bar_without_a_terminal(capsys):
-    with progress_bar("Encoding") as progress:
-        assert progress is None
-    assert capsys.readouterr() == ("", "")
-
-
-def test_bar_on_a_terminal(capsys, monkeypatch):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setenv("TERM", "xterm")
-    with progress_bar("Encoding") as progress:
-        extract_features(FakeEncoder(), [*PHOTOS, PHOTOS[0]], batch_size=2, progress=progress)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "Encoding" in err
-    assert "13/13" in err
-    assert "(1 known)" in err

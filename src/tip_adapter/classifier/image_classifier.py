@@ -19,6 +19,7 @@ from tip_adapter.features.prompts import resolve_templates, texts_for, zero_shot
 from tip_adapter.model.edits import started
 from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
 from tip_adapter.model.fitting import calibrate_on_shots, fit_method, make_estimator
+from tip_adapter.progress import announce
 from tip_adapter.trust.precision import PrecisionReport, guard_precision
 from tip_adapter.typing import Float32Array, IntArray
 
@@ -143,6 +144,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
             [images[index] for index in kept], shot_set.labels, weights, progress
         )
         _show_training(estimator, progress)
+        announce(progress, "Training" if estimator.trains else "Choosing hyper-parameters on the shots", "steps")
         head, record = fit_method(
             estimator,
             shot_set.features.unit,
@@ -152,6 +154,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
             texts,
             views=shot_set.features.unit_views,
         )
+        announce(progress, "Calibrating on shots left out in turn", "steps")
         model = FewShotModel(
             encoder=_record_of(self.encoder),
             class_names=names,

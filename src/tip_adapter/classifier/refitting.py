@@ -17,6 +17,7 @@ from tip_adapter.model import edits
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.fitting import MethodRecord, calibrate_on_shots, fit_method, make_estimator
 from tip_adapter.model.journal import JournalEntry, Undo
+from tip_adapter.progress import announce
 from tip_adapter.typing import Float32Array
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class RefittingPart(EncodingPart):
         estimator = self._estimator_for_edits(model.method.parameters)
         if progress is not None and "progress" in estimator.get_params(deep=False):
             estimator.set_params(progress=lambda done, total, _: progress(done, total, 0))
+        announce(progress, "Training" if estimator.trains else "Choosing hyper-parameters on the shots", "steps")
         head, record = _fit(estimator, model)
         if edit.undo is not None and edit.action != "undo":
             edit = dataclasses.replace(edit, undo=_undo_of_choice(edit.undo, model))

@@ -16,6 +16,7 @@ from tip_adapter.errors import InputError
 from tip_adapter.model.edits import CALIBRATION
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.predictions import PredictionSets, Skipped, named_sets
+from tip_adapter.progress import announce
 from tip_adapter.storage.atomic import write_file
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.trust.conformal import SetKind, prediction_sets
@@ -195,6 +196,7 @@ class TrustingPart(PredictingPart):
                 np.stack([picture_hash(data) for data in make_thumbnails(kept)]),
             )
             bad_images = [*bad_images, *(BadImage(name, reason) for name, reason in extraction.skipped)]
+        announce(progress, "Examining the shots, each left out in turn")
         return _diagnosis_of(model, apart, bad_images)
 
     def report(
@@ -231,6 +233,7 @@ class TrustingPart(PredictingPart):
         photos = known_photos(model, data, labels)
         extraction = self._extract(photos.images, skip_bad=skip_bad, progress=progress)
         kept = [photos.images[row] for row in extraction.kept]
+        announce(progress, "Making the page")
         content = report_content(model, extraction, kept, photos.labels[extraction.kept], title, _diagnosis_of(model))
         write_file(Path(path), render_report(content).encode())
         return content.evaluation

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -126,40 +125,20 @@ def _numbers(text: str | None) -> list[int] | None:
 
 
 @contextlib.contextmanager
-def _bars() -> Iterator[tuple[Progress | None, RunProgress | None]]:
-    """Show how far the encoding is, then how many runs are done and which was the last; only on a terminal."""
-    if not sys.stderr.isatty():
-        yield None, None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+def _bars() -> Iterator[tuple[Progress, RunProgress]]:
+    """Show how far the encoding is, then how many runs are done and which was the last."""
+    from tip_adapter.progress import progress_bar
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[last]}", markup=False),
-    )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(description: str, done: int, total: int, last: str) -> None:
-            for other in set(tasks) - {description}:
-                bar.remove_task(tasks.pop(other))
-            if description not in tasks:
-                tasks[description] = bar.add_task(description, total=total, last="")
-            bar.update(tasks[description], completed=done, total=total, last=last)
-
-        def encoded(done: int, total: int, cached: int) -> None:
-            show("Encoding", done, total, f"{cached} known" if cached else "")
+    with progress_bar("Encoding") as display:
+        begun: list[bool] = []
 
         def ran(done: int, total: int, last: str) -> None:
-            show("Runs", done, total, last)
+            if not begun:
+                begun.append(True)
+                display.announce("Fitting and testing", "runs")
+            display.show(done, total, last)
 
-        yield encoded, ran
+        yield display, ran
 
 
 def _show(report: Report) -> None:

@@ -140,7 +140,7 @@ def refit(model: EditedArgument, encoder: WhereOption = None, as_json: JsonOptio
     """Choose the hyper-parameters of a saved classifier again, for its shots as they are; no photo is needed."""
     from tip_adapter.progress import progress_bar
 
-    with _editing(model, encoder) as classifier, progress_bar("Training") as progress:
+    with _editing(model, encoder) as classifier, progress_bar("Fitting") as progress:
         classifier.refit(progress=progress)
     chosen = classifier.model_.method.chosen
     _tell(classifier, {"chosen": dict(chosen)}, str(chosen.get("summary", "fitted again")), as_json)

@@ -46,8 +46,7 @@ def embed(
 
         def progress(done: int, total: int, cached: int) -> None:
             counts["cached"] = cached
-            if bar:
-                bar(done, total, cached)
+            bar(done, total, cached)
 
         extraction = extract_features(
             loaded,

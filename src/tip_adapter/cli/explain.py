@@ -56,7 +56,7 @@ def explain(
     paths = find_images(photos)
     plots = dict(zip(map(str, paths), _plot_paths(plot, paths), strict=False))
     classifier = ImageClassifier.load(model, encoder=encoder)
-    with progress_bar("Classifying") as progress:
+    with progress_bar("Encoding photos") as progress:
         found = classifier.explain(list(paths), shots=top_shots, skip_bad=skip_bad, progress=progress)
     echo_skipped(found.skipped)
     for explanation in found:

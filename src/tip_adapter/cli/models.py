@@ -106,7 +106,7 @@ def fit(
         precision=precision,
         max_flipped=max_flipped,
     )
-    with progress_bar("Learning", unit="items") as progress:
+    with progress_bar("Encoding photos") as progress:
         classifier.fit(dataset, shots=shots, random_state=seed, skip_bad=skip_bad, progress=progress)
     classifier.save(output)
     seconds = time.perf_counter() - start
@@ -170,7 +170,7 @@ def predict(
         wanted = SetRequest(coverage, sets, allow_empty, skip_bad)
         predict_sets(classifier, paths, wanted, output=output, as_json=as_json)
         return
-    with progress_bar("Classifying") as progress:
+    with progress_bar("Encoding photos") as progress:
         predictions = classifier.predict_top(
             paths, top_k=top_k, none_of_these=none_of_these, skip_bad=skip_bad, progress=progress
         )

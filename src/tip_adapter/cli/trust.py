@@ -76,7 +76,7 @@ def predict_sets(
     from tip_adapter.progress import progress_bar
     from tip_adapter.storage.tables import write_table
 
-    with progress_bar("Classifying") as progress:
+    with progress_bar("Encoding photos") as progress:
         found = classifier.predict_set(
             paths,
             wanted.coverage,

@@ -106,8 +106,8 @@ def fine_tune(
 
 
 @contextmanager
-def _training_bar() -> Iterator[TrainingProgress | None]:
+def _training_bar() -> Iterator[TrainingProgress]:
     from tip_adapter.progress import progress_bar
 
     with progress_bar("Fine-tuning", unit="steps") as bar:
-        yield None if bar is None else lambda done, total, _: bar(done, total, 0)
+        yield lambda done, total, _: bar(done, total, 0)
