@@ -35,7 +35,7 @@ def test_parents_are_made_where_they_can_be(clip_onnx, tmp_path):
     assert export_encoder(clip_onnx, out) == out
     assert [path.name for path in out.parent.iterdir()] == ["yet"]
     (tmp_path / "file").touch()
-    with pytest.raises(EncoderError, match=r"file cannot be made: .*: choose another place"):
+    with pytest.raises(EncoderError, match=r"out cannot be written: .*: choose another place"):
         export_encoder(clip_onnx, tmp_path / "file" / "out")
 
 

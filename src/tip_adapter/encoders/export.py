@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from tip_adapter.encoders.onnx import OnnxEncoder
 from tip_adapter.encoders.tokenizer import TextSettings, Tokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder
 from tip_adapter.errors import EncoderError, require_extra
+from tip_adapter.storage.atomic import new_folder
 from tip_adapter.typing import Float32Array, StrPath
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ __all__ = [
     "EncoderDescription",
     "copy_encoder",
     "export_towers",
-    "new_directory",
     "write_side_files",
 ]
 
@@ -78,7 +76,7 @@ def export_towers(encoder: TorchEncoder, out_dir: StrPath, *, record_name: bool 
         When a package of the extra `torch` is missing.
     """
     require_extra("onnx", "torch")
-    with new_directory(Path(out_dir)) as directory:
+    with _new_directory(Path(out_dir)) as directory:
         (directory / "onnx").mkdir()
         _write_graphs(encoder, directory / "onnx")
         description = EncoderDescription(
@@ -113,7 +111,7 @@ def copy_encoder(encoder: OnnxEncoder, out_dir: StrPath) -> Path:
         When the folder exists.
     """
     source = encoder.layout.directory
-    with new_directory(Path(out_dir)) as directory:
+    with _new_directory(Path(out_dir)) as directory:
         files = [*weight_files(source).values(), *source.glob("*.json")]
         for path in dict.fromkeys(files):
             target = directory / path.relative_to(source)
@@ -233,22 +231,12 @@ def _unit_rows(features: Float32Array) -> Float32Array:
 
 
 @contextmanager
-def new_directory(target: Path, *, accept_existing: bool = False) -> Iterator[Path]:
+def _new_directory(target: Path) -> Iterator[Path]:
     """Yield a temporary sibling that becomes `target` when the block ends well, and disappears when it does not."""
-    if target.exists() and not accept_existing:
+    if target.exists():
         raise EncoderError(f"Expected {target} not to exist yet: choose another place or remove it")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(target) as working:
+            yield working
     except OSError as error:
-        raise EncoderError(f"{target.parent} cannot be made: {error.strerror}: choose another place") from error
-    working = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        yield working
-        working.chmod(0o755)  # mkdtemp keeps others out
-        try:
-            os.rename(working, target)
-        except OSError:
-            if not (accept_existing and (target / METADATA_FILE).is_file()):
-                raise
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+        raise EncoderError(f"{target} cannot be written: {error.strerror or error}: choose another place") from error

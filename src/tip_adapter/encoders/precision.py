@@ -6,9 +6,6 @@ import base64
 import hashlib
 import json
 import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -20,6 +17,7 @@ import numpy as np
 from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.errors import EncoderError, require_extra
 from tip_adapter.libraries import import_library
+from tip_adapter.storage.atomic import new_folder
 from tip_adapter.storage.cache_folder import cache_dir
 
 if TYPE_CHECKING:
@@ -110,7 +108,7 @@ def _recorded_digest(note: Path) -> str | None:
     """SHA-256 that was written down when the tower was made; None where the note is damaged."""
     try:
         content = json.loads(note.read_text(encoding="utf-8"))
-    except ValueError:
+    except (OSError, ValueError):
         return None
     return content.get("sha256") if isinstance(content, dict) else None
 
@@ -147,16 +145,10 @@ def _make(tower: Path, folder: Path) -> None:
     console = Console(stderr=True)
     console.print("Making the int8 image tower (once, about half a minute)", highlight=False)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        working = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
+        with new_folder(folder, accept_existing=True) as working:
             with _quiet_logging():
                 _quantize(tower, working / _GRAPH)
             (working / _NOTE).write_text(json.dumps({"recipe": RECIPE, "sha256": file_sha256(working / _GRAPH)}))
-            working.chmod(0o755)  # mkdtemp keeps others out
-            _put_in_place(working, folder)
-        finally:
-            shutil.rmtree(working, ignore_errors=True)
     except OSError as error:
         raise EncoderError(
             f"Could not write the int8 tower to {folder}: {error}. To put it elsewhere, set TIP_ADAPTER_CACHE"
@@ -180,14 +172,6 @@ def _quantize(tower: Path, output: Path) -> None:
     except Exception as error:  # the quantiser raises whatever it meets
         reason = " ".join(str(error).split())[:300]
         raise EncoderError(f"The tower {tower} cannot be quantised ({reason}): use precision fp32") from error
-
-
-def _put_in_place(working: Path, folder: Path) -> None:
-    try:
-        os.rename(working, folder)
-    except OSError:
-        if not (folder / _NOTE).is_file():  # else another process was faster
-            raise
 
 
 @contextmanager

@@ -139,7 +139,7 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, *, accept_existing: bool = False) -> Iterator[Path]:
     """Fill a temporary sibling that gets its name, flushed to the disk, when the block ends well; else it goes.
 
     Siblings that were left by processes that are gone are deleted.
@@ -148,6 +148,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     ----------
     path : pathlib.Path
         Must not exist, or be empty.
+    accept_existing : bool, default=False
+        Leave what another process put there meanwhile.
 
     Yields
     ------
@@ -167,7 +169,12 @@ def new_folder(path: Path) -> Iterator[Path]:
             for name in names:
                 _flush(Path(parent, name))
             flush_folder(Path(parent))
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if not (accept_existing and path.is_dir()):
+                raise
+            shutil.rmtree(temporary)
         flush_folder(path.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

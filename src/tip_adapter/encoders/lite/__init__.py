@@ -11,6 +11,7 @@ from tip_adapter.encoders.layout import METADATA_FILE
 from tip_adapter.encoders.lite.sources import SOURCES
 from tip_adapter.encoders.onnx import OnnxEncoder
 from tip_adapter.errors import EncoderError, require_extra
+from tip_adapter.storage.atomic import new_folder
 from tip_adapter.storage.cache_folder import cache_dir
 
 __all__ = ["LITE_LOGIT_SCALE", "LITE_PREPROCESSING", "lite_directory", "load_lite", "prepare_lite", "weights_id"]
@@ -86,7 +87,7 @@ def prepare_lite() -> Path:
     if (directory / METADATA_FILE).is_file():
         return directory
     require_extra("onnx", "lite")
-    from tip_adapter.encoders.export import EncoderDescription, new_directory, write_side_files
+    from tip_adapter.encoders.export import EncoderDescription, write_side_files
     from tip_adapter.encoders.lite import graphs, sources
 
     weights = sources.image_weights()
@@ -94,8 +95,7 @@ def prepare_lite() -> Path:
     towers = {"vision_model": graphs.image_graph(weights, LITE_PREPROCESSING.size), "text_model": texts}
     description = EncoderDescription("lite", weights_id(), LITE_LOGIT_SCALE, LITE_PREPROCESSING, sources.tokenizer())
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with new_directory(directory, accept_existing=True) as folder:
+        with new_folder(directory, accept_existing=True) as folder:
             (folder / "onnx").mkdir()
             for tower, graph in towers.items():
                 (folder / "onnx" / f"{tower}.onnx").write_bytes(graph.SerializeToString(deterministic=True))
