@@ -112,6 +112,17 @@ class EncodingPart:
         self._origin: tuple[Path, str] | None = None
         self._lock: FolderLock | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out locks, and an encoder that a copy can load again by its name."""
+        state = vars(self) | {"_lock": None, "_explainer": None}
+        if isinstance(self._encoder_source, str | os.PathLike):
+            state["_encoder"] = None
+        del state["_loading"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _loading=threading.Lock())
+
     @property
     def encoder(self) -> Encoder:
         """The encoder, loaded when it is first needed, and checked against the one the model was fitted with."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,20 +75,46 @@ class OnnxEncoder(BaseEncoder):
         # What the export recorded may be a torch model, which has no other precision.
         recorded = None if eight_bit else self.layout.name
         vision_model = eight_bit_tower(self.layout.vision_model) if eight_bit else self.layout.vision_model
-        self.image_tower = OnnxTower(vision_model, {"pixel_values"}, _output_names(self.layout))
+        tower = OnnxTower(vision_model, {"pixel_values"}, _output_names(self.layout))
         # Of several rows together, the 8-bit activations of one would depend on the others.
-        self._views_per_run = 1 if eight_bit else self.image_tower.rows_per_run
-        self.image_tower.expect_sizes({1: 3, 2: self.layout.preprocessing.size, 3: self.layout.preprocessing.size})
+        self._views_per_run = 1 if eight_bit else tower.rows_per_run
+        tower.expect_sizes({1: 3, 2: self.layout.preprocessing.size, 3: self.layout.preprocessing.size})
+        self._opening = threading.RLock()
+        self._image_tower: OnnxTower | None = tower
         self._text_tower: OnnxTower | None = None
         self._tokenizer: TextTokenizer | None = None
         super().__init__(
             name or recorded or str(directory),
             weights_id=_quantized_id(self.layout.weights_id) if eight_bit else self.layout.weights_id,
-            dim=_image_dim(self.image_tower, self.layout),
+            dim=_image_dim(tower, self.layout),
             logit_scale=_logit_scale(self.layout, logit_scale),
             preprocessing=self.layout.preprocessing,
             precision=precision,
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is open: a copy opens it again, at its first use."""
+        closed = {"_image_tower": None, "_text_tower": None, "_tokenizer": None}
+        return {name: value for name, value in vars(self).items() if name != "_opening"} | closed
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _opening=threading.RLock())
+
+    @property
+    def image_tower(self) -> OnnxTower:
+        """The graph of the image tower, opened again in a copy."""
+        with self._opening:
+            if self._image_tower is None:
+                again = OnnxEncoder(
+                    self.layout.directory, name=self.name, precision=self.precision, logit_scale=self.logit_scale
+                )
+                if again.id != self.id:
+                    raise EncoderError(
+                        f"The encoder in {self.layout.directory} is another one than this copy was made of (id "
+                        f"{again.id[:12]}, was {self.id[:12]}): load it anew, and fit again"
+                    )
+                self._image_tower = again.image_tower
+            return self._image_tower
 
     def in_full_precision(self) -> OnnxEncoder:
         """The encoder of the same directory with weights of 32 bits."""
@@ -114,11 +142,13 @@ class OnnxEncoder(BaseEncoder):
         return features
 
     def _open_text_tower(self) -> tuple[TextTokenizer, OnnxTower]:
-        if self._text_tower is None or self._tokenizer is None:
-            self._tokenizer = self.layout.tokenizer()
-            optional = {"attention_mask"}
-            self._text_tower = OnnxTower(self.layout.text_model, {"input_ids"}, _output_names(self.layout), optional)
-        return self._tokenizer, self._text_tower
+        with self._opening:
+            if self._text_tower is None or self._tokenizer is None:
+                self.image_tower  # noqa: B018 - a copy looks at first whether the files are the same
+                self._tokenizer = self.layout.tokenizer()
+                names, optional = _output_names(self.layout), {"attention_mask"}
+                self._text_tower = OnnxTower(self.layout.text_model, {"input_ids"}, names, optional)
+            return self._tokenizer, self._text_tower
 
 
 def _usable_precision(name: str, precision: str) -> str:
