@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tip_adapter.classifier import ImageClassifier
-from tip_adapter.data import ImageDataset, load_dataset
+from tip_adapter.data import ImageDataset, load_splits
 from tip_adapter.data.sampling import sample_shots
 from tip_adapter.errors import DatasetError
 from tip_adapter.features.extraction import extract_features
@@ -142,11 +142,12 @@ def run_demo(
 
 
 def _support_and_queries(photos: StrPath, shots: int, random_state: int) -> tuple[ImageDataset, ImageDataset]:
-    if (Path(photos) / "train").is_dir() and (Path(photos) / "test").is_dir():
-        train, test = load_dataset(photos, split="train"), load_dataset(photos, split="test", min_classes=1)
+    splits = load_splits(photos)
+    if "train" in splits and "test" in splits:
+        train, test = splits["train"], splits["test"]
         chosen = sample_shots(train.labels, shots, random_state=random_state, at_most=True)
         return train.subset(chosen), test
-    everything = load_dataset(photos)
+    everything = splits[next(iter(splits))]
     smallest = int(np.bincount(everything.labels).min())
     if smallest < 2:
         name = everything.class_names[int(np.bincount(everything.labels).argmin())]

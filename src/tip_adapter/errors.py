@@ -7,6 +7,7 @@ do::
     ├── InputError (ValueError)        an argument or an array that does not fit
     │   ├── ImageError                 a picture that cannot be read, or should not be
     │   ├── DatasetError               a folder or manifest that is no data set
+    │   │   └── SkippableError         something in it that cannot be read, which skip_bad goes on without
     │   └── FeatureError               features of the wrong shape, encoder, or value
     ├── ModelFileError                 a saved file that is truncated, tampered with, or too new
     ├── EncoderError                   an encoder that is unknown, out of reach, or not the right one
@@ -38,6 +39,7 @@ __all__ = [
     "MissingExtraError",
     "ModelFileError",
     "ShotsWarning",
+    "SkippableError",
     "StorageWarning",
     "TipAdapterError",
     "TrainingError",
@@ -66,6 +68,10 @@ class ImageError(InputError):
 
 class DatasetError(InputError):
     """A folder or a manifest is no data set."""
+
+
+class SkippableError(DatasetError):
+    """Something in a data set cannot be read, such as a folder or a row; with ``skip_bad`` the rest is used."""
 
 
 class FeatureError(InputError):

@@ -206,7 +206,7 @@ def test_the_doctor_on_the_command_line(photos, tmp_path, capsys, monkeypatch):
         (("evaluate", "m.tip", "test", "--html", "m.tip/config.json/r.html"), "choose another place"),
         (("doctor", "m.tip", "--html", "m.tip/config.json/new/r.html"), "choose another place"),
         (("calibrate", "m.tip", "train"), "photos are shots of the classifier"),
-        (("doctor", "nowhere"), "Expected a folder of class folders or a manifest at nowhere"),
+        (("doctor", "nowhere"), "Expected a folder of class folders, an archive of one or a manifest at nowhere"),
         (("doctor", "m.tip", "--html", "p.pdf"), "Expected a page that ends in .html"),
     ],
 )

@@ -9,7 +9,7 @@ from tip_adapter.cli import main
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Run the program; returns exit code, stdout, stderr."""
+    """Run the program; returns exit code, stdout, stderr without what was noticed about the data (`run.data`)."""
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["tip-adapter", *map(str, arguments)])
@@ -19,7 +19,9 @@ def run(monkeypatch, capsys):
         except SystemExit as stop:
             code = stop.code or 0
         captured = capsys.readouterr()
-        return code, captured.out, captured.err
+        lines = captured.err.splitlines(keepends=True)
+        call.data = [line.removeprefix("data: ").rstrip() for line in lines if line.startswith("data: ")]
+        return code, captured.out, "".join(line for line in lines if not line.startswith("data: "))
 
     return call
 

@@ -55,7 +55,7 @@ def test_without_arguments_the_help_is_shown(run):
 
 
 MANIFESTS = {
-    "no_column.csv": ("file,label\na.png,x\n", ["no_column.csv", "path"]),
+    "no_column.csv": ("note,label\na.png,x\n", ["no_column.csv", "path"]),
     "missing_file.csv": ("path,label\na.png,x\n", ["a.png", "row 2", "missing_file.csv"]),
     "no_label.jsonl": ('{"path": "photos/train/red/photo 0é.png", "label": ""}\n', ["row 1", "no_label.jsonl"]),
     "empty.csv": ("", ["empty.csv"]),

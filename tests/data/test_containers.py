@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from image_files import encoded, png_chunk, png_of_size, tiff
-from tip_adapter.data.decoding import decode_image, is_image_file, load_image, read_image_bytes
+from tip_adapter.data import find_images
+from tip_adapter.data.decoding import decode_image, load_image, read_image_bytes
 from tip_adapter.data.pixels import FORMATS, MAX_DECODED_BYTES, EncodedImage, image_format
 from tip_adapter.errors import ImageError
 
@@ -203,12 +204,10 @@ def test_a_progressive_jpeg_counts_in_full():
 def test_formats_are_told_by_their_content(tmp_path):
     for format, data in WHOLE.items():
         (tmp_path / "IMG_0001").write_bytes(data)
-        assert is_image_file(tmp_path / "IMG_0001")
+        assert find_images([tmp_path]) == [tmp_path / "IMG_0001"]
         assert image_format(data[:64]) in format
     (tmp_path / "notes").write_text("Bring a hat.")
-    assert not is_image_file(tmp_path / "notes")
-    assert not is_image_file(tmp_path)
-    assert not is_image_file(tmp_path / "missing")
+    assert find_images([tmp_path]) == [tmp_path / "IMG_0001"]
 
 
 @pytest.mark.parametrize(

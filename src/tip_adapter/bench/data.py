@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -191,7 +191,7 @@ def prepare(
     if is_feature_file(source):
         data = load_feature_file(source)
         return BenchmarkData(data, _draws_of_features(data, shots, n_seeds), Path(source).resolve())
-    splits = _splits(source, settings.data_root)
+    splits = _splits(source, settings)
     class_texts_of(splits, settings.class_texts)  # wrong texts are said before photos are encoded
     templates_of(splits, settings.templates)
     parts = {"test": splits.test}
@@ -199,6 +199,9 @@ def prepare(
         parts["validation"] = splits.validation
     shots_wanted = _Wanted(shots, n_seeds, few)
     draws, train, skipped = _encode_drawn(splits, shots_wanted, settings, progress)
+    findings = splits.train.findings
+    draws = replace(draws, notes=(*findings.lines, *draws.notes))
+    skipped = (*findings.skipped, *skipped)
     encoded = {"train": train}
     for what, photos in parts.items():
         encoded[what], unreadable = _encode(photos, settings, progress=progress, skip_bad=settings.skip_bad)
@@ -224,21 +227,21 @@ class _Encoded:
 Skipped = tuple[tuple[str, str], ...]
 
 
-def _splits(source: StrPath, root: StrPath | None) -> ImageSplits:
+def _splits(source: StrPath, settings: PhotoSettings) -> ImageSplits:
     path = Path(source)
     known = standard_name(str(source))
     if path.exists():
-        return load_splits(path)
+        return load_splits(path, skip_bad=settings.skip_bad)
     if known is None:
         raise DatasetError(
             f"Unknown data set {str(source)!r}: expected a folder, a manifest (.csv, .jsonl, .parquet), a feature file "
             f"(.npz), or one of {', '.join(STANDARD_DATASETS)} with --data-root."
         )
-    if root is None:
+    if settings.data_root is None:
         raise DatasetError(
             f"Expected --data-root, the folder that holds {STANDARD_DATASETS[known].folder}/, for {known}."
         )
-    return load_standard(known, root)
+    return load_standard(known, settings.data_root)
 
 
 def _draws_of_features(data: FeatureData, shots: Sequence[int] | None, n_seeds: int) -> Draws:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from tip_adapter.data import ImageDataset, load_dataset
+from tip_adapter.data import ImageDataset
+from tip_adapter.data import load_splits as load_parts
 from tip_adapter.data.sampling import split_dataset
 from tip_adapter.errors import DatasetError
 from tip_adapter.typing import IntArray, StrPath
@@ -52,7 +53,7 @@ class ImageSplits:
         return self.train.class_names
 
 
-def load_splits(source: StrPath, *, name: str | None = None) -> ImageSplits:
+def load_splits(source: StrPath, *, name: str | None = None, skip_bad: bool = False) -> ImageSplits:
     """Read a folder or a manifest with the splits train and test, and perhaps validation; or one without splits.
 
     Without splits, half of every class's photos, always the same ones, are the test set.
@@ -63,6 +64,8 @@ def load_splits(source: StrPath, *, name: str | None = None) -> ImageSplits:
         What `tip_adapter.data.load_dataset` takes.
     name : str, optional
         Default: the name of the folder or file.
+    skip_bad : bool, default=False
+        Go on without what cannot be read.
 
     Returns
     -------
@@ -88,10 +91,10 @@ def load_splits(source: StrPath, *, name: str | None = None) -> ImageSplits:
     """
     path = Path(source)
     title = name or path.resolve().stem
-    parts = {split: _part(path, split) for split in ("train", "validation", "test")}
-    train, test = parts["train"], parts["test"]
-    if not any(parts.values()):
-        whole = load_dataset(path)
+    parts = load_parts(path, skip_bad=skip_bad)
+    train, test = parts.get("train"), parts.get("test")
+    if "" in parts:
+        whole = parts[""]
         train_rows, test_rows = split_dataset(whole.labels, HALVES, random_state=0)
         return ImageSplits(
             title, whole.subset(train_rows), whole.subset(test_rows), None, origin="half of every class is the test set"
@@ -99,22 +102,13 @@ def load_splits(source: StrPath, *, name: str | None = None) -> ImageSplits:
     if train is None or test is None:
         missing = "train" if train is None else "test"
         raise DatasetError(f"Expected the splits train and test in {path}, found no {missing}: add it")
-    validation = parts["validation"]
+    validation = parts.get("validation")
     return ImageSplits(
         title,
         train,
         _with_classes_of(train, test, path),
         None if validation is None else _with_classes_of(train, validation, path),
     )
-
-
-def _part(path: Path, split: str) -> ImageDataset | None:
-    try:
-        return load_dataset(path, split=split, min_classes=1 if split != "train" else 2)
-    except DatasetError as error:
-        if str(error).startswith(f"Expected a split {split!r} in "):
-            return None
-        raise
 
 
 def _with_classes_of(train: ImageDataset, part: ImageDataset, path: Path) -> ImageDataset:
@@ -126,4 +120,4 @@ def _with_classes_of(train: ImageDataset, part: ImageDataset, path: Path) -> Ima
             "photos of them to train, or remove them"
         )
     own: IntArray = np.array([train.class_names.index(name) for name in part.class_names], dtype=np.intp)
-    return ImageDataset(part.paths, own[part.labels], train.class_names, part.name)
+    return replace(part, labels=own[part.labels], class_names=train.class_names)

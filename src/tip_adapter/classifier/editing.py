@@ -89,7 +89,7 @@ class EditingPart(RefittingPart):
         """
         model = self._fitted()
         self._check_method(refit)
-        photos = labelled_images(data, labels, min_classes=1)
+        photos = labelled_images(data, labels, min_classes=1, prefer=("train",), skip_bad=skip_bad)
         images, numbers, names = photos.images, photos.labels, photos.class_names
         unknown = [name for name in names if name not in model.class_names]
         if unknown and not new_classes:
@@ -106,12 +106,12 @@ class EditingPart(RefittingPart):
             model = self._committed(edits.add_class(model, name, *texts[name]), refit=False)
         if not len(fresh.kept):
             self.model_ = model
-            return AddedShots((), known, extraction.skipped)
+            return AddedShots((), known, (*photos.skipped, *extraction.skipped))
         self._keep_queries(model, fresh, images, progress)
         columns = np.array([model.class_names.index(name) for name in names], dtype=np.intp)
         new = _like_shots(model, fresh, images, columns[numbers])
         self.model_ = self._committed(edits.add_shots(model, new), refit=refit, progress=progress)
-        return AddedShots(new.ids, known, extraction.skipped)
+        return AddedShots(new.ids, known, (*photos.skipped, *extraction.skipped))
 
     def remove_shots(self, ids: Sequence[str], *, forget: bool = False, refit: bool = False) -> tuple[str, ...]:
         """Take shots out.

@@ -6,11 +6,11 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from tip_adapter.classifier.inputs import images_of
+from tip_adapter.classifier.inputs import LabelledImages, images_of
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.sequences import is_one_image
 from tip_adapter.encoders import load_encoder
@@ -177,6 +177,11 @@ class EncodingPart:
                 skip_bad=skip_bad,
                 progress=progress,
             )
+
+    def _extract_labelled(self, photos: LabelledImages, *, skip_bad: bool, progress: Progress | None) -> Extraction:
+        """Encode labelled images; what was skipped when they were looked for stays with what is skipped now."""
+        extraction = self._extract(photos.images, skip_bad=skip_bad, progress=progress)
+        return replace(extraction, skipped=(*photos.skipped, *extraction.skipped))
 
     def _queries(self, images: Any, *, skip_bad: bool, progress: Progress | None) -> Queries:
         """Encode what is to be classified: images, or one alone, which is never skipped."""

@@ -124,7 +124,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         ImageError
             When a photo cannot be read.
         """
-        photos = labelled_images(data, labels)
+        photos = labelled_images(data, labels, prefer=("train",), skip_bad=skip_bad)
         images, numbers, names = photos.images, photos.labels, photos.class_names
         chosen = shots_at_most(numbers, shots, random_state=random_state, class_names=names)
         chosen = chosen[np.argsort(numbers[chosen], kind="stable")]
@@ -136,7 +136,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         extraction = self._extract(
             images, views=self.views, random_state=random_state, skip_bad=skip_bad, progress=progress
         )
-        kept, self.skipped_ = extraction.kept, extraction.skipped
+        kept, self.skipped_ = extraction.kept, (*photos.skipped, *extraction.skipped)
         check_classes_left(numbers, kept, names)
         shot_set = new_shots(extraction, images, numbers, keep_views=estimator.takes_views)
         weights = zero_shot_weights(self.encoder, texts, templates)

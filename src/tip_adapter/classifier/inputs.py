@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from tip_adapter.data import ImageDataset, load_dataset
 from tip_adapter.data.class_names import number_labels
 from tip_adapter.data.decoding import ImageSource
+from tip_adapter.data.files import is_folder
 from tip_adapter.data.sequences import column_names, is_one_image, list_images, list_items, list_labels
 from tip_adapter.data.thumbnails import make_thumbnails
 from tip_adapter.errors import DatasetError, InputError
@@ -38,23 +40,31 @@ class LabelledImages:
         Sorted; as numbers where all labels are whole numbers.
     integer_labels : bool
         Whether the labels were whole numbers, which predictions are then, too.
+    skipped : tuple of (name, reason)
+        What could not be read when they were looked for.
     """
 
     images: list[ImageSource]
     labels: IntArray
     class_names: tuple[str, ...]
     integer_labels: bool = False
+    skipped: tuple[tuple[str, str], ...] = ()
 
 
-def labelled_images(data: Any, labels: Any = None, *, min_classes: int = 2) -> LabelledImages:
-    """List images and number their classes, from a data set, a table, pairs, or images with labels."""
+def labelled_images(
+    data: Any, labels: Any = None, *, min_classes: int = 2, prefer: Sequence[str] = (), skip_bad: bool = False
+) -> LabelledImages:
+    """List images and number their classes, from a data set, a table, pairs, or images with labels.
+
+    Of a data set on the disk that has splits, the first of those preferred is taken.
+    """
     is_path = isinstance(data, str | os.PathLike)
-    if labels is not None and (isinstance(data, ImageDataset) or (is_path and os.path.isdir(data))):
+    if labels is not None and (isinstance(data, ImageDataset) or (is_path and is_folder(Path(data)))):
         raise InputError("Labels were given twice: a data set brings its own")
     if labels is None and is_path:
-        data = load_dataset(data, min_classes=min_classes)
+        data = load_dataset(data, min_classes=min_classes, prefer=prefer, skip_bad=skip_bad)
     if isinstance(data, ImageDataset):
-        return LabelledImages(list(data.paths), data.labels, data.class_names)
+        return LabelledImages(list(data.paths), data.labels, data.class_names, skipped=tuple(data.findings.skipped))
     images, values = _pairs(data) if labels is None else (images_of(data), list_labels(labels))
     if len(values) != len(images):
         raise InputError(f"Expected a label for each of the {len(images)} images, got {len(values)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -214,14 +214,17 @@ class PredictingPart(ExplainingPart):
             When the photos have classes that the classifier does not know.
         """
         model = self._fitted()
-        photos = known_photos(model, data, labels)
-        extraction = self._extract(photos.images, skip_bad=skip_bad, progress=progress)
+        photos = known_photos(model, data, labels, prefer=("test", "validation"), skip_bad=skip_bad)
+        extraction = self._extract_labelled(photos, skip_bad=skip_bad, progress=progress)
         return evaluate_features(model, extraction, photos.labels[extraction.kept])
 
 
-def known_photos(model: FewShotModel, data: Any, labels: Any) -> LabelledImages:
+def known_photos(
+    model: FewShotModel, data: Any, labels: Any, *, prefer: Sequence[str], skip_bad: bool
+) -> LabelledImages:
     """List labelled photos, with their classes numbered as a model does."""
-    photos, known = labelled_images(data, labels, min_classes=1), model.class_names
+    photos = labelled_images(data, labels, min_classes=1, prefer=prefer, skip_bad=skip_bad)
+    known = model.class_names
     unknown = [name for name in photos.class_names if name not in known]
     if unknown:
         raise DatasetError(
@@ -229,7 +232,7 @@ def known_photos(model: FewShotModel, data: Any, labels: Any) -> LabelledImages:
             f"It knows {', '.join(known[:10])}{' …' if len(known) > 10 else ''}"
         )
     columns = np.array([known.index(name) for name in photos.class_names], dtype=np.intp)
-    return LabelledImages(photos.images, columns[photos.labels], known)
+    return LabelledImages(photos.images, columns[photos.labels], known, skipped=photos.skipped)
 
 
 def _familiarity_threshold(model: FewShotModel, rate: float | None) -> float | None:

@@ -81,8 +81,8 @@ class TrustingPart(PredictingPart):
             When some of the photos are shots of the classifier.
         """
         model = self._fitted()
-        photos = known_photos(model, data, labels)
-        extraction = self._extract(photos.images, skip_bad=skip_bad, progress=progress)
+        photos = known_photos(model, data, labels, prefer=("validation",), skip_bad=skip_bad)
+        extraction = self._extract_labelled(photos, skip_bad=skip_bad, progress=progress)
         among = len(set(extraction.features.digests) & set(model.shots.features.digests))
         if among:
             raise InputError(
@@ -185,8 +185,8 @@ class TrustingPart(PredictingPart):
 
         model, apart = self._fitted(), None
         if other is not None:
-            photos = known_photos(model, other, labels)
-            extraction = self._extract(photos.images, skip_bad=skip_bad, progress=progress)
+            photos = known_photos(model, other, labels, prefer=("test", "validation"), skip_bad=skip_bad)
+            extraction = self._extract_labelled(photos, skip_bad=skip_bad, progress=progress)
             kept = [photos.images[row] for row in extraction.kept]
             apart = Photos(
                 extraction.features.unit,
@@ -230,8 +230,8 @@ class TrustingPart(PredictingPart):
         from tip_adapter.report import render_report
 
         model = self._fitted()
-        photos = known_photos(model, data, labels)
-        extraction = self._extract(photos.images, skip_bad=skip_bad, progress=progress)
+        photos = known_photos(model, data, labels, prefer=("test", "validation"), skip_bad=skip_bad)
+        extraction = self._extract_labelled(photos, skip_bad=skip_bad, progress=progress)
         kept = [photos.images[row] for row in extraction.kept]
         announce(progress, "Making the page")
         content = report_content(model, extraction, kept, photos.labels[extraction.kept], title, _diagnosis_of(model))

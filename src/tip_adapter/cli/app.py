@@ -19,7 +19,7 @@ import typer
 from tip_adapter.cli import bench, demo, edits, encoders, explain, export, info, models, trust, tuning
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
 from tip_adapter.cli.output import ReaderLeft, drop, echo, flush
-from tip_adapter.errors import ImageError, TipAdapterError
+from tip_adapter.errors import ImageError, SkippableError, TipAdapterError
 
 __all__ = ["app", "main"]
 
@@ -88,7 +88,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False) or 0
         flush()
-    except ImageError as error:
+    except (ImageError, SkippableError) as error:
         _fail(f"{error}{_other_way_out()}", error.exit_code)
     except TipAdapterError as error:
         _fail(str(error), error.exit_code)
@@ -144,10 +144,10 @@ def _one_line(message: str) -> str:
 
 
 def _other_way_out() -> str:
-    """Tell of --skip-bad after an error in a photo, where the command has it and it was not given."""
+    """Tell of --skip-bad after an error in a photo or a row, where the command has it and it was not given."""
     command = getattr(typer.main.get_command(app), "commands", {}).get(sys.argv[1] if len(sys.argv) > 1 else "")
     offered = command is not None and any("--skip-bad" in parameter.opts for parameter in command.params)
-    return ", or give --skip-bad to go on without such photos" if offered and "--skip-bad" not in sys.argv else ""
+    return ", or give --skip-bad to go on without it" if offered and "--skip-bad" not in sys.argv else ""
 
 
 def _fail_usage(error: typer.TyperException) -> NoReturn:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
-from tip_adapter.cli.options import JsonOption, ModelArgument, SkipBadOption, WhereOption
+from tip_adapter.cli.options import JsonOption, ModelArgument, SkipBadOption, SplitOption, WhereOption
 from tip_adapter.cli.output import (
     echo,
     echo_json,
@@ -22,10 +21,12 @@ from tip_adapter.cli.output import (
     warn_of_stale,
     whole,
 )
+from tip_adapter.cli.photos import find_photos, read_photos
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.classifier.editing import AddedShots
+    from tip_adapter.data import Findings
 
 __all__ = ["add", "classes", "journal", "purge", "refit", "relabel", "remove", "shots", "undo"]
 
@@ -60,6 +61,7 @@ def add(
     new_classes: Annotated[
         bool, typer.Option("--new-classes", help="Add classes that the classifier does not know yet.")
     ] = False,
+    split: SplitOption = None,
     encoder: WhereOption = None,
     refit: RefitOption = False,
     skip_bad: SkipBadOption = False,
@@ -68,33 +70,35 @@ def add(
     """Add labelled photos to a saved classifier; only they are encoded."""
     from tip_adapter.progress import progress_bar
 
-    data, labels = _labelled(photos, class_name)
+    data, labels, findings = _labelled(photos, class_name, split=split, skip_bad=skip_bad, as_json=as_json)
     with _editing(model, encoder) as classifier, progress_bar("Encoding shots") as progress:
         added = classifier.add_shots(
             data, labels, new_classes=new_classes, refit=refit, skip_bad=skip_bad, progress=progress
         )
-    _tell_added(classifier, added, as_json=as_json)
+    _tell_added(classifier, added, findings, as_json=as_json)
 
 
-def _labelled(photos: list[str], class_name: str | None) -> tuple[Any, list[str] | None]:
+def _labelled(
+    photos: list[str], class_name: str | None, *, split: str | None, skip_bad: bool, as_json: bool
+) -> tuple[Any, list[str] | None, Findings]:
     """Photos of one class, or a data set that says itself of which classes they are."""
-    from tip_adapter.data import find_images, load_dataset
+    from tip_adapter.data import says_classes
     from tip_adapter.errors import InputError
 
-    if class_name is None and len(photos) == 1:
-        source = Path(photos[0])
-        is_manifest = source.suffix.lower() in (".csv", ".jsonl", ".parquet")
-        if is_manifest or (source.is_dir() and all(image.parent != source for image in find_images([source]))):
-            return load_dataset(source, min_classes=1), None
+    if class_name is None and len(photos) == 1 and says_classes(photos[0]):
+        dataset = read_photos(
+            photos[0], split=split, prefer=("train",), min_classes=1, skip_bad=skip_bad, as_json=as_json
+        )
+        return dataset, None, dataset.findings
     # Looked for first, so that a mistyped path is told as that.
-    images = find_images(photos)
+    images, findings = find_photos(photos, skip_bad=skip_bad, as_json=as_json)
     if class_name is None:
         number = _counted(len(images), "photo")
         raise InputError(
             f"Expected --class for the {number} of {photos[0]}{' …' if len(photos) > 1 else ''}, such as --class hat, "
             "or one folder of class folders, or a manifest."
         )
-    return images, [class_name] * len(images)
+    return images, [class_name] * len(images), findings
 
 
 def remove(
@@ -169,18 +173,18 @@ def add_class(
     as_json: JsonOption = False,
 ) -> None:
     """Add a class, known by its name or by --text, and by photos."""
-    from tip_adapter.data import find_images
+    from tip_adapter.data import Findings
     from tip_adapter.errors import InputError
     from tip_adapter.progress import progress_bar
 
     if text and no_text:
         raise InputError("Expected --text or --no-text, got both.")
-    images = find_images(photos) if photos else []
+    images, findings = find_photos(photos, skip_bad=skip_bad, as_json=as_json) if photos else ([], Findings())
     with _editing(model, encoder) as classifier, progress_bar("Encoding shots") as progress:
         added = classifier.add_class(
             name, () if no_text else text, images=images, refit=refit, skip_bad=skip_bad, progress=progress
         )
-    _tell_added(classifier, added, as_json=as_json, new_class=name)
+    _tell_added(classifier, added, findings, as_json=as_json, new_class=name)
 
 
 @classes.command("remove", cls=ReadableCommand)
@@ -253,13 +257,23 @@ def journal(model: ModelArgument, as_json: JsonOption = False) -> None:
     echo_table(columns, cells)
 
 
-def _tell_added(classifier: ImageClassifier, added: AddedShots, *, as_json: bool, new_class: str | None = None) -> None:
-    echo_skipped(added.skipped)
+def _tell_added(
+    classifier: ImageClassifier,
+    added: AddedShots,
+    findings: Findings,
+    *,
+    as_json: bool,
+    new_class: str | None = None,
+) -> None:
+    # What was skipped in a data set is in the result already.
+    skipped = tuple(dict.fromkeys((*findings.skipped, *added.skipped)))
+    echo_skipped(skipped)
     if not as_json:
         for name, shot, class_name in added.known:
             echo(f"already there: {name} is the shot {shot} of {class_name}", err=True)
     known = [{"path": name, "id": shot, "class": class_name} for name, shot, class_name in added.known]
-    facts = {"ids": list(added.ids), "already_there": known, "skipped": skipped_rows(added.skipped)}
+    facts = {"ids": list(added.ids), "already_there": known, "skipped": skipped_rows(skipped)}
+    facts |= {"data": findings.to_dict()}
     number = _counted(len(added.ids), "shot")
     _tell(classifier, facts, f"{new_class} added, with {number}" if new_class else f"{number} added", as_json)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tip_adapter.cli.options import EncoderOption, JsonOption, PrecisionOption, SeedOption, SkipBadOption, ViewsOption
 from tip_adapter.cli.output import echo, echo_json, echo_skipped, skipped_rows
-from tip_adapter.errors import DatasetError, InputError
+from tip_adapter.cli.photos import echo_findings, find_photos
+from tip_adapter.errors import InputError
+
+if TYPE_CHECKING:
+    from tip_adapter.data import Findings
 
 __all__ = ["embed", "export_encoder"]
 
@@ -39,7 +43,7 @@ def embed(
     start = time.perf_counter()
     if output is not None and output.suffix != ".safetensors":
         raise InputError(f"Expected an output ending in .safetensors, got {output}: rename it.")
-    paths, labels = _photos_and_labels(photos)
+    paths, labels, findings = _photos_and_labels(photos, skip_bad=skip_bad, as_json=as_json)
     loaded = load_encoder(encoder or default_encoder(), precision=precision)
     counts = {"cached": 0}
     with FeatureStore(store) as features_store, progress_bar("Encoding") as bar:
@@ -63,7 +67,8 @@ def embed(
         kept_labels = None if labels is None else [labels[index] for index in extraction.kept]
         save_features(output, extraction.features, kept_labels)
     seconds = time.perf_counter() - start
-    echo_skipped(extraction.skipped)
+    skipped = (*findings.skipped, *extraction.skipped)
+    echo_skipped(skipped)
     n = len(extraction.features)
     facts = {
         "n": n,
@@ -75,7 +80,8 @@ def embed(
         "store": str(where),
         "output": None if output is None else str(output),
         "seconds": seconds,
-        "skipped": skipped_rows(extraction.skipped),
+        "skipped": skipped_rows(skipped),
+        "data": findings.to_dict(),
     }
     if as_json:
         echo_json(facts)
@@ -85,22 +91,26 @@ def embed(
         echo(f"saved: {output}")
 
 
-def _photos_and_labels(photos: list[str]) -> tuple[list[Path], list[str] | None]:
-    """A manifest brings labels; folders of class folders bring them, too; other photos have none."""
-    from tip_adapter.data import find_images, load_dataset
+def _photos_and_labels(
+    photos: list[str], *, skip_bad: bool, as_json: bool
+) -> tuple[list[Path], list[str] | None, Findings]:
+    """A manifest brings labels; class folders bring them, too, unless there are several splits of them."""
+    from tip_adapter.data import is_table, load_splits, says_classes
 
-    manifests = [photo for photo in photos if photo.lower().endswith((".csv", ".jsonl", ".parquet"))]
-    if manifests and len(photos) > 1:
-        raise InputError(f"Expected a manifest alone, got {manifests[0]} among {len(photos)} arguments: one at a time.")
-    if manifests or (len(photos) == 1 and Path(photos[0]).is_dir()):
-        try:
-            dataset = load_dataset(photos[0], min_classes=1)
-        except DatasetError:
-            if not Path(photos[0]).is_dir():
-                raise
-        else:
-            return list(dataset.paths), [dataset.class_names[label] for label in dataset.labels]
-    return find_images(photos), None
+    tables = [photo for photo in photos if is_table(photo)]
+    if tables and len(photos) > 1:
+        raise InputError(f"Expected a manifest alone, got {tables[0]} among {len(photos)} arguments: one at a time.")
+    if len(photos) == 1 and says_classes(photos[0]):
+        splits = load_splits(photos[0], min_classes=1, skip_bad=skip_bad)
+        datasets = list(splits.values())
+        findings = datasets[0].findings
+        if not as_json:
+            echo_findings(findings)
+        paths = [path for dataset in datasets for path in dataset.paths]
+        labels = [dataset.class_names[label] for dataset in datasets for label in dataset.labels]
+        return paths, labels if len(datasets) == 1 else None, findings
+    paths, findings = find_photos(photos, skip_bad=skip_bad, as_json=as_json)
+    return paths, None, findings
 
 
 def export_encoder(

@@ -21,6 +21,7 @@ from tip_adapter.cli.output import (
     text,
     whole,
 )
+from tip_adapter.cli.photos import find_photos
 
 if TYPE_CHECKING:
     from tip_adapter.explain.explanation import Explanation
@@ -46,19 +47,19 @@ def explain(
 ) -> None:
     """Explain predictions: what the class texts and each shot contribute, and the prediction without that shot."""
     from tip_adapter.classifier import ImageClassifier
-    from tip_adapter.data import find_images
     from tip_adapter.progress import progress_bar
     from tip_adapter.report.explanation_picture import save_explanation
     from tip_adapter.storage.tables import check_table_path, write_table
 
     if output is not None:
         check_table_path(output)
-    paths = find_images(photos)
+    paths, findings = find_photos(photos, skip_bad=skip_bad, as_json=as_json)
     plots = dict(zip(map(str, paths), _plot_paths(plot, paths), strict=False))
     classifier = ImageClassifier.load(model, encoder=encoder)
     with progress_bar("Encoding photos") as progress:
         found = classifier.explain(list(paths), shots=top_shots, skip_bad=skip_bad, progress=progress)
-    echo_skipped(found.skipped)
+    skipped = (*findings.skipped, *found.skipped)
+    echo_skipped(skipped)
     for explanation in found:
         if explanation.path in plots:
             save_explanation(plots[explanation.path], explanation, explanation.path)
@@ -67,7 +68,8 @@ def explain(
         write_table(output, [explanation.flat() for explanation in found])
     if as_json:
         facts = [explanation.to_dict(all_shots=True) for explanation in found]
-        echo_json({"explanations": facts, "plots": drawn, "skipped": skipped_rows(found.skipped)})
+        left_out = {"skipped": skipped_rows(skipped), "data": findings.to_dict()}
+        echo_json({"explanations": facts, "plots": drawn} | left_out)
         return
     if output is not None:
         echo(f"{len(found)} explanations saved: {output}")

@@ -9,6 +9,7 @@ import typer
 
 from tip_adapter.cli.options import JsonOption, ModelArgument, WhereOption
 from tip_adapter.cli.output import echo, echo_json
+from tip_adapter.cli.photos import find_photos
 
 __all__ = ["export"]
 
@@ -34,13 +35,13 @@ def export(
 ) -> None:
     """Write a classifier as ONNX files, a script without this package, and a web page; checked against each other."""
     from tip_adapter.classifier import ImageClassifier
-    from tip_adapter.data import find_images
     from tip_adapter.export import export_classifier
 
+    samples, _ = find_photos(sample, as_json=as_json) if sample else ([], None)
     report = export_classifier(
         ImageClassifier.load(model, encoder=encoder),
         output,
-        samples=find_images(sample) if sample else (),
+        samples=samples,
         ort_web=ort_web if web else None,
         head_only=head_only,
     )

@@ -26,7 +26,6 @@ from tip_adapter.cli.options import (
     WhereOption,
     read_class_texts,
     templates,
-    training_split,
 )
 from tip_adapter.cli.output import (
     echo,
@@ -39,6 +38,7 @@ from tip_adapter.cli.output import (
     text,
     warn_of_stale,
 )
+from tip_adapter.cli.photos import find_photos, read_photos
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
@@ -90,13 +90,12 @@ def fit(
 ) -> None:
     """Learn a classifier from a few labelled photos per class, and save it."""
     from tip_adapter.classifier import DEFAULT_METHOD, ImageClassifier
-    from tip_adapter.data import load_dataset
     from tip_adapter.progress import progress_bar
     from tip_adapter.storage.bundle_files import check_replaceable
 
     start = time.perf_counter()
     check_replaceable(output)
-    dataset = load_dataset(data, split=training_split(data, split))
+    dataset = read_photos(data, split=split, prefer=("train",), skip_bad=skip_bad, as_json=as_json)
     classifier = ImageClassifier(
         encoder,
         method or DEFAULT_METHOD,
@@ -115,6 +114,7 @@ def fit(
     hint = _hint_of_texts(classifier, given=class_texts is not None)
     if as_json:
         facts = {"output": str(output), "seconds": seconds, "skipped": skipped_rows(classifier.skipped_)}
+        facts |= {"data": dataset.findings.to_dict()}
         echo_json(described(classifier) | facts | {"hint": hint} | ({"int8": report.to_dict()} if report else {}))
         return
     echo(f"{len(model.shots)} shots of {len(model.class_names)} classes, {model.method.name}, {seconds:.1f} s")
@@ -157,28 +157,29 @@ def predict(
     """Classify photos. `--coverage 0.9` gives prediction sets instead of one class."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.cli.trust import SetRequest, check_wanted, predict_sets
-    from tip_adapter.data import find_images
     from tip_adapter.progress import progress_bar
     from tip_adapter.storage.tables import check_table_path, write_table
 
     if output is not None:
         check_table_path(output)
     check_wanted(coverage, none_of_these, top_k=top_k, sets=sets, allow_empty=allow_empty)
-    paths = find_images(photos)
+    paths, findings = find_photos(photos, skip_bad=skip_bad, as_json=as_json)
     classifier = ImageClassifier.load(model, encoder=encoder)
     if coverage is not None:
         wanted = SetRequest(coverage, sets, allow_empty, skip_bad)
-        predict_sets(classifier, paths, wanted, output=output, as_json=as_json)
+        predict_sets(classifier, paths, wanted, findings, output=output, as_json=as_json)
         return
     with progress_bar("Encoding photos") as progress:
         predictions = classifier.predict_top(
             paths, top_k=top_k, none_of_these=none_of_these, skip_bad=skip_bad, progress=progress
         )
-    echo_skipped(predictions.skipped)
+    skipped = (*findings.skipped, *predictions.skipped)
+    echo_skipped(skipped)
     if output is not None:
         write_table(output, [prediction.flat() for prediction in predictions])
     if as_json:
-        facts = {"stale": list(classifier.model_.stale), "skipped": skipped_rows(predictions.skipped)}
+        facts = {"stale": list(classifier.model_.stale), "skipped": skipped_rows(skipped)}
+        facts |= {"data": findings.to_dict()}
         echo_json({"predictions": [p.to_dict() for p in predictions]} | facts)
     elif output is None:
         _show_predictions(predictions)
@@ -212,7 +213,6 @@ def evaluate(
     """Measure a classifier on labelled photos, beside text alone and the shots alone."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.cli.trust import check_page_path
-    from tip_adapter.data import load_dataset
     from tip_adapter.progress import progress_bar
     from tip_adapter.report.pictures import check_plot_path, save_confusion_matrix
 
@@ -221,9 +221,9 @@ def evaluate(
     if html is not None:
         check_page_path(html)
     classifier = ImageClassifier.load(model, encoder=encoder)
-    if split is None and (data / "test").is_dir():
-        split = "test"
-    dataset = load_dataset(data, split=split, min_classes=1)
+    dataset = read_photos(
+        data, split=split, prefer=("test", "validation"), min_classes=1, skip_bad=skip_bad, as_json=as_json
+    )
     with progress_bar("Encoding photos") as progress:
         if html is None:
             evaluation = classifier.evaluate(dataset, skip_bad=skip_bad, progress=progress)
@@ -238,6 +238,7 @@ def evaluate(
         save_confusion_matrix(plot, evaluation.confusion, evaluation.class_names)
     if as_json:
         facts = {"stale": list(classifier.model_.stale), "skipped": skipped_rows(evaluation.skipped)}
+        facts |= {"data": dataset.findings.to_dict()}
         echo_json(evaluation.to_dict() | facts)
     else:
         warn_of_stale(classifier)

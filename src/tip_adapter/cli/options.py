@@ -24,7 +24,6 @@ __all__ = [
     "WhereOption",
     "read_class_texts",
     "templates",
-    "training_split",
 ]
 
 ModelArgument = Annotated[
@@ -52,7 +51,8 @@ PrecisionOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without photos that cannot be read; list them.")]
 SplitOption = Annotated[
-    str | None, typer.Option("--split", help="train, validation or test, where the data has splits.")
+    str | None,
+    typer.Option("--split", help="train, validation or test, where the data has splits; none: folders are classes."),
 ]
 TableOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write a table: .csv, .jsonl or .parquet.")]
 ShotsOption = Annotated[
@@ -74,11 +74,6 @@ def read_class_texts(path: Path | None) -> dict[str, tuple[str, ...]] | None:
     from tip_adapter.features.prompts import load_class_texts
 
     return None if path is None else load_class_texts(path)
-
-
-def training_split(data: Path, split: str | None) -> str | None:
-    """Fit on the split "train" of a folder that has one, unless another is asked for."""
-    return "train" if split is None and (data / "train").is_dir() else split
 
 
 def templates(given: list[str] | None) -> str | list[str]:

@@ -15,6 +15,7 @@ from tip_adapter.cli.options import (
     SeedOption,
     ShotsOption,
     SkipBadOption,
+    SplitOption,
     WhereOption,
     read_class_texts,
 )
@@ -29,9 +30,11 @@ from tip_adapter.cli.output import (
     skipped_rows,
     text,
 )
+from tip_adapter.cli.photos import read_photos
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.data import Findings, ImageDataset
     from tip_adapter.model.predictions import PredictionSets
     from tip_adapter.trust.conformal import SetKind
     from tip_adapter.trust.doctor import BadImage, Diagnosis
@@ -70,7 +73,13 @@ def check_wanted(
 
 
 def predict_sets(
-    classifier: ImageClassifier, paths: list[Path], wanted: SetRequest, *, output: Path | None, as_json: bool
+    classifier: ImageClassifier,
+    paths: list[Path],
+    wanted: SetRequest,
+    findings: Findings,
+    *,
+    output: Path | None,
+    as_json: bool,
 ) -> None:
     """Name sets of classes, on the terminal, as JSON or as a table."""
     from tip_adapter.progress import progress_bar
@@ -85,7 +94,8 @@ def predict_sets(
             skip_bad=wanted.skip_bad,
             progress=progress,
         )
-    echo_skipped(found.skipped)
+    skipped = (*findings.skipped, *found.skipped)
+    echo_skipped(skipped)
     if output is not None:
         rows = [
             {"path": each.path, "size": len(each.classes), "classes": "; ".join(name for name, _ in each.classes)}
@@ -93,7 +103,7 @@ def predict_sets(
         ]
         write_table(output, rows)
     if as_json:
-        echo_json(found.to_dict() | {"skipped": skipped_rows(found.skipped)})
+        echo_json(found.to_dict() | {"skipped": skipped_rows(skipped), "data": findings.to_dict()})
     elif output is None:
         _show_sets(found)
     else:
@@ -124,12 +134,9 @@ def calibrate(
 ) -> None:
     """Calibrate a saved classifier with photos apart from its shots, for probabilities and sets that hold for them."""
     from tip_adapter.classifier import ImageClassifier
-    from tip_adapter.data import load_dataset
     from tip_adapter.progress import progress_bar
 
-    if split is None and (data / "validation").is_dir():
-        split = "validation"
-    dataset = load_dataset(data, split=split, min_classes=1)
+    dataset = read_photos(data, split=split, prefer=("validation",), min_classes=1, skip_bad=skip_bad, as_json=as_json)
     with ImageClassifier.editing(model, encoder=encoder) as classifier, progress_bar("Encoding photos") as progress:
         done = classifier.calibrate(dataset, skip_bad=skip_bad, progress=progress)
     echo_skipped(done.skipped)
@@ -137,7 +144,7 @@ def calibrate(
     if as_json:
         echo_json(
             {"temperature": calibration.temperature, "photos": calibration.n, "ece": list(calibration.ece)}
-            | {"skipped": skipped_rows(done.skipped)}
+            | {"skipped": skipped_rows(done.skipped), "data": dataset.findings.to_dict()}
         )
     else:
         echo(calibration.summary)
@@ -157,12 +164,12 @@ def doctor(
     shots: ShotsOption = None,
     seed: SeedOption = 0,
     class_texts: ClassTextsOption = None,
+    split: SplitOption = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write what was found as a page: one .html file.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Examine shots: doubtful labels, copies, bad files, and classes that another photo would help most."""
     from tip_adapter.classifier import ImageClassifier
-    from tip_adapter.data import load_dataset
     from tip_adapter.progress import progress_bar
     from tip_adapter.storage.bundle_files import is_bundle
     from tip_adapter.trust.doctor import BadImage, find_small_images
@@ -170,19 +177,21 @@ def doctor(
     if html is not None:
         check_page_path(html)
     bad: list[BadImage] = []
+    apart = None
     if source.startswith("hub:") or is_bundle(Path(source)):
         classifier = ImageClassifier.load(source, encoder=encoder)
     else:
-        folder = Path(source)
-        dataset = load_dataset(folder, split="train" if (folder / "train").is_dir() else None)
+        dataset = read_photos(source, split=split, prefer=("train",), skip_bad=True, as_json=as_json)
         classifier = ImageClassifier(encoder, "auto", class_texts=read_class_texts(class_texts))
         with progress_bar("Encoding shots") as progress:
             classifier.fit(dataset, shots=shots, random_state=seed, skip_bad=True, progress=progress)
         bad = [BadImage(name, reason) for name, reason in classifier.skipped_]
+        bad += [BadImage(name, "a format that is not read: convert it") for name in dataset.findings.unread_photos]
         bad += find_small_images(dataset.paths, {image.name for image in bad})
-        if compare_with is None and (folder / "test").is_dir():
-            compare_with = folder / "test"
-    apart = None if compare_with is None else load_dataset(compare_with, min_classes=1)
+        if compare_with is None:
+            apart = _test_photos(source)
+    if compare_with is not None:
+        apart = read_photos(compare_with, prefer=("test", "validation"), min_classes=1, skip_bad=True, as_json=as_json)
     with progress_bar("Examining shots" if apart is None else "Encoding photos to compare with") as progress:
         diagnosis = classifier.doctor(apart, bad_images=bad, skip_bad=True, progress=progress)
     if html is not None:
@@ -193,6 +202,13 @@ def doctor(
     _show_diagnosis(diagnosis)
     if html is not None:
         echo(f"page: {html}")
+
+
+def _test_photos(source: str) -> ImageDataset | None:
+    """Read the split test of labelled photos, if they have one."""
+    from tip_adapter.data import load_splits
+
+    return load_splits(source, skip_bad=True).get("test")
 
 
 def _save_page(page: Path, diagnosis: Diagnosis, classifier: ImageClassifier, title: str) -> None:

@@ -20,9 +20,9 @@ from tip_adapter.cli.options import (
     TemplateOption,
     read_class_texts,
     templates,
-    training_split,
 )
 from tip_adapter.cli.output import echo, echo_json
+from tip_adapter.cli.photos import read_photos
 from tip_adapter.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -56,7 +56,6 @@ def fine_tune(
 ) -> None:
     """Train both towers of an encoder on labelled photos (minutes to hours), and write it as an ONNX folder."""
     from tip_adapter.classifier import default_encoder
-    from tip_adapter.data import load_dataset
     from tip_adapter.data.sampling import shots_at_most
     from tip_adapter.features.prompts import texts_for
     from tip_adapter.methods import FullFineTuning
@@ -65,7 +64,7 @@ def fine_tune(
     # Looked at before the training, not after it.
     if output.exists():
         raise EncoderError(f"Expected {output} not to exist yet: choose another place or remove it")
-    dataset = load_dataset(data, split=training_split(data, split))
+    dataset = read_photos(data, split=split, prefer=("train",), as_json=as_json)
     chosen = shots_at_most(dataset.labels, shots, random_state=seed, class_names=dataset.class_names)
     with _training_bar() as progress:
         method = FullFineTuning(

@@ -133,6 +133,8 @@ def check_class_names(names: Sequence[str], source: object) -> None:
     """
     by_folded: dict[str, str] = {}
     for name in names:
+        if not name:
+            raise DatasetError(f"Expected a name for every class in {source}, got an empty one: rename the class")
         if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes of a folder's name that are no UTF-8
             raise DatasetError(f"Expected class names in {source} to be UTF-8 text, got {name!r}: rename the class")
         other = by_folded.setdefault(folded(name), name)

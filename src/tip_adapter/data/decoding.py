@@ -8,12 +8,14 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from tip_adapter.data.files import archived_size, read_archived
 from tip_adapter.data.memory_budget import MemoryBudget
 from tip_adapter.data.pixels import (
     FORMATS,
@@ -42,7 +44,6 @@ __all__ = [
     "encoded_image",
     "image_digest",
     "image_name",
-    "is_image_file",
     "load_image",
     "read_image_bytes",
 ]
@@ -72,28 +73,6 @@ def image_name(source: ImageSource) -> str:
         return name if len(name) <= LONGEST_PATH else " ".join(name[:40].split()) + "…"
     filename = getattr(source, "filename", None)  # of a Pillow image that was opened from a file
     return str(filename) if filename else f"an image given as {type(source).__name__}"
-
-
-def is_image_file(path: StrPath) -> bool:
-    """Tell by the first bytes whether a file is an image that can be read, whatever its suffix.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from tip_adapter.data.decoding import is_image_file
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     photo = Path(folder, "IMG_0001")
-    ...     photo.write_bytes(b"GIF89a...") and is_image_file(photo)
-    True
-    """
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return False
-        with open(path, "rb") as file:
-            return image_format(file.read(HEAD_BYTES)) in FORMATS
-    except (OSError, ValueError):
-        return False
 
 
 def read_image_bytes(source: ImageSource) -> bytes:
@@ -157,8 +136,8 @@ def encoded_image(source: ImageSource) -> Iterator[bytes]:
     if isinstance(source, str | os.PathLike):
         try:
             size = os.stat(source).st_size
-        except (OSError, ValueError):  # is told when it is read
-            size = 0
+        except (OSError, ValueError):  # in an archive, or not there, which is told when it is read
+            size = archived_size(Path(source))
     with _FILES.reserved(min(size, MAX_FILE_BYTES)):
         yield read_image_bytes(source)
 
@@ -263,8 +242,11 @@ def _read_file(path: StrPath) -> bytes:
         status = os.stat(path)
         _check_size(status.st_size, name)
         data = b"" if _is_device(status.st_mode) else _read_all(path)
-    except FileNotFoundError:
-        raise ImageError(f"Expected an image file at {name}, found none: check the path") from None
+    except (FileNotFoundError, NotADirectoryError):
+        archived = read_archived(Path(path))
+        if archived is None:
+            raise ImageError(f"Expected an image file at {name}, found none: check the path") from None
+        return archived
     except IsADirectoryError:
         raise ImageError(f"Expected {name} to be an image file, got a folder: name the photos in it") from None
     except PermissionError:

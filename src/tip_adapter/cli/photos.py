@@ -1,0 +1,50 @@
+"""How commands read photos: with splits as the command prefers them, and a line for whatever was noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tip_adapter.cli.output import echo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tip_adapter.data import Findings, ImageDataset
+
+__all__ = ["echo_findings", "find_photos", "read_photos"]
+
+
+def read_photos(
+    data: str | Path,
+    *,
+    split: str | None = None,
+    prefer: Sequence[str] = (),
+    min_classes: int = 2,
+    skip_bad: bool = False,
+    as_json: bool = False,
+) -> ImageDataset:
+    """Read labelled photos; what was understood and passed over is said on stderr, unless the JSON object says it."""
+    from tip_adapter.data import load_dataset
+
+    dataset = load_dataset(data, split=split, prefer=prefer, min_classes=min_classes, skip_bad=skip_bad)
+    if not as_json:
+        echo_findings(dataset.findings)
+    return dataset
+
+
+def find_photos(photos: Sequence[str], *, skip_bad: bool = False, as_json: bool = False) -> tuple[list[Path], Findings]:
+    """Find photos without labels, as `read_photos` reads labelled ones."""
+    from tip_adapter.data import Findings, find_images
+
+    findings = Findings(skip_bad=skip_bad)
+    paths = find_images(photos, findings=findings)
+    if not as_json:
+        echo_findings(findings)
+    return paths, findings
+
+
+def echo_findings(findings: Findings) -> None:
+    """Say on stderr what was noticed while photos were looked for; what was skipped is with the command's result."""
+    for line in findings.lines:
+        echo(f"data: {line}", err=True)

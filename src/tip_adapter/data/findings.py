@@ -1,0 +1,75 @@
+"""What is noticed while photos are looked for: what was understood, passed over, ignored, and could not be read."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tip_adapter.data.class_names import listed
+from tip_adapter.errors import SkippableError
+
+__all__ = ["Findings"]
+
+
+@dataclass
+class Findings:
+    """Notes on how a data set was read.
+
+    Attributes
+    ----------
+    skip_bad : bool
+        Whether to go on without what cannot be read.
+    understood : list of str
+        What was concluded from names of folders and columns, one sentence each.
+    skipped : list of (name, reason)
+        What could not be read.
+    unread_photos, other_files : list of str
+        Files that were passed over: photos of formats that are not read, and files that are no photos.
+    ignored : list of str
+        Hidden folders, and folders of the system.
+    """
+
+    skip_bad: bool = False
+    understood: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    unread_photos: list[str] = field(default_factory=list)
+    other_files: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+
+    def skip(self, name: str, error: SkippableError) -> None:
+        """Note what cannot be read, or raise the error where nothing is to be skipped."""
+        if not self.skip_bad:
+            raise error
+        self.skipped.append((name, str(error)))
+
+    @property
+    def lines(self) -> list[str]:
+        """What a user should know, but for what was skipped: a line each."""
+        lines = list(self.understood)
+        if self.unread_photos:
+            lines.append(f"not read: {_counted(self.unread_photos, 'photo', 'of other formats')}: convert them")
+        if self.other_files:
+            lines.append(f"passed over: {_counted(self.other_files, 'file', 'without a picture')}")
+        if self.ignored:
+            names = sorted({os.path.basename(name) for name in self.ignored})
+            lines.append(f"ignored: {'hidden or system folder' + 's' * (len(names) != 1)} {listed(names)}")
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "understood": self.understood,
+            "unread_photos": self.unread_photos,
+            "passed_over": self.other_files,
+            "ignored": self.ignored,
+        }
+
+
+def _counted(names: list[str], noun: str, what: str) -> str:
+    """Count files by suffix, and name the first."""
+    suffixes = Counter(Path(name).suffix.lower() or "without suffix" for name in names)
+    kinds = listed([f"{count} {suffix}" for suffix, count in suffixes.most_common()])
+    return f"{len(names)} {noun}{'s' * (len(names) != 1)} {what} ({kinds}), such as {names[0]}"

@@ -1,0 +1,129 @@
+"""Find the photos that the rows of a table name: as paths, by names alone, without suffix, with back-slashes."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tip_adapter.data.archives import inside_archive
+from tip_adapter.data.class_names import listed
+from tip_adapter.data.files import is_file
+from tip_adapter.data.folders import FolderReader
+from tip_adapter.data.splits import split_name
+from tip_adapter.errors import DatasetError
+
+__all__ = ["PhotoFinder", "is_web_address"]
+
+
+def is_web_address(value: object) -> bool:
+    """Tell an address such as https://… from a path."""
+    return isinstance(value, str) and re.match(r"\s*[a-z][a-z0-9+.-]+://", value, re.IGNORECASE) is not None
+
+
+class PhotoFinder:
+    """Find photos near a table.
+
+    Parameters
+    ----------
+    table : Path
+        Paths are relative to its folder.
+    reader : FolderReader
+    """
+
+    def __init__(self, table: Path, reader: FolderReader) -> None:
+        self.table, self.folder, self.reader = table, table.parent, reader
+        self._by_name: dict[str, list[Path]] | None = None
+
+    def count(self, values: Sequence[Any]) -> int:
+        """Count the values that name a photo."""
+        return sum(bool(self._candidates(value)) for value in values)
+
+    def find_all(self, values: Sequence[Any]) -> list[Path | None]:
+        """Find a photo for every value; where names are in several folders, in the one that has most of them.
+
+        Raises
+        ------
+        DatasetError
+            When a name stands for photos in several folders alike.
+        """
+        found = [self._candidates(value) for value in values]
+        folders = Counter(image.parent for images in found if len(images) > 1 for image in images)
+        return [self._choose(images, folders) for images in found]
+
+    def _choose(self, images: list[Path], folders: Counter[Path]) -> Path | None:
+        if len(images) < 2:
+            return images[0] if images else None
+        most = max(folders[image.parent] for image in images)
+        best = [image for image in images if folders[image.parent] == most]
+        for is_meant in (self._is_namesake, self._is_of_split, _is_for_training):
+            best = [image for image in best if is_meant(image)] or best
+        if len(best) != 1:
+            raise DatasetError(
+                f"Expected {images[0].name} of {self.table} once in {self.folder}, got "
+                f"{listed(list(map(str, images)))}: name the folder in the table, too"
+            )
+        return best[0]
+
+    def _is_namesake(self, image: Path) -> bool:
+        return self.table.stem in (image.parent.name, image.parent.parent.name)
+
+    def _is_of_split(self, image: Path) -> bool:
+        """Tell that trainLabels.csv is about the folder train."""
+        mine, its = split_name(self.table.stem), split_name(image.parent.name)
+        return mine is not None and its is not None and mine.split == its.split
+
+    def _candidates(self, value: Any) -> list[Path]:
+        text = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+        if not text or is_web_address(text):
+            return []
+        inside = inside_archive(self.folder) is not None
+        for form in dict.fromkeys((text, text.replace("\\", "/"))):
+            # A table in an archive says nothing about files outside it.
+            if not (inside and PurePosixPath(form).is_absolute()) and is_file(self.folder / form):
+                return [self.folder / form]
+        return self._nearby(text.replace("\\", "/"))
+
+    def _nearby(self, text: str) -> list[Path]:
+        """Find photos below the folder whose path ends like this, with or without its suffix."""
+        path = PurePosixPath(re.sub(r"^[a-zA-Z]:", "", text))
+        parts = [_key(part) for part in path.parts if part not in ("/", ".")]
+        if not parts or ".." in parts:
+            return []
+        # Of a path from another computer, the end is known here: the folder and the name.
+        fewest = min(2, len(parts)) if path.is_absolute() else len(parts)
+        candidates = self._index.get(parts[-1], [])
+        for number in range(len(parts), fewest - 1, -1):
+            ends = [image for image in candidates if _end(image, number)[:-1] == parts[-number:-1]]
+            if ends:
+                return ends
+        return []
+
+    @property
+    def _index(self) -> dict[str, list[Path]]:
+        """Photos below the folder by name, and by name without suffix."""
+        if self._by_name is None:
+            self._by_name = {}
+            for image in self.reader.images_anywhere(self.folder):
+                name = _key(image.name)
+                for key in dict.fromkeys((name, os.path.splitext(name)[0])):
+                    self._by_name.setdefault(key, []).append(image)
+        return self._by_name
+
+
+def _is_for_training(image: Path) -> bool:
+    """Tell photos of a training set: where one table is for several splits, it is those whose classes are known."""
+    name = split_name(image.parent.name)
+    return name is not None and name.split == "train"
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _end(image: Path, number: int) -> list[str]:
+    return [_key(part) for part in image.parts[-number:]]
