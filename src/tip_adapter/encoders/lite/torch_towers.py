@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -120,28 +119,13 @@ def _network(weights: Mapping[str, Float32Array]) -> Any:
 
 
 def _language_model() -> Any:
-    """Return the BERT of all-MiniLM-L6-v2; its weights of eight bits, multiplied by their scales, are real again."""
-    from onnx import numpy_helper
-
+    """Return the BERT of all-MiniLM-L6-v2."""
     transformers = require_extra("transformers", "torch")
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in sources.language_model().graph.initializer}
-    # Matrices of linear layers are called val_49_q, val_57_q … in the order of the network.
-    numbers = sorted(int(name.split("_")[1]) for name in stored if name.startswith("val_") and name.endswith("_q"))
-    matrices = (stored[f"val_{number}_q"].T * stored[f"val_{number}_scale"].T for number in numbers)
     # Plain attention, so that a trace for ONNX keeps the mask for every length.
     config = transformers.BertConfig(
         hidden_size=_KEY_DIM, num_hidden_layers=6, intermediate_size=4 * _KEY_DIM, attn_implementation="eager"
     )
     model = transformers.BertModel(config, add_pooling_layer=False)
-    state = {}
-    for name in model.state_dict():
-        own = f"inner.{name}"
-        if own in stored:
-            values = stored[own]
-        elif f"{own}_q" in stored:
-            values = stored[f"{own}_q"] * stored[f"{own}_scale"]
-        else:
-            values = next(matrices)
-        state[name] = torch.from_numpy(np.array(values, dtype=np.float32))
-    model.load_state_dict(state)
+    weights = sources.text_weights()
+    model.load_state_dict({name: torch.from_numpy(weights[name]) for name in model.state_dict()})
     return model.eval()
