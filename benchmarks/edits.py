@@ -55,13 +55,15 @@ def classifier_of(arguments: argparse.Namespace) -> ImageClassifier:
     weights = (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
     digests = tuple(f"{rng.integers(1 << 62):064x}"[::-1] for _ in labels)
     encoder = ReadyEncoder(arguments.dim)
-    features = FeatureSet(raw[:, None], encoder.id, digests, tuple(f"{index}.jpg" for index in range(len(labels))))
+    features = FeatureSet(
+        raw[:, None], encoder.image_id, digests, tuple(f"{index}.jpg" for index in range(len(labels)))
+    )
     estimator = make_estimator("tip-adapter", {"alpha": 1.0, "beta": 5.5})
     head, record = fit_method(estimator, features.unit, labels, weights, 100.0)
     ids = shot_ids(digests)
     names = tuple(f"class {index}" for index in range(arguments.classes))
     model = FewShotModel(
-        encoder=EncoderRecord(encoder.name, encoder.id, encoder.dim, 100.0),
+        encoder=EncoderRecord(encoder.name, encoder.image_id, encoder.text_id, encoder.dim, 100.0),
         class_names=names,
         class_texts=tuple((name,) for name in names),
         templates=("a {}.",),

@@ -50,7 +50,7 @@ def fit(
     ids = tuple(f"{row:06d}" for row in range(len(labels)))
     features = FeatureSet(shots[:, None], "features", tuple(f"{row:064x}" for row in range(len(labels))), ids)
     return FewShotModel(
-        encoder=EncoderRecord("features", "features", shots.shape[1], scale),
+        encoder=EncoderRecord("features", "features", "features", shots.shape[1], scale),
         class_names=names,
         class_texts=tuple((name,) for name in names),
         templates=("{}",),

@@ -59,7 +59,7 @@ def test_an_interruption_leaves_nothing(tiny_clip, tmp_path, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export, "_check_parity", interrupt)
+    monkeypatch.setattr(export, "check_parity", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export_encoder(f"huggingface:{tiny_clip}", tmp_path / "out")
     assert not list(tmp_path.iterdir())

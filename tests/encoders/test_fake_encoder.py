@@ -22,7 +22,7 @@ def test_it_is_an_encoder_and_names_itself():
 
 
 def test_it_is_the_same_in_every_process():
-    assert ENCODER.id == load_encoder("fake").id
+    assert ENCODER.image_id == load_encoder("fake").image_id
     features = ENCODER.encode_texts(["a hat"])
     np.testing.assert_array_equal(features, load_encoder("fake").encode_texts(["a hat"]))
     # Literal values, so that another NumPy, or a changed projection without a new version, is found out.
@@ -90,8 +90,10 @@ def test_identity_depends_on_weights_preprocessing_and_precision():
 
     from dataclasses import replace
 
-    settings = {"weights_id": "a", "dim": 2, "logit_scale": 1.0, "preprocessing": ENCODER.preprocessing}
+    weights = {"image_weights": "a", "text_weights": "a"}
+    settings = {**weights, "dim": 2, "logit_scale": 1.0, "preprocessing": ENCODER.preprocessing}
     undrafted = replace(ENCODER.preprocessing, draft=False)
-    variants = [{}, {"weights_id": "b"}, {"preprocessing": undrafted}, {"precision": "int8"}]
-    assert len({Other("x", **{**settings, **variant}).id for variant in variants}) == 4
-    assert Other("x", **settings).id == Other("y", **{**settings, "logit_scale": 5.0}).id
+    variants = [{}, {"image_weights": "b"}, {"preprocessing": undrafted}, {"precision": "int8"}]
+    assert len({Other("x", **{**settings, **variant}).image_id for variant in variants}) == 4
+    assert Other("x", **settings).image_id == Other("y", **{**settings, "logit_scale": 5.0}).image_id
+    assert Other("x", **settings).text_id != Other("x", **{**settings, "text_weights": "b"}).text_id

@@ -26,12 +26,12 @@ def test_loading_prints_nothing(folder, capfd):
 def test_identity_depends_on_the_weights(folder):
     from safetensors.numpy import load_file, save_file
 
-    before = load_encoder(f"huggingface:{folder}").id
-    assert load_encoder(f"huggingface:{folder}").id == before
+    before = load_encoder(f"huggingface:{folder}").image_id
+    assert load_encoder(f"huggingface:{folder}").image_id == before
     weights = load_file(folder / "model.safetensors")
     weights["visual_projection.weight"][0, 0] += 1
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    assert load_encoder(f"huggingface:{folder}").id != before
+    assert load_encoder(f"huggingface:{folder}").image_id != before
 
 
 def test_incomplete_weights_are_refused_instead_of_made_up(folder):

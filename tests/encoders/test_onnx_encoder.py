@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 
@@ -102,12 +103,58 @@ def test_padding_to_the_context_and_lower_case_are_settings(clip_onnx):
     np.testing.assert_array_equal(*lowered(["HAT", "hat"])[0])
 
 
-def test_identity_is_the_torch_model_s_and_moves_with_the_folder(clip_onnx, tiny_clip, tmp_path):
+def test_identity_moves_with_the_folder(clip_onnx, tmp_path):
     encoder = load_encoder(clip_onnx)
-    assert encoder.id == load_encoder(f"huggingface:{tiny_clip}").id
     assert encoder.logit_scale == pytest.approx(np.exp(3.0))
     copied = load_encoder(export_encoder(clip_onnx, tmp_path / "moved"))
-    assert (copied.id, copied.name, copied.logit_scale) == (encoder.id, encoder.name, encoder.logit_scale)
+    assert (copied.image_id, copied.text_id) == (encoder.image_id, encoder.text_id)
+    assert (copied.name, copied.logit_scale) == (str(tmp_path / "moved"), encoder.logit_scale)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_another_tower_is_another_encoder_whatever_the_folder_says(clip_onnx, tmp_path, recorded):
+    copy = shutil.copytree(clip_onnx, tmp_path / "copy")
+    graph = copy / "onnx" / "vision_model.onnx"
+    edit_graph(graph, lambda graph: permute_outputs(graph))
+    note = copy / "tip_adapter.json"
+    if recorded:
+        content = json.loads(note.read_text())
+        content["files"]["onnx/vision_model.onnx"] = hashlib.sha256(graph.read_bytes()).hexdigest()
+        note.write_text(json.dumps(content))
+    else:
+        note.unlink()
+    honest, other = load_encoder(clip_onnx), load_encoder(copy)
+    assert not np.allclose(honest.encode_pixels(some_pixels(2)), other.encode_pixels(some_pixels(2)))
+    assert other.image_id != honest.image_id
+    assert other.text_id == honest.text_id
+
+
+def permute_outputs(graph):
+    from onnx import helper, numpy_helper
+
+    name = graph.output[0].name
+    for node in graph.node:
+        node.output[:] = ["before" if output == name else output for output in node.output]
+    graph.initializer.append(numpy_helper.from_array(np.arange(16)[::-1].copy(), "order"))
+    graph.node.append(helper.make_node("Gather", ["before", "order"], [name], axis=1))
+
+
+def test_what_claims_an_identity_is_refused(clip_onnx, tmp_path):
+    copy = shutil.copytree(clip_onnx, tmp_path / "copy")
+    note = copy / "tip_adapter.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "weights_id": "a" * 64}))
+    with pytest.raises(EncoderError, match="to hold"):
+        load_encoder(copy)
+
+
+@pytest.mark.parametrize("tower", ["vision_model", "text_model"])
+def test_a_tower_that_changes_before_it_is_opened_is_noticed(clip_onnx, tmp_path, tower):
+    copy = shutil.copytree(clip_onnx, tmp_path / "copy")
+    encoder = load_encoder(copy)
+    with (copy / "onnx" / f"{tower}.onnx").open("ab") as file:
+        file.write(b"\x0a\x00")  # an empty field more: still the same graph
+    with pytest.raises(EncoderError, match="to stay as it is while it is used"):
+        encoder.encode_texts(["a"]) if tower == "text_model" else encoder.encode_pixels(some_pixels(9))
 
 
 def test_a_foreign_directory_is_hashed_and_takes_clip_s_scale(directory):
@@ -117,13 +164,13 @@ def test_a_foreign_directory_is_hashed_and_takes_clip_s_scale(directory):
     assert encoder.name == str(directory)
     with (directory / "tokenizer.json").open("a") as file:
         file.write(" ")
-    assert load_encoder(directory).id != encoder.id
+    assert load_encoder(directory).text_id != encoder.text_id
 
 
 def test_an_export_that_was_changed_is_refused(clip_onnx, tmp_path):
     copy = shutil.copytree(clip_onnx, tmp_path / "copy")
     with (copy / "onnx" / "text_model.onnx").open("ab") as file:
-        file.write(b"x")
+        file.write(b"\x0a\x00")
     with pytest.raises(EncoderError, match=r"text_model\.onnx to be the file that was exported"):
         load_encoder(copy)
 
@@ -131,8 +178,8 @@ def test_an_export_that_was_changed_is_refused(clip_onnx, tmp_path):
 def test_an_export_of_a_newer_format_is_refused(clip_onnx, tmp_path):
     copy = shutil.copytree(clip_onnx, tmp_path / "copy")
     path = copy / "tip_adapter.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 2}))
-    with pytest.raises(EncoderError, match="of format 1, got 2: update"):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 3}))
+    with pytest.raises(EncoderError, match="of format 2, got 3: update"):
         load_encoder(copy)
 
 
@@ -250,10 +297,10 @@ def test_missing_external_data_is_named(directory):
     onnx.save(model, path, save_as_external_data=True, location="vision_model.onnx_data", size_threshold=0)
     features = load_encoder(directory).encode_pixels(some_pixels(2))
     assert features.shape == (2, 16)
-    identity = load_encoder(directory).id
+    identity = load_encoder(directory).image_id
     data = directory / "onnx" / "vision_model.onnx_data"
     data.write_bytes(data.read_bytes()[:-1] + b"?")
-    assert load_encoder(directory).id != identity
+    assert load_encoder(directory).image_id != identity
     data.unlink()
     with pytest.raises(EncoderError, match=r"vision_model\.onnx_data"):
         load_encoder(directory)

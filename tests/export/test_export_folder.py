@@ -40,7 +40,7 @@ def test_metadata_say_what_a_reader_needs(fitted, tmp_path):
     about = json.loads((tmp_path / "out" / "classifier.json").read_text(encoding="utf-8"))
     model = fitted.model_
     assert about["classes"] == ["blue", "green", "red"]
-    assert about["encoder"]["id"] == model.encoder.id
+    assert about["encoder"]["image_id"] == model.encoder.image_id
     assert about["preprocessing"] == fitted.encoder.preprocessing.to_dict()
     assert (about["method"]["alpha"], about["method"]["beta"]) == (model.head.alpha, model.head.beta)
     assert about["parity"]["max_logit_difference"] == report.classifier.max_logit_difference

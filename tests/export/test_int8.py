@@ -54,7 +54,7 @@ def test_without_vnni_the_classifier_is_one_of_fp32(folder, photos, monkeypatch)
     with pytest.warns(EncoderWarning, match="runs in fp32"):
         classifier = ImageClassifier(folder, precision="int8", store=None).fit(photos / "train")
     assert classifier.model_.encoder.precision == "fp32"
-    assert classifier.model_.encoder.id == load_encoder(folder).id
+    assert classifier.model_.encoder.image_id == load_encoder(folder).image_id
     assert classifier.precision_report_ is None
 
 
@@ -79,6 +79,6 @@ def test_a_comparison_can_run_on_int8_and_its_results_say_so(folder, photos, tmp
     options = ["-e", folder, "-m", "zero-shot,tip-adapter", "-k", 2, "--seeds", 1, "--jobs", 1, "-o", tmp_path / "runs"]
     run("bench", photos, *options, "--precision", "int8")
     records = [json.loads(path.read_text(encoding="utf-8")) for path in (tmp_path / "runs").rglob("*.json")]
-    wanted = load_encoder(folder, precision="int8").id
+    wanted = load_encoder(folder, precision="int8").image_id
     assert any(wanted in json.dumps(record) for record in records)
-    assert not any(load_encoder(folder).id in json.dumps(record) for record in records)
+    assert not any(load_encoder(folder).image_id in json.dumps(record) for record in records)

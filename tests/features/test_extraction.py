@@ -59,7 +59,7 @@ def test_center_views_equal_the_encoder_alone(files):
     extraction = extract_features(FakeEncoder(), files, batch_size=5)
     features = extraction.features
     np.testing.assert_array_equal(features.raw[:, 0], FakeEncoder().encode_images(files))
-    assert features.encoder_id == FakeEncoder().id
+    assert features.encoder_id == FakeEncoder().image_id
     assert features.names == tuple(map(str, files))
     assert len(set(features.digests)) == len(files)
     assert extraction.kept.tolist() == list(range(12))
@@ -151,7 +151,7 @@ def test_same_bytes_are_encoded_once(files, store, with_store):
 def test_stored_feature_of_another_length(files, store):
     encoder = FakeEncoder()
     digest = extract_features(encoder, files[:1]).features.digests[0]
-    store.put(encoder.id, {(digest, "center"): np.ones(3)})
+    store.put(encoder.image_id, {(digest, "center"): np.ones(3)})
     with pytest.raises(ModelFileError, match=r"shape \(64,\) of encoder fake in the feature store .*got \(3,\)"):
         extract_features(encoder, files, store=store)
 

@@ -35,7 +35,7 @@ def make_model(method="tip-adapter", texts=(("size",), ("a", "b"), ("hat",))):
     estimator = METHODS[method](weights, logit_scale=20.0).fit(features.unit, labels)
     ids = shot_ids(digests)
     return FewShotModel(
-        encoder=EncoderRecord("fake", "encoder-id", 16, 20.0),
+        encoder=EncoderRecord("fake", "image-id", "text-id", 16, 20.0),
         class_names=NAMES,
         class_texts=texts,
         templates=("a {}.",),

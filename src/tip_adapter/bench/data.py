@@ -344,7 +344,7 @@ def _described(
     encoder = settings.encoder()
     description = {
         "encoder": settings.encoder_name,
-        "encoder_id": encoder.id,
+        "encoder_ids": [encoder.image_id, encoder.text_id],
         "templates": list(templates),
         "class_texts": [list(row) for row in texts],
         "views": settings.views,

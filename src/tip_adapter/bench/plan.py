@@ -186,7 +186,7 @@ class _Layout:
             "n_test": len(features.test),
             "n_validation": n_validation,
             "encoder": described.get("encoder", "saved features"),
-            "encoder_id": described.get("encoder_id"),
+            "encoder_ids": described.get("encoder_ids"),
             "templates": described.get("templates"),
             "views": described.get("views"),
             "origin": described.get("origin", "feature file"),

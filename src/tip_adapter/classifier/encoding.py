@@ -136,12 +136,23 @@ class EncodingPart:
             return self._encoder
 
     def _check_encoder(self, encoder: Encoder) -> None:
-        if hasattr(self, "model_") and encoder.id != self.model_.encoder.id:
+        if hasattr(self, "model_") and encoder.image_id != self.model_.encoder.image_id:
             made = self.model_.encoder
             raise EncoderError(
-                f"The classifier was fitted with the encoder {made.name} (id {made.id[:12]}), got {encoder.name} "
-                f"(id {encoder.id[:12]}): give that encoder, or fit again."
+                f"The classifier was fitted with the encoder {made.name} (id {made.image_id[:12]}), got {encoder.name} "
+                f"(id {encoder.image_id[:12]}): give that encoder, or fit again"
             )
+
+    @property
+    def _text_encoder(self) -> Encoder:
+        """The encoder, whose text tower is the one that the model's class texts were encoded with."""
+        encoder, made = self.encoder, self._fitted().encoder
+        if encoder.text_id != made.text_id:
+            raise EncoderError(
+                f"The class texts were encoded with {made.name} (text id {made.text_id[:12]}), got {encoder.name} "
+                f"(text id {encoder.text_id[:12]}): give that encoder, or fit again"
+            )
+        return encoder
 
     @property
     def classes_(self) -> tuple[str, ...] | tuple[int, ...]:

@@ -212,7 +212,9 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
 def _record_of(encoder: Encoder) -> EncoderRecord:
     # Not the precision that was asked for: a processor without VNNI runs fp32 instead.
     precision = getattr(encoder, "precision", "fp32")
-    return EncoderRecord(encoder.name, encoder.id, encoder.dim, float(encoder.logit_scale), precision)
+    return EncoderRecord(
+        encoder.name, encoder.image_id, encoder.text_id, encoder.dim, float(encoder.logit_scale), precision
+    )
 
 
 def _show_training(estimator: FewShotMethod, progress: Progress | None) -> None:

@@ -108,11 +108,11 @@ class RefittingPart(EncodingPart):
         """Features of the shots as photos to classify are seen, from the store; None if it lacks one."""
         digests = model.shots.features.digests
         with self._open_store() as store:
-            found = {} if store is None else store.get(model.encoder.id, [(one, CENTER_VIEW) for one in digests])
+            found = {} if store is None else store.get(model.encoder.image_id, [(one, CENTER_VIEW) for one in digests])
         if len(found) < len(set(digests)):
             return None
         raw = np.stack([found[one, CENTER_VIEW] for one in digests])[:, None]
-        return FeatureSet(raw, model.encoder.id, digests, model.shots.features.names).unit
+        return FeatureSet(raw, model.encoder.image_id, digests, model.shots.features.names).unit
 
     def _held_head(self, model: FewShotModel) -> Head:
         """Fit to a model's shots with the hyper-parameters as they are."""

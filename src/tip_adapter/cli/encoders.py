@@ -76,7 +76,7 @@ def embed(
         "encoded": n - counts["cached"],
         "dim": loaded.dim,
         "views": views,
-        "encoder": {"name": loaded.name, "id": loaded.id, "precision": loaded.precision},
+        "encoder": {"name": loaded.name, "image_id": loaded.image_id, "precision": loaded.precision},
         "store": str(where),
         "output": None if output is None else str(output),
         "seconds": seconds,

@@ -25,9 +25,10 @@ class Encoder(Protocol):
     ----------
     name : str
         What `load_encoder` was asked for.
-    id : str
-        Hexadecimal SHA-256 over the weights, the preprocessing with its version, and the precision. Features of equal
-        ids may be compared and stored together.
+    image_id, text_id : str
+        Hexadecimal SHA-256 of what features of photos and of texts are computed from, as it was loaded: weights, the
+        preprocessing with its version, and the precision; weights and vocabulary. No file says what they are. Features
+        of equal ids may be compared and stored together.
     dim : int
         D, the length of a feature.
     logit_scale : float
@@ -40,7 +41,10 @@ class Encoder(Protocol):
     def name(self) -> str: ...  # noqa: D102 - the class docstring covers the attributes
 
     @property
-    def id(self) -> str: ...  # noqa: D102
+    def image_id(self) -> str: ...  # noqa: D102
+
+    @property
+    def text_id(self) -> str: ...  # noqa: D102
 
     @property
     def dim(self) -> int: ...  # noqa: D102
@@ -101,8 +105,8 @@ class BaseEncoder(ABC):
     Parameters
     ----------
     name : str
-    weights_id : str
-        Hexadecimal hash over what the features depend on besides preprocessing and precision: weights and vocabulary.
+    image_weights, text_weights : str
+        Hashes over what features of photos depend on besides preprocessing and precision, and features of texts.
     dim : int
     logit_scale : float
         Positive.
@@ -119,7 +123,8 @@ class BaseEncoder(ABC):
         self,
         name: str,
         *,
-        weights_id: str,
+        image_weights: str,
+        text_weights: str,
         dim: int,
         logit_scale: float,
         preprocessing: Preprocessing,
@@ -128,7 +133,8 @@ class BaseEncoder(ABC):
         if not (math.isfinite(logit_scale) and logit_scale > 0):
             raise EncoderError(f"Expected a positive logit scale for the encoder {name}, got {logit_scale}")
         self.name = name
-        self.weights_id = weights_id
+        self.image_weights = image_weights
+        self.text_weights = text_weights
         self.dim = dim
         self.logit_scale = float(logit_scale)
         self.preprocessing = preprocessing
@@ -138,10 +144,15 @@ class BaseEncoder(ABC):
         return f"<{type(self).__name__} {self.name} dim={self.dim} precision={self.precision}>"
 
     @property
-    def id(self) -> str:
-        """Hexadecimal SHA-256 over weights, preprocessing and precision."""
-        parts = "\n".join((self.weights_id, self.preprocessing.key, self.precision))
+    def image_id(self) -> str:
+        """Hexadecimal SHA-256 over the image tower's weights, preprocessing and precision."""
+        parts = "\n".join((self.image_weights, self.preprocessing.key, self.precision))
         return hashlib.sha256(parts.encode()).hexdigest()
+
+    @property
+    def text_id(self) -> str:
+        """Hexadecimal SHA-256 over the text tower's weights and vocabulary."""
+        return hashlib.sha256(self.text_weights.encode()).hexdigest()
 
     def encode_pixels(self, pixels: UInt8Array) -> Float32Array:
         """Encode views (B, S, S, 3) of uint8 into un-normalised features (B, D).

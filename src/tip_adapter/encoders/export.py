@@ -1,4 +1,4 @@
-"""An encoder goes in; a directory with its towers as ONNX graphs comes out, in the layout of transformers.js."""
+"""Write an encoder as a directory of ONNX graphs, in the layout of transformers.js."""
 
 from __future__ import annotations
 
@@ -11,48 +11,41 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tip_adapter.data.decoding import Preprocessing
 from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.encoders.layout import METADATA_FILE, METADATA_VERSION, weight_files
 from tip_adapter.encoders.onnx import OnnxEncoder
+from tip_adapter.encoders.parity import PROBE_TEXTS, check_parity
 from tip_adapter.encoders.tokenizer import TextSettings, Tokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder
 from tip_adapter.errors import EncoderError, require_extra
 from tip_adapter.storage.atomic import new_folder
-from tip_adapter.typing import Float32Array, StrPath
+from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "PARITY_TOLERANCE",
     "EncoderDescription",
     "copy_encoder",
     "export_towers",
     "write_side_files",
 ]
 
-PARITY_TOLERANCE = 1e-4
 _OPSET = 17
-# Of several lengths, so that a graph that has learned one length by heart is found out; the last is cut.
-_PROBE_TEXTS = ("a", "a photo of a cat.", "a blurry photo of the large red hat of a person", "so many words " * 100)
 
 
 @dataclass(frozen=True)
 class EncoderDescription:
-    """What an ONNX directory says besides its graphs; `name` is None where the directory's path is to be the name."""
+    """What an ONNX directory says besides its graphs."""
 
-    name: str | None
-    weights_id: str
     logit_scale: float
     preprocessing: Preprocessing
     tokenizer: Tokenizer
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
-def export_towers(encoder: TorchEncoder, out_dir: StrPath, *, record_name: bool = True) -> Path:
+def export_towers(encoder: TorchEncoder, out_dir: StrPath) -> Path:
     """Write both towers as ONNX graphs with a dynamic batch, check them against torch, and put them in place.
 
     Parameters
@@ -60,8 +53,6 @@ def export_towers(encoder: TorchEncoder, out_dir: StrPath, *, record_name: bool 
     encoder : TorchEncoder
     out_dir : path
         Must not exist yet.
-    record_name : bool, default=True
-        False for an encoder that its name does not load again: the directory's path is then its name.
 
     Returns
     -------
@@ -79,16 +70,9 @@ def export_towers(encoder: TorchEncoder, out_dir: StrPath, *, record_name: bool 
     with _new_directory(Path(out_dir)) as directory:
         (directory / "onnx").mkdir()
         _write_graphs(encoder, directory / "onnx")
-        description = EncoderDescription(
-            encoder.name if record_name else None,
-            encoder.weights_id,
-            encoder.logit_scale,
-            encoder.preprocessing,
-            encoder.tokenizer,
-            encoder.config,
-        )
+        description = EncoderDescription(encoder.logit_scale, encoder.preprocessing, encoder.tokenizer, encoder.config)
         write_side_files(description, directory)
-        _check_parity(encoder, OnnxEncoder(directory))
+        check_parity(encoder, OnnxEncoder(directory), "nothing was written, please report it")
     return Path(out_dir)
 
 
@@ -117,7 +101,7 @@ def copy_encoder(encoder: OnnxEncoder, out_dir: StrPath) -> Path:
             target = directory / path.relative_to(source)
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, target)  # follows the links of the Hub's cache
-        _write_metadata(directory, encoder.name, encoder.weights_id, encoder.logit_scale, encoder.layout.text)
+        _write_metadata(directory, encoder.logit_scale, encoder.layout.text)
     return Path(out_dir)
 
 
@@ -127,7 +111,7 @@ def _write_graphs(encoder: TorchEncoder, folder: Path) -> None:
     size = encoder.preprocessing.size
     pixels = torch.zeros(2, 3, size, size)
     _write_graph(encoder.image_tower, (pixels,), folder / "vision_model.onnx", ["pixel_values"], "image_embeds")
-    texts = encoder.text_arguments(_PROBE_TEXTS[1:3])  # two lengths: the mask has to matter in the trace
+    texts = encoder.text_arguments(PROBE_TEXTS[1:3])  # two lengths: the mask has to matter in the trace
     _write_graph(encoder.text_tower, texts, folder / "text_model.onnx", list(encoder.text_inputs), "text_embeds")
 
 
@@ -188,16 +172,12 @@ def write_side_files(description: EncoderDescription, directory: Path) -> None:
     # For readers such as transformers.js; our own settings are in the metadata.
     lengths = {"model_max_length": tokenizer.settings.context_length, "pad_token": tokenizer.settings.pad_token}
     _write_json(directory / "tokenizer_config.json", lengths)
-    _write_metadata(directory, description.name, description.weights_id, description.logit_scale, tokenizer.settings)
+    _write_metadata(directory, description.logit_scale, tokenizer.settings)
 
 
-def _write_metadata(
-    directory: Path, name: str | None, weights_id: str, logit_scale: float, settings: TextSettings
-) -> None:
+def _write_metadata(directory: Path, logit_scale: float, settings: TextSettings) -> None:
     content = {
         "format_version": METADATA_VERSION,
-        "name": name,
-        "weights_id": weights_id,
         "logit_scale": logit_scale,
         "text": asdict(settings),
         "files": {name: file_sha256(path) for name, path in weight_files(directory).items()},
@@ -207,27 +187,6 @@ def _write_metadata(
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(dict(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _check_parity(expected: TorchEncoder, exported: OnnxEncoder) -> None:
-    size = expected.preprocessing.size
-    pixels = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), dtype=np.uint8)
-    comparisons = (
-        ("image", expected.encode_pixels(pixels), exported.encode_pixels(pixels)),
-        ("text", expected.encode_texts(_PROBE_TEXTS), exported.encode_texts(_PROBE_TEXTS)),
-        ("text", expected.encode_texts(_PROBE_TEXTS[:1]), exported.encode_texts(_PROBE_TEXTS[:1])),
-    )
-    for tower, ours, theirs in comparisons:
-        difference = float(np.abs(_unit_rows(ours) - _unit_rows(theirs)).max())
-        if not difference <= PARITY_TOLERANCE:
-            raise EncoderError(
-                f"Expected the ONNX {tower} tower of {expected.name} to give torch's features within "
-                f"{PARITY_TOLERANCE:g}, got a difference of {difference:.2g}: nothing was written, please report it"
-            )
-
-
-def _unit_rows(features: Float32Array) -> Float32Array:
-    return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True), dtype=np.float32)
 
 
 @contextmanager

@@ -36,7 +36,8 @@ class FakeEncoder(BaseEncoder):
     def __init__(self, *, logit_scale: float = 20.0) -> None:
         super().__init__(
             "fake",
-            weights_id=hashlib.sha256(_VERSION.encode()).hexdigest(),
+            image_weights=_VERSION,
+            text_weights=_VERSION,
             dim=64,
             logit_scale=logit_scale,
             preprocessing=Preprocessing(32, 32, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),

@@ -1,17 +1,17 @@
-"""A directory in the layout of transformers.js goes in; everything but the graphs themselves comes out, checked."""
+"""Read and check everything of an ONNX directory, in the layout of transformers.js, but the graphs themselves."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tip_adapter.data.decoding import Preprocessing
-from tip_adapter.encoders.external_data import check_external_data
 from tip_adapter.encoders.file_hashes import file_sha256
+from tip_adapter.encoders.graph_files import graph_digest, graph_files
 from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
 from tip_adapter.errors import EncoderError
 
@@ -23,13 +23,14 @@ __all__ = [
     "OnnxLayout",
     "read_json",
     "read_layout",
+    "text_weights",
     "usual_text_settings",
     "weight_files",
 ]
 
 TOWERS = ("vision_model", "text_model")
 METADATA_FILE = "tip_adapter.json"
-METADATA_VERSION = 1
+METADATA_VERSION = 2
 SIDE_FILES = (
     "config.json",
     "preprocessor_config.json",
@@ -49,8 +50,6 @@ class OnnxLayout:
     Attributes
     ----------
     directory : pathlib.Path
-    name : str or None
-        Recorded by our export.
     vision_model, text_model : pathlib.Path
         The graphs.
     preprocessing : Preprocessing
@@ -59,18 +58,18 @@ class OnnxLayout:
         None when neither our export recorded it nor the kind of model tells.
     model_type : str or None
         ``"clip"`` or ``"siglip"``, when config.json says so.
-    weights_id : str
+    text_weights : str
+        SHA-256 over the text tower, its vocabulary, and how texts are cut and padded.
     """
 
     directory: Path
-    name: str | None
     vision_model: Path
     text_model: Path
     preprocessing: Preprocessing
     text: TextSettings
     logit_scale: float | None
     model_type: str | None
-    weights_id: str
+    text_weights: str
 
     def tokenizer(self) -> TextTokenizer:
         """Read the tokenizer, which is only needed once texts are encoded."""
@@ -103,25 +102,33 @@ def read_layout(directory: Path) -> OnnxLayout:
                 "it needs both ONNX towers, tokenizer.json and preprocessor_config.json (see export-encoder)"
             )
     metadata = _read_metadata(directory)
+    _check_recorded(directory, metadata)
     config = _read_optional(directory / "config.json")
     model_type = config.get("model_type")
+    text = _recorded_text(metadata) or usual_text_settings(directory, config)
     return OnnxLayout(
         directory=directory,
-        name=metadata.get("name"),
         vision_model=vision_model,
         text_model=text_model,
         preprocessing=Preprocessing.from_preprocessor_config(read_json(directory / "preprocessor_config.json")),
-        text=_recorded_text(metadata) or usual_text_settings(directory, config),
+        text=text,
         logit_scale=metadata.get("logit_scale", _LOGIT_SCALES.get(str(model_type))),
         model_type=model_type,
-        weights_id=_weights_id(directory, metadata),
+        text_weights=text_weights(text_model, text),
     )
 
 
 def weight_files(directory: Path) -> dict[str, Path]:
     """Return the files that the features depend on by their names in the directory, external data included."""
-    graphs = [path for tower in TOWERS for path in sorted((directory / "onnx").glob(f"{tower}.onnx*"))]
+    graphs = [path for tower in TOWERS for path in graph_files(directory / "onnx" / f"{tower}.onnx")]
     return {path.relative_to(directory).as_posix(): path for path in [*graphs, directory / "tokenizer.json"]}
+
+
+def text_weights(text_model: Path, settings: TextSettings) -> str:
+    """Identify all that the features of texts depend on, as it is on the disk now."""
+    vocabulary = file_sha256(text_model.parents[1] / "tokenizer.json")
+    content = [graph_digest(text_model), vocabulary, asdict(settings)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -144,8 +151,10 @@ def _read_metadata(directory: Path) -> dict[str, Any]:
     metadata = _read_optional(path)
     version = metadata.get("format_version", METADATA_VERSION)
     if version != METADATA_VERSION:
-        raise EncoderError(f"Expected {path} of format {METADATA_VERSION}, got {version}: update tip-adapter")
-    expected = {"format_version", "name", "weights_id", "logit_scale", "text", "files"}
+        newer = isinstance(version, int) and version > METADATA_VERSION
+        what_to_do = "update tip-adapter" if newer else "export the encoder again"
+        raise EncoderError(f"Expected {path} of format {METADATA_VERSION}, got {version}: {what_to_do}")
+    expected = {"format_version", "logit_scale", "text", "files"}
     if metadata and set(metadata) != expected:
         raise EncoderError(f"Expected {path} to hold {sorted(expected)}, got {sorted(metadata)}: export again")
     return metadata
@@ -206,18 +215,15 @@ def _pad_token(directory: Path, tokenizer_config: Mapping[str, Any], kind: str) 
     raise EncoderError(f"Expected {directory}/tokenizer_config.json to name a pad_token: add it")
 
 
-def _weights_id(directory: Path, metadata: Mapping[str, Any]) -> str:
-    """Return the recorded identity of the weights when the files are the recorded ones, else hash the files."""
+def _check_recorded(directory: Path, metadata: Mapping[str, Any]) -> None:
+    """Tell a damaged copy of an export; the identity of an encoder does not hang on what is recorded."""
+    recorded = metadata.get("files")
+    if recorded is None:
+        return
     hashes = {name: file_sha256(path) for name, path in weight_files(directory).items()}
-    if not metadata:
-        for tower in TOWERS:
-            check_external_data(directory / "onnx" / f"{tower}.onnx")
-        return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
-    recorded = metadata["files"]
     for name in sorted(hashes | recorded):
         if hashes.get(name) != recorded.get(name):
             raise EncoderError(
                 f"Expected {directory / name} to be the file that was exported, but its SHA-256 differs: "
                 f"delete {directory} and export (or prepare) the encoder again"
             )
-    return str(metadata["weights_id"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,9 @@ from typing import Any
 import numpy as np
 
 from tip_adapter.encoders.base import BaseEncoder
-from tip_adapter.encoders.layout import OnnxLayout, read_layout
+from tip_adapter.encoders.layout import OnnxLayout, read_layout, text_weights
 from tip_adapter.encoders.onnx_tower import OnnxTower
-from tip_adapter.encoders.precision import (
-    RECIPE,
-    check_precision,
-    eight_bit_products_are_exact,
-    eight_bit_tower,
-)
+from tip_adapter.encoders.precision import check_precision, eight_bit_products_are_exact, eight_bit_tower
 from tip_adapter.encoders.tokenizer import TextTokenizer
 from tip_adapter.errors import EncoderError, EncoderWarning, warn
 from tip_adapter.typing import Float32Array, StrPath, UInt8Array
@@ -37,7 +31,7 @@ class OnnxEncoder(BaseEncoder):
     directory : path
         With ``onnx/vision_model.onnx``, ``onnx/text_model.onnx``, ``tokenizer.json`` and ``preprocessor_config.json``.
     name : str, optional
-        How messages and saved classifiers call the encoder; by default what the export recorded, or the path.
+        How messages and saved classifiers call the encoder; by default its path.
     precision : {"fp32", "int8"}, default="fp32"
         With "int8" the weights of the image tower have 8 bits: three times as fast, features nearly the same. The tower
         is made at the first use. Texts are encoded in full precision, once a class.
@@ -72,8 +66,6 @@ class OnnxEncoder(BaseEncoder):
         self.layout = read_layout(Path(directory))
         precision = _usable_precision(name or str(directory), precision)
         eight_bit = precision == "int8"
-        # What the export recorded may be a torch model, which has no other precision.
-        recorded = None if eight_bit else self.layout.name
         vision_model = eight_bit_tower(self.layout.vision_model) if eight_bit else self.layout.vision_model
         tower = OnnxTower(vision_model, {"pixel_values"}, _output_names(self.layout))
         # Of several rows together, the 8-bit activations of one would depend on the others.
@@ -84,8 +76,9 @@ class OnnxEncoder(BaseEncoder):
         self._text_tower: OnnxTower | None = None
         self._tokenizer: TextTokenizer | None = None
         super().__init__(
-            name or recorded or str(directory),
-            weights_id=_quantized_id(self.layout.weights_id) if eight_bit else self.layout.weights_id,
+            name or str(directory),
+            image_weights=tower.digest,
+            text_weights=self.layout.text_weights,
             dim=_image_dim(tower, self.layout),
             logit_scale=_logit_scale(self.layout, logit_scale),
             preprocessing=self.layout.preprocessing,
@@ -108,10 +101,10 @@ class OnnxEncoder(BaseEncoder):
                 again = OnnxEncoder(
                     self.layout.directory, name=self.name, precision=self.precision, logit_scale=self.logit_scale
                 )
-                if again.id != self.id:
+                if (again.image_id, again.text_id) != (self.image_id, self.text_id):
                     raise EncoderError(
                         f"The encoder in {self.layout.directory} is another one than this copy was made of (id "
-                        f"{again.id[:12]}, was {self.id[:12]}): load it anew, and fit again"
+                        f"{again.image_id[:12]}, was {self.image_id[:12]}): load it anew, and fit again"
                     )
                 self._image_tower = again.image_tower
             return self._image_tower
@@ -145,9 +138,12 @@ class OnnxEncoder(BaseEncoder):
         with self._opening:
             if self._text_tower is None or self._tokenizer is None:
                 self.image_tower  # noqa: B018 - a copy looks at first whether the files are the same
-                self._tokenizer = self.layout.tokenizer()
-                names, optional = _output_names(self.layout), {"attention_mask"}
-                self._text_tower = OnnxTower(self.layout.text_model, {"input_ids"}, names, optional)
+                layout, optional = self.layout, {"attention_mask"}
+                tokenizer = layout.tokenizer()
+                tower = OnnxTower(layout.text_model, {"input_ids"}, _output_names(layout), optional)
+                if text_weights(layout.text_model, layout.text) != layout.text_weights:
+                    raise EncoderError(f"Expected {layout.directory} to stay as it is while it is used: load it again")
+                self._tokenizer, self._text_tower = tokenizer, tower
             return self._tokenizer, self._text_tower
 
 
@@ -161,10 +157,6 @@ def _usable_precision(name: str, precision: str) -> str:
         EncoderWarning,
     )
     return "fp32"
-
-
-def _quantized_id(weights_id: str) -> str:
-    return hashlib.sha256(f"{weights_id}\n{RECIPE}".encode()).hexdigest()
 
 
 def _output_names(layout: OnnxLayout) -> tuple[str, ...]:

@@ -1,17 +1,17 @@
-"""One ONNX graph goes in, checked; its output for any inputs comes out, from all processors."""
+"""Run one ONNX graph on all processors, once it has been checked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tip_adapter.encoders.external_data import weight_bytes
+from tip_adapter.encoders.graph_files import graph_digest, memory_bytes, weight_bytes
 from tip_adapter.errors import EncoderError
 from tip_adapter.libraries import import_library
 from tip_adapter.processors import usable_processors
@@ -37,6 +37,11 @@ class OnnxTower:
     optional : set of str
         Names of inputs that the graph may have.
 
+    Attributes
+    ----------
+    digest : str
+        SHA-256 over the files that were opened.
+
     Raises
     ------
     EncoderError
@@ -48,10 +53,11 @@ class OnnxTower:
     ) -> None:
         self.path = path
         self.weight_bytes = weight_bytes(path)
+        self.digest = graph_digest(path)
         # Threads that spin between two operations make one run faster, and many runs at once slower: they take the time
         # of the others, and of those that decode photos. Small graphs are therefore opened twice.
         self._twice = self.weight_bytes <= _DOUBLE_WEIGHTS
-        self._session = _open_session(path, usable_processors(), spin=self._twice)
+        self._session = self._opened(usable_processors(), spin=self._twice)
         self._inputs = {node.name: node for node in self._session.get_inputs()}
         if not required <= set(self._inputs) <= required | (optional or set()):
             raise EncoderError(f"Expected {path} to have the inputs {sorted(required)}, got {sorted(self._inputs)}")
@@ -64,6 +70,12 @@ class OnnxTower:
         for node in self._inputs.values():
             if node.shape and isinstance(node.shape[0], int):
                 raise EncoderError(f"Expected {path} to take batches of any size, got {node.shape[0]}: export it anew")
+
+    def _opened(self, threads: int, *, spin: bool) -> Any:
+        session = _open_session(self.path, threads, spin=spin)
+        if graph_digest(self.path) != self.digest:
+            raise EncoderError(f"Expected {self.path} to stay as it is while it is used, but it was changed: try again")
+        return session
 
     def expect_sizes(self, sizes: dict[int, int]) -> None:
         """Compare the axes of the only input that have a fixed size."""
@@ -124,7 +136,7 @@ class OnnxTower:
 
     @cached_property
     def _parallel_session(self) -> Any:
-        return _open_session(self.path, 1, spin=False) if self._twice else self._session
+        return self._opened(1, spin=False) if self._twice else self._session
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
@@ -135,6 +147,9 @@ def _open_session(path: Path, threads: int, *, spin: bool) -> Any:
     onnxruntime = import_library("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    if _memory_is_bounded():
+        options.add_session_config_entry("session.use_env_allocators", "1")
     options.intra_op_num_threads = threads
     # Where they may spin at all, then only while the graph runs, and no longer than a pause between two operations.
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
@@ -146,6 +161,21 @@ def _open_session(path: Path, threads: int, *, spin: bool) -> Any:
         raise EncoderError(
             f"Expected {path} to be a whole ONNX graph, got {_one_line(error)}: fetch or export it again"
         ) from error
+
+
+@cache
+def _memory_is_bounded() -> bool:
+    """Give all graphs of this process half of the memory together: one of a few bytes can ask for any amount."""
+    memory = memory_bytes()
+    if memory is None:
+        return False
+    onnxruntime = import_library("onnxruntime")
+    unchanged = ("arena_extend_strategy", "initial_chunk_size_bytes", "max_dead_bytes_per_chunk")
+    arena = onnxruntime.OrtArenaCfg({"max_mem": memory // 2, **dict.fromkeys(unchanged, -1)})
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    place = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    onnxruntime.create_and_register_allocator(place, arena)
+    return True
 
 
 def _one_line(error: Exception) -> str:

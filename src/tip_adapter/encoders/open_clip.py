@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tip_adapter.data.decoding import Preprocessing
 from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
-from tip_adapter.encoders.torch_encoder import TorchEncoder, state_hash
+from tip_adapter.encoders.torch_encoder import TorchEncoder
 from tip_adapter.errors import EncoderError, InputError, require_extra
 
 __all__ = ["OpenClipTokenizer", "load_open_clip"]
@@ -66,8 +66,8 @@ def load_open_clip(name: str, *, logit_scale: float | None = None) -> TorchEncod
         OpenClipTokenizer(open_clip.get_tokenizer(architecture), name),
         preprocessing_of(open_clip.get_model_preprocess_cfg(model), name),
         logit_scale=math.exp(float(model.logit_scale.detach())) if logit_scale is None else logit_scale,
-        # A tokenizer goes with its architecture.
-        weights_id=state_hash((model,), f"{_PREFIX}{architecture}"),
+        # With its weights: those of OpenAI need another activation.
+        architecture=name,
     )
 
 
@@ -126,6 +126,11 @@ class OpenClipTokenizer:
         """Return token ids and a mask of ones, which these models do not ask for, of shape (T, context length)."""
         ids = np.asarray(self._tokenizer(list(texts)).numpy(), dtype=np.int64)
         return ids, np.ones_like(ids)
+
+    @property
+    def identity(self) -> str:
+        """Name of the encoder: a tokenizer goes with its architecture."""
+        return self._name
 
     def to_json(self) -> str:
         """Translate into a ``tokenizer.json`` that gives the same ids.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter.encoders.file_hashes import file_sha256
+from tip_adapter.encoders.graph_files import graph_digest
 from tip_adapter.errors import EncoderError, require_extra
 from tip_adapter.libraries import import_library
 from tip_adapter.storage.atomic import new_folder
@@ -23,12 +24,10 @@ from tip_adapter.storage.cache_folder import cache_dir
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["PRECISIONS", "RECIPE", "check_precision", "eight_bit_products_are_exact", "eight_bit_tower"]
+__all__ = ["PRECISIONS", "check_precision", "eight_bit_products_are_exact", "eight_bit_tower"]
 
 PRECISIONS = ("fp32", "int8")
-RECIPE = "int8-1: MatMul and Gemm with constant weights, dynamic, signed, one scale for each output"
-"""Part of an encoder's identity: raise its number whenever the same tower would become another one."""
-
+_RECIPE = "int8-1: MatMul and Gemm with constant weights, dynamic, signed, one scale for each output"
 _NOTE = "int8.json"
 _GRAPH = "vision_model.onnx"
 _QUANTIZED = ("MatMul", "Gemm")
@@ -91,8 +90,7 @@ def eight_bit_tower(tower: Path) -> Path:
     MissingExtraError
         When it is not made yet, and the package onnx is not installed.
     """
-    sources = {path.name: file_sha256(path) for path in sorted(tower.parent.glob(f"{tower.name}*"))}
-    key = hashlib.sha256(json.dumps([RECIPE, sources], sort_keys=True).encode()).hexdigest()
+    key = hashlib.sha256(f"{_RECIPE}\n{graph_digest(tower)}".encode()).hexdigest()
     folder = cache_dir() / "encoders" / f"int8-{key[:16]}"
     if not (folder / _NOTE).is_file():
         _expect_transformer(tower)
@@ -148,7 +146,7 @@ def _make(tower: Path, folder: Path) -> None:
         with new_folder(folder, accept_existing=True) as working:
             with _quiet_logging():
                 _quantize(tower, working / _GRAPH)
-            (working / _NOTE).write_text(json.dumps({"recipe": RECIPE, "sha256": file_sha256(working / _GRAPH)}))
+            (working / _NOTE).write_text(json.dumps({"recipe": _RECIPE, "sha256": file_sha256(working / _GRAPH)}))
     except OSError as error:
         raise EncoderError(
             f"Could not write the int8 tower to {folder}: {error}. To put it elsewhere, set TIP_ADAPTER_CACHE"

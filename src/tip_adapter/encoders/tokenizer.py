@@ -45,6 +45,11 @@ class Tokenizer(Protocol):
         """How texts are cut and padded."""
         ...
 
+    @property
+    def identity(self) -> str:
+        """Text that is another one for another vocabulary."""
+        ...
+
     def __call__(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return token ids and attention mask, both of shape (T, L)."""
         ...
@@ -94,6 +99,11 @@ class TextTokenizer:
         ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
         mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64)
         return ids, mask
+
+    @property
+    def identity(self) -> str:
+        """The tokenizer itself."""
+        return self.to_json()
 
     def to_json(self) -> str:
         """Return the tokenizer in the form that it was built from, truncation and padding included."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,8 +40,8 @@ class TorchEncoder(BaseEncoder):
     logit_scale : float
     text_inputs : sequence of str
         ``("input_ids",)`` or ``("input_ids", "attention_mask")``.
-    weights_id : str, optional
-        By default the hash of the modules' state and the vocabulary.
+    architecture : str, default=""
+        What features depend on besides the state of the modules, their classes, the vocabulary and `config`.
     config : mapping, optional
         Content of the model's config.json, which an export passes on.
     """
@@ -54,7 +56,7 @@ class TorchEncoder(BaseEncoder):
         *,
         logit_scale: float,
         text_inputs: Sequence[str] = ("input_ids",),
-        weights_id: str | None = None,
+        architecture: str = "",
         config: Mapping[str, Any] | None = None,
     ) -> None:
         import torch
@@ -67,9 +69,13 @@ class TorchEncoder(BaseEncoder):
         size = preprocessing.size
         with torch.no_grad():
             dim = int(image_tower(torch.zeros(1, 3, size, size)).shape[1])
+        self.architecture = architecture
+        described = json.dumps([architecture, self.config, self.text_inputs], sort_keys=True)
+        vocabulary = json.dumps([tokenizer.identity, asdict(tokenizer.settings)], sort_keys=True)
         super().__init__(
             name,
-            weights_id=weights_id or state_hash((image_tower, text_tower), tokenizer.to_json()),
+            image_weights=state_hash(image_tower, described),
+            text_weights=state_hash(text_tower, described + vocabulary),
             dim=dim,
             logit_scale=logit_scale,
             preprocessing=preprocessing,
@@ -102,26 +108,25 @@ class TorchEncoder(BaseEncoder):
         return features
 
 
-def state_hash(modules: Sequence[torch.nn.Module], vocabulary: str) -> str:
-    """Return a hash of weights and vocabulary that does not depend on file formats.
+def state_hash(module: torch.nn.Module, described: str) -> str:
+    """Return a hash of a module's weights that does not depend on file formats.
 
     Parameters
     ----------
-    modules : sequence of torch.nn.Module
-    vocabulary : str
-        Whatever identifies the tokenizer.
+    module : torch.nn.Module
+    described : str
+        Whatever else features depend on.
 
     Returns
     -------
     digest : str
         SHA-256 in hexadecimal.
     """
-    digest = hashlib.sha256(vocabulary.encode())
-    for module in modules:
-        for key, tensor in sorted(module.state_dict().items()):
-            array = np.ascontiguousarray(tensor.detach().cpu().float().numpy())
-            digest.update(f"{key} {array.shape}".encode())
-            digest.update(array.tobytes())
+    digest = hashlib.sha256(f"{type(module).__qualname__} {described}".encode())
+    for key, tensor in sorted(module.state_dict().items()):
+        array = np.ascontiguousarray(tensor.detach().cpu().float().numpy())
+        digest.update(f"{key} {array.shape}".encode())
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 

@@ -40,8 +40,8 @@ class PromptTower(Protocol):
 class TrainableEncoder:
     """Both towers of an encoder on torch, with gradients: what prompt tuning and full fine-tuning work on.
 
-    Its features are those of the regular encoder of the same name. Nothing is trainable at first; `tunable_copy` gives
-    towers to change.
+    Its features are those of the regular encoder of the same name, within rounding. Nothing is trainable at first;
+    `tunable_copy` gives towers to change.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class TrainableEncoder:
 
     Attributes
     ----------
-    name, id, dim, logit_scale, preprocessing
+    name, image_id, text_id, dim, logit_scale, preprocessing
         As of `Encoder`.
     image_tower, text_tower : torch.nn.Module
         In evaluation mode, batch normalisation included: its statistics are those of the pretraining.
@@ -70,9 +70,14 @@ class TrainableEncoder:
         return self._encoder.name
 
     @property
-    def id(self) -> str:
-        """Identity of the features, the same as the regular encoder's."""
-        return self._encoder.id
+    def image_id(self) -> str:
+        """Identity of the features of photos."""
+        return self._encoder.image_id
+
+    @property
+    def text_id(self) -> str:
+        """Identity of the features of texts."""
+        return self._encoder.text_id
 
     @property
     def dim(self) -> int:
@@ -197,7 +202,7 @@ class TrainableEncoder:
         Returns
         -------
         TorchEncoder
-            It shares the towers: further training changes its features, but not its `id`.
+            It shares the towers: further training changes its features, but not its ids.
         """
         source = self._encoder
         return TorchEncoder(
@@ -208,6 +213,7 @@ class TrainableEncoder:
             source.preprocessing,
             logit_scale=source.logit_scale,
             text_inputs=source.text_inputs,
+            architecture=source.architecture,
             config=source.config,
         )
 
@@ -261,12 +267,10 @@ def _from_encoder(encoder: Encoder) -> TrainableEncoder:
         return TrainableEncoder(copy.deepcopy(encoder))  # what is done to the towers is done to a copy
     if encoder.name != "lite":
         raise _no_gradients(encoder.name)
+    from tip_adapter.encoders.parity import check_parity
+
     trainable = load_trainable_encoder(encoder.name)
-    if trainable.id != encoder.id:
-        raise EncoderError(
-            f"Expected the encoder {encoder.name} to be that of the installed packages (id {trainable.id[:12]}), "
-            f"got another (id {encoder.id[:12]}): install the versions it was prepared with"
-        )
+    check_parity(trainable._encoder, encoder, "it is not the one that the installed packages bring")
     return trainable
 
 

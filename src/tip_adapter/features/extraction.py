@@ -174,7 +174,7 @@ class _Batches:
             self.raw[index, view] = feature
         if self.store is not None:
             keys = [(self.reader.digests[index], self.reader.view_keys[view]) for index, view in self.rows]
-            self.store.put(self.encoder.id, dict(zip(keys, features, strict=True)))
+            self.store.put(self.encoder.image_id, dict(zip(keys, features, strict=True)))
         self.rows.clear()
 
     def _encode(self) -> Float32Array:
@@ -199,7 +199,7 @@ def _collect(reader: ImageReader, raw: Float32Array, skipped: dict[int, str]) ->
         raise ImageError(f"Expected at least one readable image, got none of {len(raw)}; the first: {skipped[0]}")
     features = FeatureSet(
         raw=raw[kept] if skipped else raw,
-        encoder_id=reader.encoder.id,
+        encoder_id=reader.encoder.image_id,
         digests=tuple(reader.digests[index] for index in kept),
         names=tuple(reader.names[index] for index in kept),
     )

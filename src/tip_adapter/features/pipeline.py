@@ -108,7 +108,7 @@ class ImageReader:
     def _stored(self, digest: str) -> dict[int, Float32Array]:
         if self.store is None:
             return {}
-        stored = self.store.get(self.encoder.id, [(digest, key) for key in self.view_keys])
+        stored = self.store.get(self.encoder.image_id, [(digest, key) for key in self.view_keys])
         for feature in stored.values():
             if feature.shape != (self.encoder.dim,):
                 raise ModelFileError(

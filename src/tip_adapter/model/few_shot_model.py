@@ -38,7 +38,8 @@ class EncoderRecord:
     """Which encoder a model was fitted with, and needs again."""
 
     name: str
-    id: str
+    image_id: str
+    text_id: str
     dim: int
     logit_scale: float
     precision: str = "fp32"
@@ -46,7 +47,7 @@ class EncoderRecord:
     @property
     def summary(self) -> str:
         """One phrase for people."""
-        return f"{self.name} ({self.dim} dimensions, {self.precision}, id {self.id[:12]})"
+        return f"{self.name} ({self.dim} dimensions, {self.precision}, id {self.image_id[:12]})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +257,7 @@ class FewShotModel:
     def _from_bundle(cls, arrays: Mapping[str, Any], config: Mapping[str, Any], pictures: Archive) -> FewShotModel:
         encoder = EncoderRecord(**config["encoder"])
         record = config["shots"]
-        features = features_from_state(arrays, "shots.", encoder.id, record["digests"], record["names"])
+        features = features_from_state(arrays, "shots.", encoder.image_id, record["digests"], record["names"])
         labels = arrays["shots.labels"].astype(np.intp)
         thumbnails = archived_thumbnails(pictures, record["ids"], features.digests, record["thumbnails"])
         shots = Shots(features, labels, tuple(record["ids"]), thumbnails)
@@ -284,7 +285,7 @@ class FewShotModel:
             random_state=config["random_state"],
             calibration=_calibration(arrays, config["calibration"]),
             stale=tuple(config["stale"]),
-            journal=journal_from_state(config["journal"], kept_arrays, pictures, encoder.id),
+            journal=journal_from_state(config["journal"], kept_arrays, pictures, encoder.image_id),
         )
 
     @property

@@ -7,28 +7,24 @@ import json
 from pathlib import Path
 
 from tip_adapter.data.decoding import Preprocessing
-from tip_adapter.encoders.layout import METADATA_FILE
+from tip_adapter.encoders.layout import METADATA_FILE, METADATA_VERSION
 from tip_adapter.encoders.lite.sources import SOURCES
 from tip_adapter.encoders.onnx import OnnxEncoder
 from tip_adapter.errors import EncoderError, require_extra
 from tip_adapter.storage.atomic import new_folder
 from tip_adapter.storage.cache_folder import cache_dir
 
-__all__ = ["LITE_LOGIT_SCALE", "LITE_PREPROCESSING", "lite_directory", "load_lite", "prepare_lite", "weights_id"]
+__all__ = ["LITE_LOGIT_SCALE", "LITE_PREPROCESSING", "lite_directory", "load_lite", "prepare_lite"]
 
 LITE_LOGIT_SCALE = 20.0
 LITE_PREPROCESSING = Preprocessing(224, 256, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _RECIPE = "3: EfficientNet-Lite0 pooled; MiniLM keys, softmax(10 cosine) over centred classifier rows"
 
 
-def weights_id() -> str:
-    """Return the hash of sources and recipe, the same on every machine."""
-    return hashlib.sha256(json.dumps([_RECIPE, SOURCES], sort_keys=True).encode()).hexdigest()
-
-
 def lite_directory() -> Path:
-    """Return where the prepared encoder is, or will be."""
-    return cache_dir() / "encoders" / f"lite-{weights_id()[:16]}"
+    """Return where the prepared encoder is, or will be: a folder for every recipe and its sources."""
+    digest = hashlib.sha256(json.dumps([_RECIPE, METADATA_VERSION, SOURCES], sort_keys=True).encode()).hexdigest()
+    return cache_dir() / "encoders" / f"lite-{digest[:16]}"
 
 
 def load_lite(*, precision: str = "fp32", logit_scale: float | None = None) -> OnnxEncoder:
@@ -93,7 +89,7 @@ def prepare_lite() -> Path:
     weights = sources.image_weights()
     texts = graphs.text_graph(sources.text_weights(), sources.keys(), graphs.class_rows(weights))
     towers = {"vision_model": graphs.image_graph(weights, LITE_PREPROCESSING.size), "text_model": texts}
-    description = EncoderDescription("lite", weights_id(), LITE_LOGIT_SCALE, LITE_PREPROCESSING, sources.tokenizer())
+    description = EncoderDescription(LITE_LOGIT_SCALE, LITE_PREPROCESSING, sources.tokenizer())
     try:
         with new_folder(directory, accept_existing=True) as folder:
             (folder / "onnx").mkdir()

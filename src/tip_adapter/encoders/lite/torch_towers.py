@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tip_adapter.encoders.lite import LITE_LOGIT_SCALE, LITE_PREPROCESSING, graphs, sources, weights_id
+from tip_adapter.encoders.lite import LITE_LOGIT_SCALE, LITE_PREPROCESSING, graphs, sources
 from tip_adapter.encoders.lite.folded import folded_features
 from tip_adapter.encoders.torch_encoder import TorchEncoder
 from tip_adapter.errors import require_extra
@@ -90,7 +90,7 @@ def embed_sentences(language_model: nn.Module, inputs_embeds: Tensor, attention_
 
 
 def load_lite_torch() -> TorchEncoder:
-    """Return `lite` on torch, with the same identity as on ONNX Runtime."""
+    """Return `lite` on torch, with the same features as on ONNX Runtime within rounding."""
     weights = sources.image_weights()
     keys, values = (torch.from_numpy(array) for array in (sources.keys(), graphs.class_rows(weights)))
     return TorchEncoder(
@@ -101,7 +101,6 @@ def load_lite_torch() -> TorchEncoder:
         LITE_PREPROCESSING,
         logit_scale=LITE_LOGIT_SCALE,
         text_inputs=("input_ids", "attention_mask"),
-        weights_id=weights_id(),
     )
 
 

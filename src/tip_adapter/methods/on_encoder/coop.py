@@ -312,7 +312,7 @@ def _described(prompts: LearnedPrompts, shots: TrainingSet, logit_scale: float, 
         digest.update(np.ascontiguousarray(array).tobytes())
     return {
         "method": "coop",
-        "encoder": prompts.encoder.id,
+        "encoder": [prompts.encoder.image_id, prompts.encoder.text_id],
         "data": digest.hexdigest(),
         "logit_scale": logit_scale,
         "context_init": method.context_init,

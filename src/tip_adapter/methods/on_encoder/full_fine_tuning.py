@@ -292,7 +292,7 @@ class FullFineTuning(FewShotMethod):
         check_is_fitted(self, "head_")
         from tip_adapter.encoders.export import export_towers
 
-        return export_towers(self.encoder_, out_dir, record_name=False)
+        return export_towers(self.encoder_, out_dir)
 
     def _average(self, wise_weight: float, logit_scale: float) -> None:
         self._towers.average(wise_weight)

@@ -63,7 +63,8 @@ class TuningTask:
         """What a checkpoint tells trainings apart by, besides their schedules."""
         views = self.photos.views.shape[1]
         numbers = [self.logit_scale, self.weight_decay, self.wise_weight, self.seed, views]
-        content = [self.encoder.id, self.captions, self.photos.digest, self.labels.tolist(), numbers]
+        encoder = [self.encoder.image_id, self.encoder.text_id]
+        content = [encoder, self.captions, self.photos.digest, self.labels.tolist(), numbers]
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
     def run(self, schedule: Schedule, rows: IntArray | None = None, *, done: int = 0, total: int = 0) -> TunedTowers:
