@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 import subprocess
 import sys
 
@@ -106,8 +107,16 @@ def test_embed(run, photos, tmp_path):
 def test_demo_on_own_photos(run, photos, tmp_path):
     code, out, _ = run("demo", photos, "-e", "fake", "-o", tmp_path / "demo")
     assert code == 0
-    assert "Tip-Adapter (both, nothing trained)" in out
-    assert width_of(tmp_path / "demo" / "evidence.png") > 100
+    rows = [line.split()[0] for line in out.splitlines() if " % to " in line]
+    assert rows == ["zero-shot", "shots", "Tip-Adapter", "auto"]
+    assert "One prediction explained" in out
+    assert "<h2" in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+    # What to type next can be typed.
+    for line in re.findall(r"^  \S.* (explain .*|doctor .*)$", out, re.MULTILINE):
+        assert run(*shlex.split(line))[0] == 0, line
+    facts = json.loads(run("demo", photos, "-e", "fake", "-o", tmp_path / "demo", "--json")[1])
+    assert facts["compared"][-1]["accuracy"] == facts["evaluation"]["accuracy"]
+    failed(run("demo", photos, "--digits", "-o", tmp_path / "demo"), 3, "photos or --digits")
 
 
 def test_help_and_version(run):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.progress import Progress
+    from tip_adapter.report import ComparedMethod, ExplainedPhoto
     from tip_adapter.trust.doctor import BadImage, Diagnosis, Photos
     from tip_adapter.trust.evaluation import Evaluation
 
@@ -206,6 +207,9 @@ class TrustingPart(PredictingPart):
         labels: Labels | None = None,
         *,
         title: str = "How good is this classifier?",
+        compared: Sequence[ComparedMethod] = (),
+        explained: ExplainedPhoto | None = None,
+        notes: Mapping[str, str] | None = None,
         skip_bad: bool = False,
         progress: Progress | None = None,
     ) -> Evaluation:
@@ -218,6 +222,12 @@ class TrustingPart(PredictingPart):
         data, labels
             Labelled photos, as `evaluate` takes them.
         title : str, optional
+        compared : sequence of ComparedMethod, optional
+            What to compare the classifier with; itself the last. Default: its texts alone, and its shots alone.
+        explained : ExplainedPhoto, optional
+            A photo to show the explanation of.
+        notes : mapping of str to str, optional
+            More to say at the top of the page.
         skip_bad : bool, default=False
             Leave out photos that cannot be read; they are in `skipped` of the result.
         progress : Progress, optional
@@ -235,6 +245,8 @@ class TrustingPart(PredictingPart):
         kept = [photos.images[row] for row in extraction.kept]
         announce(progress, "Making the page")
         content = report_content(model, extraction, kept, photos.labels[extraction.kept], title, _diagnosis_of(model))
+        facts = {**content.facts, **(notes or {})}
+        content = replace(content, compared=compared, explained=explained, facts=facts)
         write_file(Path(path), render_report(content).encode())
         return content.evaluation
 

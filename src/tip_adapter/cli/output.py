@@ -7,9 +7,11 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Column",
     "ReaderLeft",
+    "command_line",
     "drop",
     "echo",
     "echo_json",
@@ -130,7 +133,19 @@ def echo_json(value: Any) -> None:
 def echo_next(*command: object, so_that: str) -> None:
     """Name the natural next command, where a person reads along."""
     if sys.stdout.isatty():
-        echo(f"next: {shlex.join(['tip-adapter', *map(str, command)])}  # {so_that}")
+        echo(f"next: {command_line(*command)}  # {so_that}")
+
+
+def command_line(*words: object) -> str:
+    """Write a command of this program so that it can be typed where the program was started."""
+    started = sys.argv[0]
+    if shutil.which("tip-adapter") == os.path.abspath(started):
+        program = ["tip-adapter"]
+    elif Path(started).name.startswith("tip-adapter"):
+        program = [started]
+    else:
+        program = ["python", "-m", "tip_adapter"]
+    return shlex.join([*program, *map(str, words)])
 
 
 def echo_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, header: bool = True) -> None:

@@ -9,6 +9,9 @@ from tip_adapter.typing import FloatArray
 
 __all__ = ["Explanation", "ShotEvidence", "Term"]
 
+_CANCELLING = 4.0
+"""From so many times their sum on, terms are better shown as the sum that is left of them."""
+
 
 @dataclass(frozen=True)
 class Term:
@@ -146,6 +149,33 @@ class Explanation:
             for name, margin in zip(self.shot_classes, self.shot_margins.tolist(), strict=True):
                 sums[name] = sums.get(name, 0.0) + margin
         return dict(sorted(sums.items(), key=lambda item: -abs(item[1])))
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether the terms of the shots nearly cancel each other, so that single ones say little."""
+        apart = sum(map(abs, self.margin_by_class().values()))
+        return apart > _CANCELLING * max(abs(self.shots.margin), abs(self.margin))
+
+    def margin_parts(self) -> dict[str, float]:
+        """What the margin is made of, for people: it is the sum of these.
+
+        Returns
+        -------
+        dict
+            "texts"; the shots of the answer, of the runner-up and of other classes, or "shots" in one where theirs
+            cancel each other; "learned from all shots", where that is told apart by no shot.
+        """
+        parts = {} if self.text_answer is None else {"texts": self.text.margin}
+        by_class = self.margin_by_class()
+        if self.cancelling:
+            parts["shots"] = self.shots.margin
+        elif by_class:
+            parts |= {f"shots of {name}": by_class.pop(name, 0.0) for name in (self.answer, self.runner_up)}
+            if any(by_class.values()):
+                parts["other shots"] = sum(by_class.values())
+        elif self.rest is None and self.deciding:
+            parts["shots"] = self.shots.margin
+        return parts if self.rest is None else parts | {"learned from all shots": self.rest.margin}
 
     def share(self, term: Term | None) -> dict[str, float | None]:
         """A term with its fractions of the answer's logit and of the margin.

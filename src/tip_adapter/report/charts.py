@@ -8,12 +8,21 @@ from typing import Any
 import numpy as np
 
 from tip_adapter.errors import InputError
+from tip_adapter.explain.explanation import Explanation
 from tip_adapter.methods.selection.cache_search import Landscape
 from tip_adapter.trust.conformal import ConformalScores, prediction_sets
 from tip_adapter.trust.metrics import reliability
 from tip_adapter.typing import FloatArray, IntArray
 
-__all__ = ["SHOWN_FROM", "Plot", "confusion_cells", "coverage_points", "landscape_cells", "reliability_points"]
+__all__ = [
+    "SHOWN_FROM",
+    "Plot",
+    "confusion_cells",
+    "coverage_points",
+    "landscape_cells",
+    "reliability_points",
+    "waterfall_bars",
+]
 
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 
@@ -188,3 +197,28 @@ def confusion_cells(confusion: IntArray) -> list[dict[str, Any]]:
         }
         for row, column in np.argwhere(confusion > 0)
     ]
+
+
+def waterfall_bars(explanation: Explanation) -> list[dict[str, Any]]:
+    """Place a bar for each part of a margin, beginning where the one before it ends, and the whole at the end.
+
+    Parameters
+    ----------
+    explanation : Explanation
+
+    Returns
+    -------
+    list of dict
+        With name, value, and `left` and `width` in per cent; `zero`, in the last, is where 0 lies.
+    """
+    parts = explanation.margin_parts()
+    ends = np.concatenate(([0.0], np.cumsum(list(parts.values()), dtype=float)))
+    low, room = float(ends.min()), float(np.ptp(ends)) or 1.0
+
+    def bar(name: str, begin: float, end: float) -> dict[str, Any]:
+        left, width = 100 * (min(begin, end) - low) / room, 100 * abs(end - begin) / room
+        return {"name": name, "value": end - begin, "left": round(left, 2), "width": round(width, 2)}
+
+    bars = [bar(name, begin, end) for name, begin, end in zip(parts, ends[:-1], ends[1:], strict=True)]
+    zero = round(-100 * low / room, 2)
+    return [*bars, bar(f"ahead of {explanation.runner_up} by", 0.0, explanation.margin) | {"zero": zero}]

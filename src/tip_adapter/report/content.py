@@ -4,14 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
+from tip_adapter.data.thumbnails import make_thumbnails
+from tip_adapter.explain.explanation import Explanation
 from tip_adapter.methods.selection.cache_search import Landscape
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.trust.doctor import Diagnosis
 from tip_adapter.trust.evaluation import Evaluation
 from tip_adapter.typing import FloatArray, IntArray
 
-__all__ = ["Mistake", "PhotoStrip", "ReportContent"]
+__all__ = ["ComparedMethod", "ExplainedPhoto", "Mistake", "PhotoStrip", "ReportContent"]
+
+PHOTO_SIDE = 320
+"""Pixels of the longer side of a photo that is explained."""
+
+
+@dataclass(frozen=True)
+class ComparedMethod:
+    """The accuracy of one way to classify, with its 95 % interval and, where it was fitted, the seconds that took."""
+
+    name: str
+    note: str
+    accuracy: float
+    interval: tuple[float, float]
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class ExplainedPhoto:
+    """A photo and why it got its class."""
+
+    explanation: Explanation
+    picture: bytes
+
+    @classmethod
+    def read(cls, explanation: Explanation) -> Self:
+        """Read the photo that an explanation is about from its path."""
+        return cls(explanation, make_thumbnails([explanation.path], PHOTO_SIDE)[0])
 
 
 @dataclass(frozen=True)
@@ -60,6 +90,9 @@ class ReportContent:
     diagnosis : Diagnosis, optional
     shot_thumbnails : mapping of shot name to bytes
         Pictures of the shots that the doctor speaks of.
+    compared : sequence of ComparedMethod
+        The last is the classifier of the report. Without any, its texts, its shots and both are compared.
+    explained : ExplainedPhoto, optional
     """
 
     title: str
@@ -76,3 +109,5 @@ class ReportContent:
     mistakes: Sequence[Mistake] = ()
     diagnosis: Diagnosis | None = None
     shot_thumbnails: Mapping[str, bytes] = field(default_factory=dict)
+    compared: Sequence[ComparedMethod] = ()
+    explained: ExplainedPhoto | None = None

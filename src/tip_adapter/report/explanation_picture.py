@@ -106,25 +106,9 @@ def _draw_headline(figure: Any, explanation: Explanation) -> None:
     _text(figure, 3.4, 1.12, "   ·   ".join(facts), fontsize=9, color=PALE, va="center")
 
 
-def _parts(explanation: Explanation) -> list[tuple[str, float]]:
-    """What the margin is made of, for people."""
-    parts = [("texts", explanation.text.margin)] if explanation.text_answer is not None else []
-    by_class = explanation.margin_by_class()
-    if by_class:
-        pair = (explanation.answer, explanation.runner_up)
-        parts += [(f"shots of {_short(name, 18)}", by_class.pop(name, 0.0)) for name in pair]
-        if any(by_class.values()):
-            parts.append(("other shots", sum(by_class.values())))
-    elif explanation.rest is None and explanation.deciding:
-        parts.append(("shots", explanation.shots.margin))
-    if explanation.rest is not None:
-        parts.append(("learned from all shots", explanation.rest.margin))
-    return parts
-
-
 def _draw_margin(axes: Any, explanation: Explanation) -> None:
     """Draw a bar for each part, beginning where the one above it ends, and the whole at the bottom."""
-    parts, end = _parts(explanation), 0.0
+    parts, end = [(_short(name, 27), value) for name, value in explanation.margin_parts().items()], 0.0
     ends = [0.0]
     for row, (_, value) in enumerate(parts):
         axes.barh(row, value, left=end, height=0.62, color=FOR if value >= 0 else AGAINST)
@@ -150,9 +134,10 @@ def _draw_margin(axes: Any, explanation: Explanation) -> None:
 
 
 def _draw_heading(figure: Any, explanation: Explanation) -> None:
-    heading = "The shots that decide" if explanation.shot_margins is not None else "The nearest shots"
+    own_terms = explanation.shot_margins is not None
+    heading = "The shots that decide" if own_terms else "The nearest shots"
     _text(figure, 0.35, TOP + 0.12, heading, fontsize=11, fontweight="bold", color=INK, va="center")
-    if explanation.shot_margins is not None:
+    if own_terms and not explanation.cancelling:
         _text(
             figure,
             2.35,
@@ -175,7 +160,8 @@ def _draw_shot(axes: Any, shot: ShotEvidence, explanation: Explanation) -> None:
     axes.set_anchor("S")
     for spine in axes.spines.values():
         spine.set(color=color, linewidth=3)
-    number = f"cosine {shot.cosine:.2f}" if shot.term is None else f"{shot.term.margin:+.2f}"
+    alone = shot.term is None or explanation.cancelling
+    number = f"cosine {shot.cosine:.2f}" if alone or shot.term is None else f"{shot.term.margin:+.2f}"
     # Below the frame, in points, so that it fits whatever the shape of the picture.
     lines = [
         (f"{_short(shot.class_name, 22)}   {number}", INK if shot.term is None else color, "bold"),

@@ -18,9 +18,11 @@ from tip_adapter.report.charts import (
     coverage_points,
     landscape_cells,
     reliability_points,
+    waterfall_bars,
 )
-from tip_adapter.report.content import ReportContent
+from tip_adapter.report.content import ComparedMethod, ExplainedPhoto, ReportContent
 from tip_adapter.trust.doctor import Diagnosis
+from tip_adapter.trust.metrics import wilson_interval
 
 __all__ = ["MAX_PICTURE_BYTES", "render_doctor", "render_report"]
 
@@ -54,6 +56,7 @@ def render_report(content: ReportContent) -> str:
         facts=content.facts,
         evaluation=evaluation,
         bars=_bars(content),
+        explained=_explained(content.explained),
         plot=Plot(),
         coverage_plot=Plot(SHOWN_FROM),
         reliability=reliability_points(content.probabilities, content.labels),
@@ -119,7 +122,7 @@ def _template(name: str) -> Any:
     for part in ("style.css", "report.js"):
         # The project's own files, not a user's words.
         environment.globals[part.replace(".", "_")] = Markup((folder / part).read_text(encoding="utf-8"))  # noqa: S704
-    environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f} %"
+    environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f}\u00a0%"
     environment.filters["raw"] = Markup
     return environment.get_template(name)
 
@@ -128,14 +131,32 @@ def _data_url(data: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 
-def _bars(content: ReportContent) -> list[dict[str, Any]]:
+def _bars(content: ReportContent) -> list[ComparedMethod]:
+    if content.compared:
+        return list(content.compared)
     evaluation = content.evaluation
-    bars: list[dict[str, Any]] = [
-        {"name": "Zero-shot", "note": "the texts alone", "value": evaluation.zero_shot_accuracy},
-        {"name": "Shots alone", "note": "without the texts", "value": evaluation.cache_accuracy},
-        {"name": "Combined", "note": "this classifier", "value": evaluation.accuracy, "main": True},
+    accuracies = {
+        ("zero-shot", "the texts alone"): evaluation.zero_shot_accuracy,
+        ("shots alone", "without the texts"): evaluation.cache_accuracy,
+        ("combined", "this classifier"): evaluation.accuracy,
+    }
+    return [
+        ComparedMethod(name, note, value, wilson_interval(round(value * evaluation.n), evaluation.n))
+        for (name, note), value in accuracies.items()
+        if value is not None
     ]
-    return [bar for bar in bars if bar["value"] is not None]
+
+
+def _explained(explained: ExplainedPhoto | None) -> dict[str, Any] | None:
+    if explained is None:
+        return None
+    why = explained.explanation
+    return {
+        "why": why,
+        "picture": _data_url(explained.picture),
+        "bars": waterfall_bars(why),
+        "shots": [(shot, None if shot.thumbnail is None else _data_url(shot.thumbnail)) for shot in why.deciding],
+    }
 
 
 def _raw(content: ReportContent) -> list[dict[str, float]]:
