@@ -95,7 +95,7 @@ def load_splits(source: StrPath, *, name: str | None = None, skip_bad: bool = Fa
     train, test = parts.get("train"), parts.get("test")
     if "" in parts:
         whole = parts[""]
-        train_rows, test_rows = split_dataset(whole.labels, HALVES, random_state=0)
+        train_rows, test_rows = split_dataset(whole.labels, HALVES, random_state=0, class_names=whole.class_names)
         return ImageSplits(
             title, whole.subset(train_rows), whole.subset(test_rows), None, origin="half of every class is the test set"
         )

@@ -312,7 +312,7 @@ class EditingPart(RefittingPart):
         words = (text_of(name),) if texts is None else (texts,) if isinstance(texts, str) else tuple(texts)
         if not words:
             return (), None
-        return words, zero_shot_weights(self._text_encoder, [words], self._fitted().templates)[0]
+        return words, zero_shot_weights(self._text_encoder, [words], self._fitted().templates, class_names=[name])[0]
 
     def _keep_queries(
         self, model: FewShotModel, fresh: Extraction, images: Sequence[ImageSource], progress: Progress | None

@@ -139,7 +139,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         kept, self.skipped_ = extraction.kept, (*photos.skipped, *extraction.skipped)
         check_classes_left(numbers, kept, names)
         shot_set = new_shots(extraction, images, numbers, keep_views=estimator.takes_views)
-        weights = zero_shot_weights(self.encoder, texts, templates)
+        weights = zero_shot_weights(self.encoder, texts, templates, class_names=names)
         self.precision_report_ = self._guard_precision(
             [images[index] for index in kept], shot_set.labels, weights, progress
         )
@@ -152,6 +152,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
             weights,
             float(self.encoder.logit_scale),
             texts,
+            class_names=names,
             views=shot_set.features.unit_views,
         )
         announce(progress, "Calibrating on shots left out in turn", "steps")

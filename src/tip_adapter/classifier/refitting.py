@@ -145,6 +145,7 @@ def _fit(estimator: FewShotMethod, model: FewShotModel) -> tuple[Head, MethodRec
         model.zero_shot_weights,
         scale,
         model.class_texts,
+        class_names=model.class_names,
         views=features.unit_views,
     )
 

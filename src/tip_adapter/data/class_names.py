@@ -12,7 +12,7 @@ import numpy as np
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.typing import IntArray
 
-__all__ = ["check_class_names", "class_name", "listed", "name_of_label", "number_labels"]
+__all__ = ["check_class_names", "check_labels", "class_name", "listed", "name_of_label", "number_labels"]
 
 _INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b"))  # byte order marks and zero-width blanks, which spreadsheets leave
 LISTED = 5
@@ -51,21 +51,26 @@ def name_of_label(label: object) -> str:
     """
     if isinstance(label, str):
         return class_name(label)
-    if label is None or type(label).__name__ in ("NAType", "NaTType"):
+    if is_missing(label):
         return ""
-    if isinstance(label, numbers.Real) and not isinstance(label, bool):
-        if isinstance(label, numbers.Integral):
-            return str(int(label))
-        value = float(label)
-        if np.isnan(value):
-            return ""
-        if value.is_integer():
-            return str(int(value))
+    if isinstance(label, numbers.Integral) and not isinstance(label, bool):
+        return str(int(label))
+    if isinstance(label, numbers.Real) and not isinstance(label, bool) and float(label).is_integer():
+        return str(int(float(label)))
     shown = repr(label)
     raise InputError(
         f"Expected one class name or whole number as a label, got {shown[:40]}{' …' if len(shown) > 40 else ''} "
         f"({type(label).__name__})"
     )
+
+
+def is_missing(label: object) -> bool:
+    """Tell whether there is no label: None, NaN and its relatives of pandas, and blank text."""
+    if isinstance(label, str):
+        return not class_name(label)
+    if label is None or type(label).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(label, numbers.Real) and bool(np.isnan(float(label)))
 
 
 def number_labels(labels: Iterable[object], *, source: str = "the labels") -> tuple[IntArray, tuple[str, ...]]:
@@ -104,7 +109,16 @@ def number_labels(labels: Iterable[object], *, source: str = "the labels") -> tu
             names.append(name_of_label(label))
         except InputError as error:
             raise DatasetError(f"{error} in row {row} of {source} (the first is row 0): name its class") from error
-    missing = [str(row) for row, name in enumerate(names) if not name]
+    check_labels(labels, source=source)
+    distinct = sorted(set(names), key=None if isinstance(labels[0], str) else int)
+    check_class_names(distinct, source)
+    position = {name: number for number, name in enumerate(distinct)}
+    return np.array([position[name] for name in names], dtype=np.intp), tuple(distinct)
+
+
+def check_labels(labels: Sequence[object], *, source: str = "the labels") -> None:
+    """Refuse missing labels, and text beside numbers, with their rows."""
+    missing = [str(row) for row, label in enumerate(labels) if is_missing(label)]
     if missing:
         raise DatasetError(
             f"Expected a class for every photo, got none in {listed(missing, 'row')} of {source} (the first is row 0): "
@@ -117,10 +131,6 @@ def number_labels(labels: Iterable[object], *, source: str = "the labels") -> tu
             f"Expected {source} to be all text or all whole numbers, got {labels[texts[0]]!r} in row {texts[0]} and "
             f"{labels[number]} in row {number} (the first is row 0): make them one kind"
         )
-    distinct = sorted(set(names)) if texts else sorted(set(names), key=int)
-    check_class_names(distinct, source)
-    position = {name: number for number, name in enumerate(distinct)}
-    return np.array([position[name] for name in names], dtype=np.intp), tuple(distinct)
 
 
 def check_class_names(names: Sequence[str], source: object) -> None:

@@ -72,10 +72,9 @@ def sample_shots(
     chosen = []
     for rank, (label, members) in enumerate(_members_of(labels)):
         if len(members) < shots and not at_most:
-            name = class_names[int(label)] if class_names is not None else label
             count = f"{len(members)} image{'s' * (len(members) != 1)}"
             raise InputError(
-                f"Expected at least {shots} images of every class, got {count} of {str(name)!r}: "
+                f"Expected at least {shots} images of every class, got {count} of {_named(label, class_names)!r}: "
                 f"add images, or ask for at most {len(members)} shots"
             )
         chosen.append(_shuffled(members, rank, random_state)[:shots])
@@ -125,9 +124,7 @@ def shots_at_most(
     chosen = sample_shots(labels, shots, random_state=random_state, at_most=True, class_names=class_names)
     members = _members_of(np.asarray(labels))
     fewer = sorted(
-        (len(items), str(class_names[int(label)] if class_names is not None else label))
-        for label, items in members
-        if shots is not None and len(items) < shots
+        (len(items), _named(label, class_names)) for label, items in members if shots is not None and len(items) < shots
     )
     if fewer:
         classes = f"{len(fewer)} of {len(members)} classes" if len(fewer) < len(members) else "every class"
@@ -140,7 +137,9 @@ def shots_at_most(
     return chosen
 
 
-def split_dataset(labels: ArrayLike, fractions: Sequence[float], *, random_state: int) -> tuple[IntArray, ...]:
+def split_dataset(
+    labels: ArrayLike, fractions: Sequence[float], *, random_state: int, class_names: Sequence[str] | None = None
+) -> tuple[IntArray, ...]:
     """Divide items into disjoint parts that hold about the same share of every class.
 
     Parameters
@@ -151,6 +150,8 @@ def split_dataset(labels: ArrayLike, fractions: Sequence[float], *, random_state
         Share of each part, positive, with a sum of at most 1. What is left over is in no part.
     random_state : int
         Seed, at least 0. As in `sample_shots`, a class's draw does not depend on the other classes.
+    class_names : sequence of str, optional
+        Names that integer labels index, for messages.
 
     Returns
     -------
@@ -181,12 +182,17 @@ def split_dataset(labels: ArrayLike, fractions: Sequence[float], *, random_state
         edges = [math.floor(bound * len(members) + 0.5 + 1e-9) for bound in bounds]
         for part, start, stop in zip(parts, edges, edges[1:], strict=False):
             if start == stop:
+                name = _named(label, class_names)
                 raise InputError(
-                    f"Expected images of every class in all {len(shares)} parts, {len(members)} of {str(label)!r} "
-                    "do not suffice: add images, or change the fractions"
+                    f"Expected images of every class in all {len(shares)} parts, {len(members)} of {name!r} do not "
+                    "suffice: add images, or change the fractions"
                 )
             part.append(shuffled[start:stop])
     return tuple(np.sort(np.concatenate(part)) for part in parts)
+
+
+def _named(label: Any, class_names: Sequence[str] | None) -> str:
+    return str(label if class_names is None else class_names[int(label)])
 
 
 def _checked_labels(labels: ArrayLike) -> np.ndarray[Any, Any]:

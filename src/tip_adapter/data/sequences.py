@@ -98,7 +98,8 @@ def list_items(values: Any, what: str) -> list[Any]:
     if hasattr(type(values), "to_pylist"):  # of pyarrow, whose own iteration gives scalars
         return list(values.to_pylist())
     try:
-        return list(values)
+        only_array = hasattr(type(values), "__array__") and not hasattr(type(values), "__iter__")
+        return list(np.asarray(values) if only_array else values)
     except TypeError as error:
         raise InputError(f"Expected {what} as a list, got {_kind(values)}: put them into a list") from error
 

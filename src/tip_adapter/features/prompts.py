@@ -189,7 +189,11 @@ def texts_for(class_names: Sequence[str], mapping: Mapping[str, Sequence[str]] |
 
 
 def zero_shot_weights(
-    encoder: Encoder, class_texts: Sequence[Sequence[str]], templates: Sequence[str] = DEFAULT_TEMPLATES
+    encoder: Encoder,
+    class_texts: Sequence[Sequence[str]],
+    templates: Sequence[str] = DEFAULT_TEMPLATES,
+    *,
+    class_names: Sequence[str] | None = None,
 ) -> Float32Array:
     r"""Turn the words for every class into zero-shot weights.
 
@@ -203,6 +207,8 @@ def zero_shot_weights(
         As from `texts_for`.
     templates : sequence of str
         Each with ``{}`` where the text goes.
+    class_names : sequence of C str, optional
+        For messages.
 
     Returns
     -------
@@ -228,7 +234,8 @@ def zero_shot_weights(
     (2, 64)
     """
     templates = resolve_templates(templates)
-    texts = [_checked_texts(texts, f"class {index}") for index, texts in enumerate(class_texts)]
+    names = [f"class {index}" for index in range(len(class_texts))] if class_names is None else class_names
+    texts = [_checked_texts(texts, name) for name, texts in zip(names, class_texts, strict=True)]
     if not texts:
         raise InputError("Expected at least one class, got none")
     # Not str.format: a class name may itself hold braces.

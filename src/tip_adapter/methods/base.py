@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tip_adapter.errors import FeatureError, InputError
 from tip_adapter.heads import Head, softmax
-from tip_adapter.methods.inputs import aligned, as_numpy, checked_views, checked_weights, unit_rows
+from tip_adapter.methods.inputs import aligned, as_labels, as_names, as_numpy, checked_views, checked_weights, unit_rows
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
@@ -107,15 +107,14 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _support_set(self, X: Any, y: Any, validation: tuple[Any, Any] | None = None) -> SupportSet:
-        X, y = self._validated(as_numpy(X), y)
-        features = unit_rows(X)
-        weights = self._weights(features.shape[1])
+        X, y = self._validated(as_numpy(X), as_labels(y))
+        features, names = unit_rows(X), as_names(self.class_names)
+        weights = self._weights(features.shape[1], names)
         n_texts = None if weights is None else len(weights)
-        self.classes_, labels, columns = aligned(np.asarray(y), self.class_names, n_texts)
+        self.classes_, labels, columns = aligned(np.asarray(y), names, n_texts)
         if len(self.classes_) < 2:
-            raise InputError(
-                f"Expected at least two classes, got one class, {self.classes_[0]!r}: add shots, or class names."
-            )
+            only = self.classes_[0] if names is None else names[0]
+            raise InputError(f"Expected at least two classes, got one class, {str(only)!r}: add shots, or class names")
         return SupportSet(
             features,
             labels,
@@ -258,20 +257,20 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _checked_validation(self, X: Any, y: Any) -> tuple[Float32Array, IntArray]:
         features, known = unit_rows(self._validated(as_numpy(X))), self.classes_.tolist()
-        names = np.asarray(y)
+        names = np.asarray(as_labels(y))
         unknown = sorted(set(names.tolist()) - set(known))
         if unknown:
             raise InputError(
                 f"Expected validation labels among the classes, got {', '.join(map(repr, unknown[:5]))}: "
-                "leave those images out, or add shots."
+                "leave those images out, or add shots"
             )
         if len(names) != len(features):
             raise InputError(f"Expected a label for each of {len(features)} validation images, got {len(names)}.")
         return features, np.searchsorted(self.classes_, names).astype(np.intp)
 
-    def _weights(self, dim: int) -> Float32Array | None:
+    def _weights(self, dim: int, names: Sequence[str] | None) -> Float32Array | None:
         if self.zero_shot_weights is not None:
-            return checked_weights(self.zero_shot_weights, dim, self.class_names)
+            return checked_weights(self.zero_shot_weights, dim, names)
         if self.needs_text:
             raise InputError(f"{type(self).__name__} needs the classes' texts: give zero_shot_weights of shape (C, D).")
         return None

@@ -7,10 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from tip_adapter.data.class_names import check_labels
+from tip_adapter.data.sequences import list_items, list_labels
 from tip_adapter.errors import FeatureError, FeatureWarning, InputError, warn
 from tip_adapter.typing import Float32Array, IntArray
 
-__all__ = ["aligned", "as_numpy", "checked_views", "checked_weights", "given_or_auto", "unit_rows"]
+__all__ = [
+    "aligned",
+    "as_labels",
+    "as_names",
+    "as_numpy",
+    "checked_views",
+    "checked_weights",
+    "given_or_auto",
+    "unit_rows",
+]
 
 NORM_TOLERANCE = 1e-3
 """Rows of float16 features are this close to unit length; they are taken as they are."""
@@ -18,7 +29,42 @@ NORM_TOLERANCE = 1e-3
 
 def as_numpy(X: Any) -> Any:
     """Take a tensor off its device and its graph; leave the rest to whoever checks it."""
-    return X.detach().cpu().numpy() if hasattr(X, "detach") else X
+    return X.detach().cpu().numpy() if hasattr(type(X), "detach") else X
+
+
+def as_labels(y: Any) -> Any:
+    """Bring labels into one array, with those refused that are missing, or text beside numbers.
+
+    Examples
+    --------
+    >>> from tip_adapter.methods.inputs import as_labels
+    >>> as_labels(["hat", "cap"])
+    array(['hat', 'cap'], dtype='<U3')
+    """
+    y = as_numpy(y)
+    if y is None or (isinstance(y, np.ndarray) and y.dtype.kind != "O"):
+        return y  # scikit-learn's checks know these well
+    labels = list_labels(y)
+    if any(isinstance(label, list | tuple | np.ndarray) for label in labels):
+        raise InputError("Expected one label for each row, got lists of labels: give one class each")
+    check_labels(labels, source="y")
+    return np.asarray(labels)
+
+
+def as_names(class_names: Any) -> list[Any] | None:
+    """List class names, whose order says which row of the weights, or which number, is whose.
+
+    Raises
+    ------
+    InputError
+        When they are one text, or have no order.
+    """
+    if class_names is None:
+        return None
+    if isinstance(class_names, str) or not hasattr(class_names, "__len__"):
+        got = f"the text {class_names!r}" if isinstance(class_names, str) else f"a {type(class_names).__name__}"
+        raise InputError(f"Expected class_names as a list, got {got}: put the names into a list")
+    return list_items(class_names, "class_names")
 
 
 def unit_rows(features: Float32Array) -> Float32Array:
@@ -174,14 +220,21 @@ def aligned(
         classes, labels = np.unique(y, return_inverse=True)
         return classes, labels.astype(np.intp), np.arange(len(classes))
     n_classes = len(class_names) if class_names is not None else int(n_texts or 0)
+    if y.dtype.kind == "f" and (y == np.floor(y)).all():
+        y = y.astype(np.intp)  # pandas makes floats of a column with a gap
     if np.issubdtype(y.dtype, np.integer):
         if y.min() < 0 or y.max() >= n_classes:
             raise InputError(
                 f"Expected labels from 0 to {n_classes - 1}, which index the classes, got {y.min()} to {y.max()}."
             )
         return np.arange(n_classes), y.astype(np.intp), np.arange(n_classes)
+    if y.dtype.kind not in "OU":
+        raise InputError(
+            f"Expected labels as class names, or as numbers from 0 to {n_classes - 1} that index the classes, got "
+            f"{y.dtype.name} such as {y[0]}: name the classes"
+        )
     if class_names is None:
-        raise InputError("Labels are names, so class_names must name the rows of zero_shot_weights, in their order.")
+        raise InputError("Labels are names, so class_names must name the rows of zero_shot_weights, in their order")
     classes, columns = np.unique(np.asarray(class_names), return_index=True)
     if len(classes) != n_classes:
         raise InputError("Expected class names that differ from each other, got some of them twice.")

@@ -112,6 +112,7 @@ def fit_method(
     logit_scale: float,
     class_texts: Sequence[Sequence[str]] = (),
     *,
+    class_names: Sequence[str] | None = None,
     views: Float32Array | None = None,
 ) -> tuple[Head, MethodRecord]:
     """Fit an estimator to a support set.
@@ -127,6 +128,8 @@ def fit_method(
     logit_scale : float
     class_texts : sequence of C sequences of str
         For methods that tune prompts.
+    class_names : sequence of C str, optional
+        For messages; the labels stay numbers.
     views : ndarray of shape (N, V, D), float32, optional
         Unit rows of the shots' views, for a method that takes views; the others do not look at them.
 
@@ -152,8 +155,8 @@ def fit_method(
     estimator.set_params(zero_shot_weights=weights, logit_scale=logit_scale)
     if estimator.needs_encoder:
         estimator.set_params(class_texts=class_texts)
-    # Without texts the rows of the weights cannot tell the classes, so names as numbers do.
-    names = None if weights is not None else [f"{index:09d}" for index in range(len(zero_shot_weights))]
+    # Without texts the rows of the weights cannot tell the classes, so names do, whatever they are.
+    names = [str(index) for index in range(len(zero_shot_weights))] if class_names is None else list(class_names)
     estimator.set_params(class_names=names).fit(features, labels, **_views_for(estimator, views))
     known = [name for name, cls in METHODS.items() if type(estimator) is cls]
     parameters = {name: value for name, value in estimator.get_params(deep=False).items() if name not in GIVEN}

@@ -13,6 +13,7 @@ from tip_adapter.encoders.trainable import TrainableEncoder, load_trainable_enco
 from tip_adapter.errors import FeatureError, InputError
 from tip_adapter.features.prompts import texts_for
 from tip_adapter.heads import LinearHead
+from tip_adapter.methods.inputs import as_names
 from tip_adapter.methods.on_encoder.learned_prompts import (
     CLASS_POSITIONS,
     ClassPosition,
@@ -290,11 +291,11 @@ def aligned_texts(
     [('big cap',), ('hat',)]
     """
     integers = np.issubdtype(classes.dtype, np.integer)
-    if class_names is None:
+    names = as_names(class_names)
+    if names is None:
         if class_texts is None and integers:
             raise InputError("Prompts need words for the classes: give class_names or class_texts.")
-        class_names = [str(name) for name in classes]
-    names = list(class_names)
+        names = [str(name) for name in classes]
     given = texts_for(names, None) if class_texts is None else class_texts
     texts = [(row,) if isinstance(row, str) else tuple(row) for row in given]
     if len(texts) != len(classes):

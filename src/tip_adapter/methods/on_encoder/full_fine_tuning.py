@@ -12,13 +12,14 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from tip_adapter.data.decoding import ImageSource
+from tip_adapter.data.sequences import list_images
 from tip_adapter.encoders.trainable import TrainableEncoder, load_trainable_encoder
 from tip_adapter.errors import InputError
 from tip_adapter.features.extraction import extract_features
 from tip_adapter.features.prompts import resolve_templates, zero_shot_weights
 from tip_adapter.heads import Head, LinearHead
 from tip_adapter.methods.base import FewShotMethod
-from tip_adapter.methods.inputs import aligned, given_or_auto
+from tip_adapter.methods.inputs import aligned, as_labels, as_names, given_or_auto
 from tip_adapter.methods.on_encoder.coop import aligned_texts
 from tip_adapter.methods.on_encoder.photo_views import cut_views
 from tip_adapter.methods.on_encoder.rate_choice import RateChoice
@@ -203,6 +204,7 @@ class FullFineTuning(FewShotMethod):
             raise InputError(f"Expected wise_weight from 0 to 1, got {self.wise_weight}.")
         if self.encoder is None:
             raise InputError("FullFineTuning tunes an encoder: give one, such as encoder='lite'.")
+        X = _listed_photos(X)
         labels, seed = self._checked_labels(X, y), checked_seed(self.random_state)
         most = int(np.bincount(labels).max())
         schedule = Schedule(self._epochs(most), self.batch_size, self._given_rate() or 1.0, 1, warmup_rate=None)
@@ -266,7 +268,7 @@ class FullFineTuning(FewShotMethod):
             Columns as `classes_`.
         """
         check_is_fitted(self, "head_")
-        _check_photos(X)
+        X = _listed_photos(X)
         return self.head_.logits(extract_features(self.encoder_, X).features.unit)
 
     def export_encoder(self, out_dir: StrPath) -> Path:
@@ -327,19 +329,19 @@ class FullFineTuning(FewShotMethod):
         return int(self.epochs)
 
     def _checked_labels(self, X: Any, y: Any) -> IntArray:
-        _check_photos(X)
-        names = np.asarray(y)
+        names, known = np.asarray(as_labels(y)), as_names(self.class_names)
         if names.ndim != 1 or len(names) != len(X) or not len(names):
             raise InputError(f"Expected a label for each of the {len(X)} photos, got labels of shape {names.shape}.")
         n_texts = None if self.zero_shot_weights is None else len(self.zero_shot_weights)
-        self.classes_, labels, _ = aligned(names, self.class_names, n_texts)
+        self.classes_, labels, _ = aligned(names, known, n_texts)
         if len(self.classes_) < 2:
-            raise InputError(f"Expected at least two classes, got one class, {self.classes_[0]!r}: add photos.")
+            only = self.classes_[0] if known is None else known[0]
+            raise InputError(f"Expected at least two classes, got one class, {str(only)!r}: add photos")
         return labels
 
     def _photos_apart(self, X: Sequence[ImageSource], y: Any, encoder: TrainableEncoder) -> Apart:
-        _check_photos(X)
-        names, known = np.asarray(y), self.classes_.tolist()
+        X = _listed_photos(X)
+        names, known = np.asarray(as_labels(y)), self.classes_.tolist()
         unknown = sorted(set(names.tolist()) - set(known))
         if unknown or len(names) != len(X):
             got = f"{unknown[0]!r} among the labels" if unknown else f"{len(names)} labels"
@@ -351,12 +353,11 @@ class FullFineTuning(FewShotMethod):
         raise InputError("FullFineTuning takes photos, not features: call fit with photos.")
 
 
-def _check_photos(X: Any) -> None:
-    """Refuse features, which every other method takes, in words that say what to give instead."""
-    if isinstance(X, str | bytes) or not hasattr(X, "__len__"):
-        raise InputError(f"Expected a sequence of photos, got {type(X).__name__}: put a single photo into a list.")
+def _listed_photos(X: Any) -> list[ImageSource]:
+    """List photos; refuse features, which every other method takes, in words that say what to give instead."""
     if hasattr(X, "dtype") and getattr(X, "ndim", 0) == 2 and "float" in str(X.dtype):
         raise InputError(
             f"FullFineTuning takes photos (paths, bytes, Pillow images or uint8 arrays), got features of shape "
             f"{tuple(X.shape)}: give the photos themselves."
         )
+    return list_images(X)
