@@ -219,7 +219,7 @@ def test_decompression_bombs_are_refused_before_decoding(size, monkeypatch):
 
 
 def test_files_that_cannot_be_read(tmp_path, monkeypatch):
-    with pytest.raises(ImageError, match=r"at .*missing\.jpg, found none: check the path"):
+    with pytest.raises(ImageError, match=r"missing\.jpg to be an image file, found none: check the path$"):
         load_image(tmp_path / "missing.jpg")
     with pytest.raises(ImageError, match="got a folder: name the photos in it"):
         load_image(tmp_path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,10 +20,12 @@ from tip_adapter.data.pixels import (
     FORMATS,
     HEAD_BYTES,
     MAX_DECODED_BYTES,
+    MAX_FILE_BYTES,
     EncodedImage,
     UnreadableImageError,
     exif_orientation,
     image_format,
+    read_file,
     rgb_of_array,
     rgb_of_image,
     upright,
@@ -50,7 +51,6 @@ __all__ = [
 
 LONGEST_PATH = 1000
 """Longer texts are images in base64."""
-MAX_FILE_BYTES = 2**27
 
 ImageSource = StrPath | bytes | Image.Image | NDArray[Any]
 
@@ -232,48 +232,16 @@ def load_image(source: ImageSource, *, min_side: int | None = None) -> Image.Ima
 
 
 def _read_file(path: StrPath) -> bytes:
-    name = image_name(path)
     if len(os.fspath(path)) > LONGEST_PATH:
         raise ImageError(
-            f"Expected the path of an image, got {len(os.fspath(path)):,} characters that begin with {name}: an image "
-            "as base64 text has to be decoded first (base64.b64decode)"
+            f"Expected the path of an image, got {len(os.fspath(path)):,} characters that begin with "
+            f"{image_name(path)}: an image as base64 text has to be decoded first (base64.b64decode)"
         )
-    try:
-        status = os.stat(path)
-        _check_size(status.st_size, name)
-        data = b"" if _is_device(status.st_mode) else _read_all(path)
-    except (FileNotFoundError, NotADirectoryError):
-        archived = read_archived(Path(path))
-        if archived is None:
-            raise ImageError(f"Expected an image file at {name}, found none: check the path") from None
+    archived = None if os.path.lexists(path) else read_archived(Path(path))
+    if archived is not None:
         return archived
-    except IsADirectoryError:
-        raise ImageError(f"Expected {name} to be an image file, got a folder: name the photos in it") from None
-    except PermissionError:
-        raise ImageError(f"Expected {name} to be readable, permission was denied: change its access rights") from None
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"Expected {name} to be a readable image file, got an error ({reason}): check it") from error
-    if _is_device(status.st_mode):
-        raise ImageError(f"Expected {name} to be an image file, got a device or pipe: copy its content to a file")
-    return data
-
-
-def _check_size(size: int, name: str) -> None:
-    if size > MAX_FILE_BYTES:
-        limit = f"{MAX_FILE_BYTES / 1e6:,.0f} MB"
-        raise ImageError(
-            f"Expected {name} to be a file of at most {limit}, got {size / 1e6:,.0f} MB: scale it down or leave it out"
-        )
-
-
-def _is_device(mode: int) -> bool:
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))  # reading a pipe could wait for ever
-
-
-def _read_all(path: StrPath) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+    with _named(path):
+        return read_file(path)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from tip_adapter.encoders.torch_encoder import TorchEncoder
 from tip_adapter.errors import EncoderError, InputError, require_extra
 from tip_adapter.export.models import classifier_model, head_model, serialized, set_metadata
 from tip_adapter.export.parity import LOGIT_TOLERANCE, Parity, check_classifier, check_head, views_of
+from tip_adapter.export.script import check_script, script_files
 from tip_adapter.export.web import web_files
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.storage.atomic import write_folder
@@ -69,10 +69,11 @@ def export_classifier(
 
     ``classifier.onnx`` takes views (B, S, S, 3) of uint8, resized and cropped but not normalised, and gives logits and
     probabilities (with an int8 encoder, give it one view a run); ``head.onnx`` takes features of the encoder;
-    ``predict.py`` names the class of photos with ONNX Runtime, NumPy and Pillow; ``classifier.json`` repeats the
-    metadata of the ONNX files.
+    ``predict.py`` names the class of photos with ONNX Runtime, NumPy and Pillow, and decodes them with this package's
+    own modules (the folder ``pixels``); ``classifier.json`` repeats the metadata of the ONNX files.
 
-    Both graphs are compared with the Python classifier before anything is written. The figures go into the metadata.
+    Both graphs are compared with the Python classifier before anything is written, and the script's pixels with its
+    pixels, which have to be the same. The figures go into the metadata.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ def export_classifier(
         When the encoder is out of reach, or has no graph.
     TipAdapterError
         When a graph differs from the Python classifier by more than 1e-3 in a logit (1e-5 of the largest, where
-        that is more); nothing is written then.
+        that is more), or the script in a pixel; nothing is written then.
     MissingExtraError
         When the package onnx is not installed.
     """
@@ -117,7 +118,8 @@ def export_classifier(
     parity, description = None, _description(model, None, head_parity)
     if not head_only:
         contents["classifier.onnx"], parity, description = _classifier_file(classifier, samples)
-        contents["predict.py"] = files("tip_adapter.export").joinpath("static", "predict.py").read_bytes()
+        check_script(classifier.encoder.preprocessing, samples)
+        contents |= script_files()
     contents[DESCRIPTION_FILE] = (json.dumps(description, indent=2, ensure_ascii=False) + "\n").encode()
     write_folder(out, contents | page)
     return ExportReport(out, tuple(sorted(contents | page)), head_parity, parity)

@@ -2,6 +2,7 @@
 
 from tip_adapter.data.pixels.containers import FORMATS, HEAD_BYTES, UnreadableImageError, exif_orientation, image_format
 from tip_adapter.data.pixels.encoded import MAX_DECODED_BYTES, MAX_JPEG_PIXELS, EncodedImage, upright
+from tip_adapter.data.pixels.files import MAX_FILE_BYTES, read_file
 from tip_adapter.data.pixels.samples import rgb_of_array, rgb_of_image
 from tip_adapter.data.pixels.views import RESAMPLING, center_view
 
@@ -9,6 +10,7 @@ __all__ = [
     "FORMATS",
     "HEAD_BYTES",
     "MAX_DECODED_BYTES",
+    "MAX_FILE_BYTES",
     "MAX_JPEG_PIXELS",
     "RESAMPLING",
     "EncodedImage",
@@ -16,6 +18,7 @@ __all__ = [
     "center_view",
     "exif_orientation",
     "image_format",
+    "read_file",
     "rgb_of_array",
     "rgb_of_image",
     "upright",

@@ -1,5 +1,6 @@
-"""Photos go in, their most probable classes come out: python predict.py PHOTO… (needs onnxruntime, numpy, pillow)."""
+"""Classify photos. Needs onnxruntime, numpy and pillow; pillow-heif for HEIC files."""
 
+import argparse
 import json
 import os
 import sys
@@ -7,33 +8,46 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+
+from tip_adapter.data.pixels import EncodedImage, UnreadableImageError, center_view, read_file
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import, or a host of its maker is looked up
 import onnxruntime
 
 
 def view(photo: str, settings: dict[str, Any]) -> np.ndarray[Any, Any]:
-    """Resize the shortest side and crop the middle, as the classifier was made."""
-    size, shortest = settings["size"], settings["resize"]
-    with Image.open(photo) as file:
-        if settings["draft"]:  # decode large JPEG files at a reduced size, still twice what is needed
-            file.draft(None, (2 * (shortest or size),) * 2)
-        image = ImageOps.exif_transpose(file).convert("RGBA")
-    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    width, height = (int(shortest * side / min(image.size)) if shortest else size for side in image.size)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    image = image.resize((width, height), Image.Resampling[settings["interpolation"].upper()])
-    return np.asarray(image.crop((left, top, left + size, top + size)))
+    """Decode a photo, resize the shortest side and crop the middle, as the classifier was made."""
+    size, resize = settings["size"], settings["resize"]
+    image = EncodedImage(read_file(photo), (resize or size) if settings["draft"] else None).decode()
+    return center_view(image, size=size, resize=resize, interpolation=settings["interpolation"])
 
 
-if __name__ == "__main__":
-    if not sys.argv[1:]:
-        sys.exit(__doc__)
+def main() -> int:
+    """Print the three most probable classes of each photo, and go on after one that cannot be read."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photos", metavar="PHOTO", nargs="+")
+    photos, status = parser.parse_args().photos, 0
     session = onnxruntime.InferenceSession(Path(__file__).with_name("classifier.onnx"))
     about = session.get_modelmeta().custom_metadata_map
     classes, settings = json.loads(about["classes"]), json.loads(about["preprocessing"])
-    for photo in sys.argv[1:]:
-        (probabilities,) = session.run(["probabilities"], {"pixels": view(photo, settings)[None]})[0]
+    for photo in photos:
+        try:
+            pixels = view(photo, settings)
+        except UnreadableImageError as error:
+            print(f"Expected {photo} to {error}", file=sys.stderr)
+            status = 1
+            continue
+        (probabilities,) = session.run(["probabilities"], {"pixels": pixels[None]})[0]
         best = probabilities.argsort()[::-1][:3]
         print(f"{photo}: " + ", ".join(f"{classes[index]} {100 * probabilities[index]:.1f} %" for index in best))
+    return status
+
+
+if __name__ == "__main__":
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # as of `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)

@@ -1,9 +1,12 @@
 // The page: photos by drop, choice or paste; a card with bars for each.
 
 import { Classifier } from "./classifier.js";
+import { withEightBits } from "./deep-png.js";
 
 const byId = (id) => document.getElementById(id);
 const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
+
+const UNREADABLE = "This photo cannot be read here: browsers read whole JPEG, PNG, WebP, GIF, BMP and AVIF files.";
 
 let classifier;
 let queue = Promise.resolve();
@@ -40,16 +43,18 @@ function add(files) {
   for (const photo of photos) queue = queue.then(() => classify(photo));
 }
 
-async function classify(photo) {
-  say(`Looking at ${photo.name} …`);
+async function classify(file) {
+  say(`Looking at ${file.name} …`);
   const started = performance.now();
+  let photo = file;
   try {
+    photo = new File([await withEightBits(file)], file.name);
     const top = await classifier.classify(photo);
     const milliseconds = Math.round(performance.now() - started);
     show(photo, top).dataset.ms = milliseconds;
     say(`${milliseconds} ms for the last photo.`);
   } catch (error) {
-    showCard(photo, [element("p", { className: "error", textContent: `This photo cannot be read: ${error.message}` })]);
+    showCard(photo, [element("p", { className: "error", textContent: `${UNREADABLE} (${error.message})` })]);
     say("");
   }
   waiting -= 1;
