@@ -14,7 +14,8 @@ from tip_adapter.data import ImageDataset, load_dataset
 from tip_adapter.data.class_names import number_labels
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.files import is_folder
-from tip_adapter.data.sequences import column_names, is_one_image, list_images, list_items, list_labels
+from tip_adapter.data.frames import images_of_frame, is_frame, labelled_images_of_frame, named_labels
+from tip_adapter.data.sequences import is_one_image, list_images, list_items, list_labels
 from tip_adapter.data.thumbnails import make_thumbnails
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.features.extraction import Extraction
@@ -23,9 +24,6 @@ from tip_adapter.model.shots import Shots, shot_ids
 from tip_adapter.typing import IntArray
 
 __all__ = ["LabelledImages", "as_tuples", "check_classes_left", "images_of", "labelled_images", "new_shots"]
-
-
-IMAGE_COLUMNS, LABEL_COLUMNS = ("path", "image"), ("label", "class")
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def labelled_images(
         data = load_dataset(data, min_classes=min_classes, prefer=prefer, skip_bad=skip_bad)
     if isinstance(data, ImageDataset):
         return LabelledImages(list(data.paths), data.labels, data.class_names, skipped=tuple(data.findings.skipped))
-    images, values = _pairs(data) if labels is None else (images_of(data), list_labels(labels))
+    images, values = _labelled(data, prefer) if labels is None else (images_of(data), list_labels(labels))
     if len(values) != len(images):
         raise InputError(f"Expected a label for each of the {len(images)} images, got {len(values)}")
     numbers, names = number_labels(values)
@@ -78,42 +76,22 @@ def images_of(data: Any) -> list[ImageSource]:
     """List the images of a data set, of a table's column of images, of a sequence, or one alone."""
     if isinstance(data, ImageDataset):
         return list(data.paths)
-    if column_names(data) is None:
-        return list_images(data)
-    image, _ = _columns(data)
-    return list_images(data[image])
+    return images_of_frame(data) if is_frame(data) else list_images(data)
 
 
-def _pairs(data: Any) -> tuple[list[ImageSource], list[Any]]:
+def _labelled(data: Any, prefer: Sequence[str]) -> tuple[list[ImageSource], list[Any]]:
     """Take labelled images apart: columns of a table, or pairs."""
-    if column_names(data) is not None:
-        image, label = _columns(data)
-        return list_images(data[image]), _named(list_labels(data[label]), data, label)
-    items = [] if is_one_image(data) else list_items(data, "images")
-    if not items or not all(isinstance(item, tuple | list) and len(item) == 2 for item in items):
+    items = data if is_frame(data) or is_one_image(data) else list_items(data, "images")
+    if is_frame(items):
+        return labelled_images_of_frame(items, prefer)
+    if not isinstance(items, list) or not all(isinstance(item, tuple | list) and len(item) == 2 for item in items):
         raise InputError(
-            f"Expected a label for each of the {len(items) or 1} images, got none: give labels, (image, label) pairs, "
-            "or a table with both"
+            f"Expected a label for each of the {len(items) if isinstance(items, list) else 1} images, got none: give "
+            "labels, (image, label) pairs, or a table with both"
         )
-    images, labels = zip(*items, strict=True)
-    return list_images(list(images)), _named(list_labels(list(labels)), data)
-
-
-def _columns(table: Any) -> tuple[str, str]:
-    names = column_names(table) or []
-    image, label = (next((name for name in names if name in known), "") for known in (IMAGE_COLUMNS, LABEL_COLUMNS))
-    if not image:
-        raise InputError(f"Expected a column path or image, got {', '.join(map(str, names)) or 'none'}: rename it")
-    return image, label
-
-
-def _named(labels: list[Any], data: Any, column: str | None = None) -> list[Any]:
-    """Name numbers as the data set does that they come from: Hugging Face's, or those of torchvision."""
-    features = getattr(type(data), "features", None) and data.features
-    names = getattr(features[column], "names", None) if features and column else getattr(data, "classes", None)
-    if not names or not all(isinstance(label, int) and 0 <= label < len(names) for label in labels):
-        return labels
-    return [names[label] for label in labels]
+    labels = list_labels([label for _, label in items])
+    # The data sets of torchvision name their classes.
+    return list_images([image for image, _ in items]), named_labels(labels, getattr(data, "classes", None))
 
 
 def check_classes_left(numbers: IntArray, kept: IntArray, names: Sequence[str]) -> None:

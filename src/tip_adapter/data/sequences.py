@@ -106,6 +106,8 @@ def list_items(values: Any, what: str) -> list[Any]:
 
 def column_names(table: Any) -> list[str] | None:
     """Name the columns of a data frame, an Arrow table or a Hugging Face data set; None for anything else."""
+    if hasattr(type(table), "collect") and hasattr(type(table), "columns"):
+        raise InputError(f"Expected a table whose rows are there, got {_kind(table)}: collect() it")
     # Of the type, because a series has an attribute for every label of its index.
     attribute = next((name for name in ("column_names", "columns") if hasattr(type(table), name)), None)
     names = getattr(table, attribute) if attribute and hasattr(type(table), "__getitem__") else None

@@ -11,7 +11,7 @@ from tip_adapter.data.manifests.tables import Table
 from tip_adapter.data.splits import split_name
 from tip_adapter.errors import DatasetError
 
-__all__ = ["Columns", "understand_columns"]
+__all__ = ["Columns", "splits_of", "understand_columns", "understand_path"]
 
 # Names without blanks, hyphens, underscores and capitals. Of several columns the one of the earliest group is taken.
 PATHS: tuple[tuple[str, ...], ...] = (
@@ -83,9 +83,7 @@ def understand_columns(table: Table, found: Callable[[Sequence[Any]], int]) -> C
     DatasetError
         When a column is missing, or several could be meant; the message lists the columns and says what to write.
     """
-    by_name: dict[str, list[str]] = {}
-    for name in table.columns:
-        by_name.setdefault(_plain(name), []).append(name)
+    by_name = _by_name(table)
     path = _path_column(table, by_name, found)
     split = _split_column(table, by_name)
     others = [name for name in dict.fromkeys(table.columns) if name not in (path, split)]
@@ -102,6 +100,28 @@ def understand_columns(table: Table, found: Callable[[Sequence[Any]], int]) -> C
         f"Expected a column of classes in {table.path}, such as label, class or category, got {_listed(table)}: call "
         "the one that holds them label"
     )
+
+
+def understand_path(table: Table, found: Callable[[Sequence[Any]], int]) -> str:
+    """Choose the column that names the photos; a table of photos to classify needs no other."""
+    return _path_column(table, _by_name(table), found)
+
+
+def splits_of(table: Table, columns: Columns) -> dict[str, str]:
+    """Name the splits that occur in a table, each with what the table calls it."""
+    if not columns.split:
+        return {}
+    values = sorted({str(value).strip() for value in table.values(columns.split) if value is not None})
+    names = {value: name.split if (name := split_name(value)) else value for value in filter(None, values)}
+    tests = "test" in names.values()
+    return {{"evaluation": "validation" if tests else "test"}.get(name, name): value for value, name in names.items()}
+
+
+def _by_name(table: Table) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in table.columns:
+        found.setdefault(_plain(name), []).append(name)
+    return found
 
 
 def _plain(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tip_adapter.data.class_names import listed, name_of_label
 from tip_adapter.data.folders import FolderReader
-from tip_adapter.data.manifests.columns import Columns, understand_columns
+from tip_adapter.data.manifests.columns import Columns, splits_of, understand_columns
 from tip_adapter.data.manifests.photo_finder import PhotoFinder, is_web_address
 from tip_adapter.data.manifests.tables import Row, Table, read_table
 from tip_adapter.data.parts import Pair, Part
@@ -33,14 +33,7 @@ class _PhotoTable:
     @property
     def splits(self) -> dict[str, str]:
         """Names of the splits that occur, each with what the table calls it."""
-        if not self.columns.split:
-            return {}
-        values = sorted({str(value).strip() for value in self.table.values(self.columns.split) if value is not None})
-        names = {value: name.split if (name := split_name(value)) else value for value in filter(None, values)}
-        tests = "test" in names.values()
-        return {
-            {"evaluation": "validation" if tests else "test"}.get(name, name): value for value, name in names.items()
-        }
+        return splits_of(self.table, self.columns)
 
 
 def table_parts(path: Path, reader: FolderReader, *, one_part: bool = False) -> list[Part]:

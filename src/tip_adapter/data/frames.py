@@ -1,0 +1,100 @@
+"""Read photos and their classes from tables in memory: data frames, Arrow tables, Hugging Face data sets, records."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tip_adapter.data.manifests.columns import Columns, splits_of, understand_columns, understand_path
+from tip_adapter.data.manifests.tables import Table
+from tip_adapter.data.parts import Part, chosen_part
+from tip_adapter.data.sequences import column_names, is_one_image, list_images, list_items, list_labels
+from tip_adapter.errors import DatasetError
+
+__all__ = ["images_of_frame", "is_frame", "labelled_images_of_frame"]
+
+NAME = Path("the table")
+"""What messages call it."""
+
+
+def is_frame(data: Any) -> bool:
+    """Tell a table, or a list of its rows as dictionaries, from anything else."""
+    if column_names(data) is not None:
+        return True
+    return isinstance(data, list | tuple) and bool(data) and all(map(_is_record, data))
+
+
+def images_of_frame(data: Any) -> list[Any]:
+    """List the images of a table's column of images, which is found as in a manifest."""
+    table = _table(data)
+    return list_images(table.values(understand_path(table, _count_images)))
+
+
+def labelled_images_of_frame(data: Any, prefer: Sequence[str] = ()) -> tuple[list[Any], list[Any]]:
+    """List images and labels of a table, whose columns are understood as those of a manifest.
+
+    Of several splits the first of those preferred is taken.
+
+    Raises
+    ------
+    DatasetError
+        When a column is missing, or several could be meant; or there are several splits, and none is preferred.
+
+    Examples
+    --------
+    >>> from tip_adapter.data.frames import labelled_images_of_frame
+    >>> labelled_images_of_frame([{"file_name": "a.jpg", "breed": "pug"}, {"file_name": "b.jpg", "breed": "akita"}])
+    (['a.jpg', 'b.jpg'], ['pug', 'akita'])
+    """
+    table = _table(data)
+    columns = understand_columns(table, _count_images)
+    rows = _rows_of_split(table, columns, prefer)
+    labels = list_labels([columns.label_of(row) for row in rows])
+    return list_images([row[columns.path] for row in rows]), _named(labels, data, columns.label)
+
+
+def _table(data: Any) -> Table:
+    names = column_names(data)
+    if names is None:
+        records = [(number, {str(name): value for name, value in row.items()}) for number, row in enumerate(data)]
+        return Table(NAME, tuple(dict.fromkeys(name for _, row in records for name in row)), records)
+    shown = tuple(str(name) for name in names)
+    twice = next((name for name in shown if shown.count(name) > 1), None)
+    if twice is not None:
+        raise DatasetError(f"Expected every column once in {NAME}, got {twice} twice: rename one")
+    columns = [list_items(data[name], f"the column {name}") for name in names]
+    rows = [(number, dict(zip(shown, row, strict=True))) for number, row in enumerate(zip(*columns, strict=True))]
+    if not rows:
+        raise DatasetError(f"Expected rows in {NAME}, found none: give one per image")
+    return Table(NAME, shown, rows)
+
+
+def _is_record(row: Any) -> bool:
+    return isinstance(row, Mapping) and not is_one_image(row)
+
+
+def _count_images(values: Sequence[Any]) -> int:
+    return sum(os.path.isfile(value) if isinstance(value, str) else is_one_image(value) for value in values)
+
+
+def _rows_of_split(table: Table, columns: Columns, prefer: Sequence[str]) -> list[dict[str, Any]]:
+    parts = [Part(split, shown, NAME, list) for split, shown in splits_of(table, columns).items()]
+    if len(parts) < 2:
+        return [row for _, row in table.rows]
+    wanted = chosen_part(parts, None, prefer, NAME).shown
+    return [row for _, row in table.rows if str(row.get(columns.split)).strip() == wanted]
+
+
+def _named(labels: list[Any], data: Any, column: str) -> list[Any]:
+    """Name numbers as Hugging Face's data set does that they come from."""
+    features = getattr(data, "features", None) if hasattr(type(data), "features") else None
+    return named_labels(labels, getattr(features[column], "names", None) if features and column else None)
+
+
+def named_labels(labels: list[Any], names: Sequence[str] | None) -> list[Any]:
+    """Name numbers that index names; leave other labels as they are."""
+    if not names or not all(isinstance(label, int) and 0 <= label < len(names) for label in labels):
+        return labels
+    return [names[label] for label in labels]
