@@ -14,10 +14,10 @@ do::
     ├── TrainingError                  training that diverged, or a checkpoint of another training
     └── MissingExtraError (ImportError)  an optional dependency that is not installed
 
-Five warnings: `FeatureWarning` (features were not as expected, and were mended), `ShotsWarning` (a class has fewer
-shots than were asked for), `TrainingWarning` (training was interrupted, and what it had reached is kept),
-`EncoderWarning` (an encoder runs in another way than was asked for) and `StorageWarning` (something cannot be kept,
-locked or found on the disk, and the work goes on without it).
+Six warnings: `DuplicateWarning` (a photo is there twice), `FeatureWarning` (features were not as expected, and were
+mended), `ShotsWarning` (a class has fewer shots than were asked for), `TrainingWarning` (training was interrupted, and
+what it had reached is kept), `EncoderWarning` (an encoder runs in another way than was asked for) and `StorageWarning`
+(something cannot be kept, locked or found on the disk, and the work goes on without it).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tip_adapter.libraries import import_library
 
 __all__ = [
     "DatasetError",
+    "DuplicateWarning",
     "EncoderError",
     "EncoderWarning",
     "FeatureError",
@@ -100,6 +101,10 @@ class TrainingError(TipAdapterError):
     """Training diverged, or cannot go on from a checkpoint of another training."""
 
     exit_code = 7
+
+
+class DuplicateWarning(UserWarning):
+    """A photo is twice among the shots, or in two classes."""
 
 
 class FeatureWarning(UserWarning):

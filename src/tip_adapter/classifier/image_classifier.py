@@ -20,6 +20,7 @@ from tip_adapter.model.edits import started
 from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
 from tip_adapter.model.fitting import calibrate_on_shots, fit_method, make_estimator
 from tip_adapter.progress import announce
+from tip_adapter.trust.duplicates import warn_of_copies
 from tip_adapter.trust.precision import PrecisionReport, guard_precision
 from tip_adapter.typing import Float32Array, IntArray
 
@@ -116,6 +117,8 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         -----
         ShotsWarning
             When a class has fewer photos than `shots`.
+        DuplicateWarning
+            When a photo is there twice, or in two classes.
 
         Raises
         ------
@@ -138,6 +141,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         )
         kept, self.skipped_ = extraction.kept, (*photos.skipped, *extraction.skipped)
         check_classes_left(numbers, kept, names)
+        warn_of_copies(extraction.features.digests, numbers[kept], extraction.features.names, names)
         shot_set = new_shots(extraction, images, numbers, keep_views=estimator.takes_views)
         weights = zero_shot_weights(self.encoder, texts, templates, class_names=names)
         self.precision_report_ = self._guard_precision(

@@ -8,10 +8,11 @@ from typing import Literal
 
 import numpy as np
 
+from tip_adapter.errors import DuplicateWarning, warn
 from tip_adapter.heads.base import row_chunks
 from tip_adapter.typing import BoolArray, Float32Array, IntArray
 
-__all__ = ["Duplicate", "Photos", "find_duplicates"]
+__all__ = ["Duplicate", "Photos", "find_duplicates", "warn_of_copies"]
 
 SAME_FEATURE = 0.97
 """Cosine from which two photos show the same, with every encoder looked at."""
@@ -89,6 +90,44 @@ class _Limits:
             differing = ones[first] + ones[second] - 2.0 * (hashes @ hashes.T)[first, second]
             bits = min(bits, float(np.median(differing)) / by_bits)
         return cls(max(SAME_FEATURE, 1.0 - usual / by_feature), max(picture_cosine, 1.0 - usual / by_cosine), bits)
+
+
+def warn_of_copies(digests: Sequence[str], labels: IntArray, names: Sequence[str], class_names: Sequence[str]) -> None:
+    """Tell of photos whose files are the same byte for byte: in one class, and in two, where one label is wrong.
+
+    Parameters
+    ----------
+    digests, names : sequence of N str
+        SHA-256 of each file, and what it is called.
+    labels : ndarray of shape (N,), integers in [0, C)
+    class_names : sequence of C str
+
+    Warns
+    -----
+    DuplicateWarning
+        One for copies inside classes, one for photos in two classes.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, digest in enumerate(digests):
+        groups.setdefault(digest, []).append(index)
+    several = [(group, len({int(labels[index]) for index in group})) for group in groups.values() if len(group) > 1]
+    inside = [group for group, classes in several if classes == 1]
+    across = [group for group, classes in several if classes > 1]
+    if inside:
+        first, second = (names[index] for index in inside[0][:2])
+        warn(
+            f"{_photos(len(inside))} more than once in a class, such as {first} and {second}: each counts as a shot of "
+            "its own, so leave the copies out",
+            DuplicateWarning,
+        )
+    if across:
+        by_class = {int(labels[index]): index for index in across[0]}
+        shown = [f"{names[index]} ({class_names[label]})" for label, index in list(by_class.items())[:2]]
+        warn(f"{_photos(len(across))} in two classes, such as {' and '.join(shown)}: one is wrong", DuplicateWarning)
+
+
+def _photos(number: int) -> str:
+    return "1 photo is" if number == 1 else f"{number} photos are"
 
 
 def find_duplicates(shots: Photos, class_names: Sequence[str], other: Photos | None = None) -> Iterator[Duplicate]:
