@@ -11,6 +11,7 @@ do::
     │   └── FeatureError               features of the wrong shape, encoder, or value
     ├── ModelFileError                 a saved file that is truncated, tampered with, or too new
     ├── EncoderError                   an encoder that is unknown, out of reach, or not the right one
+    │   └── OutOfReachError            one that is not on this machine and cannot be downloaded
     ├── TrainingError                  training that diverged, or a checkpoint of another training
     └── MissingExtraError (ImportError)  an optional dependency that is not installed
 
@@ -39,6 +40,7 @@ __all__ = [
     "InputError",
     "MissingExtraError",
     "ModelFileError",
+    "OutOfReachError",
     "ShotsWarning",
     "SkippableError",
     "StorageWarning",
@@ -89,6 +91,10 @@ class EncoderError(TipAdapterError):
     """An encoder is unknown, out of reach, or not the one a classifier was fitted with."""
 
     exit_code = 5
+
+
+class OutOfReachError(EncoderError):
+    """An encoder is not on this machine and cannot be downloaded."""
 
 
 class MissingExtraError(TipAdapterError, ImportError):

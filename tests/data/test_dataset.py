@@ -69,7 +69,7 @@ def test_unicode_and_spaces_in_names(make):
         (["cat/1.jpg"], "at least 2 classes in .*, found only 'cat': add images of others"),
         (["Cat/1.jpg", "cat/1.jpg"], "to differ in more than case, got 'Cat' and 'cat': merge or rename them"),
         (["cat/1.jpg", "dog/1.cr2"], r"class folder .*dog, found 1 files of other kinds \(\.cr2\): convert them"),
-        (["train/cat/1.jpg", "test/cat/1.jpg"], "one split of .*, which has test, train: name the split to take"),
+        (["train/cat/1.jpg", "test/cat/1.jpg"], "one split of .*, which has train, test: name the split to take"),
         (
             ["val/cat/1.jpg", "validation/cat/1.jpg", "train/cat/1.jpg"],
             "one validation folder in .*, got val and validation: merge",
@@ -99,7 +99,7 @@ def test_a_split_is_taken_by_any_of_its_names(make):
         assert relative(load_dataset(root, split=name).paths, root) == ["Val/cat/2.jpg", "Val/dog/2.jpg"]
     assert load_dataset(root, split="train").name == f"{root.name}/train"
     assert len(load_dataset(root / "train")) == 2
-    with pytest.raises(DatasetError, match=r"split 'test' in .*, but it has validation \(Val\), train: choose another"):
+    with pytest.raises(DatasetError, match=r"split 'test' in .*, but it has train, validation \(Val\): choose another"):
         load_dataset(root, split="test")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import sys
 import warnings
 from importlib.metadata import version
@@ -19,11 +20,13 @@ import typer
 from tip_adapter.cli import bench, demo, edits, encoders, explain, export, info, models, trust, tuning
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
 from tip_adapter.cli.output import ReaderLeft, drop, echo, flush
-from tip_adapter.errors import ImageError, SkippableError, TipAdapterError
+from tip_adapter.errors import ImageError, OutOfReachError, SkippableError, TipAdapterError
 
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130
+CHOOSE_ENCODER = ("fit", "embed", "bench", "fine-tune")
+"""Commands that use an encoder of their own choice."""
 
 STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0")
 
@@ -88,10 +91,8 @@ def main() -> None:
     try:
         code = app(standalone_mode=False) or 0
         flush()
-    except (ImageError, SkippableError) as error:
-        _fail(f"{error}{_other_way_out()}", error.exit_code)
     except TipAdapterError as error:
-        _fail(str(error), error.exit_code)
+        _fail(f"{error}{_other_way_out(error)}", error.exit_code)
     except typer.TyperException as error:
         _fail_usage(error)
     except (KeyboardInterrupt, typer.Abort):
@@ -143,11 +144,29 @@ def _one_line(message: str) -> str:
     return " ".join(line.strip() for line in message.splitlines() if line.strip())
 
 
-def _other_way_out() -> str:
+def _other_way_out(error: TipAdapterError) -> str:
+    """Say what else this command can do about an error."""
+    if isinstance(error, ImageError | SkippableError):
+        return _go_on_without()
+    return _command_with_lite() if isinstance(error, OutOfReachError) else ""
+
+
+def _go_on_without() -> str:
     """Tell of --skip-bad after an error in a photo or a row, where the command has it and it was not given."""
     command = getattr(typer.main.get_command(app), "commands", {}).get(sys.argv[1] if len(sys.argv) > 1 else "")
     offered = command is not None and any("--skip-bad" in parameter.opts for parameter in command.params)
     return ", or give --skip-bad to go on without it" if offered and "--skip-bad" not in sys.argv else ""
+
+
+def _command_with_lite() -> str:
+    """Say the command that works here, where the encoder was not chosen and another one is on this machine."""
+    from tip_adapter.encoders.lite import lite_is_here
+
+    given = sys.argv[1:]
+    chosen = any(argument.startswith(("-e", "--encoder")) for argument in given)
+    if chosen or given[0] not in CHOOSE_ENCODER or not lite_is_here():
+        return ""
+    return f": {shlex.join(['tip-adapter', *given, '-e', 'lite'])}"
 
 
 def _fail_usage(error: typer.TyperException) -> NoReturn:

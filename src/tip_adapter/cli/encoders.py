@@ -104,6 +104,8 @@ def _photos_and_labels(
         splits = load_splits(photos[0], min_classes=1, skip_bad=skip_bad)
         datasets = list(splits.values())
         findings = datasets[0].findings
+        if len(splits) > 1:
+            findings.splits = f"{photos[0]}: splits {' and '.join(splits)}; all are taken, without classes"
         if not as_json:
             echo_findings(findings)
         paths = [path for dataset in datasets for path in dataset.paths]

@@ -23,13 +23,18 @@ def read_photos(
     min_classes: int = 2,
     skip_bad: bool = False,
     as_json: bool = False,
+    can_choose: bool = True,
 ) -> ImageDataset:
-    """Read labelled photos; what was understood and passed over is said on stderr, unless the JSON object says it."""
+    """Read labelled photos; what was understood and passed over is said on stderr, unless the JSON object says it.
+
+    Where the command has the option --split for these photos (`can_choose`), it is said how to overrule what was
+    understood.
+    """
     from tip_adapter.data import load_dataset
 
     dataset = load_dataset(data, split=split, prefer=prefer, min_classes=min_classes, skip_bad=skip_bad)
     if not as_json:
-        echo_findings(dataset.findings)
+        echo_findings(dataset.findings, can_choose=can_choose and split is None)
     return dataset
 
 
@@ -44,7 +49,8 @@ def find_photos(photos: Sequence[str], *, skip_bad: bool = False, as_json: bool 
     return paths, findings
 
 
-def echo_findings(findings: Findings) -> None:
+def echo_findings(findings: Findings, *, can_choose: bool = False) -> None:
     """Say on stderr what was noticed while photos were looked for; what was skipped is with the command's result."""
     for line in findings.lines:
-        echo(f"data: {line}", err=True)
+        hint = " (--split NAME takes another, --split none the folders for classes)"
+        echo(f"data: {line}{hint if can_choose and line == findings.splits else ''}", err=True)

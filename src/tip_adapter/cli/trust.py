@@ -191,7 +191,14 @@ def doctor(
         if compare_with is None:
             apart = _test_photos(source)
     if compare_with is not None:
-        apart = read_photos(compare_with, prefer=("test", "validation"), min_classes=1, skip_bad=True, as_json=as_json)
+        apart = read_photos(
+            compare_with,
+            prefer=("test", "validation"),
+            min_classes=1,
+            skip_bad=True,
+            as_json=as_json,
+            can_choose=False,
+        )
     with progress_bar("Examining shots" if apart is None else "Encoding photos to compare with") as progress:
         diagnosis = classifier.doctor(apart, bad_images=bad, skip_bad=True, progress=progress)
     if html is not None:

@@ -16,7 +16,7 @@ from tip_adapter.data.findings import Findings
 from tip_adapter.data.folders import FolderReader
 from tip_adapter.data.layouts import folder_parts
 from tip_adapter.data.manifests import TABLE_SUFFIXES, table_parts
-from tip_adapter.data.parts import Part, chosen_part
+from tip_adapter.data.parts import Part, called, chosen_part
 from tip_adapter.data.splits import AS_IT_IS, SPLITS, UNLABELLED
 from tip_adapter.errors import DatasetError
 from tip_adapter.typing import IntArray, StrPath
@@ -151,12 +151,7 @@ def load_dataset(
     part = parts[0] if split == AS_IT_IS else chosen_part(parts, split, prefer, path)
     dataset = _loaded(part, path, findings, min_classes)
     if len(parts) > 1:
-        splits = [other for other in SPLITS if any(each.split == other for each in parts)]
-        splits += sorted({each.split for each in parts} - {*splits, UNLABELLED})
-        shown = {each.split: each.shown for each in parts}
-        named = [split if shown[split] == split else f"{split} ({shown[split]})" for split in splits]
-        said = f"{len(dataset.class_names)} classes, {'splits' if len(named) > 1 else 'split'} {' and '.join(named)}"
-        findings.understood.insert(0, f"{path}: {said}; {part.split or 'all'} is taken")
+        findings.splits = f"{_described(path, dataset, parts)}; {part.split} is taken"
     return dataset
 
 
@@ -178,7 +173,16 @@ def load_splits(source: StrPath, *, min_classes: int = 2, skip_bad: bool = False
     path, findings = checked_path(source), Findings(skip_bad=skip_bad)
     parts = [part for part in _parts(path, findings) if part.split != UNLABELLED]
     fewest = {part.split: min_classes if part.split in ("", "train") else 1 for part in parts}
-    return {part.split: _loaded(part, path, findings, fewest[part.split]) for part in parts}
+    splits = {part.split: _loaded(part, path, findings, fewest[part.split]) for part in parts}
+    if len(parts) > 1:
+        findings.splits = _described(path, splits.get("train") or splits[parts[0].split], parts)
+    return splits
+
+
+def _described(path: Path, dataset: ImageDataset, parts: Sequence[Part]) -> str:
+    number = len(dataset.class_names)
+    splits = " and ".join(map(called, parts))
+    return f"{path}: {number} class{'es' * (number != 1)}, splits {splits}"
 
 
 def is_table(source: StrPath) -> bool:
@@ -204,9 +208,11 @@ def checked_path(source: StrPath) -> Path:
 
 
 def _parts(path: Path, findings: Findings, *, as_it_is: bool = False) -> list[Part]:
+    """Find the parts of a data set, the usual splits in their usual order."""
     reader = FolderReader(findings)
     if is_folder(path):
-        return folder_parts(reader, path, as_it_is=as_it_is)
+        parts = folder_parts(reader, path, as_it_is=as_it_is)
+        return sorted(parts, key=lambda part: SPLITS.index(part.split) if part.split in SPLITS else len(SPLITS))
     if is_file(path):
         return table_parts(path, reader, one_part=as_it_is)
     raise DatasetError(

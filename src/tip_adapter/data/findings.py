@@ -22,8 +22,10 @@ class Findings:
     ----------
     skip_bad : bool
         Whether to go on without what cannot be read.
+    splits : str
+        Which splits there are, and which is taken; empty without.
     understood : list of str
-        What was concluded from names of folders and columns, one sentence each.
+        What else was concluded from names of folders and columns, one sentence each.
     skipped : list of (name, reason)
         What could not be read.
     unread_photos, other_files : list of str
@@ -33,6 +35,7 @@ class Findings:
     """
 
     skip_bad: bool = False
+    splits: str = ""
     understood: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     unread_photos: list[str] = field(default_factory=list)
@@ -48,7 +51,7 @@ class Findings:
     @property
     def lines(self) -> list[str]:
         """What a user should know, but for what was skipped: a line each."""
-        lines = list(self.understood)
+        lines = [self.splits] * bool(self.splits) + self.understood
         if self.unread_photos:
             lines.append(f"not read: {_counted(self.unread_photos, 'photo', 'of other formats')}: convert them")
         if self.other_files:
@@ -61,7 +64,7 @@ class Findings:
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return {
-            "understood": self.understood,
+            "understood": [self.splits] * bool(self.splits) + self.understood,
             "unread_photos": self.unread_photos,
             "passed_over": self.other_files,
             "ignored": self.ignored,

@@ -133,7 +133,7 @@ def _named_parts(reader: FolderReader, folder: Path, candidates: Sequence[_Candi
             raise DatasetError(f"Expected one {split} folder in {folder}, got {both}: merge or rename them")
         taken[split] = candidate
     return [
-        replace(_whole(reader, candidate), split=split, shown=candidate.folder.name)
+        replace(_whole(reader, candidate), split=split, shown=candidate.folder.name, source=candidate.folder)
         for split, candidate in taken.items()
     ]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tip_adapter.data.splits import SPLITS, UNLABELLED, split_name
+from tip_adapter.data.splits import UNLABELLED, split_name
 from tip_adapter.errors import DatasetError
 
-__all__ = ["Pair", "Part", "chosen_part"]
+__all__ = ["Pair", "Part", "called", "chosen_part"]
 
 Pair = tuple[str, Path]
 
@@ -45,7 +45,7 @@ def chosen_part(parts: Sequence[Part], split: str | None, prefer: Sequence[str],
         When there is no such split, or none is named where there are several.
     """
     labelled = [part for part in parts if part.split != UNLABELLED]
-    available = ", ".join(_called(part) for part in labelled if part.split) or "no splits"
+    available = ", ".join(called(part) for part in labelled if part.split) or "no splits"
     if split is not None:
         meant = split_name(split)
         for is_meant in (
@@ -55,7 +55,7 @@ def chosen_part(parts: Sequence[Part], split: str | None, prefer: Sequence[str],
         ):
             for part in parts:
                 if is_meant(part):
-                    return part
+                    return _with_classes(part)
         raise DatasetError(f"Expected a split {split!r} in {source}, but it has {available}: choose another")
     for name in ("", *prefer):
         for part in labelled:
@@ -66,6 +66,14 @@ def chosen_part(parts: Sequence[Part], split: str | None, prefer: Sequence[str],
     raise DatasetError(f"Expected one split of {source}, which has {available}: name the split to take")
 
 
-def _called(part: Part) -> str:
+def _with_classes(part: Part) -> Part:
+    if part.split == UNLABELLED:
+        raise DatasetError(
+            f"Expected class folders in {part.source}, got photos without a class: predict names the classes of such"
+        )
+    return part
+
+
+def called(part: Part) -> str:
     """Name a split, and what the data call it where that is something else."""
-    return part.split if part.split in SPLITS and part.shown == part.split else f"{part.split} ({part.shown})"
+    return part.split if part.shown == part.split else f"{part.split} ({part.shown})"

