@@ -15,10 +15,7 @@ do::
     ├── TrainingError                  training that diverged, or a checkpoint of another training
     └── MissingExtraError (ImportError)  an optional dependency that is not installed
 
-Six warnings: `DuplicateWarning` (a photo is there twice), `FeatureWarning` (features were not as expected, and were
-mended), `ShotsWarning` (a class has fewer shots than were asked for), `TrainingWarning` (training was interrupted, and
-what it had reached is kept), `EncoderWarning` (an encoder runs in another way than was asked for) and `StorageWarning`
-(something cannot be kept, locked or found on the disk, and the work goes on without it).
+Warnings, below the errors, say what was not as expected where the work goes on.
 """
 
 from __future__ import annotations
@@ -41,6 +38,7 @@ __all__ = [
     "MissingExtraError",
     "ModelFileError",
     "OutOfReachError",
+    "PluginWarning",
     "ShotsWarning",
     "SkippableError",
     "StorageWarning",
@@ -127,6 +125,10 @@ class ShotsWarning(UserWarning):
 
 class EncoderWarning(UserWarning):
     """An encoder runs in another way than was asked for."""
+
+
+class PluginWarning(UserWarning):
+    """Something that another package adds does not work, and is left out."""
 
 
 class StorageWarning(UserWarning):

@@ -52,16 +52,16 @@ def _about_classifier(path: str, *, as_json: bool) -> None:
 
 
 def _about_method(name: str, *, as_json: bool) -> None:
-    from tip_adapter.methods import DESCRIPTIONS
+    from tip_adapter.methods import describe
     from tip_adapter.methods.documentation import document
 
     found = document(name)
     if as_json:
         parameters = {key: {"default": default, "description": words} for key, default, words in found.parameters}
-        facts = {"name": name, "description": DESCRIPTIONS[name], "formula": found.summary}
+        facts = {"name": name, "description": describe(name), "formula": found.summary}
         echo_json(facts | {"parameters": parameters, "sources": found.sources})
         return
-    echo(f"{name}: {DESCRIPTIONS[name]}")
+    echo(f"{name}: {describe(name)}")
     echo(found.summary)
     if found.parameters:
         echo()
@@ -117,11 +117,11 @@ def _show_model(model: FewShotModel) -> None:
 
 def _methods() -> dict[str, dict[str, Any]]:
     """What every method goes by and needs, as JSON values."""
-    from tip_adapter.methods import DESCRIPTIONS, METHODS
+    from tip_adapter.methods import METHODS, describe
 
     return {
         name: {
-            "description": DESCRIPTIONS[name],
+            "description": describe(name),
             "trained": "through the encoder" if each.needs_encoder else "on features" if each.trains else "no",
             "text": "needs text"
             if each.needs_text or each.needs_encoder

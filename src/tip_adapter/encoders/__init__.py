@@ -10,6 +10,7 @@ from tip_adapter.encoders.base import BaseEncoder, Encoder
 from tip_adapter.encoders.hub import HUB_ALIASES
 from tip_adapter.encoders.precision import check_precision
 from tip_adapter.errors import EncoderError
+from tip_adapter.plugins import plugins
 from tip_adapter.typing import StrPath
 
 __all__ = ["ENCODERS", "ENCODER_PREFIXES", "Encoder", "export_encoder", "load_encoder"]
@@ -104,6 +105,8 @@ def export_encoder(encoder_name: StrPath, out_dir: StrPath, *, logit_scale: floa
 
 
 _Loader = Callable[[str, str, float | None], BaseEncoder]
+"""From a name, a precision and a logit scale to an encoder; other packages add theirs with an entry point of the group
+``tip_adapter.encoders``."""
 
 
 def _loader(name: str) -> _Loader:
@@ -116,7 +119,11 @@ def _loader(name: str) -> _Loader:
             return loader
     if Path(name).is_dir():
         return _load_directory
-    valid = ", ".join(ENCODERS)
+    others = plugins("tip_adapter.encoders")
+    if name in others:
+        other: _Loader = others[name].load()
+        return other
+    valid = ", ".join([*ENCODERS, *others])
     forms = "; ".join(ENCODER_PREFIXES.values())
     raise EncoderError(f"Unknown encoder {name!r}: choose one of {valid}; the path of an ONNX directory; {forms}")
 
