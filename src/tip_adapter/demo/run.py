@@ -14,6 +14,7 @@ from tip_adapter.classifier import ImageClassifier
 from tip_adapter.data import ImageDataset, load_splits
 from tip_adapter.data.sampling import sample_shots
 from tip_adapter.demo.words import search_in_words, texts_in_words
+from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import DatasetError
 from tip_adapter.explain.explanation import Explanation
 from tip_adapter.progress import progress_bar
@@ -96,15 +97,18 @@ def run_demo(
     -------
     DemoResult
     """
+    zero_shot = ImageClassifier(load_encoder(encoder), "zero-shot", class_texts=class_texts)
     start = time.perf_counter()
-    zero_shot = ImageClassifier(encoder, "zero-shot", class_texts=class_texts)
     with progress_bar("Encoding shots") as progress:
         zero_shot.fit(train, progress=progress)
     with progress_bar("Encoding queries") as progress:
         zero_shot_evaluation = zero_shot.evaluate(test, progress=progress)
     encoding_seconds = time.perf_counter() - start
     count = len(train) + len(test)
-    tell(f"{count} photos and {len(train.class_names)} texts encoded by {encoder} in {encoding_seconds:.1f} s")
+    tell(
+        f"{count} photos and {len(train.class_names)} class texts encoded by {encoder} in {encoding_seconds:.1f} s "
+        f"({count / encoding_seconds:.0f} photos/s)"
+    )
     tip_adapter, tip_evaluation, tip_seconds = _fitted(zero_shot, "tip-adapter", train, test)
     auto, evaluation, auto_seconds = _fitted(zero_shot, "auto", train, test)
     compared = [_compared("zero-shot", "the texts alone", zero_shot_evaluation, None)]
