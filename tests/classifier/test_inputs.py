@@ -191,6 +191,40 @@ def test_labels_that_do_not_fit_are_refused_with_their_rows(labels, message):
         new().fit(PHOTOS, labels)
 
 
+@pytest.mark.parametrize("item", [None, float("nan"), 3, [[0, 0]], np.zeros((2, 2, 2, 2))], ids=str)
+def test_what_is_no_image_is_named_by_its_place(fitted, item):
+    with pytest.raises(ImageError, match=r"^image 1: Expected an image .* got "):
+        fitted.predict([PHOTOS[0], item])
+    assert [name for name, _ in fitted.predict([PHOTOS[0], item], skip_bad=True).skipped] == ["image 1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shots": "3"}, "1 shot per class as a whole number, got '3'"),
+        ({"shots": 2.0}, "1 shot per class as a whole number, got 2.0"),
+        ({"random_state": None}, "random_state to be a whole number of at least 0, got None"),
+        ({"random_state": -1}, "random_state to be a whole number of at least 0, got -1"),
+    ],
+    ids=str,
+)
+def test_numbers_that_do_not_fit_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        new().fit(PHOTOS, NAMES, **options)
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 1.5, "3", None])
+def test_a_number_of_classes_to_name_is_at_least_one(fitted, top_k):
+    with pytest.raises(InputError, match="top_k as a whole number of at least 1"):
+        fitted.predict_top(PHOTOS, top_k=top_k)
+
+
+def test_no_image_at_all_is_refused():
+    for images, labels in (([], []), ([], None), (iter([]), []), (pd.Series(dtype=object), pd.Series(dtype=object))):
+        with pytest.raises(InputError, match="at least one image, got none"):
+            new().fit(images, labels)
+
+
 def test_skipped_photos_are_in_the_results(fitted, tmp_path):
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"")

@@ -83,8 +83,8 @@ def test_too_many_shots_name_the_class_and_the_remedy():
     [
         ([], 1, 0, "labels of shape"),
         ([[0]], 1, 0, "labels of shape"),
-        ([0], 0, 0, "at least 1 shot per class, got 0: use None for all"),
-        ([0], 1, -1, "random_state of at least 0"),
+        ([0], 0, 0, "at least 1 shot per class as a whole number, got 0: use None for all"),
+        ([0], 1, -1, "random_state to be a whole number of at least 0"),
     ],
 )
 def test_arguments_out_of_range(labels, shots, seed, message):

@@ -128,7 +128,7 @@ def test_a_stack_is_several_images(stack):
     photos = np.stack([PHOTO, 255 - PHOTO, PHOTO[::-1]])
     assert not is_one_image(stack(photos))
     for image, expected in zip(list_images(stack(photos)), photos, strict=True):
-        np.testing.assert_array_equal(image, expected)
+        np.testing.assert_array_equal(np.asarray(load_image(image)), expected)
 
 
 def test_a_column_of_arrays():
@@ -142,7 +142,7 @@ def test_a_column_of_arrays():
     [
         ({"a.jpg"}, "in an order, got a set"),
         (frozenset(["a.jpg"]), "in an order, got a frozenset"),
-        ({"a": "a.jpg"}, "as a list, got a dict"),
+        ({"a": "a.jpg"}, "as a list, got a dict: give one of its values"),
         (None, "as a list, got a NoneType"),
         (7, "as a list, got a int"),
         (pd.DataFrame({"path": ["a.jpg"]}), "got a table .a DataFrame.: choose a column"),
@@ -166,9 +166,11 @@ def test_a_closed_file_is_refused():
         list_images(file)
 
 
-def test_normalised_tensors_are_refused():
-    with pytest.raises(ImageError, match=r"floats from 0 to 1, got floats from .* before it was normalised"):
-        list_images([of_torch(PHOTO, floats=True) * 4 - 2])
+@pytest.mark.parametrize("make", [np.asarray, of_torch])
+def test_pixels_centred_for_a_network_are_refused(make):
+    (image,) = list_images(make(PHOTO / np.float32(60) - 2))
+    with pytest.raises(ImageError, match=r"samples from 0 to 1, 255 or 65,535, got -2 to"):
+        load_image(image)
 
 
 @pytest.mark.parametrize("labels", [np.eye(2), pd.DataFrame({"label": ["a"]}), {"a": 1}, {"a"}])
@@ -182,8 +184,18 @@ def test_one_label():
     assert list_labels(np.int64(3)) == list_labels(np.array(3)) == [3]
 
 
-def test_base64_text_is_no_path():
-    text = "/9j/" + "QUJDRA" * 9000 + "\n" * 3
-    with pytest.raises(ImageError, match=r"got 54,00\d characters that begin with .*base64") as refused:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("/9j/" + "QUJDRA" * 9000 + "\n" * 3, r"got 54,00\d characters that begin with .*base64"),
+        ("data:image/png;base64,iVBORw0KGgo=", "decoded first .base64.b64decode."),
+        ("https://example.org/a.jpg", "got the web address https://example.org/a.jpg: download it first"),
+        ("", "got an empty one"),
+    ],
+    ids=["base64", "data URL", "web address", "empty"],
+)
+def test_text_that_is_no_path_is_refused_in_a_short_line(text, message):
+    with pytest.raises(ImageError, match=message) as refused:
         load_image(text)
     assert len(str(refused.value)) < 250
+    assert "\n" not in str(refused.value)

@@ -91,7 +91,7 @@ class EncodingPart:
         *,
         method_parameters: Mapping[str, Any] | None = None,
         templates: str | Sequence[str] = "ensemble",
-        class_texts: Mapping[str, str | Sequence[str]] | None = None,
+        class_texts: Mapping[str, str | Sequence[str]] | Mapping[int, str | Sequence[str]] | None = None,
         views: int = 1,
         precision: str = "fp32",
         max_flipped: float = MAX_FLIPPED,

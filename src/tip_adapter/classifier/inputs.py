@@ -66,6 +66,8 @@ def labelled_images(
     images, values = _labelled(data, prefer) if labels is None else (images_of(data), list_labels(labels))
     if len(values) != len(images):
         raise InputError(f"Expected a label for each of the {len(images)} images, got {len(values)}")
+    if not images:
+        raise InputError("Expected at least one image, got none")
     numbers, names = number_labels(values)
     if len(names) < min_classes:
         raise DatasetError(f"Expected at least {min_classes} classes, got {len(names)}: add photos of another class")
@@ -101,7 +103,7 @@ def check_classes_left(numbers: IntArray, kept: IntArray, names: Sequence[str]) 
         raise DatasetError(f"Expected a readable photo of every class, got none of {names[lost[0]]!r}: add some.")
 
 
-def as_tuples(texts: Mapping[str, str | Sequence[str]] | None) -> dict[str, tuple[str, ...]] | None:
+def as_tuples(texts: Mapping[Any, str | Sequence[str]] | None) -> dict[Any, tuple[str, ...]] | None:
     """Words for classes, with one text alone as a tuple of one."""
     if texts is None:
         return None

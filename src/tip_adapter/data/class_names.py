@@ -110,7 +110,7 @@ def number_labels(labels: Iterable[object], *, source: str = "the labels") -> tu
         except InputError as error:
             raise DatasetError(f"{error} in row {row} of {source} (the first is row 0): name its class") from error
     check_labels(labels, source=source)
-    distinct = sorted(set(names), key=None if isinstance(labels[0], str) else int)
+    distinct = sorted(set(names), key=None if labels and isinstance(labels[0], str) else int)
     check_class_names(distinct, source)
     position = {name: number for number, name in enumerate(distinct)}
     return np.array([position[name] for name in names], dtype=np.intp), tuple(distinct)

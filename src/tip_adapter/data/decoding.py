@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from tip_adapter.data.files import archived_size, read_archived
+from tip_adapter.data.files import archived_size, is_web_address, read_archived
 from tip_adapter.data.memory_budget import MemoryBudget
 from tip_adapter.data.pixels import (
     FORMATS,
@@ -232,11 +232,16 @@ def load_image(source: ImageSource, *, min_side: int | None = None) -> Image.Ima
 
 
 def _read_file(path: StrPath) -> bytes:
-    if len(os.fspath(path)) > LONGEST_PATH:
+    text = os.fspath(path)
+    if len(text) > LONGEST_PATH or text.startswith("data:"):
         raise ImageError(
-            f"Expected the path of an image, got {len(os.fspath(path)):,} characters that begin with "
-            f"{image_name(path)}: an image as base64 text has to be decoded first (base64.b64decode)"
+            f"Expected the path of an image, got {len(text):,} characters that begin with {image_name(text[:40])}…: "
+            "an image as base64 text has to be decoded first (base64.b64decode)"
         )
+    if not text:
+        raise ImageError("Expected the path of an image, got an empty one: check the path")
+    if is_web_address(text):
+        raise ImageError(f"Expected the path of an image, got the web address {image_name(text)}: download it first")
     archived = None if os.path.lexists(path) else read_archived(Path(path))
     if archived is not None:
         return archived

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -15,10 +16,16 @@ __all__ = [
     "identity",
     "is_file",
     "is_folder",
+    "is_web_address",
     "read_archived",
     "read_beginning",
     "read_file",
 ]
+
+
+def is_web_address(value: object) -> bool:
+    """Tell an address such as https://… from a path."""
+    return isinstance(value, str) and re.match(r"\s*[a-z][a-z0-9+.-]+://", value, re.IGNORECASE) is not None
 
 
 def is_folder(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike
 from tip_adapter.errors import InputError, ShotsWarning, warn
 from tip_adapter.typing import IntArray
 
-__all__ = ["sample_shots", "shots_at_most", "split_dataset"]
+__all__ = ["check_seed", "sample_shots", "shots_at_most", "split_dataset"]
 
 NAMED = 5
 """Classes that a warning names."""
@@ -65,10 +66,11 @@ def sample_shots(
     array([0, 0, 1, 1])
     """
     labels = _checked_labels(labels)
+    check_seed(random_state)
     if shots is None:
         return np.arange(len(labels))
-    if shots < 1:
-        raise InputError(f"Expected at least 1 shot per class, got {shots}: use None for all")
+    if not isinstance(shots, numbers.Integral) or shots < 1:
+        raise InputError(f"Expected at least 1 shot per class as a whole number, got {shots!r}: use None for all")
     chosen = []
     for rank, (label, members) in enumerate(_members_of(labels)):
         if len(members) < shots and not at_most:
@@ -191,6 +193,12 @@ def split_dataset(
     return tuple(np.sort(np.concatenate(part)) for part in parts)
 
 
+def check_seed(random_state: object) -> None:
+    """Refuse what is no seed: the draw of shots, like everything here, can be repeated."""
+    if not isinstance(random_state, numbers.Integral) or random_state < 0:
+        raise InputError(f"Expected random_state to be a whole number of at least 0, got {random_state!r}")
+
+
 def _named(label: Any, class_names: Sequence[str] | None) -> str:
     return str(label if class_names is None else class_names[int(label)])
 
@@ -211,6 +219,5 @@ def _members_of(labels: np.ndarray[Any, Any]) -> list[tuple[Any, IntArray]]:
 
 
 def _shuffled(members: IntArray, rank: int, random_state: int) -> IntArray:
-    if random_state < 0:
-        raise InputError(f"Expected a random_state of at least 0, got {random_state}")
+    check_seed(random_state)
     return np.random.default_rng((random_state, rank)).permutation(members)

@@ -11,7 +11,6 @@ from PIL import Image
 
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.errors import ImageError, InputError
-from tip_adapter.typing import UInt8Array
 
 __all__ = ["Images", "Labels", "column_names", "is_one_image", "list_images", "list_items", "list_labels"]
 
@@ -92,7 +91,7 @@ def list_items(values: Any, what: str) -> list[Any]:
     if column_names(values) is not None:
         raise InputError(f"Expected {what} as a list or one column, got a table ({_kind(values)}): choose a column")
     if isinstance(values, Mapping):
-        raise InputError(f"Expected {what} as a list, got {_kind(values)}: give list(….values())")
+        raise InputError(f"Expected {what} as a list, got {_kind(values)}: give one of its values, or all as a list")
     if isinstance(values, set | frozenset):
         raise InputError(f"Expected {what} in an order, got {_kind(values)}, which has none: give a list")
     if hasattr(type(values), "to_pylist"):  # of pyarrow, whose own iteration gives scalars
@@ -167,7 +166,8 @@ def _plain_image(image: Any) -> ImageSource:
         image = _content(image)
     if isinstance(image, bytearray | memoryview):
         return bytes(image)
-    return _pixels(image) if _is_array(image) else image
+    plain: ImageSource = _channels_last(image) if _is_array(image) else image
+    return plain
 
 
 def _content(file: Any) -> bytes:
@@ -178,26 +178,6 @@ def _content(file: Any) -> bytes:
     if not isinstance(data, bytes):
         raise InputError(f"Expected an image file opened for bytes, got {_kind(file)} of text: open it with 'rb'")
     return data
-
-
-def _pixels(image: Any) -> UInt8Array:
-    pixels = _channels_last(image)
-    if not isinstance(image, np.ndarray) and pixels.dtype.kind == "f":
-        pixels = _scaled(pixels)
-    grey: UInt8Array = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
-    return grey
-
-
-def _scaled(pixels: Any) -> UInt8Array:
-    """Scale the floats between 0 and 1 of which the field's tensors are made."""
-    if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
-        low, high = pixels.min(), pixels.max()
-        raise ImageError(
-            f"Expected a tensor of bytes, or of floats from 0 to 1, got floats from {low:g} to {high:g}: give the "
-            "image as it was before it was normalised"
-        )
-    levels: UInt8Array = np.rint(255 * pixels).astype(np.uint8)
-    return levels
 
 
 def _plain_label(label: Any) -> Any:

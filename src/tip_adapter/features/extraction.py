@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -132,9 +133,11 @@ def extract_features(
 def _check_arguments(images: Sequence[ImageSource], *, views: int, random_state: int, batch_size: int) -> None:
     if len(images) == 0:
         raise InputError("Expected at least one image, got none")
-    if views < 1 or batch_size < 1 or random_state < 0:
+    counts = (views, batch_size, random_state)
+    if not all(isinstance(count, numbers.Integral) for count in counts) or min(views, batch_size, random_state + 1) < 1:
         raise InputError(
-            f"Expected views ≥ 1, batch_size ≥ 1 and random_state ≥ 0, got {views}, {batch_size} and {random_state}"
+            "Expected whole numbers with views ≥ 1, batch_size ≥ 1 and random_state ≥ 0, got "
+            f"{views!r}, {batch_size!r} and {random_state!r}"
         )
 
 

@@ -93,7 +93,12 @@ class ImageReader:
             with encoded_image(self.images[index]) as data:
                 return self._prepared(data, index)
         except ImageError as error:
-            return PreparedImage(index, {}, {}, error)
+            return PreparedImage(index, {}, {}, self._named(error, index))
+
+    def _named(self, error: ImageError, index: int) -> ImageError:
+        """Say which image it was, where the error does not."""
+        name = self.names[index]
+        return error if name in str(error) else ImageError(f"{name}: {error}")
 
     def _prepared(self, data: bytes, index: int) -> PreparedImage:
         digest = self.digests[index] = image_digest(data)

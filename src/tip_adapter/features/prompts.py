@@ -153,7 +153,7 @@ def text_of(name: str) -> str:
     return words
 
 
-def texts_for(class_names: Sequence[str], mapping: Mapping[str, Sequence[str]] | None) -> tuple[tuple[str, ...], ...]:
+def texts_for(class_names: Sequence[str], mapping: Mapping[Any, Sequence[str]] | None) -> tuple[tuple[str, ...], ...]:
     """Choose the words for every class.
 
     A class without words of its own keeps its name, with underscores read as spaces: folders write ``tabby_cat``.

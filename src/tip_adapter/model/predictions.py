@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
+from tip_adapter.errors import InputError
 from tip_adapter.typing import BoolArray, FloatArray
 
 __all__ = ["Prediction", "PredictionSet", "PredictionSets", "Results", "Skipped", "named_sets", "top_predictions"]
@@ -123,6 +125,11 @@ def top_predictions(
     -------
     list of Prediction
 
+    Raises
+    ------
+    InputError
+        When `top_k` is no number of at least 1.
+
     Examples
     --------
     >>> import numpy as np
@@ -130,6 +137,8 @@ def top_predictions(
     >>> top_predictions(np.array([[0.1, 0.9]]), ["hat", "cap"], ["a.jpg"], 1)
     [Prediction(path='a.jpg', top=(('cap', 0.9),), none=False)]
     """
+    if not isinstance(top_k, numbers.Integral) or top_k < 1:
+        raise InputError(f"Expected top_k as a whole number of at least 1, got {top_k!r}")
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
     return [
         Prediction(path, tuple((class_names[column], float(row[column])) for column in columns), bool(unknown))

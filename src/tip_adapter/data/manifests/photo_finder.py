@@ -12,17 +12,12 @@ from typing import Any
 
 from tip_adapter.data.archives import inside_archive
 from tip_adapter.data.class_names import listed
-from tip_adapter.data.files import is_file
+from tip_adapter.data.files import is_file, is_web_address
 from tip_adapter.data.folders import FolderReader
 from tip_adapter.data.splits import split_name
 from tip_adapter.errors import DatasetError
 
-__all__ = ["PhotoFinder", "is_web_address"]
-
-
-def is_web_address(value: object) -> bool:
-    """Tell an address such as https://… from a path."""
-    return isinstance(value, str) and re.match(r"\s*[a-z][a-z0-9+.-]+://", value, re.IGNORECASE) is not None
+__all__ = ["PhotoFinder"]
 
 
 class PhotoFinder:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tip_adapter.data.class_names import listed, name_of_label
+from tip_adapter.data.files import is_web_address
 from tip_adapter.data.folders import FolderReader
 from tip_adapter.data.manifests.columns import Columns, splits_of, understand_columns
-from tip_adapter.data.manifests.photo_finder import PhotoFinder, is_web_address
+from tip_adapter.data.manifests.photo_finder import PhotoFinder
 from tip_adapter.data.manifests.tables import Row, Table, read_table
 from tip_adapter.data.parts import Pair, Part
 from tip_adapter.data.splits import split_name

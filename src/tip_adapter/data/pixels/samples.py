@@ -195,7 +195,8 @@ class _Range:
             return extremes
         whites = (1, *(2**bits - 1 for bits in _DEPTHS))
         white = next((white for white in whites if self.highest <= (1 + _OVERSHOOT) * white), None)
-        if white is not None and self.lowest >= -_OVERSHOOT * white:
+        # More below zero than that is no overshoot: values that a network's preprocessing has centred would be black.
+        if white is not None and self.lowest >= -_OVERSHOOT * self.highest:
             return 0, white
         raise self._unexplained("from 0 to 1, 255 or 65,535")
 
