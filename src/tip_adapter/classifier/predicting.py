@@ -13,20 +13,18 @@ from tip_adapter.data import ImageDataset
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.sequences import Images, Labels
 from tip_adapter.errors import DatasetError, InputError
-from tip_adapter.features.extraction import Extraction
-from tip_adapter.heads import CacheHead, Head, zero_shot_logits
-from tip_adapter.heads.affinity import cache_logits
+from tip_adapter.model.evaluation import evaluate_features
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.predictions import Prediction, Results, top_predictions
 from tip_adapter.trust.calibration import Calibration
-from tip_adapter.trust.evaluation import Evaluation, evaluate_probabilities
+from tip_adapter.trust.evaluation import Evaluation
 from tip_adapter.trust.out_of_distribution import familiarity_parts
-from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray
 
 if TYPE_CHECKING:
     from tip_adapter.progress import Progress
 
-__all__ = ["PredictingPart", "calibration_of", "evaluate_features", "known_photos"]
+__all__ = ["PredictingPart", "calibration_of", "known_photos"]
 
 
 class PredictingPart(ExplainingPart):
@@ -255,30 +253,3 @@ def _unfamiliar(
     signs = familiarity_parts(probabilities, features, model.shots.features.unit, model.shots.labels)
     result: BoolArray = model.calibration.familiarity.score(signs) < threshold
     return result
-
-
-def evaluate_features(model: FewShotModel, extraction: Extraction, labels: IntArray) -> Evaluation:
-    """Measure a model on features whose classes are known."""
-    features, known = extraction.features.unit, set(model.shots.features.digests)
-    return evaluate_probabilities(
-        model.probabilities(model.head.logits(features)),
-        labels,
-        model.class_names,
-        zero_shot=zero_shot_logits(
-            features, model.zero_shot_weights, model.encoder.logit_scale, len(model.class_names)
-        ),
-        cache=_shots_alone(model.head, features),
-        n_shots_among=sum(digest in known for digest in extraction.features.digests),
-        skipped=extraction.skipped,
-    )
-
-
-def _shots_alone(head: Head, features: Float32Array) -> FloatArray | None:
-    """Logits of a head without its text; None where the shots say nothing."""
-    if isinstance(head, CacheHead):
-        return cache_logits(features, head.cache, head.beta)  # also where α = 0
-    logits: FloatArray = head.logits(features)
-    weights = getattr(head, "zero_shot_weights", None)
-    if weights is not None:
-        logits = logits - zero_shot_logits(features, weights, getattr(head, "logit_scale", 1.0), logits.shape[1])
-    return logits if np.ptp(logits) > 0 else None

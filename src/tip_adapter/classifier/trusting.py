@@ -236,8 +236,8 @@ class TrustingPart(PredictingPart):
         -------
         Evaluation
         """
-        from tip_adapter.classifier.reporting import report_content
         from tip_adapter.report import render_report
+        from tip_adapter.report.collect import report_content
 
         model = self._fitted()
         photos = known_photos(model, data, labels, prefer=("test", "validation"), skip_bad=skip_bad)

@@ -219,8 +219,8 @@ def _test_photos(source: str) -> ImageDataset | None:
 
 
 def _save_page(page: Path, diagnosis: Diagnosis, classifier: ImageClassifier, title: str) -> None:
-    from tip_adapter.classifier.reporting import pictures_of
     from tip_adapter.report import render_doctor
+    from tip_adapter.report.collect import pictures_of
     from tip_adapter.storage.atomic import write_file
 
     write_file(page, render_doctor(diagnosis, title, pictures_of(classifier.model_, diagnosis)).encode())

@@ -1,4 +1,4 @@
-"""A fitted model and photos whose class is known in; the content of their report out."""
+"""Collect what a report shows from a fitted model and photos whose classes are known."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tip_adapter.classifier.predicting import evaluate_features
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.thumbnails import make_thumbnails
 from tip_adapter.explain.explainer import Explainer
@@ -14,6 +13,7 @@ from tip_adapter.explain.explanation import ShotEvidence
 from tip_adapter.features.extraction import Extraction
 from tip_adapter.heads import CacheHead, softmax, zero_shot_logits
 from tip_adapter.methods.selection.cache_search import Landscape, landscape
+from tip_adapter.model.evaluation import evaluate_features
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.report import Mistake, PhotoStrip, ReportContent
 from tip_adapter.trust.doctor import Diagnosis
