@@ -67,6 +67,9 @@ class _Spool:
         self._lock = threading.Lock()
         self._end = 0
 
+    def __del__(self) -> None:
+        self._file.close()
+
     def add(self, source: _Forwards, size: int) -> Callable[[int], bytes]:
         """Copy a file, and return what reads it."""
         start, left = self._end, size
