@@ -1,12 +1,14 @@
 """Fixtures that several test files use."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tip_adapter.cli import main
 from tip_adapter.libraries import NO_TELEMETRY
 
 os.environ.update(NO_TELEMETRY)  # tests import ONNX Runtime themselves, too
@@ -50,3 +52,22 @@ def photos(tmp_path, monkeypatch) -> Path:
     write_photos(tmp_path / "photos" / "train", 5, seed=0)
     write_photos(tmp_path / "photos" / "test", 3, seed=1)
     return tmp_path / "photos"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the program; returns exit code, stdout, stderr without what was noticed about the data (`run.data`)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tip-adapter", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        lines = captured.err.splitlines(keepends=True)
+        call.data = [line.removeprefix("data: ").rstrip() for line in lines if line.startswith("data: ")]
+        return code, captured.out, "".join(line for line in lines if not line.startswith("data: "))
+
+    return call

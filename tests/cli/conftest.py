@@ -1,29 +1,6 @@
 """The program as a user runs it, in this process."""
 
-import sys
-
 import pytest
-
-from tip_adapter.cli import main
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the program; returns exit code, stdout, stderr without what was noticed about the data (`run.data`)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tip-adapter", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        lines = captured.err.splitlines(keepends=True)
-        call.data = [line.removeprefix("data: ").rstrip() for line in lines if line.startswith("data: ")]
-        return code, captured.out, "".join(line for line in lines if not line.startswith("data: "))
-
-    return call
 
 
 @pytest.fixture

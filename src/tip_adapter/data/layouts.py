@@ -45,12 +45,12 @@ def folder_parts(reader: FolderReader, root: Path, *, as_it_is: bool = False) ->
     if as_it_is:
         return [_class_folders(reader, root)]
     folder = _unwrapped(reader, root)
-    if folder != root:
-        reader.findings.understood.append(f"the classes are the folders in {folder}")
     parts = _split_parts(reader, folder) or _table_parts(reader, folder) or _split_in_classes(reader, folder)
     if parts:
         return parts
     _refuse_splits_without_classes(reader, folder)
+    if folder != root:
+        reader.findings.understood.append(f"the classes are the folders in {folder}")
     return [_class_folders(reader, folder)]
 
 
