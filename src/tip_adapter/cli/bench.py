@@ -18,7 +18,7 @@ from tip_adapter.cli.options import (
     TemplateOption,
     ViewsOption,
 )
-from tip_adapter.cli.output import echo, echo_json, echo_skipped, echo_table, number, skipped_rows, text
+from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, echo_table, number, skipped_rows, text
 from tip_adapter.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,22 +32,34 @@ __all__ = ["bench"]
 def bench(
     data: Annotated[
         list[str] | None,
-        typer.Argument(help="Folders of class folders, manifests, feature files (.npz), names of standard data sets."),
+        typer.Argument(
+            help="Folders of class folders, manifests, feature files (.npz) or names of standard data sets."
+        ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of results; runs that are there stay.")] = Path(
-        "tip-adapter-bench"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of results; runs that are in it already are kept.")
+    ] = Path("tip-adapter-bench"),
     methods: Annotated[
         str,
-        typer.Option("--methods", "-m", help="Names, or default, all, training-free, trained, on-encoder; by commas."),
+        typer.Option(
+            "--methods", "-m", help="Names separated by commas; or default, all, training-free, trained, on-encoder."
+        ),
     ] = "default",
     shots: Annotated[
-        str | None, typer.Option("--shots", "-k", help="Photos per class, by commas. Default: 1,2,4,8,16 as possible.")
+        str | None,
+        typer.Option(
+            "--shots",
+            "-k",
+            help="Photos per class, separated by commas. Default: as many of 1,2,4,8,16 as the data allows.",
+        ),
     ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Support sets per number of shots.")] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Support sets to draw for each number of shots.")] = 3,
     protocol: Annotated[
         str,
-        typer.Option("--protocol", help="fair: tune on the shots; paper: on the validation split; paper-few; both."),
+        typer.Option(
+            "--protocol",
+            help="fair: tune on the shots; paper: on the validation split; paper-few: on a few more photos; both.",
+        ),
     ] = "fair",
     encoder: EncoderOption = None,
     precision: PrecisionOption = "fp32",
@@ -55,20 +67,20 @@ def bench(
     template: TemplateOption = None,
     views: ViewsOption = 1,
     data_root: Annotated[
-        Path | None, typer.Option("--data-root", help="Folder of the standard data sets, such as caltech101.")
+        Path | None, typer.Option("--data-root", help="Folder that holds the standard data sets, such as caltech101.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Runs side by side. Default: one per core.")
+        int | None, typer.Option("--jobs", "-j", min=1, help="Runs at the same time. Default: one per core.")
     ] = None,
-    logits: Annotated[bool, typer.Option("--logits", help="Also keep the logits of the test photos.")] = False,
-    redo: Annotated[bool, typer.Option("--redo", help="Make runs again that are there already.")] = False,
+    logits: Annotated[bool, typer.Option("--logits", help="Also save the logits of the test photos.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Repeat runs that are in the folder already.")] = False,
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Make no run: write tables and figures of --output again.")
+        bool, typer.Option("--report-only", help="Run nothing; write the tables and figures of --output again.")
     ] = False,
     skip_bad: SkipBadOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare methods on your data: accuracy with intervals, calibration, time and memory; tables and figures."""
+    """Compare methods on your data: accuracy with intervals, calibration, time and memory, in tables and figures."""
     from tip_adapter.bench import run, write_report
 
     if report_only:
@@ -110,6 +122,9 @@ def bench(
     else:
         _show(result.report)
         _show_run(result)
+        if result.report.rows and not result.failed:
+            best = max(result.report.rows, key=lambda row: row.accuracy)
+            echo_next("fit", data[0], "--method", best.method.split(" ")[0], so_that="learn with the best method")
     if result.failed:
         echo(f"error: {len(result.failed)} runs failed, the others are kept: see above", err=True)
         raise typer.Exit(1)

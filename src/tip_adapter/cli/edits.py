@@ -13,6 +13,7 @@ from tip_adapter.cli.options import JsonOption, ModelArgument, SkipBadOption, Sp
 from tip_adapter.cli.output import (
     echo,
     echo_json,
+    echo_next,
     echo_skipped,
     echo_table,
     number,
@@ -30,14 +31,14 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "classes", "journal", "purge", "refit", "relabel", "remove", "shots", "undo"]
 
-EditedArgument = Annotated[str, typer.Argument(help="A saved classifier such as clothes.tip; it is replaced.")]
+EditedArgument = Annotated[str, typer.Argument(help="A saved classifier such as clothes.tip; it is updated in place.")]
 IdsArgument = Annotated[
-    list[str], typer.Argument(help="Ids of shots, their beginnings, or file names; see `tip-adapter shots`.")
+    list[str], typer.Argument(help="Ids of shots, beginnings of ids, or file names; `tip-adapter shots` lists them.")
 ]
 RefitOption = Annotated[
-    bool, typer.Option("--refit", help="Choose hyper-parameters again; methods that train need it.")
+    bool, typer.Option("--refit", help="Choose the hyper-parameters again; methods that are trained need it.")
 ]
-TextsOption = Annotated[list[str] | None, typer.Option("--text", help="Words for the class; may be repeated.")]
+TextsOption = Annotated[list[str] | None, typer.Option("--text", help="Text for the class; may be repeated.")]
 
 classes = typer.Typer(
     cls=ReadableGroup, help="Add, remove and rename the classes of a saved classifier.", no_args_is_help=True
@@ -55,11 +56,11 @@ def _editing(model: str, encoder: str | None = None) -> Iterator[ImageClassifier
 def add(
     model: EditedArgument,
     photos: Annotated[
-        list[str], typer.Argument(help="With --class photos, else one folder of class folders, or a manifest.")
+        list[str], typer.Argument(help="Photos, with --class; else one folder of class folders, or a manifest.")
     ],
-    class_name: Annotated[str | None, typer.Option("--class", "-c", help="Class of all these photos.")] = None,
+    class_name: Annotated[str | None, typer.Option("--class", "-c", help="The class of all these photos.")] = None,
     new_classes: Annotated[
-        bool, typer.Option("--new-classes", help="Add classes that the classifier does not know yet.")
+        bool, typer.Option("--new-classes", help="Also add classes that the classifier does not know yet.")
     ] = False,
     split: SplitOption = None,
     encoder: WhereOption = None,
@@ -67,7 +68,7 @@ def add(
     skip_bad: SkipBadOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Add labelled photos to a saved classifier; only they are encoded."""
+    """Add labelled photos to a saved classifier; nothing else is encoded again."""
     from tip_adapter.progress import progress_bar
 
     data, labels, findings = _labelled(photos, class_name, split=split, skip_bad=skip_bad, as_json=as_json)
@@ -75,7 +76,7 @@ def add(
         added = classifier.add_shots(
             data, labels, new_classes=new_classes, refit=refit, skip_bad=skip_bad, progress=progress
         )
-    _tell_added(classifier, added, findings, as_json=as_json)
+    _tell_added(model, classifier, added, findings, as_json=as_json)
 
 
 def _labelled(
@@ -106,73 +107,75 @@ def remove(
     ids: IdsArgument,
     forget: Annotated[
         bool,
-        typer.Option("--forget", help="For good: features, picture and name leave the classifier and the store."),
+        typer.Option(
+            "--forget", help="Erase for good: features, thumbnail and name leave the classifier and the feature store."
+        ),
     ] = False,
     encoder: WhereOption = None,
     refit: RefitOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take shots out of a saved classifier; `undo` brings them back, unless they are forgotten."""
+    """Remove shots from a saved classifier; `undo` brings them back unless they are forgotten."""
     with _editing(model, encoder) as classifier:
         gone = classifier.remove_shots(ids, forget=forget, refit=refit)
     what = "forgotten for good" if forget else "removed"
-    _tell(classifier, {"ids": list(gone), "forgotten": forget}, f"{_counted(len(gone), 'shot')} {what}", as_json)
+    _tell(model, classifier, {"ids": list(gone), "forgotten": forget}, f"{_counted(len(gone), 'shot')} {what}", as_json)
 
 
 def relabel(
     model: EditedArgument,
     ids: IdsArgument,
-    class_name: Annotated[str, typer.Option("--class", "-c", help="The class they get.")],
+    class_name: Annotated[str, typer.Option("--class", "-c", help="Their new class.")],
     encoder: WhereOption = None,
     refit: RefitOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Give shots of a saved classifier another class."""
+    """Move shots of a saved classifier to another class."""
     with _editing(model, encoder) as classifier:
         moved = classifier.relabel(ids, class_name, refit=refit)
-    _tell(classifier, {"ids": list(moved)}, f"{_counted(len(moved), 'shot')} moved to {class_name}", as_json)
+    _tell(model, classifier, {"ids": list(moved)}, f"{_counted(len(moved), 'shot')} moved to {class_name}", as_json)
 
 
 def purge(model: EditedArgument, as_json: JsonOption = False) -> None:
-    """Forget for good what was removed earlier, in a saved classifier and in the feature store."""
+    """Erase for good what was removed earlier, from a saved classifier and from the feature store."""
     with _editing(model) as classifier:
         count = classifier.purge()
-    _tell(classifier, {"photos": count}, f"{_counted(count, 'photo')} forgotten for good", as_json)
+    _tell(model, classifier, {"photos": count}, f"{_counted(count, 'photo')} forgotten for good", as_json)
 
 
 def refit(model: EditedArgument, encoder: WhereOption = None, as_json: JsonOption = False) -> None:
-    """Choose the hyper-parameters of a saved classifier again, for its shots as they are; no photo is needed."""
+    """Choose the hyper-parameters of a saved classifier again for its present shots; no photos are needed."""
     from tip_adapter.progress import progress_bar
 
     with _editing(model, encoder) as classifier, progress_bar("Fitting") as progress:
         classifier.refit(progress=progress)
     chosen = classifier.model_.method.chosen
-    _tell(classifier, {"chosen": dict(chosen)}, str(chosen.get("summary", "fitted again")), as_json)
+    _tell(model, classifier, {"chosen": dict(chosen)}, str(chosen.get("summary", "fitted again")), as_json)
 
 
 def undo(
     model: EditedArgument, encoder: WhereOption = None, refit: RefitOption = False, as_json: JsonOption = False
 ) -> None:
-    """Take back the last edit of a saved classifier; again for the one before it."""
+    """Undo the last edit of a saved classifier; run it again to undo the one before."""
     with _editing(model, encoder) as classifier:
         entry = classifier.undo(refit=refit)
     about = f" ({', '.join(entry.classes)})" if entry.classes else ""
-    _tell(classifier, {"undone": entry.to_dict()}, f"undone: {entry.number}. {entry.action}{about}", as_json)
+    _tell(model, classifier, {"undone": entry.to_dict()}, f"undone: {entry.number}. {entry.action}{about}", as_json)
 
 
 @classes.command("add", cls=ReadableCommand)
 def add_class(
     model: EditedArgument,
     name: Annotated[str, typer.Argument(help="Name of the new class.")],
-    photos: Annotated[list[str] | None, typer.Argument(help="Its first photos, if there are any.")] = None,
+    photos: Annotated[list[str] | None, typer.Argument(help="Its first photos, if you have some.")] = None,
     text: TextsOption = None,
-    no_text: Annotated[bool, typer.Option("--no-text", help="Go by its photos alone.")] = False,
+    no_text: Annotated[bool, typer.Option("--no-text", help="Recognise it by its photos alone.")] = False,
     encoder: WhereOption = None,
     refit: RefitOption = False,
     skip_bad: SkipBadOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Add a class, known by its name or by --text, and by photos."""
+    """Add a class, from its name or --text, and from photos if you have some."""
     from tip_adapter.data import Findings
     from tip_adapter.errors import InputError
     from tip_adapter.progress import progress_bar
@@ -184,7 +187,7 @@ def add_class(
         added = classifier.add_class(
             name, () if no_text else text, images=images, refit=refit, skip_bad=skip_bad, progress=progress
         )
-    _tell_added(classifier, added, findings, as_json=as_json, new_class=name)
+    _tell_added(model, classifier, added, findings, as_json=as_json, new_class=name)
 
 
 @classes.command("remove", cls=ReadableCommand)
@@ -195,10 +198,10 @@ def remove_class(
     refit: RefitOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a class out, with its shots."""
+    """Remove a class and its shots."""
     with _editing(model, encoder) as classifier:
         gone = classifier.remove_class(name, refit=refit)
-    _tell(classifier, {"ids": list(gone)}, f"{name} removed, with {_counted(len(gone), 'shot')}", as_json)
+    _tell(model, classifier, {"ids": list(gone)}, f"{name} removed, with {_counted(len(gone), 'shot')}", as_json)
 
 
 @classes.command("rename", cls=ReadableCommand)
@@ -211,18 +214,18 @@ def rename_class(
     refit: RefitOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Call a class by another name; its words stay, and with them all answers, unless --text gives others."""
+    """Rename a class. Its texts, and so all predictions, stay the same unless --text is given."""
     with _editing(model, encoder) as classifier:
         classifier.rename_class(name, new_name, text or None, refit=refit)
-    _tell(classifier, {}, f"{name} is {new_name} now", as_json)
+    _tell(model, classifier, {}, f"{name} is {new_name} now", as_json)
 
 
 def shots(
     model: ModelArgument,
-    class_name: Annotated[str | None, typer.Option("--class", "-c", help="Of this class alone.")] = None,
+    class_name: Annotated[str | None, typer.Option("--class", "-c", help="List only the shots of this class.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the shots of a saved classifier: ids, classes, files."""
+    """List the shots of a saved classifier: ids, classes and files."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.model.edits import class_column
 
@@ -237,10 +240,12 @@ def shots(
         echo_json({"shots": rows})
         return
     echo_table([whole("id"), text("class"), text("photo")], [list(row.values()) for row in rows])
+    if rows:
+        echo_next("remove", model, rows[0]["id"], so_that="take a shot out")
 
 
 def journal(model: ModelArgument, as_json: JsonOption = False) -> None:
-    """Show what was done to a saved classifier, and what can be undone."""
+    """List what was done to a saved classifier, and so what can be undone."""
     from tip_adapter.classifier import ImageClassifier
 
     rows = [entry.to_dict() for entry in ImageClassifier.load(model).journal]
@@ -255,9 +260,14 @@ def journal(model: ModelArgument, as_json: JsonOption = False) -> None:
         cells.append([str(row["number"]), row["when"], row["action"] + note, ", ".join(row["classes"]), count, ids])
     columns = [number(""), whole("when"), text("what"), text("classes"), number("shots"), text("ids")]
     echo_table(columns, cells)
+    if any(row["action"] != "fit" and not row["undone"] for row in rows):
+        echo_next("undo", model, so_that="take the last edit back")
+    else:
+        echo_next("shots", model, so_that="list the shots")
 
 
 def _tell_added(
+    path: str,
     classifier: ImageClassifier,
     added: AddedShots,
     findings: Findings,
@@ -275,10 +285,10 @@ def _tell_added(
     facts = {"ids": list(added.ids), "already_there": known, "skipped": skipped_rows(skipped)}
     facts |= {"data": findings.to_dict()}
     number = _counted(len(added.ids), "shot")
-    _tell(classifier, facts, f"{new_class} added, with {number}" if new_class else f"{number} added", as_json)
+    _tell(path, classifier, facts, f"{new_class} added, with {number}" if new_class else f"{number} added", as_json)
 
 
-def _tell(classifier: ImageClassifier, facts: dict[str, Any], sentence: str, as_json: bool) -> None:
+def _tell(path: str, classifier: ImageClassifier, facts: dict[str, Any], sentence: str, as_json: bool) -> None:
     model = classifier.model_
     if as_json:
         counts = dict(zip(model.class_names, model.counts.tolist(), strict=True))
@@ -286,6 +296,10 @@ def _tell(classifier: ImageClassifier, facts: dict[str, Any], sentence: str, as_
         return
     echo(f"{sentence}: {len(model.shots)} shots of {len(model.class_names)} classes")
     warn_of_stale(classifier)
+    if model.stale:
+        echo_next("refit", path, so_that="choose the hyper-parameters for the shots as they are now")
+    else:
+        echo_next("journal", path, so_that="see what was done")
 
 
 def _counted(number: int, noun: str) -> str:

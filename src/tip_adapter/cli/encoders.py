@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tip_adapter.cli.options import EncoderOption, JsonOption, PrecisionOption, SeedOption, SkipBadOption, ViewsOption
-from tip_adapter.cli.output import echo, echo_json, echo_skipped, skipped_rows
+from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, skipped_rows
 from tip_adapter.cli.photos import echo_findings, find_photos
 from tip_adapter.errors import InputError
 
@@ -28,12 +28,12 @@ def embed(
     precision: PrecisionOption = "fp32",
     views: ViewsOption = 1,
     seed: SeedOption = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Views per call of the encoder.")] = 32,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Views encoded at once.")] = 32,
     store: Annotated[Path | None, typer.Option("--store", help="Feature store. Default: in the cache folder.")] = None,
     skip_bad: SkipBadOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Encode photos into the feature store; nothing is encoded twice, and an interrupted run goes on where it ended."""
+    """Encode photos into the feature store. Nothing is encoded twice; an interrupted run continues where it stopped."""
     from tip_adapter.classifier import default_encoder
     from tip_adapter.encoders import load_encoder
     from tip_adapter.features.extraction import extract_features, save_features
@@ -89,6 +89,7 @@ def embed(
     echo(f"{n} photos, {facts['encoded']} newly encoded, {seconds:.1f} s; features in {where}")
     if output is not None:
         echo(f"saved: {output}")
+    echo_next("fit", photos[0], so_that="learn a classifier; nothing is encoded again")
 
 
 def _photos_and_labels(
@@ -116,20 +117,23 @@ def _photos_and_labels(
 
 
 def export_encoder(
-    encoder: Annotated[str, typer.Argument(help="lite, huggingface:…, open-clip:…, or whatever else can be loaded.")],
+    encoder: Annotated[
+        str, typer.Argument(help="lite, huggingface:owner/name, open-clip:model/weights, or any other encoder.")
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="New folder for the ONNX towers, tokenizer and settings.")
     ] = Path("exported-encoder"),
     logit_scale: Annotated[
-        float | None, typer.Option("--logit-scale", help="Record this instead of the encoder's own.")
+        float | None, typer.Option("--logit-scale", help="Save this logit scale instead of the encoder's own.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write an encoder as an ONNX folder that runs without torch and without a network."""
+    """Save an encoder as an ONNX folder that runs without torch and without a network."""
     from tip_adapter.encoders import export_encoder as export
 
     folder = export(encoder, output, logit_scale=logit_scale)
     if as_json:
         echo_json({"output": str(folder)})
     else:
-        echo(f"saved: {folder}; use it with --encoder {folder}")
+        echo(f"saved: {folder}")
+        echo_next("fit", "PHOTOS", "--encoder", folder, so_that="use it")

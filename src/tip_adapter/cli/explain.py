@@ -12,6 +12,7 @@ from tip_adapter.cli.options import JsonOption, ModelArgument, PhotosArgument, S
 from tip_adapter.cli.output import (
     echo,
     echo_json,
+    echo_next,
     echo_skipped,
     echo_table,
     number,
@@ -74,12 +75,19 @@ def explain(
     if output is not None:
         echo(f"{len(found)} explanations saved: {output}")
     else:
-        for explanation in found:
-            _show(explanation)
-        for note in dict.fromkeys(explanation.note for explanation in found):
-            echo(note)
+        _show_all(found)
     for line in drawn:
         echo(f"plot: {line}")
+    shots = [shot.id for explanation in found for shot in explanation.deciding]
+    if shots:
+        echo_next("remove", model, shots[0], so_that="take out a shot that misleads")
+
+
+def _show_all(found: Sequence[Explanation]) -> None:
+    for explanation in found:
+        _show(explanation)
+    for note in dict.fromkeys(note for explanation in found for note in explanation.notes):
+        echo(note)
 
 
 def _plot_paths(plot: Path | None, photos: Sequence[str | Path]) -> list[Path]:
@@ -116,7 +124,7 @@ def _show(explanation: Explanation) -> None:
         columns = [whole("deciding shot" if exact else "nearest shot"), text("class")]
         columns += [number("margin")] if exact else []
         columns += [text("without it")] if explanation.deciding[0].answer_without is not None else []
-        columns += [text("photo"), spare("cosine", right=True) if exact else number("cosine")]
+        columns += [number("cosine"), text("photo")]
         columns += [spare("")] if exact else []
         echo_table(columns, _rows(explanation))
     echo()
@@ -148,7 +156,7 @@ def _rows(explanation: Explanation) -> list[list[str]]:
         if shot.answer_without is not None and shot.probability_without is not None:
             kept = shot.answer_without == explanation.answer
             row.append(f"still {percent(shot.probability_without)}" if kept else f"→ {shot.answer_without}")
-        row += [Path(shot.name).name, f"{shot.cosine:.2f}"]
+        row += [f"{shot.cosine:.2f}", Path(shot.name).name]
         if shot.term is not None:
             length = max(1, round(BAR * abs(shot.term.margin) / largest))
             row.append(("█" if shot.term.margin >= 0 else "░") * length)

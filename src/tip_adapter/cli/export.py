@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tip_adapter.cli.options import JsonOption, ModelArgument, WhereOption
-from tip_adapter.cli.output import echo, echo_json
+from tip_adapter.cli.output import echo, echo_json, echo_next
 from tip_adapter.cli.photos import find_photos
 
 __all__ = ["export"]
@@ -21,7 +21,7 @@ def export(
     ] = Path("exported-classifier"),
     sample: Annotated[
         list[str] | None,
-        typer.Option("--sample", help="Photos to compare both classifiers on; may be repeated. Default: the shots."),
+        typer.Option("--sample", help="Photos to check the export on; may be repeated. Default: the shots."),
     ] = None,
     web: Annotated[
         bool, typer.Option("--web", help="Also write a web page that classifies in the browser; needs onnxruntime-web.")
@@ -29,11 +29,13 @@ def export(
     ort_web: Annotated[
         Path, typer.Option("--ort-web", help="Where `npm install onnxruntime-web` put the package, for --web.")
     ] = Path("node_modules/onnxruntime-web"),
-    head_only: Annotated[bool, typer.Option("--head-only", help="Write head.onnx alone; needs no encoder.")] = False,
+    head_only: Annotated[
+        bool, typer.Option("--head-only", help="Write only head.onnx, which takes features; needs no encoder.")
+    ] = False,
     encoder: WhereOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a classifier as ONNX files, a script without this package, and a web page; checked against each other."""
+    """Export a classifier as ONNX files and a script that run without this package; --web adds a web page."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.export import export_classifier
 
@@ -57,4 +59,6 @@ def export(
     )
     echo(f"saved: {report.path} ({', '.join(name for name in report.files if '/' not in name)})")
     if web:
-        echo(f"show the page: python -m http.server --directory {report.path}, then open http://localhost:8000")
+        echo_next("python", "-m", "http.server", "--directory", report.path, so_that="then open http://localhost:8000")
+    elif not head_only:
+        echo_next("python", report.path / "predict.py", "PHOTO", so_that="classify without this package")

@@ -30,6 +30,7 @@ from tip_adapter.cli.options import (
 from tip_adapter.cli.output import (
     echo,
     echo_json,
+    echo_next,
     echo_skipped,
     echo_table,
     number,
@@ -48,17 +49,20 @@ __all__ = ["evaluate", "fit", "predict"]
 
 CoverageOption = Annotated[
     float | None,
-    typer.Option("--coverage", help="Name sets of classes that hold the true one this often, such as 0.9."),
+    typer.Option("--coverage", help="Give prediction sets that contain the true class this often, such as 0.9."),
 ]
 SetsOption = Annotated[
-    str, typer.Option("--sets", help="lac: smallest sets on average. aps: larger ones for hard photos.")
+    str,
+    typer.Option("--sets", help="Kind of prediction set. lac: the smallest on average; aps: larger for hard photos."),
 ]
-EmptyOption = Annotated[bool, typer.Option("--allow-empty", help="Let the set of a photo like no class be empty.")]
+EmptyOption = Annotated[
+    bool, typer.Option("--allow-empty", help="Allow empty prediction sets, for photos unlike any class.")
+]
 NoneOption = Annotated[
     float | None,
     typer.Option(
         "--none-of-these",
-        help="Name no class for photos that show none; this share of the others, such as 0.05, may be turned away.",
+        help="Reject photos of no known class; the share of the others that may be rejected by mistake, such as 0.05.",
     ),
 ]
 
@@ -71,13 +75,14 @@ def fit(
     method: Annotated[
         str | None,
         typer.Option(
-            "--method", "-m", help="A method, or with parameters tip-adapter:alpha=1:beta=5.5. Default: auto."
+            "--method", "-m", help="auto, tip-adapter, tip-adapter:alpha=1:beta=5.5 …; `tip-adapter info` lists all."
         ),
     ] = None,
     encoder: EncoderOption = None,
     precision: PrecisionOption = "fp32",
     max_flipped: Annotated[
-        float, typer.Option("--max-flipped", min=0, max=1, help="Share of predictions on the shots int8 may change.")
+        float,
+        typer.Option("--max-flipped", min=0, max=1, help="Share of the predictions on the shots that int8 may change."),
     ] = 0.05,
     shots: ShotsOption = None,
     seed: SeedOption = 0,
@@ -125,6 +130,10 @@ def fit(
     echo(f"saved: {output}")
     if hint:
         echo(f"hint: {hint}", err=True)
+    if (data / "test").is_dir():
+        echo_next("evaluate", output, data / "test", so_that="measure it")
+    else:
+        echo_next("predict", output, "PHOTOS", so_that="classify photos")
 
 
 def _hint_of_texts(classifier: ImageClassifier, *, given: bool) -> str | None:
@@ -138,7 +147,7 @@ def _hint_of_texts(classifier: ImageClassifier, *, given: bool) -> str | None:
         return None
     features, labels = model.shots.features.unit, model.shots.labels
     doubts = doubt_texts(model.class_names, model.class_texts, model.zero_shot_weights, features, labels)
-    return f"{doubts}: --class-texts FILE.json gives {'other ' if given else ''}words" if doubts else None
+    return f"{doubts}: --class-texts FILE.json gives {'others' if given else 'better ones'}" if doubts else None
 
 
 def predict(
@@ -167,7 +176,7 @@ def predict(
     classifier = ImageClassifier.load(model, encoder=encoder)
     if coverage is not None:
         wanted = SetRequest(coverage, sets, allow_empty, skip_bad)
-        predict_sets(classifier, paths, wanted, findings, output=output, as_json=as_json)
+        predict_sets(model, classifier, paths, wanted, findings, output=output, as_json=as_json)
         return
     with progress_bar("Encoding photos") as progress:
         predictions = classifier.predict_top(
@@ -185,6 +194,8 @@ def predict(
         _show_predictions(predictions)
     else:
         echo(f"{len(predictions)} predictions saved: {output}")
+    if not as_json:
+        echo_next("explain", model, predictions[0].path, so_that="see why")
 
 
 def _show_predictions(predictions: list[Any]) -> None:
@@ -210,7 +221,7 @@ def evaluate(
     skip_bad: SkipBadOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a classifier on labelled photos, beside text alone and the shots alone."""
+    """Measure a classifier on labelled photos, and compare it with the class texts alone and the shots alone."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.cli.trust import check_page_path
     from tip_adapter.progress import progress_bar
@@ -247,6 +258,9 @@ def evaluate(
             echo(f"confusion matrix: {plot}")
         if html is not None:
             echo(f"page: {html}")
+            echo_next("doctor", model, so_that="find doubtful labels and duplicates")
+        else:
+            echo_next("evaluate", model, data, "--html", "report.html", so_that="look at the mistakes")
 
 
 def _show_evaluation(evaluation: Evaluation, classifier: ImageClassifier) -> None:
@@ -259,6 +273,8 @@ def _show_evaluation(evaluation: Evaluation, classifier: ImageClassifier) -> Non
             echo(f"{label}: {percent(value)}")
     figures = [f"top {k}: {percent(value)}" for k, value in evaluation.top_k_accuracy.items() if k > 1]
     echo("; ".join([*figures, f"NLL {evaluation.nll:.3f}", f"ECE {evaluation.ece:.3f}"]))
+    for note in evaluation.notes:
+        echo(f"note: {note}")
     rows = []
     for index, row in enumerate(evaluation.to_dict()["per_class"]):
         mistakes = evaluation.confusion[index].copy()

@@ -35,37 +35,52 @@ EncoderOption = Annotated[
     typer.Option(
         "--encoder",
         "-e",
-        help="lite, clip-vit-b-32, hub:owner/name, a folder … Default: $TIP_ADAPTER_ENCODER, else clip-vit-b-32.",
+        help="lite, clip-vit-b-32, hub:owner/name or a folder. Default: $TIP_ADAPTER_ENCODER, else clip-vit-b-32.",
     ),
 ]
 WhereOption = Annotated[
     str | None,
     typer.Option(
-        "--encoder", "-e", help="Where the classifier's encoder is now. Default: the name it was fitted with."
+        "--encoder",
+        "-e",
+        help="Where to find the classifier's encoder. Default: where it was when the classifier was fitted.",
     ),
 ]
 PrecisionOption = Annotated[
     str,
-    typer.Option("--precision", help="fp32; or int8, three times as fast, for transformers as ONNX graphs (not lite)."),
+    typer.Option(
+        "--precision", help="fp32, or int8: about three times as fast, for transformers as ONNX graphs (not lite)."
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without photos that cannot be read; list them.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Skip photos that cannot be read, and list them.")]
 SplitOption = Annotated[
     str | None,
-    typer.Option("--split", help="train, validation or test, where the data has splits; none: folders are classes."),
+    typer.Option("--split", help="Which split to use: train, validation, test; or none, where folders are classes."),
 ]
-TableOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write a table: .csv, .jsonl or .parquet.")]
+TableOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Save the result as a table: a .csv, .jsonl or .parquet file.")
+]
 ShotsOption = Annotated[
     int | None, typer.Option("--shots", "-k", min=1, help="Photos per class, at most. Default: all.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the draw of shots and of views.")]
-ViewsOption = Annotated[int, typer.Option("--views", min=1, help="Views per shot: 1 is the middle, more are crops.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Random seed for drawing shots and views.")]
+ViewsOption = Annotated[
+    int, typer.Option("--views", min=1, help="Views per shot: 1 is the centre crop, more are random crops.")
+]
 ClassTextsOption = Annotated[
-    Path | None, typer.Option("--class-texts", help="JSON file: class name → one text, or a list of texts.")
+    Path | None,
+    typer.Option(
+        "--class-texts", help="JSON file of texts for the classes: class name → one text, or a list of texts."
+    ),
 ]
 TemplateOption = Annotated[
     list[str] | None,
-    typer.Option("--template", "-t", help="Such as 'a sketch of a {}.', or the name of a set; may be repeated."),
+    typer.Option(
+        "--template",
+        "-t",
+        help="Prompt template such as 'a sketch of a {}.', or the name of a set of them; may be repeated.",
+    ),
 ]
 
 

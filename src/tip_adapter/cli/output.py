@@ -79,9 +79,9 @@ def whole(title: str) -> Column:
     return Column(title, folds=False)
 
 
-def spare(title: str, *, right: bool = False) -> Column:
-    """A column that is left out where there is no room."""
-    return Column(title, folds=False, right=right, spare=True)
+def spare(title: str) -> Column:
+    """A column of decoration, left out where anything would fold."""
+    return Column(title, folds=False, spare=True)
 
 
 def echo(line: str = "", *, err: bool = False) -> None:
@@ -132,8 +132,9 @@ def echo_json(value: Any) -> None:
 
 def echo_next(*command: object, so_that: str) -> None:
     """Name the natural next command, where a person reads along."""
-    if sys.stdout.isatty():
-        echo(f"next: {command_line(*command)}  # {so_that}")
+    if sys.stdout is not None and sys.stdout.isatty():
+        words = shlex.join(map(str, command)) if command[0] == "python" else command_line(*command)
+        echo(f"next: {words}  # {so_that}")
 
 
 def command_line(*words: object) -> str:
@@ -182,7 +183,7 @@ def _blocks(columns: Sequence[Column], widths: Sequence[int], room: int) -> Iter
     """Share columns out over as many tables as the terminal's width asks for; each begins with the first column."""
     needed = [min(width, NARROWEST) if column.folds else width for column, width in zip(columns, widths, strict=True)]
     shown = list(range(len(columns)))
-    if sum(needed) + GAP * (len(needed) - 1) > room:
+    if sum(widths) + GAP * (len(widths) - 1) > room:
         shown = [index for index in shown if not columns[index].spare]
     block, taken = [0], needed[0]
     for index in shown[1:]:

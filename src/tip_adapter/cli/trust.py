@@ -23,6 +23,7 @@ from tip_adapter.cli.output import (
     Column,
     echo,
     echo_json,
+    echo_next,
     echo_skipped,
     echo_table,
     number,
@@ -68,11 +69,12 @@ def check_wanted(
     if coverage is None and (allow_empty or sets != "lac"):
         option = "--allow-empty" if allow_empty else "--sets"
         raise InputError(
-            f"Expected --coverage with {option}, such as --coverage 0.9: it says what the sets shall hold."
+            f"Expected --coverage with {option}, such as --coverage 0.9: how often sets contain the true class"
         )
 
 
 def predict_sets(
+    model: str,
     classifier: ImageClassifier,
     paths: list[Path],
     wanted: SetRequest,
@@ -109,6 +111,8 @@ def predict_sets(
     else:
         echo(f"{len(found.sets)} sets saved: {output}")
         echo(found.summary)
+    if not as_json:
+        echo_next("calibrate", model, "LABELLED_PHOTOS", so_that="let the coverage hold for photos like these")
 
 
 def _show_sets(found: PredictionSets) -> None:
@@ -123,16 +127,19 @@ def _show_sets(found: PredictionSets) -> None:
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(help="A saved classifier; it is replaced.")],
-    data: Annotated[Path, typer.Argument(help="Labelled photos apart from the shots: class folders, or a manifest.")],
+    model: Annotated[str, typer.Argument(help="A saved classifier such as clothes.tip; it is updated in place.")],
+    data: Annotated[
+        Path, typer.Argument(help="Labelled photos that are not among the shots: class folders, or a manifest.")
+    ],
     encoder: WhereOption = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="Where the data has splits. Default: validation, if there is one.")
+        str | None,
+        typer.Option("--split", help="Which split of the data to use. Default: validation, if there is one."),
     ] = None,
     skip_bad: SkipBadOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Calibrate a saved classifier with photos apart from its shots, for probabilities and sets that hold for them."""
+    """Calibrate a saved classifier on photos that are not among its shots, so that its probabilities can be trusted."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.progress import progress_bar
 
@@ -149,6 +156,7 @@ def calibrate(
     else:
         echo(calibration.summary)
         echo(f"saved: {model}")
+        echo_next("predict", model, "PHOTOS", "--coverage", 0.9, so_that="get sets that contain the true class")
 
 
 def doctor(
@@ -157,7 +165,7 @@ def doctor(
         Path | None,
         typer.Option(
             "--compare-with",
-            help="Other photos, such as test photos, that must not be among the shots. Default: the split test.",
+            help="Labelled photos that must not be among the shots, such as test photos. Default: the split test.",
         ),
     ] = None,
     encoder: EncoderOption = None,
@@ -165,10 +173,12 @@ def doctor(
     seed: SeedOption = 0,
     class_texts: ClassTextsOption = None,
     split: SplitOption = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write what was found as a page: one .html file.")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a page with what was found: one .html file.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Examine shots: doubtful labels, copies, bad files, and classes that another photo would help most."""
+    """Examine shots: doubtful labels, duplicates, bad files, and classes that another photo would help most."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.progress import progress_bar
     from tip_adapter.storage.bundle_files import is_bundle
@@ -209,6 +219,13 @@ def doctor(
     _show_diagnosis(diagnosis)
     if html is not None:
         echo(f"page: {html}")
+    if not is_bundle(Path(source)):
+        echo_next("fit", source, so_that="learn a classifier")
+    elif diagnosis.labels:
+        shot = diagnosis.labels[0]
+        echo_next("relabel", source, shot.name, "--class", shot.suggested, so_that="correct a label, if it is wrong")
+    else:
+        echo_next("add", source, "PHOTOS", "--class", diagnosis.classes[0].name, so_that="help the neediest class")
 
 
 def _test_photos(source: str) -> ImageDataset | None:
@@ -241,7 +258,7 @@ def _show_diagnosis(diagnosis: Diagnosis) -> None:
         (pair.first, pair.second, pair.where, "same file" if pair.same_file else f"cosine {pair.cosine:.3f}")
         for pair in diagnosis.duplicates
     ]
-    _show(f"copies: {len(pairs)}", [text("photo"), text("and"), text("where"), text("how")], pairs)
+    _show(f"duplicates: {len(pairs)}", [text("photo"), text("and"), text("where"), text("how")], pairs)
     _show(
         f"files: {len(diagnosis.images)}",
         [text("file"), text("what is wrong")],

@@ -21,7 +21,7 @@ from tip_adapter.cli.options import (
     read_class_texts,
     templates,
 )
-from tip_adapter.cli.output import echo, echo_json
+from tip_adapter.cli.output import echo, echo_json, echo_next
 from tip_adapter.cli.photos import read_photos
 from tip_adapter.errors import EncoderError
 
@@ -42,19 +42,26 @@ def fine_tune(
     class_texts: ClassTextsOption = None,
     template: TemplateOption = None,
     wise_weight: Annotated[
-        float, typer.Option("--wise-weight", min=0, max=1, help="Share of the tuned weights in WiSE-FT's average.")
+        float,
+        typer.Option(
+            "--wise-weight", min=0, max=1, help="Weight of the tuned encoder in WiSE-FT's average with the original."
+        ),
     ] = 0.5,
     learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="Default: chosen on held-out shots.")
+        float | None, typer.Option("--learning-rate", help="Learning rate. Default: chosen on held-out shots.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: 20, from 8 shots up 10.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", min=1, help="Passes over the shots. Default: 20; from 8 shots per class up, 10."),
+    ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", help="File to keep what is reached; run again to go on from it.")
+        Path | None,
+        typer.Option("--checkpoint", help="File that keeps the progress; run the command again to continue from it."),
     ] = None,
     split: SplitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train both towers of an encoder on labelled photos (minutes to hours), and write it as an ONNX folder."""
+    """Fine-tune both towers of an encoder on labelled photos (minutes to hours), and save it as an ONNX folder."""
     from tip_adapter.classifier import default_encoder
     from tip_adapter.data.sampling import shots_at_most
     from tip_adapter.features.prompts import texts_for
@@ -101,7 +108,8 @@ def fine_tune(
         f"{facts['epochs']} epochs, {facts['seconds']:.1f} s"
     )
     echo(facts["summary"])
-    echo(f"saved: {output}; use it with --encoder {output}, for example with --method zero-shot")
+    echo(f"saved: {output}")
+    echo_next("fit", data, "--encoder", output, "--method", "zero-shot", so_that="use it")
 
 
 @contextmanager

@@ -13,6 +13,12 @@ _CANCELLING = 4.0
 """From so many times their sum on, terms are better shown as the sum that is left of them."""
 
 
+CANCEL = (
+    "The shots' terms are large and cancel each other: without a shot the margin changes far less than its term, so go "
+    "by the prediction without it."
+)
+
+
 @dataclass(frozen=True)
 class Term:
     """What one part adds.
@@ -136,6 +142,21 @@ class Explanation:
         """The deciding shots without which the answer would be another."""
         return tuple(shot for shot in self.deciding if shot.answer_without not in (None, self.answer))
 
+    @property
+    def terms_cancel(self) -> bool:
+        """Whether shots have large terms that cancel: without one the margin changes far less than its term."""
+        told = [
+            (shot.term.margin, self.margin - shot.margin_without)
+            for shot in self.deciding
+            if shot.term is not None and shot.margin_without is not None
+        ]
+        return sum(abs(term - change) for term, change in told) > sum(abs(term) for term, _ in told) / 2
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What people should know: what is exact, and whether terms mislead."""
+        return (self.note, CANCEL) if self.terms_cancel else (self.note,)
+
     def margin_by_class(self) -> dict[str, float]:
         """What the shots of every class add to the margin; empty where shots have no terms.
 
@@ -222,7 +243,7 @@ class Explanation:
             "shots": self.share(self.shots),
             "rest": None if self.rest is None else self.share(self.rest),
             "exact": self.exact,
-            "note": self.note,
+            "notes": list(self.notes),
             "deciding": [shot.to_dict() | self.share(shot.term) for shot in self.deciding],
         }
         if all_shots and self.shot_logits is not None and self.shot_margins is not None:

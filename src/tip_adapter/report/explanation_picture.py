@@ -65,7 +65,7 @@ def save_explanation(path: str | Path, explanation: Explanation, photo: ImageSou
         row, column = divmod(index, PER_ROW)
         left = 0.35 + column * (WIDTH - 0.7) / PER_ROW
         _draw_shot(_box(figure, (left, TOP + 0.35 + row * SHOT_HEIGHT, 1.9, 1.6)), shot, explanation)
-    _text(figure, 0.35, height - 0.3, _wrapped(explanation.note, 150), color=PALE, fontsize=8, va="center")
+    _text(figure, 0.35, height - 0.3, _wrapped(" ".join(explanation.notes), 150), color=PALE, fontsize=8, va="center")
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # Letters that the font lacks become boxes; a warning for each would hide what matters.

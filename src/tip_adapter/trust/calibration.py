@@ -189,7 +189,10 @@ class Calibration:
             return self.origin
         if not self.chosen:
             return f"temperature 1: one or two shots per class are too few to choose one ({self.origin})"
-        return f"temperature {self.temperature:.3g} from {self.origin} (ECE {self.ece[0]:.3f} → {self.ece[1]:.3f})"
+        errors = f"ECE {self.ece[0]:.3f} → {self.ece[1]:.3f}"
+        if self.ece[1] > self.ece[0]:
+            errors += f", which is worse: the log loss decides, {self.nll[0]:.3f} → {self.nll[1]:.3f}"
+        return f"temperature {self.temperature:.3g} from {self.origin} ({errors})"
 
     def state(self) -> tuple[dict[str, FloatArray], dict[str, Any]]:
         """Take apart into arrays and plain values, to be saved.

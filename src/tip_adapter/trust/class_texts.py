@@ -62,9 +62,8 @@ class TextDoubts:
             verb = "looks like no word" if len(self.no_words) == 1 else "look like no words"
             return f"{_listed(self.no_words)} {verb} that the text encoder could know"
         if self.all_weak:
-            return (
-                f"the classes' texts find their photos hardly better than chance ({self.mean_area:.2f}, chance is 0.50)"
-            )
+            area = f"{100 * self.mean_area:.1f} %, 50.0 % is chance"
+            return f"the classes' texts find their photos hardly better than chance ({area})"
         return f"the text of {_listed(self.weak)} finds photos of the class hardly better than chance"
 
 

@@ -67,6 +67,20 @@ class Evaluation:
     n_shots_among: int = 0
     skipped: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What people should know: where a part alone does better than the whole."""
+        alone = (
+            (self.cache_accuracy, "the shots alone", "better class texts may help"),
+            (self.zero_shot_accuracy, "the class texts alone", "more shots, or shots more like these photos, may help"),
+        )
+        mine = f"{100 * self.accuracy:.1f} %"
+        return tuple(
+            f"{part} are right more often on these photos ({100 * value:.1f} % against {mine}): {remedy}"
+            for value, part, remedy in alone
+            if value is not None and value > self.accuracy
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values; fractions, not per cent.
 
@@ -84,6 +98,7 @@ class Evaluation:
             "top_k_accuracy": {str(k): value for k, value in self.top_k_accuracy.items()},
             "nll": self.nll,
             "ece": self.ece,
+            "notes": list(self.notes),
             "per_class": [
                 {
                     "class": name,
