@@ -73,7 +73,7 @@ def test_fit_hints_at_names_that_are_no_words(run, photos, tmp_path):
     code, _, err = run(*given, "-m", "tip-adapter")
     assert (code, err.count("\n")) == (0, 1)
     assert re.match("hint: class_0[012](, class_0[12])* looks? like no word", err)
-    assert "--class-texts FILE.json gives words" in err
+    assert "--class-texts FILE.json gives better ones" in err
     assert json.loads(run(*given, "-m", "gda", "--json")[1])["hint"] in err
     # A method that does not go by texts has no use for better ones.
     assert run(*given, "-m", "prototype")[2] == ""

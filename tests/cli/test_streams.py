@@ -17,7 +17,7 @@ COMMANDS = [
     ["predict", "c.tip", "photos/test"],
     ["predict", "c.tip", "photos/test", "--json"],
     ["explain", "c.tip", "photos/test"],
-    ["evaluate", "c.tip", "photos"],
+    ["evaluate", "c.tip", "photos/test"],
     ["doctor", "c.tip"],
     ["shots", "c.tip"],
     ["journal", "c.tip"],
@@ -77,7 +77,7 @@ def test_a_locale_without_utf8(here):
     os.rename(here / "photos" / "train" / "red", here / "photos" / "train" / "röd")
     environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     run = {"capture_output": True, "env": environment, "timeout": 60}
-    for command in (["fit", "photos", "-o", "u.tip", "-m", "prototype"], ["shots", "u.tip", "--class", "röd"]):
+    for command in (["fit", "photos/train", "-o", "u.tip", "-m", "prototype"], ["shots", "u.tip", "--class", "röd"]):
         process = subprocess.run([sys.executable, "-m", "tip_adapter", *command], **run)
         assert (process.returncode, process.stderr) == (0, b"")
     assert process.stdout.decode().count("photos/train/röd/photo") == 5

@@ -33,7 +33,7 @@ def test_fine_tuning_gives_an_encoder(run, fails, photos, tiny_clip, tmp_path, m
     assert (code, err) == (0, "")
     assert "6 shots of 3 classes" in out
     assert "held-out shots" in out
-    assert f"--encoder {tuned}" in out
+    assert f"saved: {tuned}" in out
     assert run("fit", photos, "-e", tuned, "-m", "zero-shot", "-o", tmp_path / "m.tip")[0] == 0
     assert run("predict", tmp_path / "m.tip", photos / "test" / "red")[0] == 0
     fails(5, "not to exist yet", *arguments, "-o", tuned)

@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn, TextIO
 
 import typer
 
-from tip_adapter.cli import bench, demo, edits, encoders, explain, export, info, models, trust, tuning
+from tip_adapter.cli import bench, demo, edits, encoders, explain, export, info, models, predict, trust, tuning
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
 from tip_adapter.cli.output import ReaderLeft, drop, echo, flush
 from tip_adapter.errors import ImageError, OutOfReachError, SkippableError, TipAdapterError
@@ -58,7 +58,7 @@ def _options(
 USE, TRUST, COMPARE, DEPLOY = "Learn and use", "Trust and correct", "Compare", "Encoders and deployment"
 app.command(rich_help_panel=USE, cls=ReadableCommand)(demo.demo)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(models.fit)
-app.command(rich_help_panel=USE, cls=ReadableCommand)(models.predict)
+app.command(rich_help_panel=USE, cls=ReadableCommand)(predict.predict)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(explain.explain)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(models.evaluate)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(info.info)

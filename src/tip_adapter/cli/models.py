@@ -1,10 +1,10 @@
-"""Commands that make a classifier and use it: fit, predict, evaluate."""
+"""Commands that make a classifier and use it: fit, evaluate."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,13 +14,11 @@ from tip_adapter.cli.options import (
     EncoderOption,
     JsonOption,
     ModelArgument,
-    PhotosArgument,
     PrecisionOption,
     SeedOption,
     ShotsOption,
     SkipBadOption,
     SplitOption,
-    TableOption,
     TemplateOption,
     ViewsOption,
     WhereOption,
@@ -39,32 +37,13 @@ from tip_adapter.cli.output import (
     text,
     warn_of_stale,
 )
-from tip_adapter.cli.photos import find_photos, read_photos
+from tip_adapter.cli.photos import read_photos
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.trust.evaluation import Evaluation
 
-__all__ = ["evaluate", "fit", "predict"]
-
-CoverageOption = Annotated[
-    float | None,
-    typer.Option("--coverage", help="Give prediction sets that contain the true class this often, such as 0.9."),
-]
-SetsOption = Annotated[
-    str,
-    typer.Option("--sets", help="Kind of prediction set. lac: the smallest on average; aps: larger for hard photos."),
-]
-EmptyOption = Annotated[
-    bool, typer.Option("--allow-empty", help="Allow empty prediction sets, for photos unlike any class.")
-]
-NoneOption = Annotated[
-    float | None,
-    typer.Option(
-        "--none-of-these",
-        help="Reject photos of no known class; the share of the others that may be rejected by mistake, such as 0.05.",
-    ),
-]
+__all__ = ["evaluate", "fit"]
 
 
 def fit(
@@ -148,63 +127,6 @@ def _hint_of_texts(classifier: ImageClassifier, *, given: bool) -> str | None:
     features, labels = model.shots.features.unit, model.shots.labels
     doubts = doubt_texts(model.class_names, model.class_texts, model.zero_shot_weights, features, labels)
     return f"{doubts}: --class-texts FILE.json gives {'others' if given else 'better ones'}" if doubts else None
-
-
-def predict(
-    model: ModelArgument,
-    photos: PhotosArgument,
-    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Classes to show per photo.")] = 1,
-    output: TableOption = None,
-    coverage: CoverageOption = None,
-    sets: SetsOption = "lac",
-    allow_empty: EmptyOption = False,
-    none_of_these: NoneOption = None,
-    encoder: WhereOption = None,
-    skip_bad: SkipBadOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Classify photos. `--coverage 0.9` gives prediction sets instead of one class."""
-    from tip_adapter.classifier import ImageClassifier
-    from tip_adapter.cli.trust import SetRequest, check_wanted, predict_sets
-    from tip_adapter.progress import progress_bar
-    from tip_adapter.storage.tables import check_table_path, write_table
-
-    if output is not None:
-        check_table_path(output)
-    check_wanted(coverage, none_of_these, top_k=top_k, sets=sets, allow_empty=allow_empty)
-    paths, findings = find_photos(photos, skip_bad=skip_bad, as_json=as_json)
-    classifier = ImageClassifier.load(model, encoder=encoder)
-    if coverage is not None:
-        wanted = SetRequest(coverage, sets, allow_empty, skip_bad)
-        predict_sets(model, classifier, paths, wanted, findings, output=output, as_json=as_json)
-        return
-    with progress_bar("Encoding photos") as progress:
-        predictions = classifier.predict_top(
-            paths, top_k=top_k, none_of_these=none_of_these, skip_bad=skip_bad, progress=progress
-        )
-    skipped = (*findings.skipped, *predictions.skipped)
-    echo_skipped(skipped)
-    if output is not None:
-        write_table(output, [prediction.flat() for prediction in predictions])
-    if as_json:
-        facts = {"stale": list(classifier.model_.stale), "skipped": skipped_rows(skipped)}
-        facts |= {"data": findings.to_dict()}
-        echo_json({"predictions": [p.to_dict() for p in predictions]} | facts)
-    elif output is None:
-        _show_predictions(predictions)
-    else:
-        echo(f"{len(predictions)} predictions saved: {output}")
-    if not as_json:
-        echo_next("explain", model, predictions[0].path, so_that="see why")
-
-
-def _show_predictions(predictions: list[Any]) -> None:
-    rows = []
-    for prediction in predictions:
-        for rank, (name, probability) in enumerate(prediction.top):
-            shown = name if rank or prediction.class_name else f"none of these ({name}?)"
-            rows.append([prediction.path if rank == 0 else "", shown, percent(probability)])
-    echo_table([text("photo"), text("class"), number("probability")], rows)
 
 
 def evaluate(

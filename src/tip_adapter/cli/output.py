@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-import typer
-
 from tip_adapter.escaping import for_json, for_terminal
 
 if TYPE_CHECKING:
@@ -87,10 +85,10 @@ def spare(title: str) -> Column:
 def echo(line: str = "", *, err: bool = False) -> None:
     """Print one line; whatever a name in it holds, it stays one line."""
     if not err:
-        _to_stdout(for_terminal(line))
+        _to_stdout(f"{for_terminal(line)}\n")
         return
     try:
-        typer.echo(for_terminal(line), err=True)
+        _write(sys.stderr, f"{for_terminal(line)}\n")
     except BrokenPipeError:
         # Nobody reads the messages; the work goes on.
         drop(sys.stderr)
@@ -122,17 +120,24 @@ def _reader() -> Iterator[None]:
 
 def _to_stdout(text: str) -> None:
     with _reader():
-        typer.echo(text)
+        _write(sys.stdout, text)
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    # typer.echo would write UTF-8 to a stream of another encoding.
+    if stream is not None:
+        stream.write(text)
+        stream.flush()
 
 
 def echo_json(value: Any) -> None:
     """Print one JSON object on stdout."""
-    _to_stdout(for_json(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)))
+    _to_stdout(for_json(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)) + "\n")
 
 
 def echo_next(*command: object, so_that: str) -> None:
     """Name the natural next command, where a person reads along."""
-    if sys.stdout is not None and sys.stdout.isatty():
+    if _is_terminal():
         words = shlex.join(map(str, command)) if command[0] == "python" else command_line(*command)
         echo(f"next: {words}  # {so_that}")
 
@@ -147,6 +152,10 @@ def command_line(*words: object) -> str:
     else:
         program = ["python", "-m", "tip_adapter"]
     return shlex.join([*program, *map(str, words)])
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def echo_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, header: bool = True) -> None:
@@ -164,13 +173,13 @@ def echo_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, head
             console.print()
         rows_of_block = [[row[index] for index in block] for row in cells]
         table = _rich_table([columns[index] for index in block], rows_of_block, header)
-        with _reader():
-            if console.is_terminal:
+        if console.is_terminal:
+            with _reader():
                 console.print(table)
-            else:
-                with console.capture() as written:
-                    console.print(table)
-                typer.echo(re.sub(r" +$", "", written.get(), flags=re.MULTILINE), nl=False)
+        else:
+            with console.capture() as written:
+                console.print(table)
+            _to_stdout(re.sub(r" +$", "", written.get(), flags=re.MULTILINE))
 
 
 def _width(column: Column, index: int, cells: Sequence[Sequence[str]], *, header: bool) -> int:

@@ -1,10 +1,9 @@
-"""Commands that say how far a classifier can be trusted: calibrate, doctor; and sets of classes for predict."""
+"""Commands that say how far a classifier can be trusted: calibrate, doctor."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,95 +34,13 @@ from tip_adapter.cli.photos import read_photos
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
-    from tip_adapter.data import Findings, ImageDataset
-    from tip_adapter.model.predictions import PredictionSets
-    from tip_adapter.trust.conformal import SetKind
+    from tip_adapter.data import ImageDataset
     from tip_adapter.trust.doctor import BadImage, Diagnosis
 
-__all__ = ["SetRequest", "calibrate", "check_page_path", "check_wanted", "doctor", "predict_sets"]
+__all__ = ["calibrate", "check_page_path", "doctor"]
 
 SHOWN = 12
 """Rows of a table of findings on the terminal; JSON and the page have them all."""
-
-
-@dataclass(frozen=True)
-class SetRequest:
-    """Which sets of classes are wanted."""
-
-    coverage: float
-    kind: str
-    allow_empty: bool
-    skip_bad: bool
-
-
-def check_wanted(
-    coverage: float | None, none_of_these: float | None, *, top_k: int, sets: str, allow_empty: bool
-) -> None:
-    """Raise where options of predict do not go together: none is ignored."""
-    from tip_adapter.errors import InputError
-
-    if coverage is not None and none_of_these is not None:
-        raise InputError("Expected --coverage or --none-of-these, got both: run them one after the other")
-    if coverage is not None and top_k != 1:
-        raise InputError("Expected --coverage without --top-k, got both: a prediction set is as large as it must be")
-    if coverage is None and (allow_empty or sets != "lac"):
-        option = "--allow-empty" if allow_empty else "--sets"
-        raise InputError(
-            f"Expected --coverage with {option}, such as --coverage 0.9: how often sets contain the true class"
-        )
-
-
-def predict_sets(
-    model: str,
-    classifier: ImageClassifier,
-    paths: list[Path],
-    wanted: SetRequest,
-    findings: Findings,
-    *,
-    output: Path | None,
-    as_json: bool,
-) -> None:
-    """Name sets of classes, on the terminal, as JSON or as a table."""
-    from tip_adapter.progress import progress_bar
-    from tip_adapter.storage.tables import write_table
-
-    with progress_bar("Encoding photos") as progress:
-        found = classifier.predict_set(
-            paths,
-            wanted.coverage,
-            kind=cast("SetKind", wanted.kind),
-            allow_empty=wanted.allow_empty,
-            skip_bad=wanted.skip_bad,
-            progress=progress,
-        )
-    skipped = (*findings.skipped, *found.skipped)
-    echo_skipped(skipped)
-    if output is not None:
-        rows = [
-            {"path": each.path, "size": len(each.classes), "classes": "; ".join(name for name, _ in each.classes)}
-            for each in found.sets
-        ]
-        write_table(output, rows)
-    if as_json:
-        echo_json(found.to_dict() | {"skipped": skipped_rows(skipped), "data": findings.to_dict()})
-    elif output is None:
-        _show_sets(found)
-    else:
-        echo(f"{len(found.sets)} sets saved: {output}")
-        echo(found.summary)
-    if not as_json:
-        echo_next("calibrate", model, "LABELLED_PHOTOS", so_that="let the coverage hold for photos like these")
-
-
-def _show_sets(found: PredictionSets) -> None:
-    rows = []
-    for each in found.sets:
-        for rank, (name, probability) in enumerate(each.classes):
-            rows.append([each.path if rank == 0 else "", name, percent(probability)])
-        if not each.classes:
-            rows.append([each.path, "none", ""])
-    echo_table([text("photo"), text("class"), number("probability")], rows)
-    echo(found.summary)
 
 
 def calibrate(

@@ -13,6 +13,9 @@ _CANCELLING = 4.0
 """From so many times their sum on, terms are better shown as the sum that is left of them."""
 
 
+CANCELLING = 3.0
+"""Shots' terms cancel where they are, without their signs, so many times their sum."""
+
 CANCEL = (
     "The shots' terms are large and cancel each other: without a shot the margin changes far less than its term, so go "
     "by the prediction without it."
@@ -150,6 +153,8 @@ class Explanation:
             for shot in self.deciding
             if shot.term is not None and shot.margin_without is not None
         ]
+        if self.shot_margins is None or not abs(self.shot_margins).sum() > CANCELLING * abs(self.shots.margin):
+            return False
         return sum(abs(term - change) for term, change in told) > sum(abs(term) for term, _ in told) / 2
 
     @property

@@ -1,0 +1,186 @@
+"""The command predict: the class of each photo, or a set of classes that contains it as often as wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from tip_adapter.cli.options import JsonOption, ModelArgument, PhotosArgument, SkipBadOption, TableOption, WhereOption
+from tip_adapter.cli.output import (
+    echo,
+    echo_json,
+    echo_next,
+    echo_skipped,
+    echo_table,
+    number,
+    percent,
+    skipped_rows,
+    text,
+)
+from tip_adapter.cli.photos import find_photos
+
+if TYPE_CHECKING:
+    from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.data import Findings
+    from tip_adapter.model.predictions import PredictionSets
+    from tip_adapter.trust.conformal import SetKind
+
+__all__ = ["predict"]
+
+CoverageOption = Annotated[
+    float | None,
+    typer.Option("--coverage", help="Give prediction sets that contain the true class this often, such as 0.9."),
+]
+SetsOption = Annotated[
+    str,
+    typer.Option("--sets", help="Kind of prediction set. lac: the smallest on average; aps: larger for hard photos."),
+]
+EmptyOption = Annotated[
+    bool, typer.Option("--allow-empty", help="Allow empty prediction sets, for photos unlike any class.")
+]
+NoneOption = Annotated[
+    float | None,
+    typer.Option(
+        "--none-of-these",
+        help="Reject photos of no known class; the share of the others that may be rejected by mistake, such as 0.05.",
+    ),
+]
+
+
+def predict(
+    model: ModelArgument,
+    photos: PhotosArgument,
+    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Classes to show per photo.")] = 1,
+    output: TableOption = None,
+    coverage: CoverageOption = None,
+    sets: SetsOption = "lac",
+    allow_empty: EmptyOption = False,
+    none_of_these: NoneOption = None,
+    encoder: WhereOption = None,
+    skip_bad: SkipBadOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Classify photos. `--coverage 0.9` gives prediction sets instead of one class."""
+    from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.progress import progress_bar
+    from tip_adapter.storage.tables import check_table_path, write_table
+
+    if output is not None:
+        check_table_path(output)
+    _check_wanted(coverage, none_of_these, top_k=top_k, sets=sets, allow_empty=allow_empty)
+    paths, findings = find_photos(photos, skip_bad=skip_bad, as_json=as_json)
+    classifier = ImageClassifier.load(model, encoder=encoder)
+    if coverage is not None:
+        wanted = _SetRequest(coverage, sets, allow_empty, skip_bad)
+        _predict_sets(model, classifier, paths, wanted, findings, output=output, as_json=as_json)
+        return
+    with progress_bar("Encoding photos") as progress:
+        predictions = classifier.predict_top(
+            paths, top_k=top_k, none_of_these=none_of_these, skip_bad=skip_bad, progress=progress
+        )
+    skipped = (*findings.skipped, *predictions.skipped)
+    echo_skipped(skipped)
+    if output is not None:
+        write_table(output, [prediction.flat() for prediction in predictions])
+    if as_json:
+        facts = {"stale": list(classifier.model_.stale), "skipped": skipped_rows(skipped)}
+        facts |= {"data": findings.to_dict()}
+        echo_json({"predictions": [p.to_dict() for p in predictions]} | facts)
+    elif output is None:
+        _show_predictions(predictions)
+    else:
+        echo(f"{len(predictions)} predictions saved: {output}")
+    if not as_json:
+        echo_next("explain", model, predictions[0].path, so_that="see why")
+
+
+def _show_predictions(predictions: list[Any]) -> None:
+    rows = []
+    for prediction in predictions:
+        for rank, (name, probability) in enumerate(prediction.top):
+            shown = name if rank or prediction.class_name else f"none of these ({name}?)"
+            rows.append([prediction.path if rank == 0 else "", shown, percent(probability)])
+    echo_table([text("photo"), text("class"), number("probability")], rows)
+
+
+@dataclass(frozen=True)
+class _SetRequest:
+    """Which sets of classes are wanted."""
+
+    coverage: float
+    kind: str
+    allow_empty: bool
+    skip_bad: bool
+
+
+def _check_wanted(
+    coverage: float | None, none_of_these: float | None, *, top_k: int, sets: str, allow_empty: bool
+) -> None:
+    """Raise where options of predict do not go together: none is ignored."""
+    from tip_adapter.errors import InputError
+
+    if coverage is not None and none_of_these is not None:
+        raise InputError("Expected --coverage or --none-of-these, got both: run them one after the other")
+    if coverage is not None and top_k != 1:
+        raise InputError("Expected --coverage without --top-k, got both: a prediction set is as large as it must be")
+    if coverage is None and (allow_empty or sets != "lac"):
+        option = "--allow-empty" if allow_empty else "--sets"
+        raise InputError(
+            f"Expected --coverage with {option}, such as --coverage 0.9: how often sets contain the true class"
+        )
+
+
+def _predict_sets(
+    model: str,
+    classifier: ImageClassifier,
+    paths: list[Path],
+    wanted: _SetRequest,
+    findings: Findings,
+    *,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Name sets of classes, on the terminal, as JSON or as a table."""
+    from tip_adapter.progress import progress_bar
+    from tip_adapter.storage.tables import write_table
+
+    with progress_bar("Encoding photos") as progress:
+        found = classifier.predict_set(
+            paths,
+            wanted.coverage,
+            kind=cast("SetKind", wanted.kind),
+            allow_empty=wanted.allow_empty,
+            skip_bad=wanted.skip_bad,
+            progress=progress,
+        )
+    skipped = (*findings.skipped, *found.skipped)
+    echo_skipped(skipped)
+    if output is not None:
+        rows = [
+            {"path": each.path, "size": len(each.classes), "classes": "; ".join(name for name, _ in each.classes)}
+            for each in found.sets
+        ]
+        write_table(output, rows)
+    if as_json:
+        echo_json(found.to_dict() | {"skipped": skipped_rows(skipped), "data": findings.to_dict()})
+    elif output is None:
+        _show_sets(found)
+    else:
+        echo(f"{len(found.sets)} sets saved: {output}")
+        echo(found.summary)
+    if not as_json:
+        echo_next("calibrate", model, "LABELLED_PHOTOS", so_that="let the coverage hold for photos like these")
+
+
+def _show_sets(found: PredictionSets) -> None:
+    rows = []
+    for each in found.sets:
+        for rank, (name, probability) in enumerate(each.classes):
+            rows.append([each.path if rank == 0 else "", name, percent(probability)])
+        if not each.classes:
+            rows.append([each.path, "none", ""])
+    echo_table([text("photo"), text("class"), number("probability")], rows)
+    echo(found.summary)
