@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.classifier.inputs import images_of, labelled_images, new_shots
+from tip_adapter.classifier.inputs import EncodedPhotos, images_of, labelled_images, new_shots
 from tip_adapter.classifier.refitting import RefittingPart
 from tip_adapter.data import ImageDataset
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.sequences import Images, Labels
 from tip_adapter.errors import DatasetError, InputError
-from tip_adapter.features.extraction import Extraction
 from tip_adapter.features.prompts import text_of, zero_shot_weights
 from tip_adapter.model import edits
 from tip_adapter.model.few_shot_model import FewShotModel
@@ -87,31 +86,27 @@ class EditingPart(RefittingPart):
         EncoderError
             When the encoder is not the one the classifier was fitted with.
         """
-        model = self._fitted()
+        model = self._latest()
         self._check_method(refit)
         photos = labelled_images(data, labels, min_classes=1, prefer=("train",), skip_bad=skip_bad)
-        images, numbers, names = photos.images, photos.labels, photos.class_names
-        unknown = [name for name in names if name not in model.class_names]
-        if unknown and not new_classes:
-            raise DatasetError(
-                f"The photos have classes that the classifier does not know: {', '.join(unknown[:5])}. Add them first "
-                "(add_class, `tip-adapter class add`), or say that they are new (new_classes=True, --new-classes)."
-            )
+        unknown = _unknown_classes(model, photos.class_names, allowed=new_classes)
         texts = {name: self._texts_of(name, None) for name in unknown}
-        extraction = self._extract(
-            images, views=model.views, random_state=model.random_state, skip_bad=skip_bad, progress=progress
-        )
-        fresh, known = _apart(extraction, model, [names[number] for number in numbers])
-        for name in unknown:
-            model = self._committed(edits.add_class(model, name, *texts[name]), refit=False)
-        if not len(fresh.kept):
-            self.model_ = model
-            return AddedShots((), known, (*photos.skipped, *extraction.skipped))
-        self._keep_queries(model, fresh, images, progress)
-        columns = np.array([model.class_names.index(name) for name in names], dtype=np.intp)
-        new = _like_shots(model, fresh, images, columns[numbers])
-        self.model_ = self._committed(edits.add_shots(model, new), refit=refit, progress=progress)
-        return AddedShots(new.ids, known, (*photos.skipped, *extraction.skipped))
+        encoded = self._encoded(photos.images, skip_bad=skip_bad, progress=progress)
+        names = [photos.class_names[number] for number in photos.labels]
+        skipped = (*photos.skipped, *encoded.extraction.skipped)
+
+        def added(present: FewShotModel) -> tuple[FewShotModel, AddedShots]:
+            for name in _unknown_classes(present, photos.class_names, allowed=new_classes):
+                words = texts.get(name) or self._texts_of(name, None)
+                present = self._committed(edits.add_class(present, name, *words), refit=False)
+            fresh, known = _apart(encoded, present, names)
+            columns = np.array([present.class_names.index(name) for name in names], dtype=np.intp)
+            new = _like_shots(present, fresh, columns)
+            if len(new):
+                present = self._committed(edits.add_shots(present, new), refit=refit, progress=progress)
+            return present, AddedShots(new.ids, known, skipped)
+
+        return self._change(added)
 
     def remove_shots(self, ids: Sequence[str], *, forget: bool = False, refit: bool = False) -> tuple[str, ...]:
         """Take shots out.
@@ -136,18 +131,29 @@ class EditingPart(RefittingPart):
         InputError
             When there is no such shot, or a class would be left with neither shots nor text.
         """
-        model = self._fitted()
         self._check_method(refit)
-        rows = edits.shot_rows(model, ids)
-        if not forget:
-            self.model_ = self._committed(edits.remove_shots(model, rows), refit=refit)
-            return tuple(model.shots.ids[row] for row in rows)
-        digests = {model.shots.features.digests[row] for row in rows}
-        gone = [name for name, one in zip(model.shots.ids, model.shots.features.digests, strict=True) if one in digests]
+        if forget:
+            gone = self._change(lambda model: self._without_photos(model, ids, refit), ready=self._forget_elsewhere)
+            return tuple(shot["id"] for shot in gone)
+
+        def removed(model: FewShotModel) -> tuple[FewShotModel, tuple[str, ...]]:
+            rows = edits.shot_rows(model, ids)
+            changed = self._committed(edits.remove_shots(model, rows), refit=refit)
+            return changed, tuple(model.shots.ids[row] for row in rows)
+
+        return self._change(removed)
+
+    def _without_photos(
+        self, model: FewShotModel, ids: Sequence[str], refit: bool
+    ) -> tuple[FewShotModel, list[dict[str, str]]]:
+        """Forget the photos of some shots; return all shots that are gone."""
+        interrupted = [] if self._session is None else self._session.interrupted
+        if interrupted and edits.all_among(ids, interrupted):
+            # Asked for again after an interruption: it is complete since the session began.
+            return model, interrupted
+        digests = {model.shots.features.digests[row] for row in edits.shot_rows(model, ids)}
         changed = self._committed(edits.forget_photos(model, digests, "forget"), refit=refit)
-        self._forget_in_store(digests)
-        self.model_ = changed
-        return tuple(gone)
+        return changed, edits.named(model.shots, digests)
 
     def purge(self) -> int:
         """Forget for good what was removed earlier: undo cannot bring it back, and the feature store loses it.
@@ -162,14 +168,22 @@ class EditingPart(RefittingPart):
         TipAdapterError
             When another process uses the feature store; nothing is changed then.
         """
-        model = self._fitted()
-        present = set(model.shots.features.digests)
-        digests = {digest for entry in model.journal for digest in entry.digests if digest not in present}
-        if digests:
+
+        def purged(model: FewShotModel) -> tuple[FewShotModel, list[dict[str, str]]]:
+            present = set(model.shots.features.digests)
+            gone = {
+                digest: one for entry in model.journal for one, digest in zip(entry.ids, entry.digests, strict=True)
+            }
+            shots = [{"id": one, "digest": digest} for digest, one in gone.items() if digest not in present]
+            if not shots:
+                return model, shots
             # No shot is among them, so that the head stays, a trained one, too.
-            self._forget_in_store(digests)
-            self.model_ = edits.finished(edits.forget_photos(model, digests, "purge"), model.head)
-        return len(digests)
+            edit = edits.forget_photos(model, {shot["digest"] for shot in shots}, "purge")
+            return edits.finished(edit, model.head), shots
+
+        gone = self._change(purged, ready=self._forget_elsewhere)
+        interrupted = [] if self._session is None else self._session.interrupted
+        return len({shot["digest"] for shot in (*gone, *interrupted)})
 
     def relabel(self, ids: Sequence[str], class_name: str, *, refit: bool = False) -> tuple[str, ...]:
         """Give shots another class.
@@ -192,11 +206,14 @@ class EditingPart(RefittingPart):
         InputError
             When there is no such shot or class, or a class would be left with neither shots nor text.
         """
-        model = self._fitted()
         self._check_method(refit)
-        rows = edits.shot_rows(model, ids)
-        self.model_ = self._committed(edits.relabel_shots(model, rows, class_name), refit=refit)
-        return tuple(model.shots.ids[row] for row in rows)
+
+        def relabelled(model: FewShotModel) -> tuple[FewShotModel, tuple[str, ...]]:
+            rows = edits.shot_rows(model, ids)
+            changed = self._committed(edits.relabel_shots(model, rows, class_name), refit=refit)
+            return changed, tuple(model.shots.ids[row] for row in rows)
+
+        return self._change(relabelled)
 
     def add_class(
         self,
@@ -231,26 +248,20 @@ class EditingPart(RefittingPart):
         InputError
             When there is a class of that name, it has neither shots nor text, or a photo is another class's shot.
         """
-        model = self._fitted()
         self._check_method(refit)
-        name = edits.check_new_name(model, name)
+        name = edits.check_new_name(self._latest(), name)
         words, weights = self._texts_of(name, texts)
-        new, images = None, images_of(images)
-        skipped: Skipped = ()
-        if images:
-            extraction = self._extract(
-                images, views=model.views, random_state=model.random_state, skip_bad=skip_bad, progress=progress
-            )
-            skipped = extraction.skipped
-            fresh, known = _apart(extraction, model, [name] * len(images))
-            if known:
-                photo, shot, other = known[0]
-                raise InputError(f"{photo} is the shot {shot} of {other!r} already: add the class, and relabel it.")
-            self._keep_queries(model, fresh, images, progress)
-            new = _like_shots(model, fresh, images, np.zeros(len(images), dtype=np.intp))
-        edit = edits.add_class(model, name, words, weights, new)
-        self.model_ = self._committed(edit, refit=refit, progress=progress)
-        return AddedShots(() if new is None else new.ids, skipped=skipped)
+        images = images_of(images)
+        encoded = self._encoded(images, skip_bad=skip_bad, progress=progress) if images else None
+
+        def added(model: FewShotModel) -> tuple[FewShotModel, AddedShots]:
+            new = None if encoded is None else _first_shots(model, encoded, name)
+            edit = edits.add_class(model, name, words, weights, new)
+            skipped = () if encoded is None else encoded.extraction.skipped
+            changed = self._committed(edit, refit=refit, progress=progress)
+            return changed, AddedShots(() if new is None else new.ids, skipped=skipped)
+
+        return self._change(added)
 
     def remove_class(self, name: str, *, refit: bool = False) -> tuple[str, ...]:
         """Take a class out, with its shots.
@@ -271,11 +282,13 @@ class EditingPart(RefittingPart):
         InputError
             When there is no such class, or too little would be left.
         """
-        model = self._fitted()
         self._check_method(refit)
-        edit = edits.remove_class(model, name)
-        self.model_ = self._committed(edit, refit=refit)
-        return edit.about.ids if edit.about else ()
+
+        def removed(model: FewShotModel) -> tuple[FewShotModel, tuple[str, ...]]:
+            edit = edits.remove_class(model, name)
+            return self._committed(edit, refit=refit), edit.about.ids if edit.about else ()
+
+        return self._change(removed)
 
     def rename_class(
         self, name: str, new_name: str, texts: str | Sequence[str] | None = None, *, refit: bool = False
@@ -296,16 +309,17 @@ class EditingPart(RefittingPart):
         InputError
             When there is no such class, or another one has the new name.
         """
-        model = self._fitted()
         if texts is not None:
             self._check_method(refit)
-        edits.class_column(model, name)
         words, weights = (None, None) if texts is None else self._texts_of(new_name, texts)
-        edit = edits.rename_class(model, name, new_name, words, weights)
-        if texts is None and not refit:
-            self.model_ = edits.finished(edit, model.head)
-        else:
-            self.model_ = self._committed(edit, refit=refit)
+
+        def renamed(model: FewShotModel) -> tuple[FewShotModel, None]:
+            edit = edits.rename_class(model, name, new_name, words, weights)
+            if texts is None and not refit:
+                return edits.finished(edit, model.head), None
+            return self._committed(edit, refit=refit), None
+
+        self._change(renamed)
 
     def _texts_of(self, name: str, texts: str | Sequence[str] | None) -> tuple[tuple[str, ...], Float32Array | None]:
         """Words for a class, and their weights."""
@@ -314,30 +328,57 @@ class EditingPart(RefittingPart):
             return (), None
         return words, zero_shot_weights(self._text_encoder, [words], self._fitted().templates, class_names=[name])[0]
 
-    def _keep_queries(
-        self, model: FewShotModel, fresh: Extraction, images: Sequence[ImageSource], progress: Progress | None
-    ) -> None:
-        """Store the middle views of new shots, which a refit asks about: it has no photos, only what is stored."""
+    def _encoded(self, images: Sequence[ImageSource], *, skip_bad: bool, progress: Progress | None) -> EncodedPhotos:
+        """Do all with new photos that takes long."""
+        model = self._fitted()
+        extraction = self._extract(
+            images, views=model.views, random_state=model.random_state, skip_bad=skip_bad, progress=progress
+        )
         if self.store is not None:
-            self._as_queries([images[index] for index in fresh.kept], model.views, progress)
+            # The middle views, which a refit asks about: it has no photos, only what is stored.
+            self._as_queries([images[index] for index in extraction.kept], model.views, progress)
+        return EncodedPhotos.of(extraction, images)
 
-    def _forget_in_store(self, digests: set[str]) -> None:
+    def _forget_elsewhere(self, shots: list[dict[str, str]]) -> None:
         """Forget in the store first: if that fails, the classifier still knows what has to be forgotten."""
+        if not shots:
+            return
         with self._open_store() as store:
             if store is not None:
-                store.delete(digests)
+                store.delete({shot["digest"] for shot in shots})
+        self._forgetting = [*self._forgetting, *shots]
 
 
-def _like_shots(model: FewShotModel, fresh: Extraction, images: Sequence[ImageSource], columns: IntArray) -> Shots:
+def _unknown_classes(model: FewShotModel, names: Sequence[str], *, allowed: bool) -> list[str]:
+    unknown = [name for name in names if name not in model.class_names]
+    if unknown and not allowed:
+        raise DatasetError(
+            f"The photos have classes that the classifier does not know: {', '.join(unknown[:5])}. Add them first "
+            "(add_class, `tip-adapter class add`), or say that they are new (new_classes=True, --new-classes)."
+        )
+    return unknown
+
+
+def _like_shots(model: FewShotModel, photos: EncodedPhotos, columns: IntArray) -> Shots:
     """Make shots that the model's own can be joined with: with their single views, if those have theirs."""
-    return new_shots(fresh, images, columns, model.shots.ids, keep_views=model.shots.features.n_views > 1)
+    return new_shots(photos, columns, model.shots.ids, keep_views=model.shots.features.n_views > 1)
+
+
+def _first_shots(model: FewShotModel, photos: EncodedPhotos, class_name: str) -> Shots:
+    """Make the shots of a new class."""
+    given = [class_name] * (1 + max(photos.extraction.kept, default=-1))
+    fresh, known = _apart(photos, model, given)
+    if known:
+        photo, shot, other = known[0]
+        raise InputError(f"{photo} is the shot {shot} of {other!r} already: add the class, and relabel it.")
+    return _like_shots(model, fresh, np.zeros(len(given), dtype=np.intp))
 
 
 def _apart(
-    extraction: Extraction, model: FewShotModel, classes: Sequence[str]
-) -> tuple[Extraction, tuple[tuple[str, str, str], ...]]:
+    photos: EncodedPhotos, model: FewShotModel, classes: Sequence[str]
+) -> tuple[EncodedPhotos, tuple[tuple[str, str, str], ...]]:
     """Part encoded photos from those that are shots already, or were given twice; `classes` are those given."""
-    features, shots = extraction.features, model.shots
+    features, shots = photos.extraction.features, model.shots
     there, given = set(shots.features.digests), dict[str, tuple[str, str]]()
     fresh, known = [], []
     for row, (digest, name) in enumerate(zip(features.digests, features.names, strict=True)):
@@ -347,6 +388,6 @@ def _apart(
         elif digest in given:
             known.append((name, *given[digest]))
         else:
-            given[digest] = (digest[:12], classes[extraction.kept[row]])
+            given[digest] = (digest[:12], classes[photos.extraction.kept[row]])
             fresh.append(row)
-    return Extraction(features.subset(fresh), extraction.kept[fresh], extraction.skipped), tuple(known)
+    return photos.subset(fresh), tuple(known)

@@ -19,11 +19,11 @@ from tip_adapter.features.extraction import Extraction, extract_features
 from tip_adapter.features.store import FeatureStore
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.predictions import Results
-from tip_adapter.storage.locking import FolderLock
 from tip_adapter.trust.precision import MAX_FLIPPED
 from tip_adapter.typing import Float32Array, StrPath
 
 if TYPE_CHECKING:
+    from tip_adapter.classifier.changing import EditingSession
     from tip_adapter.encoders import Encoder
     from tip_adapter.methods import FewShotMethod
     from tip_adapter.progress import Progress
@@ -110,18 +110,21 @@ class EncodingPart:
         self.store = store
         # Which saved classifier this one is, and as which it was read or written; None for none.
         self._origin: tuple[Path, str] | None = None
-        self._lock: FolderLock | None = None
+        # What has to be forgotten on the disk, too, when it is saved.
+        self._forgetting: list[dict[str, str]] = []
+        self._session: EditingSession | None = None
+        self._changing = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out locks, and an encoder that a copy can load again by its name."""
-        state = vars(self) | {"_lock": None, "_explainer": None}
+        state = vars(self) | {"_session": None, "_explainer": None}
         if isinstance(self._encoder_source, str | os.PathLike):
             state["_encoder"] = None
-        del state["_loading"]
+        del state["_loading"], state["_changing"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _loading=threading.Lock())
+        vars(self).update(state, _loading=threading.Lock(), _changing=threading.RLock())
 
     @property
     def encoder(self) -> Encoder:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 
 from tip_adapter.classifier.editing import EditingPart
-from tip_adapter.classifier.inputs import as_tuples, check_classes_left, labelled_images, new_shots
+from tip_adapter.classifier.inputs import EncodedPhotos, as_tuples, check_classes_left, labelled_images, new_shots
 from tip_adapter.classifier.saving import SavingPart
 from tip_adapter.classifier.trusting import TrustingPart
 from tip_adapter.data import ImageDataset
@@ -142,7 +142,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         kept, self.skipped_ = extraction.kept, (*photos.skipped, *extraction.skipped)
         check_classes_left(numbers, kept, names)
         warn_of_copies(extraction.features.digests, numbers[kept], extraction.features.names, names)
-        shot_set = new_shots(extraction, images, numbers, keep_views=estimator.takes_views)
+        shot_set = new_shots(EncodedPhotos.of(extraction, images), numbers, keep_views=estimator.takes_views)
         weights = zero_shot_weights(self.encoder, texts, templates, class_names=names)
         self.precision_report_ = self._guard_precision(
             [images[index] for index in kept], shot_set.labels, weights, progress

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -23,7 +23,15 @@ from tip_adapter.model.picture_archive import Thumbnails
 from tip_adapter.model.shots import Shots, shot_ids
 from tip_adapter.typing import IntArray
 
-__all__ = ["LabelledImages", "as_tuples", "check_classes_left", "images_of", "labelled_images", "new_shots"]
+__all__ = [
+    "EncodedPhotos",
+    "LabelledImages",
+    "as_tuples",
+    "check_classes_left",
+    "images_of",
+    "labelled_images",
+    "new_shots",
+]
 
 
 @dataclass(frozen=True)
@@ -110,19 +118,37 @@ def as_tuples(texts: Mapping[Any, str | Sequence[str]] | None) -> dict[Any, tupl
     return {name: (value,) if isinstance(value, str) else tuple(value) for name, value in texts.items()}
 
 
-def new_shots(
-    extraction: Extraction,
-    images: Sequence[ImageSource],
-    numbers: IntArray,
-    taken: Sequence[str] = (),
-    *,
-    keep_views: bool,
-) -> Shots:
+@dataclass(frozen=True)
+class EncodedPhotos:
+    """Photos that can become shots: all that takes long is done.
+
+    Attributes
+    ----------
+    extraction : Extraction
+    pictures : list of bytes
+        Thumbnails of the photos that were kept.
+    """
+
+    extraction: Extraction
+    pictures: list[bytes]
+
+    @classmethod
+    def of(cls, extraction: Extraction, images: Sequence[ImageSource]) -> Self:
+        """Add the thumbnails to what was encoded of some images."""
+        return cls(extraction, make_thumbnails([images[index] for index in extraction.kept]))
+
+    def subset(self, rows: list[int]) -> Self:
+        """Take some of the photos that were kept."""
+        whole = self.extraction
+        extraction = Extraction(whole.features.subset(rows), whole.kept[rows], whole.skipped)
+        return replace(self, extraction=extraction, pictures=[self.pictures[row] for row in rows])
+
+
+def new_shots(photos: EncodedPhotos, numbers: IntArray, taken: Sequence[str] = (), *, keep_views: bool) -> Shots:
     """Make shots of encoded photos, sorted by class as the photos were; `taken` are ids of other shots."""
-    kept, several = extraction.kept, extraction.features
+    kept, several = photos.extraction.kept, photos.extraction.features
     # What is fitted again to the mean of the views alone needs V times less to be saved.
     features = several if keep_views else several.averaged()
     ids = shot_ids(several.digests, taken)
-    pictures = make_thumbnails([images[index] for index in kept])
-    thumbnails = Thumbnails(dict(zip(ids, pictures, strict=True)))
+    thumbnails = Thumbnails(dict(zip(ids, photos.pictures, strict=True)))
     return Shots(features, numbers[kept], ids, thumbnails)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.classifier.encoding import EncodingPart
+from tip_adapter.classifier.changing import ChangingPart
 from tip_adapter.errors import InputError
 from tip_adapter.features.feature_set import FeatureSet
 from tip_adapter.features.pipeline import CENTER_VIEW
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["RefittingPart"]
 
 
-class RefittingPart(EncodingPart):
+class RefittingPart(ChangingPart):
     """The part of `ImageClassifier` that fits again what was fitted before."""
 
     @property
@@ -43,8 +43,12 @@ class RefittingPart(EncodingPart):
         progress : Progress, optional
             Of a method that trains.
         """
-        model = self._fitted()
-        self.model_ = self._committed(edits.Edit(model, "refit", undo=Undo()), refit=True, progress=progress)
+        self._change(
+            lambda model: (
+                self._committed(edits.Edit(model, "refit", undo=Undo()), refit=True, progress=progress),
+                None,
+            )
+        )
 
     def undo(self, *, refit: bool = False) -> JournalEntry:
         """Take back the last edit that was not taken back yet.
@@ -64,10 +68,12 @@ class RefittingPart(EncodingPart):
         InputError
             When there is nothing to take back.
         """
-        model = self._fitted()
         self._check_method(refit)
-        self.model_ = self._committed(edits.undo_last(model), refit=refit)
-        return [entry for entry in model.journal if entry.undo is not None][-1]
+        return self._change(lambda model: self._undone(model, refit))
+
+    def _undone(self, model: FewShotModel, refit: bool) -> tuple[FewShotModel, JournalEntry]:
+        changed = self._committed(edits.undo_last(model), refit=refit)
+        return changed, [entry for entry in model.journal if entry.undo is not None][-1]
 
     def _check_method(self, refit: bool) -> None:
         method = self._fitted().method

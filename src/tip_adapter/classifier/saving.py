@@ -1,4 +1,4 @@
-"""A fitted classifier ↔ its folder on the disk, one process at a time."""
+"""Save and load a fitted classifier, and edit a saved one together with others."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from tip_adapter.classifier.encoding import EncodingPart
-from tip_adapter.errors import InputError, TipAdapterError
+from tip_adapter.classifier.changing import ChangingPart, EditingSession
+from tip_adapter.errors import InputError, StorageWarning, TipAdapterError, warn
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.storage.bundle_files import fingerprint
+from tip_adapter.storage.bundles import Bundle, load_bundle
 from tip_adapter.storage.hub_folders import HUB_PREFIX
-from tip_adapter.storage.locking import WAIT_S, FolderLock, locked
+from tip_adapter.storage.locking import WAIT_S, locked
 from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
@@ -21,44 +22,38 @@ if TYPE_CHECKING:
 __all__ = ["SavingPart"]
 
 
-class SavingPart(EncodingPart):
+class SavingPart(ChangingPart):
     """The part of `ImageClassifier` that is saved and loaded."""
 
-    def save(self, path: StrPath) -> None:
+    def save(self, path: StrPath, *, wait_s: float = WAIT_S) -> None:
         """Save the classifier as a folder; the encoder is named in it, not copied.
 
         Parameters
         ----------
         path : path-like
             Such as ``clothes.tip``. A classifier saved there before is replaced.
+        wait_s : float, default=60
+            How long to wait for another process that changes what is there, in seconds.
 
         Raises
         ------
         TipAdapterError
             When it cannot be written (nothing half-written stays), or it was loaded from there and changed there since.
         """
-        model, path = self._fitted(), Path(path)
-        folder = path.resolve()
-        with self._locked(folder) as lock:
-            here = fingerprint(folder)
-            if here is not None and self._origin is not None and self._origin[0] == folder and self._origin[1] != here:
-                raise TipAdapterError(
-                    f"{path} was changed since it was loaded, and saving would undo that: load it again and repeat the "
-                    "edit (ImageClassifier.editing keeps others out meanwhile), or save under another name."
-                )
-            model.save(folder, lock=lock)
-            self._origin = (folder, fingerprint(folder) or "")
-
-    @contextlib.contextmanager
-    def _locked(self, folder: Path) -> Iterator[FolderLock | None]:
-        """The lock that is held already, or a new one; none for a new folder, which is locked once it is made."""
-        if self._lock is not None and self._lock.folder == folder:
-            yield self._lock
-        elif fingerprint(folder) is None:
-            yield None
-        else:
-            with locked(folder) as lock:
-                yield lock
+        with self._changing:
+            model, folder, session = self._fitted(), Path(path).resolve(), self._session
+            held = session.lock if session is not None and session.folder == folder else None
+            # A new folder is locked once it is made.
+            needs_lock = held is None and fingerprint(folder) is not None
+            with locked(folder, wait_s) if needs_lock else contextlib.nullcontext(held) as lock:
+                here = fingerprint(folder)
+                if here is not None and self._origin not in (None, (folder, here)) and self._origin[0] == folder:
+                    raise TipAdapterError(
+                        f"{path} was changed since it was loaded, and saving would undo that: load it again and repeat "
+                        "the edit (ImageClassifier.editing applies edits to what is there), or save under another name"
+                    )
+                saved = model.save(folder, forgetting=self._forgetting, lock=lock)
+            self._origin, self._forgetting = (folder, saved), []
 
     @classmethod
     def load(
@@ -87,10 +82,20 @@ class SavingPart(EncodingPart):
         ModelFileError
             When it is no saved classifier, truncated, changed since, or of a newer version.
         """
-        on_hub = isinstance(path, str) and path.startswith(HUB_PREFIX)
-        # Before the rest is read: what changes in between is then noticed when it is saved.
-        before = None if on_hub else fingerprint(path)
-        model = FewShotModel.load(path)
+        bundle = load_bundle(path)
+        if bundle.forgetting:
+            warn(
+                f"Photos were being forgotten in {bundle.path} when that was interrupted, and traces of them are left "
+                f"there: complete it with tip-adapter purge {bundle.path}",
+                StorageWarning,
+            )
+        return cls._of_bundle(bundle, encoder, store)
+
+    @classmethod
+    def _of_bundle(
+        cls, bundle: Bundle, encoder: StrPath | Encoder | None, store: StrPath | Literal["default"] | None
+    ) -> Self:
+        model = FewShotModel.from_bundle(bundle)
         classifier = cls(
             model.encoder.name if encoder is None else encoder,
             model.method.name,
@@ -102,7 +107,7 @@ class SavingPart(EncodingPart):
             store=store,
         )
         classifier.model_ = model
-        classifier._origin = None if before is None else (Path(path).resolve(), before)
+        classifier._origin = (bundle.path.resolve(), bundle.fingerprint)
         return classifier
 
     @classmethod
@@ -115,7 +120,10 @@ class SavingPart(EncodingPart):
         store: StrPath | Literal["default"] | None = "default",
         wait_s: float = WAIT_S,
     ) -> Iterator[Self]:
-        """Load a saved classifier to correct it, and save it at the end; other processes wait meanwhile.
+        """Load a saved classifier to correct it, together with others who may do the same; saved at the end.
+
+        Photos are encoded while others may edit, too. The first edit keeps them out until the block ends; what they
+        have changed since it began is read before, and the edit is applied to that.
 
         Parameters
         ----------
@@ -134,7 +142,7 @@ class SavingPart(EncodingPart):
         Raises
         ------
         TipAdapterError
-            When another process holds it for longer, or it cannot be written.
+            When another process keeps it for longer, it cannot be written, or somebody fitted it anew meanwhile.
         ModelFileError
             When it is no saved classifier.
 
@@ -152,15 +160,15 @@ class SavingPart(EncodingPart):
         ('day', 'dark')
         """
         if isinstance(path, str) and path.startswith(HUB_PREFIX):
-            raise InputError(f"Expected a folder to edit, got {path}: load it, save it in a folder, and edit that.")
-        # Looked at before the lock, so that a mistyped path leaves no file behind.
-        if fingerprint(path) is None:
-            FewShotModel.load(path)
-        with locked(Path(path).resolve(), wait_s) as lock:
-            classifier = cls.load(path, encoder=encoder, store=store)
-            classifier._lock = lock
-            try:
-                yield classifier
-                classifier.save(path)
-            finally:
-                classifier._lock = None
+            raise InputError(f"Expected a folder to edit, got {path}: load it, save it in a folder, and edit that")
+        bundle = load_bundle(Path(path).resolve())
+        classifier = cls._of_bundle(bundle, encoder, store)
+        session = EditingSession(bundle.path, classifier.model_, bundle.fingerprint, wait_s)
+        classifier._session = session
+        try:
+            yield classifier
+            if classifier.model_ is not session.model:
+                classifier.save(bundle.path, wait_s=wait_s)
+        finally:
+            classifier._session = None
+            session.close()

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tip_adapter.classifier.changing import ChangingPart
 from tip_adapter.classifier.predicting import PredictingPart, calibration_of, known_photos
 from tip_adapter.data import ImageDataset
 from tip_adapter.data.sequences import Images, Labels
 from tip_adapter.errors import InputError
-from tip_adapter.model.edits import CALIBRATION
+from tip_adapter.features.extraction import Extraction
+from tip_adapter.model.edits import CALIBRATION, class_column
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.predictions import PredictionSets, Skipped, named_sets
 from tip_adapter.progress import announce
@@ -46,7 +48,7 @@ class Calibrated:
     skipped: Skipped = ()
 
 
-class TrustingPart(PredictingPart):
+class TrustingPart(PredictingPart, ChangingPart):
     """The part of `ImageClassifier` that says how far answers can be trusted."""
 
     def calibrate(
@@ -81,24 +83,11 @@ class TrustingPart(PredictingPart):
         InputError
             When some of the photos are shots of the classifier.
         """
-        model = self._fitted()
+        model = self._latest()
         photos = known_photos(model, data, labels, prefer=("validation",), skip_bad=skip_bad)
         extraction = self._extract_labelled(photos, skip_bad=skip_bad, progress=progress)
-        among = len(set(extraction.features.digests) & set(model.shots.features.digests))
-        if among:
-            raise InputError(
-                f"{among} of the {len(photos.images)} photos are shots of the classifier: calibrate with photos that "
-                "are not"
-            )
-        features = extraction.features.unit
-        calibration = Calibration.of(
-            model.head.logits(features),
-            photos.labels[extraction.kept],
-            (features, model.shots.features.unit, model.shots.labels),
-        )
-        stale = tuple(part for part in model.stale if part != CALIBRATION)
-        self.model_ = replace(model, calibration=calibration, stale=stale)
-        return Calibrated(calibration, extraction.skipped)
+        names = [model.class_names[label] for label in photos.labels[extraction.kept]]
+        return self._change(lambda present: _calibrated(present, extraction, names))
 
     def predict_set(
         self,
@@ -249,6 +238,21 @@ class TrustingPart(PredictingPart):
         content = replace(content, compared=compared, explained=explained, facts=facts)
         write_file(Path(path), render_report(content).encode())
         return content.evaluation
+
+
+def _calibrated(model: FewShotModel, extraction: Extraction, names: Sequence[str]) -> tuple[FewShotModel, Calibrated]:
+    """Calibrate a model with encoded photos of the named classes."""
+    features = extraction.features
+    among = len(set(features.digests) & set(model.shots.features.digests))
+    if among:
+        raise InputError(
+            f"{among} of the {len(features)} photos are shots of the classifier: calibrate with photos that are not"
+        )
+    labels = np.array([class_column(model, name) for name in names], dtype=np.intp)
+    shots = (features.unit, model.shots.features.unit, model.shots.labels)
+    calibration = Calibration.of(model.head.logits(features.unit), labels, shots)
+    stale = tuple(part for part in model.stale if part != CALIBRATION)
+    return replace(model, calibration=calibration, stale=stale), Calibrated(calibration, extraction.skipped)
 
 
 def _diagnosis_of(model: FewShotModel, other: Photos | None = None, bad_images: Sequence[BadImage] = ()) -> Diagnosis:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
-from tip_adapter.cli.options import JsonOption, ModelArgument, SkipBadOption, SplitOption, WhereOption
+from tip_adapter.cli.options import (
+    WAIT_S,
+    JsonOption,
+    ModelArgument,
+    SkipBadOption,
+    SplitOption,
+    WaitOption,
+    WhereOption,
+)
 from tip_adapter.cli.output import (
     echo,
     echo_json,
@@ -46,10 +54,10 @@ classes = typer.Typer(
 
 
 @contextlib.contextmanager
-def _editing(model: str, encoder: str | None = None) -> Iterator[ImageClassifier]:
+def _editing(model: str, wait: float, encoder: str | None = None) -> Iterator[ImageClassifier]:
     from tip_adapter.classifier import ImageClassifier
 
-    with ImageClassifier.editing(model, encoder=encoder) as classifier:
+    with ImageClassifier.editing(model, encoder=encoder, wait_s=wait) as classifier:
         yield classifier
 
 
@@ -66,13 +74,14 @@ def add(
     encoder: WhereOption = None,
     refit: RefitOption = False,
     skip_bad: SkipBadOption = False,
+    wait: WaitOption = WAIT_S,
     as_json: JsonOption = False,
 ) -> None:
     """Add labelled photos to a saved classifier; nothing else is encoded again."""
     from tip_adapter.progress import progress_bar
 
     data, labels, findings = _labelled(photos, class_name, split=split, skip_bad=skip_bad, as_json=as_json)
-    with _editing(model, encoder) as classifier, progress_bar("Encoding shots") as progress:
+    with _editing(model, wait, encoder) as classifier, progress_bar("Encoding shots") as progress:
         added = classifier.add_shots(
             data, labels, new_classes=new_classes, refit=refit, skip_bad=skip_bad, progress=progress
         )
@@ -113,10 +122,11 @@ def remove(
     ] = False,
     encoder: WhereOption = None,
     refit: RefitOption = False,
+    wait: WaitOption = WAIT_S,
     as_json: JsonOption = False,
 ) -> None:
     """Remove shots from a saved classifier; `undo` brings them back unless they are forgotten."""
-    with _editing(model, encoder) as classifier:
+    with _editing(model, wait, encoder) as classifier:
         gone = classifier.remove_shots(ids, forget=forget, refit=refit)
     what = "forgotten for good" if forget else "removed"
     _tell(model, classifier, {"ids": list(gone), "forgotten": forget}, f"{_counted(len(gone), 'shot')} {what}", as_json)
@@ -128,36 +138,43 @@ def relabel(
     class_name: Annotated[str, typer.Option("--class", "-c", help="Their new class.")],
     encoder: WhereOption = None,
     refit: RefitOption = False,
+    wait: WaitOption = WAIT_S,
     as_json: JsonOption = False,
 ) -> None:
     """Move shots of a saved classifier to another class."""
-    with _editing(model, encoder) as classifier:
+    with _editing(model, wait, encoder) as classifier:
         moved = classifier.relabel(ids, class_name, refit=refit)
     _tell(model, classifier, {"ids": list(moved)}, f"{_counted(len(moved), 'shot')} moved to {class_name}", as_json)
 
 
-def purge(model: EditedArgument, as_json: JsonOption = False) -> None:
+def purge(model: EditedArgument, wait: WaitOption = WAIT_S, as_json: JsonOption = False) -> None:
     """Erase for good what was removed earlier, from a saved classifier and from the feature store."""
-    with _editing(model) as classifier:
+    with _editing(model, wait) as classifier:
         count = classifier.purge()
     _tell(model, classifier, {"photos": count}, f"{_counted(count, 'photo')} forgotten for good", as_json)
 
 
-def refit(model: EditedArgument, encoder: WhereOption = None, as_json: JsonOption = False) -> None:
+def refit(
+    model: EditedArgument, encoder: WhereOption = None, wait: WaitOption = WAIT_S, as_json: JsonOption = False
+) -> None:
     """Choose the hyper-parameters of a saved classifier again for its present shots; no photos are needed."""
     from tip_adapter.progress import progress_bar
 
-    with _editing(model, encoder) as classifier, progress_bar("Fitting") as progress:
+    with _editing(model, wait, encoder) as classifier, progress_bar("Fitting") as progress:
         classifier.refit(progress=progress)
     chosen = classifier.model_.method.chosen
     _tell(model, classifier, {"chosen": dict(chosen)}, str(chosen.get("summary", "fitted again")), as_json)
 
 
 def undo(
-    model: EditedArgument, encoder: WhereOption = None, refit: RefitOption = False, as_json: JsonOption = False
+    model: EditedArgument,
+    encoder: WhereOption = None,
+    refit: RefitOption = False,
+    wait: WaitOption = WAIT_S,
+    as_json: JsonOption = False,
 ) -> None:
     """Undo the last edit of a saved classifier; run it again to undo the one before."""
-    with _editing(model, encoder) as classifier:
+    with _editing(model, wait, encoder) as classifier:
         entry = classifier.undo(refit=refit)
     about = f" ({', '.join(entry.classes)})" if entry.classes else ""
     _tell(model, classifier, {"undone": entry.to_dict()}, f"undone: {entry.number}. {entry.action}{about}", as_json)
@@ -173,6 +190,7 @@ def add_class(
     encoder: WhereOption = None,
     refit: RefitOption = False,
     skip_bad: SkipBadOption = False,
+    wait: WaitOption = WAIT_S,
     as_json: JsonOption = False,
 ) -> None:
     """Add a class, from its name or --text, and from photos if you have some."""
@@ -183,7 +201,7 @@ def add_class(
     if text and no_text:
         raise InputError("Expected --text or --no-text, got both.")
     images, findings = find_photos(photos, skip_bad=skip_bad, as_json=as_json) if photos else ([], Findings())
-    with _editing(model, encoder) as classifier, progress_bar("Encoding shots") as progress:
+    with _editing(model, wait, encoder) as classifier, progress_bar("Encoding shots") as progress:
         added = classifier.add_class(
             name, () if no_text else text, images=images, refit=refit, skip_bad=skip_bad, progress=progress
         )
@@ -196,10 +214,11 @@ def remove_class(
     name: Annotated[str, typer.Argument(help="Name of the class.")],
     encoder: WhereOption = None,
     refit: RefitOption = False,
+    wait: WaitOption = WAIT_S,
     as_json: JsonOption = False,
 ) -> None:
     """Remove a class and its shots."""
-    with _editing(model, encoder) as classifier:
+    with _editing(model, wait, encoder) as classifier:
         gone = classifier.remove_class(name, refit=refit)
     _tell(model, classifier, {"ids": list(gone)}, f"{name} removed, with {_counted(len(gone), 'shot')}", as_json)
 
@@ -212,10 +231,11 @@ def rename_class(
     text: TextsOption = None,
     encoder: WhereOption = None,
     refit: RefitOption = False,
+    wait: WaitOption = WAIT_S,
     as_json: JsonOption = False,
 ) -> None:
     """Rename a class. Its texts, and so all predictions, stay the same unless --text is given."""
-    with _editing(model, encoder) as classifier:
+    with _editing(model, wait, encoder) as classifier:
         classifier.rename_class(name, new_name, text or None, refit=refit)
     _tell(model, classifier, {}, f"{name} is {new_name} now", as_json)
 

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from tip_adapter.storage.locking import WAIT_S
+
 __all__ = [
+    "WAIT_S",
     "ClassTextsOption",
     "EncoderOption",
     "JsonOption",
@@ -21,6 +24,7 @@ __all__ = [
     "TableOption",
     "TemplateOption",
     "ViewsOption",
+    "WaitOption",
     "WhereOption",
     "read_class_texts",
     "templates",
@@ -45,6 +49,10 @@ WhereOption = Annotated[
         "-e",
         help="Where to find the classifier's encoder. Default: where it was when the classifier was fitted.",
     ),
+]
+WaitOption = Annotated[
+    float,
+    typer.Option("--wait", help="Seconds to wait while somebody else edits the same classifier.", min=0),
 ]
 PrecisionOption = Annotated[
     str,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tip_adapter.cli.options import (
+    WAIT_S,
     ClassTextsOption,
     EncoderOption,
     JsonOption,
@@ -15,6 +16,7 @@ from tip_adapter.cli.options import (
     ShotsOption,
     SkipBadOption,
     SplitOption,
+    WaitOption,
     WhereOption,
     read_class_texts,
 )
@@ -54,6 +56,7 @@ def calibrate(
         typer.Option("--split", help="Which split of the data to use. Default: validation, if there is one."),
     ] = None,
     skip_bad: SkipBadOption = False,
+    wait: WaitOption = WAIT_S,
     as_json: JsonOption = False,
 ) -> None:
     """Calibrate a saved classifier on photos that are not among its shots, so that its probabilities can be trusted."""
@@ -61,7 +64,10 @@ def calibrate(
     from tip_adapter.progress import progress_bar
 
     dataset = read_photos(data, split=split, prefer=("validation",), min_classes=1, skip_bad=skip_bad, as_json=as_json)
-    with ImageClassifier.editing(model, encoder=encoder) as classifier, progress_bar("Encoding photos") as progress:
+    with (
+        ImageClassifier.editing(model, encoder=encoder, wait_s=wait) as classifier,
+        progress_bar("Encoding photos") as progress,
+    ):
         done = classifier.calibrate(dataset, skip_bad=skip_bad, progress=progress)
     echo_skipped(done.skipped)
     calibration = done.calibration

@@ -141,7 +141,7 @@ class FewShotModel:
 
     def save(
         self, path: StrPath, *, forgetting: Sequence[Mapping[str, str]] = (), lock: FolderLock | None = None
-    ) -> None:
+    ) -> str:
         """Write the model as a folder, whole or not at all.
 
         Parameters
@@ -152,6 +152,11 @@ class FewShotModel:
             Shots that are forgotten with this save; see `tip_adapter.storage.bundles.save_bundle`.
         lock : FolderLock, optional
             Of the folder, where the caller holds it.
+
+        Returns
+        -------
+        str
+            Fingerprint of what was saved.
 
         Raises
         ------
@@ -169,6 +174,7 @@ class FewShotModel:
         calibrated, calibration = ({}, None) if self.calibration is None else self.calibration.state()
         arrays |= {CALIBRATION_PREFIX + name: array for name, array in calibrated.items()}
         entries, kept_arrays, kept_pictures = journal_state(self.journal)
+        pictures = self.shots.pictures()
         arrays |= {JOURNAL_PREFIX + name: array for name, array in kept_arrays.items()}
         config = {
             "encoder": vars(self.encoder),
@@ -188,7 +194,7 @@ class FewShotModel:
                 "ids": list(self.shots.ids),
                 "names": list(self.shots.features.names),
                 "digests": list(self.shots.features.digests),
-                "thumbnails": list(self.shots.thumbnails),
+                "thumbnails": self.shots.ids_with(pictures),
             },
             "calibration": calibration,
             "stale": list(self.stale),
@@ -197,8 +203,8 @@ class FewShotModel:
             "random_state": self.random_state,
             "versions": {"tip-adapter": version("tip-adapter"), "python": platform.python_version()},
         }
-        pictures = thumbnail_archive(kept_pictures | self.shots.pictures())
-        save_bundle(path, arrays, config, pictures, card=self.card(), forgetting=forgetting, lock=lock)
+        archive = thumbnail_archive(kept_pictures | pictures)
+        return save_bundle(path, arrays, config, archive, card=self.card(), forgetting=forgetting, lock=lock)
 
     def _shared(self, head_arrays: Mapping[str, np.ndarray[Any, Any]]) -> list[str]:
         """Which arrays of the head are, bit by bit, those of the shots and texts, so that they are saved once."""

@@ -260,12 +260,13 @@ def _undo_state(
     if undo.removed is not None:
         shots = undo.removed.shots
         arrays |= features_state(shots.features, f"{prefix}.")
-        pictures |= shots.pictures()
+        shown = shots.pictures()
+        pictures |= shown
         facts["removed"] = {
             "ids": shots.ids,
             "names": shots.features.names,
             "digests": shots.features.digests,
-            "thumbnails": tuple(shots.thumbnails),
+            "thumbnails": shots.ids_with(shown),
             "classes": undo.removed.class_names,
             "rows": undo.removed.rows,
         }

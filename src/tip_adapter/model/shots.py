@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
@@ -54,6 +54,10 @@ class Shots:
             By SHA-256 of their photos.
         """
         return {self.features.digests[self.rows[name]]: data for name, data in self.thumbnails.readable().items()}
+
+    def ids_with(self, pictures: Collection[str]) -> list[str]:
+        """List the shots whose pictures are among these, which are named by the SHA-256 of their photos."""
+        return [one for one, digest in zip(self.ids, self.features.digests, strict=True) if digest in pictures]
 
     def take(self, rows: Sequence[int]) -> Shots:
         """Return some of the shots.

@@ -109,7 +109,7 @@ def save_bundle(
     card: str = "",
     forgetting: Sequence[Mapping[str, str]] = (),
     lock: FolderLock | None = None,
-) -> None:
+) -> str:
     """Save arrays, a config and thumbnails in one folder, so that readers find the former state or the new one.
 
     Only files of saved classifiers are touched: others, and a model card that somebody edited, stay. Permissions stay.
@@ -130,6 +130,11 @@ def save_bundle(
     lock : FolderLock, optional
         Of the folder, where the caller holds it.
 
+    Returns
+    -------
+    str
+        Fingerprint of what was saved.
+
     Raises
     ------
     InputError
@@ -144,7 +149,7 @@ def save_bundle(
     >>> from tip_adapter.storage.bundles import load_bundle, save_bundle
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder) / "clothes.tip"
-    ...     save_bundle(path, {"keys": np.eye(2)}, {"classes": ["hat", "shoes"]}, b"pictures")
+    ...     saved = save_bundle(path, {"keys": np.eye(2)}, {"classes": ["hat", "shoes"]}, b"pictures")
     ...     bundle = load_bundle(path)
     ...     bundle.arrays["keys"].shape, bundle.config, bundle.read_thumbnails()
     ((2, 2), {'classes': ['hat', 'shoes']}, (b'pictures', True))
@@ -168,6 +173,7 @@ def save_bundle(
             _sweep(folder, held, former[0])
             if forgetting:
                 _end_forgetting(folder)
+            return fingerprint(folder) or ""
 
 
 def load_bundle(path: StrPath) -> Bundle:

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from tip_adapter.model.edits.base import CALIBRATION, HYPER_PARAMETERS, Edit, class_column, finished, started
 from tip_adapter.model.edits.classes import add_class, check_new_name, remove_class, rename_class
-from tip_adapter.model.edits.shots import add_shots, forget_photos, relabel_shots, remove_shots, shot_rows
+from tip_adapter.model.edits.shots import (
+    add_shots,
+    all_among,
+    forget_photos,
+    named,
+    relabel_shots,
+    remove_shots,
+    shot_rows,
+)
 from tip_adapter.model.edits.undo import undo_last
 
 __all__ = [
@@ -16,10 +24,12 @@ __all__ = [
     "Edit",
     "add_class",
     "add_shots",
+    "all_among",
     "check_new_name",
     "class_column",
     "finished",
     "forget_photos",
+    "named",
     "relabel_shots",
     "remove_class",
     "remove_shots",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from tip_adapter.errors import InputError
@@ -12,7 +12,7 @@ from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.journal import MovedShots, Undo, forget
 from tip_adapter.model.shots import Shots
 
-__all__ = ["add_shots", "forget_photos", "relabel_shots", "remove_shots", "shot_rows"]
+__all__ = ["add_shots", "all_among", "forget_photos", "named", "relabel_shots", "remove_shots", "shot_rows"]
 
 SHORTEST_PREFIX = 4
 
@@ -43,13 +43,33 @@ def shot_rows(model: FewShotModel, references: Sequence[str]) -> list[int]:
     return sorted({_row(model, reference) for reference in references})
 
 
+def all_among(references: Sequence[str], shots: Sequence[Mapping[str, str]]) -> bool:
+    """Tell whether every reference means some of these shots, each of which has an id and a name."""
+    ids, names = ([shot.get(key, "") for shot in shots] for key in ("id", "name"))
+    return all(_meant(reference, ids, names) for reference in references)
+
+
+def named(shots: Shots, digests: Collection[str]) -> list[dict[str, str]]:
+    """List id, name and digest of all shots of some photos."""
+    rows = zip(shots.ids, shots.features.names, shots.features.digests, strict=True)
+    return [{"id": one, "name": name, "digest": digest} for one, name, digest in rows if digest in digests]
+
+
+def _meant(reference: str, ids: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Rows that a reference may mean: the shot of that id, else those of that file, else those whose id begins so."""
+    if reference in ids:
+        return [ids.index(reference)]
+    meant = [row for row, name in enumerate(names) if reference in (name, os.path.basename(name))]
+    if not meant and len(reference) >= SHORTEST_PREFIX:
+        meant = [row for row, name in enumerate(ids) if name.startswith(reference)]
+    return meant
+
+
 def _row(model: FewShotModel, reference: str) -> int:
     shots = model.shots
     if reference in shots.rows:
         return shots.rows[reference]
-    meant = [row for row, name in enumerate(shots.features.names) if reference in (name, os.path.basename(name))]
-    if not meant and len(reference) >= SHORTEST_PREFIX:
-        meant = [row for row, name in enumerate(shots.ids) if name.startswith(reference)]
+    meant = _meant(reference, shots.ids, shots.features.names)
     if len(meant) == 1:
         return meant[0]
     if meant:
