@@ -103,7 +103,7 @@ def test_another_encoder_is_refused(fitted, photos, tmp_path):
     fitted.save(tmp_path / "c.tip")
 
     class OtherEncoder(FakeEncoder):
-        id = "0" * 64
+        image_id = "0" * 64
 
     other = ImageClassifier.load(tmp_path / "c.tip", encoder=OtherEncoder())
     with pytest.raises(EncoderError, match="was fitted with the encoder fake"):

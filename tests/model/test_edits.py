@@ -269,7 +269,7 @@ def test_another_encoder_is_refused_before_anything_changes():
     classifier = fitted()
     before = classifier.model_
     classifier._encoder = None
-    record = dataclasses.replace(before.encoder, id="another")
+    record = dataclasses.replace(before.encoder, image_id="another")
     classifier.model_ = dataclasses.replace(before, encoder=record)
     with pytest.raises(EncoderError, match="fitted with the encoder"):
         classifier.add_shots([photo("hat", 90)], ["hat"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tip_adapter.classifier import ImageClassifier
-from tip_adapter.errors import TipAdapterError
+from tip_adapter.errors import DuplicateWarning, TipAdapterError
 from tip_adapter.features.store import FeatureStore
 
 METHODS = ["tip-adapter", "auto", "ape", "tip-x", "proker", "knn", "gda"]
@@ -122,7 +122,8 @@ def test_purge_forgets_what_was_removed_earlier(fitted, photos, tmp_path, way):
 def test_all_shots_of_a_photo_are_forgotten(photos):
     image = photos / "train" / "red" / "photo 0é.png"
     others = sorted((photos / "train" / "green").iterdir())[:3]
-    classifier = ImageClassifier("fake", "tip-adapter").fit([image, image, *others], ["red", "red", *["green"] * 3])
+    with pytest.warns(DuplicateWarning):
+        classifier = ImageClassifier("fake", "tip-adapter").fit([image, image, *others], ["red", "red", *["green"] * 3])
     assert len(classifier.remove_shots([classifier.model_.shots.ids[-1]], forget=True)) == 2
     assert classifier.model_.counts.tolist() == [3, 0]
 
