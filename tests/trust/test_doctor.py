@@ -152,7 +152,7 @@ def test_a_file_that_claims_to_be_huge_is_named(tmp_path):
     Image.new("RGB", (64, 63)).save(tmp_path / "small.png")
     Image.new("RGB", (64, 64)).save(tmp_path / "fine.png")
     found = find_small_images(sorted(tmp_path.iterdir()))
-    assert [(Path(image.name).name, image.reason[:20]) for image in found] == [
-        ("huge.png", "cannot be read: Imag"),
+    assert [(Path(image.name).name, image.reason.split(" /", 1)[0]) for image in found] == [
+        ("huge.png", "Expected"),
         ("small.png", "only 64 × 63 pixels"),
     ]

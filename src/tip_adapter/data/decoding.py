@@ -45,6 +45,7 @@ __all__ = [
     "encoded_image",
     "image_digest",
     "image_name",
+    "image_size",
     "load_image",
     "read_image_bytes",
 ]
@@ -199,6 +200,27 @@ def decoded_image(
         with _named(name):
             image = encoded.decode(allow_truncated=allow_truncated)
         yield image
+
+
+def image_size(source: ImageSource) -> tuple[int, int]:
+    """Return width and height of an image, without decoding it.
+
+    Raises
+    ------
+    ImageError
+        When it cannot be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.data.decoding import image_size
+    >>> image_size(np.zeros((2, 3, 3), dtype=np.uint8))
+    (3, 2)
+    """
+    with encoded_image(source) as data, _named(source):
+        image = EncodedImage(data, min_side=1)
+        width, height = image.container.size if any(image.container.size) else image.image.size
+        return width, height
 
 
 def load_image(source: ImageSource, *, min_side: int | None = None) -> Image.Image:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tip_adapter.errors import ImageError
 from tip_adapter.heads import softmax, zero_shot_logits
 from tip_adapter.methods.auto import Auto
 from tip_adapter.methods.left_out import LeftOut, left_out_logits
@@ -271,17 +272,16 @@ def find_small_images(paths: Sequence[StrPath], known: Collection[str] = ()) -> 
     >>> find_small_images([])
     []
     """
-    from PIL import Image
+    from tip_adapter.data.decoding import image_size
 
     found = []
     for path in paths:
         if str(path) in known:
             continue
         try:
-            with Image.open(path) as image:
-                width, height = image.size
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            found.append(BadImage(str(path), f"cannot be read: {error}"))
+            width, height = image_size(path)
+        except ImageError as error:
+            found.append(BadImage(str(path), str(error)))
             continue
         if min(width, height) < SMALL:
             found.append(BadImage(str(path), f"only {width} × {height} pixels"))
