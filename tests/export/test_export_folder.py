@@ -1,6 +1,9 @@
 import dataclasses
+import hashlib
 import json
+import os
 import re
+import stat
 import sys
 
 import numpy as np
@@ -44,6 +47,9 @@ def test_metadata_say_what_a_reader_needs(fitted, tmp_path):
     assert about["preprocessing"] == fitted.encoder.preprocessing.to_dict()
     assert (about["method"]["alpha"], about["method"]["beta"]) == (model.head.alpha, model.head.beta)
     assert about["parity"]["max_logit_difference"] == report.classifier.max_logit_difference
+    files = about.pop("files")
+    assert set(files) == set(report.files) - {"classifier.json"}
+    assert files["head.onnx"] == hashlib.sha256((tmp_path / "out" / "head.onnx").read_bytes()).hexdigest()
     found = session_of(tmp_path / "out" / "classifier.onnx").get_modelmeta().custom_metadata_map
     assert {
         name: value if isinstance(about[name], str) else json.loads(value) for name, value in found.items()
@@ -158,6 +164,51 @@ def test_only_an_earlier_export_is_replaced(fitted, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="to be new, empty or an earlier export"):
         export_classifier(fitted, tmp_path / "file")
+
+
+def test_an_earlier_export_is_updated_and_the_files_of_others_stay(fitted, tmp_path, ort_web):
+    out = tmp_path / "out"
+    export_classifier(fitted, out, ort_web=ort_web)
+    (out / ".git").mkdir()
+    (out / "notes.txt").write_text("mine")
+    (out / "head.onnx").chmod(0o640)
+    out.chmod(0o700)
+    inode = out.stat().st_ino
+    report = export_classifier(fitted, out, head_only=True)
+    names = {path.name for path in out.iterdir() if path.is_file()}
+    assert names == {*report.files, "notes.txt", ".lock"}
+    assert (out / ".git").is_dir()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (out, out / "head.onnx")] == [0o700, 0o640]
+    assert out.stat().st_ino == inode
+
+
+def test_an_export_deletes_nothing_that_only_its_description_names(fitted, tmp_path):
+    out = tmp_path / "out"
+    export_classifier(fitted, out, head_only=True)
+    about = json.loads((out / "classifier.json").read_text(encoding="utf-8"))
+    (out / "notes.txt").write_text("mine")
+    (tmp_path / "outside.txt").write_text("mine")
+    about["files"] |= {"notes.txt": "", "../outside.txt": ""}
+    (out / "classifier.json").write_text(json.dumps(about), encoding="utf-8")
+    export_classifier(fitted, out, head_only=True)
+    assert (out / "notes.txt").exists()
+    assert (tmp_path / "outside.txt").exists()
+
+
+def test_every_file_is_replaced_in_one_step_and_the_description_last(fitted, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    export_classifier(fitted, out)
+    before, real, replaced = session_of(out / "classifier.onnx").get_modelmeta().custom_metadata_map, os.replace, []
+
+    def replace(source, target):
+        replaced.append(target.name)
+        assert session_of(out / "classifier.onnx").get_modelmeta().custom_metadata_map == before
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    export_classifier(fitted, out)
+    assert replaced[-1] == "classifier.json"
+    assert {"classifier.onnx", "head.onnx", "predict.py"} < set(replaced)
 
 
 def test_an_unfitted_classifier(tmp_path):

@@ -13,6 +13,7 @@ from PIL import Image
 
 from image_files import encoded, png, png_chunk
 from tip_adapter.data.decoding import decode_image
+from tip_adapter.export import export_classifier
 
 WEB = files("tip_adapter.export").joinpath("static", "web")
 RUN = """
@@ -38,6 +39,24 @@ def with_eight_bits(*images):
         [node, "--input-type=module", "-e", code], input=texts, capture_output=True, text=True, check=True
     )
     return done.stdout.splitlines()
+
+
+def test_the_page_reads_what_the_graph_says_about_itself(fitted, tmp_path):
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("Node is not on this machine")
+    export_classifier(fitted, tmp_path / "out")
+    about = json.loads((tmp_path / "out" / "classifier.json").read_text(encoding="utf-8"))
+    module, graph = (
+        json.dumps(str(path)) for path in (WEB.joinpath("metadata.js"), tmp_path / "out" / "classifier.onnx")
+    )
+    code = f"""
+        import {{ readFileSync }} from "node:fs";
+        import {{ metadataOf }} from {module};
+        console.log(JSON.stringify(metadataOf(readFileSync({graph}))));
+    """
+    done = subprocess.run([node, "--input-type=module", "-e", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {name: value for name, value in about.items() if name != "files"}
 
 
 def filtered(values):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
@@ -19,13 +20,14 @@ from tip_adapter.data.decoding import ImageSource
 from tip_adapter.encoders.base import Encoder
 from tip_adapter.encoders.onnx import OnnxEncoder
 from tip_adapter.encoders.torch_encoder import TorchEncoder
-from tip_adapter.errors import EncoderError, InputError, require_extra
+from tip_adapter.errors import EncoderError, InputError, ModelFileError, require_extra
 from tip_adapter.export.models import classifier_model, head_model, serialized, set_metadata
 from tip_adapter.export.parity import LOGIT_TOLERANCE, Parity, check_classifier, check_head, views_of
 from tip_adapter.export.script import check_script, script_files
-from tip_adapter.export.web import web_files
+from tip_adapter.export.web import ORT_WEB_FILES, PAGE_FILES, web_files
 from tip_adapter.model.few_shot_model import FewShotModel
-from tip_adapter.storage.atomic import write_folder
+from tip_adapter.storage.atomic import read_file, write_folder
+from tip_adapter.storage.locking import locked
 from tip_adapter.typing import Float32Array, StrPath
 
 __all__ = ["DESCRIPTION_FILE", "ExportReport", "export_classifier"]
@@ -33,6 +35,7 @@ __all__ = ["DESCRIPTION_FILE", "ExportReport", "export_classifier"]
 DESCRIPTION_FILE = "classifier.json"
 FORMAT = "tip-adapter export 1"
 _MAX_THUMBNAILS = 64
+_MAX_DESCRIPTION_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -113,16 +116,34 @@ def export_classifier(
     if not hasattr(classifier, "model_"):
         raise InputError("Expected a fitted classifier: call fit with labelled photos, or load a saved one")
     model = classifier.model_
-    contents: dict[str, bytes] = {}
+    contents: dict[str, bytes] = page
     contents["head.onnx"], head_parity = _head_file(model)
     parity, description = None, _description(model, None, head_parity)
     if not head_only:
-        contents["classifier.onnx"], parity, description = _classifier_file(classifier, samples)
+        graph, parity, description = _classifier_file(classifier, samples)
         check_script(classifier.encoder.preprocessing, samples)
-        contents |= script_files()
-    contents[DESCRIPTION_FILE] = (json.dumps(description, indent=2, ensure_ascii=False) + "\n").encode()
-    write_folder(out, contents | page)
-    return ExportReport(out, tuple(sorted(contents | page)), head_parity, parity)
+        contents |= script_files() | {"classifier.onnx": graph}
+    _write(out, contents, description)
+    return ExportReport(out, tuple(sorted({*contents, DESCRIPTION_FILE})), head_parity, parity)
+
+
+def _write(out: Path, contents: dict[str, bytes], description: dict[str, Any]) -> None:
+    """Write a new folder in one step; in an earlier export replace each file in one step, the description last.
+
+    Whoever runs a classifier reads one file, which is the former one or the new one.
+    """
+    checksums = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(contents.items())}
+    text = json.dumps(description | {"files": checksums}, indent=2, ensure_ascii=False) + "\n"
+    whole = contents | {DESCRIPTION_FILE: text.encode()}
+    former = _described(out).get("files")
+    if not isinstance(former, dict):
+        write_folder(out, whole)
+        return
+    with locked(out.resolve()):
+        write_folder(out, whole)
+        ours = {"classifier.onnx", *script_files(), *PAGE_FILES, *(f"ort/{name}" for name in ORT_WEB_FILES)}
+        for name in ours & {*former} - {*whole}:
+            (out / name).unlink(missing_ok=True)
 
 
 def _head_file(model: FewShotModel) -> tuple[bytes, Parity]:
@@ -233,7 +254,13 @@ def _check_target(out: Path) -> None:
 
 
 def _is_export(folder: Path) -> bool:
+    return _described(folder).get("format") == FORMAT
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """What an earlier export says about itself; nothing where there is none."""
     try:
-        return bool(json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8")).get("format") == FORMAT)
-    except (OSError, ValueError, AttributeError):
-        return False
+        found = json.loads(read_file(folder / DESCRIPTION_FILE, _MAX_DESCRIPTION_BYTES))
+    except (ModelFileError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

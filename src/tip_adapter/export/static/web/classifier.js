@@ -1,6 +1,7 @@
-// classifier.json, classifier.onnx and photos go in; classes with their probabilities come out.
+// Classify photos with classifier.onnx, which also says what its classes are and how photos are cut.
 
 import * as ort from "./ort/ort.wasm.min.mjs";
+import { metadataOf } from "./metadata.js";
 import { view } from "./resample.js";
 
 const MAX_PIXELS = 16_000_000; // some browsers have no larger canvas
@@ -14,11 +15,8 @@ export class Classifier {
   static async load() {
     ort.env.wasm.wasmPaths = new URL("ort/", import.meta.url).href;
     if (!globalThis.crossOriginIsolated) ort.env.wasm.numThreads = 1; // threads need headers that few hosts send
-    const [about, model] = await Promise.all([
-      fetched("classifier.json").then((response) => response.json()),
-      fetched("classifier.onnx").then((response) => response.arrayBuffer()),
-    ]);
-    return new Classifier(about, await ort.InferenceSession.create(new Uint8Array(model)));
+    const model = new Uint8Array(await (await fetched("classifier.onnx")).arrayBuffer());
+    return new Classifier(metadataOf(model), await ort.InferenceSession.create(model));
   }
 
   /** Name the most probable classes of a photo: [{name, probability}], the most probable first. */
