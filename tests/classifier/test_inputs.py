@@ -219,6 +219,12 @@ def test_a_number_of_classes_to_name_is_at_least_one(fitted, top_k):
         fitted.predict_top(PHOTOS, top_k=top_k)
 
 
+@pytest.mark.parametrize("name", [".", "photos.csv", "photos.parquet"])
+def test_labels_beside_a_data_set_that_brings_its_own_are_refused(name):
+    with pytest.raises(InputError, match="Labels were given twice"):
+        new().fit(name, NAMES)
+
+
 def test_no_image_at_all_is_refused():
     for images, labels in (([], []), ([], None), (iter([]), []), (pd.Series(dtype=object), pd.Series(dtype=object))):
         with pytest.raises(InputError, match="at least one image, got none"):

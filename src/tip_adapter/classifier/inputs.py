@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from tip_adapter.data import ImageDataset, load_dataset
+from tip_adapter.data import ImageDataset, is_table, load_dataset
 from tip_adapter.data.class_names import number_labels
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.files import is_folder
@@ -65,7 +65,8 @@ def labelled_images(
     Of a data set on the disk that has splits, the first of those preferred is taken.
     """
     is_path = isinstance(data, str | os.PathLike)
-    if labels is not None and (isinstance(data, ImageDataset) or (is_path and is_folder(Path(data)))):
+    brings_labels = is_folder(Path(data)) or is_table(data) if is_path else isinstance(data, ImageDataset)
+    if labels is not None and brings_labels:
         raise InputError("Labels were given twice: a data set brings its own")
     if labels is None and is_path:
         data = load_dataset(data, min_classes=min_classes, prefer=prefer, skip_bad=skip_bad)
