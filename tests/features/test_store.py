@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tip_adapter.errors import FeatureError, ModelFileError, TipAdapterError
+from tip_adapter.errors import FeatureError, ModelFileError, StorageWarning, TipAdapterError
 from tip_adapter.features import store as store_module
 from tip_adapter.features.store import SCHEMA_VERSION, FeatureStore
 
@@ -184,13 +184,49 @@ def test_full_disk_keeps_what_was_finished(path):
         assert store.count() == 11
 
 
-def test_read_only_store_can_be_read(path):
+def test_a_store_that_cannot_be_written_is_read(path, monkeypatch):
+    features = vectors(3)
     with FeatureStore(path) as store:
-        store.put("encoder", vectors(1))
-        store._connection.execute("PRAGMA query_only = ON")
-        with pytest.raises(TipAdapterError, match="cannot be written: check its permissions"):
-            store.put("encoder", vectors(2))
-        assert len(store.get("encoder", list(vectors(2)))) == 1
+        store.put("encoder", features)
+    before = path.read_bytes()
+    monkeypatch.setattr(store_module, "can_write", lambda path: False)
+    with pytest.warns(StorageWarning, match=r"féatures\.sqlite3 cannot be written.*TIP_ADAPTER_CACHE"):
+        store = FeatureStore(path)
+    with store:
+        assert store.read_only
+        assert set(store.get("encoder", list(features))) == set(features)
+        assert store.put("encoder", vectors(5)) == 0
+        assert store.count() == 3
+        assert store.delete(["unknown"]) == 0
+        with pytest.raises(TipAdapterError, match=r"1 features in .* cannot be written: make it writable"):
+            store.delete(["digest 0"])
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("there", ["nothing", "an empty file", "a damaged file", "another program's", "a newer one"])
+def test_what_can_neither_be_written_nor_read(path, monkeypatch, there):
+    path.parent.mkdir()
+    if there != "nothing":
+        path.write_bytes(b"" if there == "an empty file" else b"no database" * 100)
+    if there in ("another program's", "a newer one"):
+        path.unlink()
+        connection = sqlite3.connect(path)
+        connection.execute("CREATE TABLE theirs (x)")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1 if there == 'a newer one' else 0}")
+        connection.close()
+    monkeypatch.setattr(store_module, "can_write", lambda path: False)
+    if there in ("a damaged file", "a newer one"):
+        with (
+            pytest.warns(StorageWarning, match="cannot be written"),
+            pytest.raises(ModelFileError, match=r"damaged|upgrade tip-adapter"),
+        ):
+            FeatureStore(path)
+        return
+    with pytest.warns(StorageWarning, match="cannot be written"):
+        store = FeatureStore(path)
+    with store:
+        assert store.get("encoder", [("digest", "center")]) == {}
+        assert store.put("encoder", vectors(1)) == 0
 
 
 def test_locked_by_another_process(path, monkeypatch):

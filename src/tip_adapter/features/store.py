@@ -13,8 +13,9 @@ from typing import Self
 
 import numpy as np
 
-from tip_adapter.errors import FeatureError, ModelFileError, TipAdapterError
-from tip_adapter.storage.cache_folder import cache_dir
+from tip_adapter.errors import FeatureError, ModelFileError, StorageWarning, TipAdapterError, warn
+from tip_adapter.storage.atomic import can_write
+from tip_adapter.storage.cache_folder import CACHE_VARIABLE, cache_dir
 from tip_adapter.typing import Float32Array, FloatArray, StrPath
 
 __all__ = ["SCHEMA_VERSION", "FeatureKey", "FeatureStore"]
@@ -58,7 +59,8 @@ class FeatureStore:
     """Features of images on disk, shared by every run and every process of one user.
 
     The file is an SQLite database in WAL mode: killed writers leave it whole, and several processes may write at once.
-    One object may be used from several threads.
+    One object may be used from several threads. Where file or folder are not to be written, what is there is used, and
+    nothing is added.
 
     Parameters
     ----------
@@ -66,12 +68,23 @@ class FeatureStore:
         The database file, made with its folder where it does not exist. Default: ``features.sqlite3`` in the user's
         cache folder.
 
+    Attributes
+    ----------
+    path : pathlib.Path
+    read_only : bool
+        Whether nothing can be added, for lack of permission.
+
     Raises
     ------
     ModelFileError
         When the file is no feature store, is damaged, or was written by a newer version.
     TipAdapterError
-        When it cannot be opened or written.
+        When it cannot be opened.
+
+    Warns
+    -----
+    StorageWarning
+        When nothing can be added.
 
     Examples
     --------
@@ -90,6 +103,16 @@ class FeatureStore:
     def __init__(self, path: StrPath | None = None) -> None:
         self.path = Path(path) if path is not None else cache_dir() / "features.sqlite3"
         self._lock = threading.RLock()
+        self.read_only = not can_write(self.path)
+        if self.read_only:
+            warn(
+                f"The feature store {self.path} cannot be written: what it holds is used, what is new is not kept; "
+                f"let {CACHE_VARIABLE} name a folder that can be written",
+                StorageWarning,
+            )
+            with self._clear_errors():
+                self._connection = self._opened_read_only()
+            return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -97,15 +120,29 @@ class FeatureStore:
                 f"The folder of the feature store {self.path} cannot be made: {error.strerror}"
             ) from error
         with self._clear_errors():
-            self._connection = sqlite3.connect(
-                self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
+            self._connection = _connect(self.path)
         try:
             with self._clear_errors():
                 self._prepare()
         except BaseException:
             self._connection.close()
             raise
+
+    def _opened_read_only(self) -> sqlite3.Connection:
+        """Open the file for reading; where there is none yet, an empty store in memory."""
+        # In a folder that cannot be written SQLite reads a file in WAL mode only when told that nobody changes it.
+        for mode in ("mode=ro", "immutable=1") if self.path.exists() else ():
+            connection = _connect(f"{self.path.absolute().as_uri()}?{mode}", uri=True)
+            with contextlib.ExitStack() as closing, contextlib.suppress(sqlite3.OperationalError):
+                closing.callback(connection.close)
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                self._check_version(version)
+                if version:
+                    closing.pop_all()
+                    return connection
+        connection = _connect(":memory:")
+        connection.executescript(SCHEMA)
+        return connection
 
     def get(self, encoder_id: str, keys: Sequence[FeatureKey]) -> dict[FeatureKey, Float32Array]:
         """Look features up.
@@ -163,22 +200,15 @@ class FeatureStore:
             When the disk is full or the file cannot be written.
         """
         rows = [(encoder_id, digest, view, *_encode(vector, digest)) for (digest, view), vector in features.items()]
+        if self.read_only:
+            return 0
         with self._transaction():
             before = self._connection.total_changes
             self._connection.executemany("INSERT OR IGNORE INTO features VALUES (?, ?, ?, ?, ?)", rows)
             return self._connection.total_changes - before
 
     def count(self, encoder_id: str | None = None) -> int:
-        """Count the stored features, all or those of one encoder.
-
-        Parameters
-        ----------
-        encoder_id : str, optional
-
-        Returns
-        -------
-        int
-        """
+        """Count the stored features, all or those of one encoder."""
         with self._lock, self._clear_errors():
             if encoder_id is None:
                 row = self._connection.execute("SELECT COUNT(*) FROM features").fetchone()
@@ -204,8 +234,11 @@ class FeatureStore:
         Raises
         ------
         TipAdapterError
-            When another process reads or writes the store, so that its log cannot be emptied now.
+            When another process reads or writes the store, so that its log cannot be emptied now, or the store holds
+            features of them and cannot be written.
         """
+        if self.read_only:
+            return self._refuse_to_delete(set(digests))
         with self._transaction():
             before = self._connection.total_changes
             self._connection.executemany(
@@ -223,8 +256,22 @@ class FeatureStore:
             )
         return deleted
 
+    def _refuse_to_delete(self, digests: set[str]) -> int:
+        """Raise where there is something to delete in a store that cannot be written."""
+        with self._lock, self._clear_errors():
+            counts = [
+                self._connection.execute("SELECT COUNT(*) FROM features WHERE digest = ?", [digest]).fetchone()[0]
+                for digest in digests
+            ]
+        if any(counts):
+            raise TipAdapterError(
+                f"{sum(counts)} features in {self.path} are to be deleted, but it cannot be written: make it writable, "
+                "then forget again"
+            )
+        return 0
+
     def close(self) -> None:
-        """Close the database; closing again does nothing."""
+        """Close the database; closing it again does nothing."""
         with self._lock:
             self._connection.close()
 
@@ -239,11 +286,7 @@ class FeatureStore:
     def _prepare(self) -> None:
         """Switch the database to WAL mode and make the table."""
         version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
-        if version > SCHEMA_VERSION:
-            raise ModelFileError(
-                f"Expected a feature store of version {SCHEMA_VERSION} or older, got version {version} in {self.path}: "
-                "upgrade tip-adapter, or choose another file"
-            )
+        self._check_version(version)
         self._switch_to_wal()
         # A feature that a power cut takes is encoded again; the file itself stays whole under NORMAL.
         self._connection.execute("PRAGMA synchronous = NORMAL")
@@ -261,6 +304,13 @@ class FeatureStore:
             for statement in filter(str.strip, SCHEMA.split(";")):
                 self._connection.execute(statement)
             self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _check_version(self, version: int) -> None:
+        if version > SCHEMA_VERSION:
+            raise ModelFileError(
+                f"Expected a feature store of version {SCHEMA_VERSION} or older, got version {version} in {self.path}: "
+                "upgrade tip-adapter, or choose another file"
+            )
 
     def _switch_to_wal(self) -> None:
         """Ask for WAL mode until it is there: SQLite does not wait when two processes switch a new file at once."""
@@ -317,6 +367,10 @@ class FeatureStore:
         if not abs(_norm(vector) - norm) <= RELATIVE_NORM_TOLERANCE * norm:
             raise self._damaged("a feature does not have its norm")
         return vector
+
+
+def _connect(address: StrPath, *, uri: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(address, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=uri)
 
 
 def _encode(vector: FloatArray, digest: str) -> tuple[float, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import os
@@ -22,6 +23,7 @@ except ImportError:  # Windows: leftovers stay there, since nobody knows whose t
 
 __all__ = [
     "MissingFileError",
+    "can_write",
     "clear_errors",
     "flush_folder",
     "new_folder",
@@ -252,6 +254,14 @@ def flush_folder(folder: Path) -> None:
         _flush(folder)
 
 
+def can_write(path: Path) -> bool:
+    """Tell whether permissions allow to change a file or folder, or to make it; ask this before long work."""
+    if path.exists() and not os.access(path, os.W_OK):
+        return False
+    folder = next((one for one in path.absolute().parents if one.exists()), None)
+    return folder is None or path.is_dir() or os.access(folder, os.W_OK)
+
+
 @contextlib.contextmanager
 def clear_errors(path: Path) -> Iterator[None]:
     """Turn the system's errors into one line.
@@ -273,10 +283,9 @@ def clear_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise TipAdapterError(
-            f"{path} cannot be written: {reason}: free space or choose another place, then save again"
-        ) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free space or choose another place, then save again" if full else "choose another place"
+        raise TipAdapterError(f"{path} cannot be written: {error.strerror or error}: {remedy}") from error
 
 
 def _made(path: Path, make: Callable[[Path], T]) -> tuple[Path, T]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tip_adapter.errors import InputError, ModelFileError, TipAdapterError
-from tip_adapter.storage.atomic import MissingFileError, read_file
+from tip_adapter.storage.atomic import MissingFileError, can_write, read_file
 from tip_adapter.storage.locking import LOCK_FILE
 from tip_adapter.typing import StrPath
 
@@ -100,8 +100,10 @@ def check_replaceable(path: Path) -> None:
     Raises
     ------
     TipAdapterError
-        When there is a file, or a folder of another kind.
+        When there is a file, a folder of another kind, or one that cannot be written.
     """
+    if not can_write(path):
+        raise TipAdapterError(f"{path} cannot be written: make it writable, or choose another place")
     if path.is_dir() and (is_bundle(path) or all(name == LOCK_FILE or is_own(name) for name in os.listdir(path))):
         return
     if path.exists():

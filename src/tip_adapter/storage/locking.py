@@ -73,7 +73,7 @@ def locked(folder: Path, wait_s: float = WAIT_S) -> Iterator[FolderLock]:
 
     try:
         # Whoever may write in the folder may lock it.
-        mode = stat.S_IMODE(folder.stat().st_mode) & 0o666
+        mode = stat.S_IMODE(folder.stat().st_mode) & 0o666 | 0o600
         lock = FileLock(
             folder / LOCK_FILE, timeout=max(0.0, wait_s), mode=mode, thread_local=False, fallback_to_soft=False
         )
