@@ -268,3 +268,18 @@ def test_reader_of_a_pipe_that_leaves(photos, model):
     process.stderr.close()
     process.wait(timeout=30)
     assert "Traceback" not in err
+
+
+def test_truncated_photos_are_an_option(run, photos, tmp_path):
+    red = sorted((photos / "train" / "red").iterdir())
+    red[0].write_bytes(red[0].read_bytes()[:-400])
+    model, allowed = tmp_path / "c.tip", "--allow-truncated"
+    for arguments in (["fit", photos, "-o", model], ["embed", photos / "train"], ["evaluate", model, photos / "train"]):
+        arguments += ["-e", "fake"]
+        if arguments[0] == "fit":
+            code, _, err = run(*arguments)
+            assert (code, red[0].name in err) == (3, True)
+        assert run(*arguments, allowed)[0] == 0
+    assert run("predict", model, red[0], "-e", "fake")[0] == 3
+    code, out, _ = run("predict", model, red[0], "-e", "fake", allowed)
+    assert (code, "red" in out) == (0, True)

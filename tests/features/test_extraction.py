@@ -423,3 +423,24 @@ def test_unfit_feature_files(tmp_path):
         load_features(tmp_path / "a")
     with pytest.raises(ModelFileError, match="There is no file"):
         load_features(tmp_path / "b")
+
+
+# ---------------------------------------------------------------- truncated files
+
+
+@pytest.fixture
+def with_truncated(files):
+    files[2].write_bytes(files[2].read_bytes()[:-300])
+    return files
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_truncated_files_are_taken_where_they_are_allowed_and_never_stored(with_truncated, store, views):
+    with pytest.raises(ImageError, match=r"photo 02\.png to be a whole image"):
+        extract_features(FakeEncoder(), with_truncated, views=views, store=store)
+    allowed = extract_features(FakeEncoder(), with_truncated, views=views, store=store, allow_truncated=True)
+    assert len(allowed.features) == len(with_truncated)
+    assert not allowed.skipped
+    kept = extract_features(FakeEncoder(), with_truncated, views=views, store=store, skip_bad=True)
+    assert [name for name, _ in kept.skipped] == [str(with_truncated[2])]
+    np.testing.assert_array_equal(kept.features.raw, np.delete(allowed.features.raw, 2, axis=0))

@@ -96,6 +96,7 @@ class EncodingPart:
         precision: str = "fp32",
         max_flipped: float = MAX_FLIPPED,
         store: StrPath | Literal["default"] | None = "default",
+        allow_truncated: bool = False,
     ) -> None:
         self._encoder_source: StrPath | Encoder = default_encoder() if encoder is None else encoder
         self._encoder: Encoder | None = None
@@ -108,6 +109,7 @@ class EncodingPart:
         self.precision = precision
         self.max_flipped = max_flipped
         self.store = store
+        self.allow_truncated = allow_truncated
         # Which saved classifier this one is, and as which it was read or written; None for none.
         self._origin: tuple[Path, str] | None = None
         # What has to be forgotten on the disk, too, when it is saved.
@@ -189,6 +191,7 @@ class EncodingPart:
                 random_state=random_state,
                 store=store,
                 skip_bad=skip_bad,
+                allow_truncated=self.allow_truncated,
                 progress=progress,
             )
 

@@ -58,6 +58,8 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         Share of predictions on the shots that "int8" may change; where it changes more, `fit` refuses.
     store : "default", path or None, default="default"
         Where features are kept, so that no photo is encoded twice; None keeps nothing.
+    allow_truncated : bool, default=False
+        Take what can be decoded of photos that are cut short, instead of refusing them.
 
     Attributes
     ----------

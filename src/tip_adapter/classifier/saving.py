@@ -62,6 +62,7 @@ class SavingPart(ChangingPart):
         *,
         encoder: StrPath | Encoder | None = None,
         store: StrPath | Literal["default"] | None = "default",
+        allow_truncated: bool = False,
     ) -> Self:
         """Load a saved classifier.
 
@@ -72,6 +73,7 @@ class SavingPart(ChangingPart):
         encoder : str, path or Encoder, optional
             Where the encoder is now, such as an ONNX directory. Default: the name that was saved.
         store : "default", path or None, default="default"
+        allow_truncated : bool, default=False
 
         Returns
         -------
@@ -89,7 +91,9 @@ class SavingPart(ChangingPart):
                 f"there: complete it with tip-adapter purge {bundle.path}",
                 StorageWarning,
             )
-        return cls._of_bundle(bundle, encoder, store)
+        classifier = cls._of_bundle(bundle, encoder, store)
+        classifier.allow_truncated = allow_truncated
+        return classifier
 
     @classmethod
     def _of_bundle(

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tip_adapter.cli.options import EncoderOption, JsonOption, PrecisionOption, SeedOption, SkipBadOption, ViewsOption
+from tip_adapter.cli.options import (
+    EncoderOption,
+    JsonOption,
+    PrecisionOption,
+    SeedOption,
+    SkipBadOption,
+    TruncatedOption,
+    ViewsOption,
+)
 from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, skipped_rows
 from tip_adapter.cli.photos import echo_findings, find_photos
 from tip_adapter.errors import InputError
@@ -31,6 +39,7 @@ def embed(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Views encoded at once.")] = 32,
     store: Annotated[Path | None, typer.Option("--store", help="Feature store. Default: in the cache folder.")] = None,
     skip_bad: SkipBadOption = False,
+    allow_truncated: TruncatedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Encode photos into the feature store. Nothing is encoded twice; an interrupted run continues where it stopped."""
@@ -60,6 +69,7 @@ def embed(
             store=features_store,
             batch_size=batch_size,
             skip_bad=skip_bad,
+            allow_truncated=allow_truncated,
             progress=progress,
         )
         where = features_store.path

@@ -20,6 +20,7 @@ from tip_adapter.cli.options import (
     SkipBadOption,
     SplitOption,
     TemplateOption,
+    TruncatedOption,
     ViewsOption,
     WhereOption,
     read_class_texts,
@@ -70,6 +71,7 @@ def fit(
     views: ViewsOption = 1,
     split: SplitOption = None,
     skip_bad: SkipBadOption = False,
+    allow_truncated: TruncatedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Learn a classifier from a few labelled photos per class, and save it."""
@@ -88,6 +90,7 @@ def fit(
         views=views,
         precision=precision,
         max_flipped=max_flipped,
+        allow_truncated=allow_truncated,
     )
     with progress_bar("Encoding photos") as progress:
         classifier.fit(dataset, shots=shots, random_state=seed, skip_bad=skip_bad, progress=progress)
@@ -141,6 +144,7 @@ def evaluate(
         Path | None, typer.Option("--html", help="Write a page with charts and photos: one .html file.")
     ] = None,
     skip_bad: SkipBadOption = False,
+    allow_truncated: TruncatedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a classifier on labelled photos, and compare it with the class texts alone and the shots alone."""
@@ -153,7 +157,7 @@ def evaluate(
         check_plot_path(plot)
     if html is not None:
         check_page_path(html)
-    classifier = ImageClassifier.load(model, encoder=encoder)
+    classifier = ImageClassifier.load(model, encoder=encoder, allow_truncated=allow_truncated)
     dataset = read_photos(
         data, split=split, prefer=("test", "validation"), min_classes=1, skip_bad=skip_bad, as_json=as_json
     )

@@ -23,6 +23,7 @@ __all__ = [
     "SplitOption",
     "TableOption",
     "TemplateOption",
+    "TruncatedOption",
     "ViewsOption",
     "WaitOption",
     "WhereOption",
@@ -62,6 +63,9 @@ PrecisionOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Skip photos that cannot be read, and list them.")]
+TruncatedOption = Annotated[
+    bool, typer.Option("--allow-truncated", help="Use truncated photos as far as they can be decoded.")
+]
 SplitOption = Annotated[
     str | None,
     typer.Option("--split", help="Which split to use: train, validation, test; or none, where folders are classes."),

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from tip_adapter.cli.options import JsonOption, ModelArgument, PhotosArgument, SkipBadOption, TableOption, WhereOption
+from tip_adapter.cli.options import (
+    JsonOption,
+    ModelArgument,
+    PhotosArgument,
+    SkipBadOption,
+    TableOption,
+    TruncatedOption,
+    WhereOption,
+)
 from tip_adapter.cli.output import (
     echo,
     echo_json,
@@ -61,6 +69,7 @@ def predict(
     none_of_these: NoneOption = None,
     encoder: WhereOption = None,
     skip_bad: SkipBadOption = False,
+    allow_truncated: TruncatedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Classify photos. `--coverage 0.9` gives prediction sets instead of one class."""
@@ -72,7 +81,7 @@ def predict(
         check_table_path(output)
     _check_wanted(coverage, none_of_these, top_k=top_k, sets=sets, allow_empty=allow_empty)
     paths, findings = find_photos(photos, skip_bad=skip_bad, as_json=as_json)
-    classifier = ImageClassifier.load(model, encoder=encoder)
+    classifier = ImageClassifier.load(model, encoder=encoder, allow_truncated=allow_truncated)
     if coverage is not None:
         wanted = _SetRequest(coverage, sets, allow_empty, skip_bad)
         _predict_sets(model, classifier, paths, wanted, findings, output=output, as_json=as_json)

@@ -50,7 +50,7 @@ def make_thumbnails(images: Sequence[ImageSource], side: int = SIDE) -> list[byt
         # Twice this is still as much as the longer side needs, and most photos are then decoded at half their size.
         with (
             encoded_image(source) as data,
-            decoded_image(data, name=image_name(source), min_side=side // 2) as image,
+            decoded_image(data, name=image_name(source), min_side=side // 2, allow_truncated=True) as image,
         ):
             image.thumbnail((side, side), Image.Resampling.BICUBIC)
             image.save(buffer, "JPEG", quality=80)

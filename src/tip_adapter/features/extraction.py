@@ -53,6 +53,7 @@ def extract_features(
     store: FeatureStore | None = None,
     batch_size: int = 32,
     skip_bad: bool = False,
+    allow_truncated: bool = False,
     progress: Progress | None = None,
 ) -> Extraction:
     """Encode images: threads read and decode while the encoder works, in bounded memory.
@@ -75,6 +76,8 @@ def extract_features(
         Views per call of the encoder.
     skip_bad : bool
         Go on without images that cannot be read, and list them.
+    allow_truncated : bool
+        Take what can be decoded of files that are cut short. Their features are not stored.
     progress : Progress, optional
         Called as ``progress(done, total, cached)``.
 
@@ -102,7 +105,7 @@ def extract_features(
     """
     images = list_images(images)
     _check_arguments(images, views=views, random_state=random_state, batch_size=batch_size)
-    reader = ImageReader(encoder, images, views, random_state, store)
+    reader = ImageReader(encoder, images, views, random_state, store, allow_truncated=allow_truncated)
     batches = _Batches(encoder, reader, store, batch_size)
     skipped: dict[int, str] = {}
     repeated: list[int] = []
@@ -151,6 +154,7 @@ class _Batches:
         self.rows: list[tuple[int, int]] = []
         self.raw = np.zeros((len(reader.images), len(reader.view_keys), encoder.dim), dtype=np.float32)
         self.cached = 0
+        self.truncated: set[int] = set()
 
     @property
     def waiting(self) -> int:
@@ -160,6 +164,8 @@ class _Batches:
     def add(self, index: int, photo: PreparedImage) -> None:
         """Take what is known, and queue what is not."""
         self.cached += not photo.pixels
+        if photo.truncated:
+            self.truncated.add(index)
         for view, feature in photo.found.items():
             self.raw[index, view] = feature
         for view, pixels in photo.pixels.items():
@@ -176,8 +182,13 @@ class _Batches:
         for (index, view), feature in zip(self.rows, features, strict=True):
             self.raw[index, view] = feature
         if self.store is not None:
-            keys = [(self.reader.digests[index], self.reader.view_keys[view]) for index, view in self.rows]
-            self.store.put(self.encoder.image_id, dict(zip(keys, features, strict=True)))
+            # Not of truncated files: whoever does not allow them must not be given features of one.
+            found = {
+                (self.reader.digests[index], self.reader.view_keys[view]): feature
+                for (index, view), feature in zip(self.rows, features, strict=True)
+                if index not in self.truncated
+            }
+            self.store.put(self.encoder.image_id, found)
         self.rows.clear()
 
     def _encode(self) -> Float32Array:

@@ -42,12 +42,15 @@ class PreparedImage:
         By index of the view, the views that it lacks.
     error : ImageError, optional
         Why the image cannot be read.
+    truncated : bool
+        The pixels are those that could be decoded of a file that is cut short.
     """
 
     owner: int
     found: dict[int, Float32Array]
     pixels: dict[int, UInt8Array]
     error: ImageError | None = None
+    truncated: bool = False
 
 
 class ImageReader:
@@ -61,12 +64,21 @@ class ImageReader:
         1 for the centre view, V ≥ 2 for V random views.
     random_state : int
     store : FeatureStore or None
+    allow_truncated : bool, default=False
     """
 
     def __init__(
-        self, encoder: Encoder, images: Sequence[ImageSource], views: int, random_state: int, store: FeatureStore | None
+        self,
+        encoder: Encoder,
+        images: Sequence[ImageSource],
+        views: int,
+        random_state: int,
+        store: FeatureStore | None,
+        *,
+        allow_truncated: bool = False,
     ) -> None:
         self.encoder, self.images, self.random_state, self.store = encoder, images, random_state, store
+        self.allow_truncated = allow_truncated
         self.random = views > 1
         self.view_keys = [f"rrc1:{random_state}:{view}" for view in range(views)] if self.random else [CENTER_VIEW]
         self.names = [
@@ -108,7 +120,14 @@ class ImageReader:
             return PreparedImage(owner, {}, {})
         found = self._stored(digest)
         missing = [view for view in range(len(self.view_keys)) if view not in found]
-        return PreparedImage(owner, found, self._views(data, index, missing) if missing else {})
+        if not missing:
+            return PreparedImage(owner, found, {})
+        try:
+            return PreparedImage(owner, found, self._views(data, index, missing))
+        except ImageError:
+            if not self.allow_truncated:
+                raise
+        return PreparedImage(owner, found, self._views(data, index, missing, truncated=True), truncated=True)
 
     def _stored(self, digest: str) -> dict[int, Float32Array]:
         if self.store is None:
@@ -122,11 +141,11 @@ class ImageReader:
                 )
         return {view: stored[digest, key] for view, key in enumerate(self.view_keys) if (digest, key) in stored}
 
-    def _views(self, data: bytes, index: int, missing: list[int]) -> dict[int, UInt8Array]:
+    def _views(self, data: bytes, index: int, missing: list[int], *, truncated: bool = False) -> dict[int, UInt8Array]:
         """Decode once, crop many."""
         preprocessing = self.encoder.preprocessing
         min_side = preprocessing.min_side(random_views=self.random)
-        with decoded_image(data, name=self.names[index], min_side=min_side) as image:
+        with decoded_image(data, name=self.names[index], min_side=min_side, allow_truncated=truncated) as image:
             return {view: self._view(image, index, view) for view in missing}
 
     def _view(self, image: Image.Image, index: int, view: int) -> UInt8Array:

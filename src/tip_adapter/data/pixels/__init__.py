@@ -1,7 +1,7 @@
 """Image files to upright RGB pixels of 8 bits, with NumPy and Pillow alone: a part of every export, too."""
 
 from tip_adapter.data.pixels.containers import FORMATS, HEAD_BYTES, UnreadableImageError, exif_orientation, image_format
-from tip_adapter.data.pixels.encoded import MAX_DECODED_BYTES, MAX_JPEG_PIXELS, EncodedImage, upright
+from tip_adapter.data.pixels.encoded import MAX_DECODED_BYTES, MAX_JPEG_PIXELS, MAX_PIXELS, EncodedImage, upright
 from tip_adapter.data.pixels.files import MAX_FILE_BYTES, read_file
 from tip_adapter.data.pixels.samples import rgb_of_array, rgb_of_image
 from tip_adapter.data.pixels.views import RESAMPLING, center_view
@@ -12,6 +12,7 @@ __all__ = [
     "MAX_DECODED_BYTES",
     "MAX_FILE_BYTES",
     "MAX_JPEG_PIXELS",
+    "MAX_PIXELS",
     "RESAMPLING",
     "EncodedImage",
     "UnreadableImageError",

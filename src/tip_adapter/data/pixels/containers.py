@@ -346,6 +346,7 @@ _TAGS = {
 """What says how the pixels of a TIFF file are stored."""
 _REQUIRED_TAGS, _OFFSETS = {256, 257}, (273, 324)  # width, height; offsets of strips or of tiles
 _TABLES_OF_PARTS = {273, 279, 324, 325}
+_SAMPLES_PER_PIXEL, _MAX_SAMPLES = 277, 6
 _MAX_VALUES = 4096
 _TYPE_SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)
 
@@ -365,6 +366,8 @@ def _read_tiff(data: bytes) -> Container:
         if tag == _ORIENTATION:
             (value,) = struct.unpack_from(order + "H", inline)
             orientation = value if 1 <= value <= 8 else 1
+        elif tag == _SAMPLES_PER_PIXEL and struct.unpack_from(order + "H", inline)[0] > _MAX_SAMPLES:
+            raise UnreadableImageError(f"have at most {_MAX_SAMPLES} samples per pixel, got more: convert or remove it")
         elif tag in _TAGS and _is_within(data, order + word, kind, values, inline):
             _check_count(values, "values in an entry", MAX_BLOCKS if tag in _TABLES_OF_PARTS else _MAX_VALUES)
             kept.setdefault(tag, data[position : position + size])

@@ -17,12 +17,12 @@ from PIL import Image, ImageChops, ImageFile, _imaging
 from tip_adapter.data.pixels.containers import UnreadableImageError, exif_orientation, read_container
 from tip_adapter.data.pixels.samples import Depth, rgb_of_deep_image, rgb_of_image, smallest_depth
 
-__all__ = ["MAX_DECODED_BYTES", "MAX_JPEG_PIXELS", "EncodedImage", "upright"]
+__all__ = ["MAX_DECODED_BYTES", "MAX_JPEG_PIXELS", "MAX_PIXELS", "EncodedImage", "upright"]
 
 MAX_DECODED_BYTES = 2**29
 """What decoding an image may take in memory."""
-MAX_JPEG_PIXELS = 400_000_000
-"""Before a JPEG is decoded at a reduced size, which takes time but no memory."""
+MAX_PIXELS, MAX_JPEG_PIXELS = 100_000_000, 400_000_000
+"""Of any image, and of a JPEG, which a few hundred pixels are made of: both bound the time."""
 
 _PLUGINS = {
     "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
@@ -81,20 +81,24 @@ class EncodedImage:
     def __init__(self, data: bytes, min_side: int | None = None) -> None:
         self.container = read_container(data)
         self.min_side = min_side
-        width, height = self.container.size
-        if width * height > MAX_JPEG_PIXELS:
-            raise UnreadableImageError(
-                f"have at most {MAX_JPEG_PIXELS:,} pixels, got {width} × {height}: scale it down or leave it out"
-            )
+        self._check_pixels(*self.container.size, MAX_JPEG_PIXELS)
         kind = f"be a {self.container.format} image of a kind that is read, got another or damage"
         with _as_unreadable(kind):
             self.image = self._open(self.container.data)
             self.memory = self._memory()
+        size = max(self.container.size, self.image.size)
+        self._check_pixels(*self.image.size, MAX_PIXELS)
         if self.memory > MAX_DECODED_BYTES:
-            width, height = (width, height) if width else self.image.size
             raise UnreadableImageError(
-                f"take at most {MAX_DECODED_BYTES / 1e6:,.0f} MB when decoded, got {width} × {height} pixels, "
+                f"take at most {MAX_DECODED_BYTES / 1e6:,.0f} MB when decoded, got {size[0]} × {size[1]} pixels, "
                 f"which take {self.memory / 1e6:,.0f} MB: scale it down or leave it out"
+            )
+
+    @staticmethod
+    def _check_pixels(width: int, height: int, limit: int) -> None:
+        if width * height > limit:
+            raise UnreadableImageError(
+                f"have at most {limit:,} pixels, got {width} × {height}: scale it down or leave it out"
             )
 
     def decode(self, *, allow_truncated: bool = False) -> Image.Image:
@@ -133,6 +137,7 @@ class EncodedImage:
             ) from None
         if self.container.format == "TIFF":
             _silence_libtiff()
+        _return_memory()
         image: ImageFile.ImageFile = plugin(io.BytesIO(data))
         if self.container.format == "JPEG" and self.min_side is not None:
             image.draft(None, (2 * self.min_side, 2 * self.min_side))
@@ -268,6 +273,12 @@ def _tiff_depth(tags: Any) -> Depth:
         extremes=extremes if extremes and extremes[0] < extremes[1] else None,
         inverted=tags.get(262) == 0,
     )
+
+
+@functools.cache
+def _return_memory() -> None:
+    """Let Pillow ask for memory in pieces so large that the C library gives them back to the system when freed."""
+    _imaging.set_block_size(2**26)
 
 
 @functools.cache

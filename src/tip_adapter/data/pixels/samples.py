@@ -106,7 +106,7 @@ def rgb_of_image(image: Image.Image, depth: Depth = Depth()) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return rgb_of_deep_image(image, None, depth)
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
     result = Image.new("RGB", image.size)
     for top, bottom in _bands(image.width, image.height):  # a copy of a band, not of the picture
         result.paste(_on_white(image.crop((0, top, image.width, bottom)).convert("RGBA")), (0, top))
@@ -224,8 +224,9 @@ def _rgb_of_band(
 def _eight_bits(samples: Samples, black: float, white: float) -> Samples:
     if samples.dtype.kind == "f":
         return np.asarray(np.clip((samples - black) / (white - black), 0, 1) * 255 + 0.5, dtype=np.uint8)
-    whole = int(white)
-    return ((samples.astype(np.uint32) * 255 + whole // 2) // whole).astype(np.uint8)
+    levels = np.arange(white + 1, dtype=np.uint32)
+    table = ((levels * 255 + int(white) // 2) // int(white)).astype(np.uint8)
+    return table[samples]
 
 
 def _on_white(image: Image.Image) -> Image.Image:
