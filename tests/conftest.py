@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +15,9 @@ from tip_adapter.libraries import NO_TELEMETRY
 os.environ.update(NO_TELEMETRY)  # tests import ONNX Runtime themselves, too
 
 from tiny_models import write_clip
+
+hypothesis.settings.register_profile("no clock", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("no clock")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
