@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -54,7 +53,7 @@ def test_fake_has_nothing_to_export(tmp_path):
 def test_offline_the_error_names_the_local_alternatives(name, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(EncoderError, match=r"Offline\? Choose the encoder lite.*local ONNX directory") as caught:
+    with pytest.raises(EncoderError, match=r"go online for the first use, or choose the encoder lite") as caught:
         load_encoder(name)
     assert "\n" not in str(caught.value)
 
@@ -94,6 +93,19 @@ def test_an_incomplete_cache_is_completed_with_the_wanted_files_only(tmp_path, m
     assert calls == [True, False]
 
 
+@pytest.mark.parametrize("name", ["hub:a/b", "huggingface:a/b", "open-clip:ViT-B-16/openai", "clip-vit-b-32"])
+def test_without_leave_nothing_is_fetched(name, monkeypatch):
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def snapshot(repository, *, allow_patterns, local_files_only=False):
+        assert local_files_only
+        raise LocalEntryNotFoundError("nothing here")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    with pytest.raises(EncoderError, match=r"is not on this machine.* name it yourself with --encoder"):
+        load_encoder(name, download=False)
+
+
 def test_a_repository_that_does_not_exist_is_said_so(monkeypatch):
     import httpx2 as httpx
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
@@ -105,7 +117,7 @@ def test_a_repository_that_does_not_exist_is_said_so(monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     with pytest.raises(EncoderError, match="Found no repository a/b"):
-        fetch("a/b", ["*.json"], Path.is_dir)
+        fetch("a/b", ["*.json"])
 
 
 @pytest.mark.parametrize(("name", "module"), [("open-clip:ViT-B-16/openai", "open_clip"), ("huggingface:a/b", "torch")])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from tip_adapter.classifier.inputs import LabelledImages, images_of
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.sequences import is_one_image
-from tip_adapter.encoders import load_encoder
+from tip_adapter.encoders import ENCODERS, load_encoder
 from tip_adapter.errors import EncoderError, InputError
 from tip_adapter.features.extraction import Extraction, extract_features
 from tip_adapter.features.store import FeatureStore
@@ -100,6 +100,8 @@ class EncodingPart:
     ) -> None:
         self._encoder_source: StrPath | Encoder = default_encoder() if encoder is None else encoder
         self._encoder: Encoder | None = None
+        # Not where a saved classifier names it: a file must not make a program fetch whatever it likes.
+        self._may_download = True
         self._loading = threading.Lock()
         self.method = method
         self.method_parameters = dict(method_parameters or {})
@@ -135,10 +137,17 @@ class EncodingPart:
             if self._encoder is None:
                 source = self._encoder_source
                 if isinstance(source, str | os.PathLike):
-                    source = load_encoder(source, precision=self.precision)
+                    download = self._may_download or os.fspath(source) in ENCODERS
+                    source = load_encoder(source, precision=self.precision, download=download)
                 self._check_encoder(source)
                 self._encoder = source
             return self._encoder
+
+    def _source_for_training(self) -> StrPath | Encoder:
+        """What towers with gradients are made of: the encoder, or its name, where it was not needed yet."""
+        source = self._encoder_source
+        needs_it = not self._may_download and isinstance(source, str) and source.startswith("huggingface:")
+        return self.encoder if self._encoder is not None or needs_it else source
 
     def _check_encoder(self, encoder: Encoder) -> None:
         if hasattr(self, "model_") and encoder.image_id != self.model_.encoder.image_id:

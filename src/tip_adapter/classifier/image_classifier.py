@@ -212,8 +212,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
             )
 
     def _estimator(self) -> FewShotMethod:
-        source = self._encoder_source if self._encoder is None else self._encoder
-        return make_estimator(self.method, self.method_parameters, source)
+        return make_estimator(self.method, self.method_parameters, self._source_for_training())
 
 
 def _record_of(encoder: Encoder) -> EncoderRecord:

@@ -56,7 +56,7 @@ class PredictingPart(ExplainingPart):
         model = self._fitted()
         queries = self._queries(images, skip_bad=skip_bad, progress=progress)
         probabilities = np.full((queries.n, len(model.class_names)), np.nan)
-        probabilities[queries.extraction.kept] = model.probabilities(model.head.logits(queries.features))
+        probabilities[queries.extraction.kept] = model.probabilities(model.logits(queries.features))
         return probabilities[0] if queries.one else probabilities
 
     @overload
@@ -112,7 +112,7 @@ class PredictingPart(ExplainingPart):
         model = self._fitted()
         threshold = _familiarity_threshold(model, none_of_these)
         queries = self._queries(images, skip_bad=skip_bad, progress=progress)
-        probabilities = model.probabilities(model.head.logits(queries.features))
+        probabilities = model.probabilities(model.logits(queries.features))
         none = _unfamiliar(model, probabilities, queries.features, threshold)
         found = queries.results(top_predictions(probabilities, model.class_names, queries.names, top_k, none=none))
         return found[0] if queries.one else found
@@ -176,7 +176,7 @@ class PredictingPart(ExplainingPart):
         model = self._fitted()
         threshold = _familiarity_threshold(model, none_of_these)
         queries = self._queries(images, skip_bad=skip_bad, progress=progress)
-        probabilities = model.probabilities(model.head.logits(queries.features))
+        probabilities = model.probabilities(model.logits(queries.features))
         none = _unfamiliar(model, probabilities, queries.features, threshold)
         named: list[str | int | None] = [None] * queries.n
         for place, column, unknown in zip(queries.extraction.kept, probabilities.argmax(axis=1), none, strict=True):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tip_adapter.classifier.changing import ChangingPart
-from tip_adapter.errors import InputError
+from tip_adapter.errors import InputError, ModelFileError, TipAdapterError
 from tip_adapter.features.feature_set import FeatureSet
 from tip_adapter.features.pipeline import CENTER_VIEW
 from tip_adapter.heads import CacheHead, Head
@@ -87,12 +88,15 @@ class RefittingPart(ChangingPart):
         """Fit the head of an edit; nothing of the classifier changes before that is done."""
         model = edit.model
         if not refit:
-            return edits.finished(edit, self._held_head(model))
-        estimator = self._estimator_for_edits(model.method.parameters)
+            with _clear_errors(model.method):
+                return edits.finished(edit, self._held_head(model))
+        with _clear_errors(model.method):
+            estimator = self._estimator_for_edits(model.method.parameters)
         if progress is not None and "progress" in estimator.get_params(deep=False):
             estimator.set_params(progress=lambda done, total, _: progress(done, total, 0))
         announce(progress, "Training" if estimator.trains else "Choosing hyper-parameters on the shots", "steps")
-        head, record = _fit(estimator, model)
+        with _clear_errors(model.method):
+            head, record = _fit(estimator, model)
         if edit.undo is not None and edit.action != "undo":
             edit = dataclasses.replace(edit, undo=_undo_of_choice(edit.undo, model))
         return edits.finished(edit, head, method=record, **self._recalibrated(estimator, model))
@@ -138,8 +142,21 @@ class RefittingPart(ChangingPart):
         )
 
     def _estimator_for_edits(self, parameters: Mapping[str, Any]) -> FewShotMethod:
-        source = self._encoder_source if self._encoder is None else self._encoder
-        return make_estimator(self.method, parameters, source)
+        return make_estimator(self.method, parameters, self._source_for_training())
+
+
+@contextlib.contextmanager
+def _clear_errors(method: MethodRecord) -> Iterator[None]:
+    """What a saved classifier says about its method is only looked at here: scikit-learn takes long to load."""
+    try:
+        yield
+    except TipAdapterError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(
+            f"Expected saved parameters that {method.name} takes, got others ({' '.join(str(error).split())[:200]}): "
+            "fit again"
+        ) from error
 
 
 def _fit(estimator: FewShotMethod, model: FewShotModel) -> tuple[Head, MethodRecord]:

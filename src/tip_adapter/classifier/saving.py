@@ -71,7 +71,8 @@ class SavingPart(ChangingPart):
         path : path-like
             The folder, or ``hub:owner/name``.
         encoder : str, path or Encoder, optional
-            Where the encoder is now, such as an ONNX directory. Default: the name that was saved.
+            Where the encoder is now, such as an ONNX directory. Default: the name that was saved, which makes nothing
+            be downloaded but the encoders of `tip_adapter.encoders.ENCODERS`: give the name of others yourself.
         store : "default", path or None, default="default"
         allow_truncated : bool, default=False
 
@@ -111,6 +112,7 @@ class SavingPart(ChangingPart):
             store=store,
         )
         classifier.model_ = model
+        classifier._may_download = encoder is not None
         classifier._origin = (bundle.path.resolve(), bundle.fingerprint)
         return classifier
 

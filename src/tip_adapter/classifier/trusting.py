@@ -132,7 +132,7 @@ class TrustingPart(PredictingPart, ChangingPart):
         # What can be wrong is looked at before the photos are encoded.
         threshold = calibration.scores.threshold(coverage, kind, allow_empty=allow_empty)
         queries = self._queries(images, skip_bad=skip_bad, progress=progress)
-        probabilities = model.probabilities(model.head.logits(queries.features))
+        probabilities = model.probabilities(model.logits(queries.features))
         shares = np.array([int(digest[:13], 16) / 16**13 for digest in queries.extraction.features.digests])
         inside = prediction_sets(probabilities, threshold, kind, allow_empty=allow_empty, shares=shares)
         return PredictionSets(
@@ -250,7 +250,7 @@ def _calibrated(model: FewShotModel, extraction: Extraction, names: Sequence[str
         )
     labels = np.array([class_column(model, name) for name in names], dtype=np.intp)
     shots = (features.unit, model.shots.features.unit, model.shots.labels)
-    calibration = Calibration.of(model.head.logits(features.unit), labels, shots)
+    calibration = Calibration.of(model.logits(features.unit), labels, shots)
     stale = tuple(part for part in model.stale if part != CALIBRATION)
     return replace(model, calibration=calibration, stale=stale), Calibrated(calibration, extraction.skipped)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tip_adapter.encoders.base import BaseEncoder, Encoder
@@ -30,7 +31,9 @@ ENCODER_PREFIXES = {
 """Beginnings of names that say where an encoder comes from."""
 
 
-def load_encoder(name_or_path: StrPath, *, precision: str = "fp32", logit_scale: float | None = None) -> BaseEncoder:
+def load_encoder(
+    name_or_path: StrPath, *, precision: str = "fp32", logit_scale: float | None = None, download: bool = True
+) -> BaseEncoder:
     """Load an encoder by its name, by where it comes from, or from a local ONNX directory.
 
     Nothing is ever downloaded but for a Hub alias, ``hub:``, ``huggingface:`` with a repository, and ``open-clip:``;
@@ -46,6 +49,8 @@ def load_encoder(name_or_path: StrPath, *, precision: str = "fp32", logit_scale:
         Of the image tower. "int8" is for transformers as ONNX graphs, on processors with VNNI: three times as fast.
     logit_scale : float, optional
         Instead of the encoder's own. Needed for ONNX directories that do not say it.
+    download : bool, default=True
+        Whether what is not on this machine yet may be fetched.
 
     Returns
     -------
@@ -66,7 +71,7 @@ def load_encoder(name_or_path: StrPath, *, precision: str = "fp32", logit_scale:
     (64, 20.0)
     """
     name = os.fspath(name_or_path)
-    return _loader(name)(name, precision, logit_scale)
+    return _loader(name, download)(name, precision, logit_scale)
 
 
 def export_encoder(encoder_name: StrPath, out_dir: StrPath, *, logit_scale: float | None = None) -> Path:
@@ -109,15 +114,15 @@ _Loader = Callable[[str, str, float | None], BaseEncoder]
 ``tip_adapter.encoders``."""
 
 
-def _loader(name: str) -> _Loader:
+def _loader(name: str, download: bool) -> _Loader:
     if name in HUB_ALIASES or name.startswith("hub:"):
-        return _load_from_hub
+        return partial(_load_from_hub, download=download)
     if name in _LOADERS:
         return _LOADERS[name]
     for prefix, loader in _PREFIX_LOADERS.items():
         if name.startswith(prefix):
-            return loader
-    if Path(name).is_dir():
+            return partial(loader, download=download)
+    if os.path.isdir(name):  # unlike pathlib, it says no to a name that is too long
         return _load_directory
     others = plugins("tip_adapter.encoders")
     if name in others:
@@ -125,7 +130,7 @@ def _loader(name: str) -> _Loader:
         return other
     valid = ", ".join([*ENCODERS, *others])
     forms = "; ".join(ENCODER_PREFIXES.values())
-    raise EncoderError(f"Unknown encoder {name!r}: choose one of {valid}; the path of an ONNX directory; {forms}")
+    raise EncoderError(f"Unknown encoder {name!r:.200}: choose one of {valid}; the path of an ONNX directory; {forms}")
 
 
 def _load_lite(name: str, precision: str, logit_scale: float | None) -> BaseEncoder:
@@ -141,23 +146,26 @@ def _load_fake(name: str, precision: str, logit_scale: float | None) -> BaseEnco
     return FakeEncoder() if logit_scale is None else FakeEncoder(logit_scale=logit_scale)
 
 
-def _load_from_hub(name: str, precision: str, logit_scale: float | None) -> BaseEncoder:
+def _load_from_hub(name: str, precision: str, logit_scale: float | None, *, download: bool) -> BaseEncoder:
     from tip_adapter.encoders.hub import load_hub_encoder
 
-    return load_hub_encoder(name, precision=precision, logit_scale=logit_scale)
+    return load_hub_encoder(name, precision=precision, logit_scale=logit_scale, download=download)
 
 
-def _load_huggingface(name: str, precision: str, logit_scale: float | None) -> BaseEncoder:
+def _load_huggingface(name: str, precision: str, logit_scale: float | None, *, download: bool) -> BaseEncoder:
     _expect_fp32(name, precision)
     from tip_adapter.encoders.huggingface import load_huggingface
 
-    return load_huggingface(name, logit_scale=logit_scale)
+    return load_huggingface(name, logit_scale=logit_scale, download=download)
 
 
-def _load_open_clip(name: str, precision: str, logit_scale: float | None) -> BaseEncoder:
+def _load_open_clip(name: str, precision: str, logit_scale: float | None, *, download: bool) -> BaseEncoder:
     _expect_fp32(name, precision)
+    from tip_adapter.encoders.hub import not_here
     from tip_adapter.encoders.open_clip import load_open_clip
 
+    if not download:  # open_clip does not tell whether it has the weights already
+        raise not_here(name)
     return load_open_clip(name, logit_scale=logit_scale)
 
 
@@ -179,4 +187,4 @@ def _expect_fp32(name: str, precision: str) -> None:
 
 
 _LOADERS: dict[str, _Loader] = {"lite": _load_lite, "fake": _load_fake}
-_PREFIX_LOADERS: dict[str, _Loader] = {"huggingface:": _load_huggingface, "open-clip:": _load_open_clip}
+_PREFIX_LOADERS = {"huggingface:": _load_huggingface, "open-clip:": _load_open_clip}

@@ -15,7 +15,7 @@ from tip_adapter.libraries import import_library
 if TYPE_CHECKING:
     from tip_adapter.encoders.onnx import OnnxEncoder
 
-__all__ = ["HUB_ALIASES", "HubModel", "fetch", "load_hub_encoder"]
+__all__ = ["HUB_ALIASES", "HubModel", "cached", "fetch", "load_hub_encoder", "not_here"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ HUB_ALIASES = {
 }
 
 
-def load_hub_encoder(name: str, *, precision: str = "fp32", logit_scale: float | None = None) -> OnnxEncoder:
+def load_hub_encoder(
+    name: str, *, precision: str = "fp32", logit_scale: float | None = None, download: bool = True
+) -> OnnxEncoder:
     """Load an encoder from a repository with ONNX towers in the layout of transformers.js.
 
     Parameters
@@ -47,6 +49,8 @@ def load_hub_encoder(name: str, *, precision: str = "fp32", logit_scale: float |
         "int8" is made here, of the graphs that are downloaded for "fp32".
     logit_scale : float, optional
         Instead of the known one.
+    download : bool, default=True
+        Whether it may be fetched where it is not in the local cache.
 
     Returns
     -------
@@ -63,14 +67,17 @@ def load_hub_encoder(name: str, *, precision: str = "fp32", logit_scale: float |
     graphs = tuple(f"onnx/{tower}.onnx" for tower in TOWERS)
     repository = HUB_ALIASES[name].repository if name in HUB_ALIASES else name.removeprefix("hub:")
     patterns = (*SIDE_FILES, *graphs, *(f"{graph}_data*" for graph in graphs))
-    directory = fetch(repository, patterns, lambda folder: all((folder / graph).is_file() for graph in graphs))
+    whole = cached(repository, patterns, lambda folder: all((folder / graph).is_file() for graph in graphs))
+    if whole is None and not download:
+        raise not_here(name)
+    directory = whole or fetch(repository, patterns)
     scales = {model.repository: model.logit_scale for model in HUB_ALIASES.values()}
     scale = logit_scale if logit_scale is not None else scales.get(repository)
     return OnnxEncoder(directory, name=name, precision=precision, logit_scale=scale)
 
 
-def fetch(repository: str, patterns: Sequence[str], is_complete: Callable[[Path], bool]) -> Path:
-    """Return the folder of a repository's snapshot: from the local cache when it is complete, else downloaded.
+def cached(repository: str, patterns: Sequence[str], is_complete: Callable[[Path], bool]) -> Path | None:
+    """Return the folder of a repository's snapshot in the local cache; None where it is not, or not whole.
 
     Parameters
     ----------
@@ -83,6 +90,35 @@ def fetch(repository: str, patterns: Sequence[str], is_complete: Callable[[Path]
 
     Returns
     -------
+    pathlib.Path or None
+
+    Raises
+    ------
+    EncoderError
+        When this is no name of a repository.
+    """
+    hub, errors = import_library("huggingface_hub"), import_library("huggingface_hub.errors")
+    try:
+        directory = Path(hub.snapshot_download(repository, allow_patterns=list(patterns), local_files_only=True))
+    except errors.LocalEntryNotFoundError:
+        return None  # the ordinary case of a first use
+    except errors.HFValidationError as error:
+        raise EncoderError(f"Expected a repository as owner/name, got {repository!r:.200}: {error}") from error
+    return directory if is_complete(directory) else None
+
+
+def fetch(repository: str, patterns: Sequence[str]) -> Path:
+    """Download a repository's snapshot into the local cache.
+
+    Parameters
+    ----------
+    repository : str
+        As ``owner/name``.
+    patterns : sequence of str
+        Of the files that are wanted.
+
+    Returns
+    -------
     directory : pathlib.Path
 
     Raises
@@ -90,16 +126,7 @@ def fetch(repository: str, patterns: Sequence[str], is_complete: Callable[[Path]
     OutOfReachError
         When the download fails.
     """
-    hub = import_library("huggingface_hub")
-    errors = import_library("huggingface_hub.errors")
-    try:
-        directory = Path(hub.snapshot_download(repository, allow_patterns=list(patterns), local_files_only=True))
-        if is_complete(directory):
-            return directory
-    except errors.LocalEntryNotFoundError:
-        pass  # the ordinary case of a first use
-    except errors.HFValidationError as error:
-        raise EncoderError(f"Expected a repository as owner/name, got {repository!r}: {error}") from error
+    hub, errors = import_library("huggingface_hub"), import_library("huggingface_hub.errors")
     try:
         return Path(hub.snapshot_download(repository, allow_patterns=list(patterns)))
     except errors.RepositoryNotFoundError as error:
@@ -114,3 +141,11 @@ def fetch(repository: str, patterns: Sequence[str], is_complete: Callable[[Path]
             f"{repository} is not on this machine and cannot be downloaded from the Hugging Face Hub "
             f"({type(error).__name__}): go online for the first use, or choose the encoder lite, {lite}"
         ) from error
+
+
+def not_here(name: str) -> EncoderError:
+    """Say that an encoder that only a file asks for is not fetched."""
+    return EncoderError(
+        f"The encoder {name!r:.200} is not on this machine, and a file alone does not make it be fetched: to fetch it, "
+        "name it yourself with --encoder, in Python encoder="
+    )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 from tip_adapter.data.decoding import Preprocessing
-from tip_adapter.encoders.hub import fetch
+from tip_adapter.encoders.hub import cached, fetch, not_here
 from tip_adapter.encoders.layout import read_json, usual_text_settings
 from tip_adapter.encoders.tokenizer import TextTokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder, quiet_transformers
@@ -21,7 +22,7 @@ _SMALL_FILES = ("*.json", "merges.txt", "vocab.txt", "*.model")
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # the second only where there is none of the first
 
 
-def load_huggingface(name: str, *, logit_scale: float | None = None) -> TorchEncoder:
+def load_huggingface(name: str, *, logit_scale: float | None = None, download: bool = True) -> TorchEncoder:
     """Load a CLIP or a SigLIP with transformers.
 
     Parameters
@@ -30,6 +31,8 @@ def load_huggingface(name: str, *, logit_scale: float | None = None) -> TorchEnc
         ``huggingface:owner/name``, or ``huggingface:`` and the path of a folder as `save_pretrained` writes it.
     logit_scale : float, optional
         Instead of the model's own.
+    download : bool, default=True
+        Whether it may be fetched where it is not in the local cache.
 
     Returns
     -------
@@ -44,7 +47,7 @@ def load_huggingface(name: str, *, logit_scale: float | None = None) -> TorchEnc
     """
     for module in ("torch", "transformers"):
         require_extra(module, "torch")
-    directory = _directory_of(name)
+    directory = _directory_of(name, download)
     config = read_json(directory / "config.json")
     if config.get("model_type") not in _MODEL_TYPES:
         kinds = " or ".join(_MODEL_TYPES)
@@ -65,15 +68,19 @@ def load_huggingface(name: str, *, logit_scale: float | None = None) -> TorchEnc
     )
 
 
-def _directory_of(name: str) -> Path:
+def _directory_of(name: str, download: bool) -> Path:
     source = name.removeprefix("huggingface:")
-    directory = Path(source).expanduser()
-    if directory.is_dir():
+    directory = Path(os.path.expanduser(source))
+    if os.path.isdir(directory):
         return directory
     if directory.is_absolute() or source.startswith((".", "~")):
         raise EncoderError(f"Expected a folder with a model at {source}, found none: check the path")
+    if whole := cached(source, (*_SMALL_FILES, *_WEIGHTS), _has_weights):
+        return whole
+    if not download:
+        raise not_here(name)
     for weights in _WEIGHTS:
-        directory = fetch(source, (*_SMALL_FILES, weights), lambda folder: _has_weights(folder))
+        directory = fetch(source, (*_SMALL_FILES, weights))
         if _has_weights(directory):
             return directory
     raise EncoderError(f"Expected {source} to have weights for torch, found neither {' nor '.join(_WEIGHTS)}")

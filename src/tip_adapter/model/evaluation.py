@@ -16,7 +16,7 @@ def evaluate_features(model: FewShotModel, extraction: Extraction, labels: IntAr
     """Measure a model on features whose classes are known."""
     features, known = extraction.features.unit, set(model.shots.features.digests)
     return evaluate_probabilities(
-        model.probabilities(model.head.logits(features)),
+        model.probabilities(model.logits(features)),
         labels,
         model.class_names,
         zero_shot=zero_shot_logits(

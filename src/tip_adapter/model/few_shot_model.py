@@ -19,18 +19,15 @@ from tip_adapter.heads import Head, head_from_state, head_state, softmax
 from tip_adapter.model.fitting import MethodRecord
 from tip_adapter.model.journal import JournalEntry, journal_from_state, journal_state
 from tip_adapter.model.picture_archive import Archive, archived_thumbnails, thumbnail_archive
+from tip_adapter.model.schema import CALIBRATION_PREFIX, HEAD_PREFIX, JOURNAL_PREFIX, SHARED, check_saved
 from tip_adapter.model.shots import Shots, features_from_state, features_state
+from tip_adapter.storage.bundle_files import plain_config
 from tip_adapter.storage.bundles import Bundle, load_bundle, save_bundle
 from tip_adapter.storage.locking import FolderLock
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.typing import Float32Array, FloatArray, IntArray, StrPath
 
 __all__ = ["EncoderRecord", "FewShotModel", "MethodRecord"]
-
-HEAD_PREFIX = "head."
-CALIBRATION_PREFIX = "calibration."
-JOURNAL_PREFIX = "journal."
-SHARED = ("zero_shot_weights", "keys", "labels")
 
 
 @dataclass(frozen=True)
@@ -126,6 +123,29 @@ class FewShotModel:
             notes.append("calibrated before the last edits; `tip-adapter calibrate` does it again, with photos")
         return tuple(notes)
 
+    def logits(self, features: Float32Array) -> Float32Array:
+        """Logits of photos.
+
+        Parameters
+        ----------
+        features : ndarray of shape (B, D), float32
+            Unit rows.
+
+        Returns
+        -------
+        ndarray of shape (B, C), float32
+
+        Raises
+        ------
+        ModelFileError
+            When they are no numbers, because those of the head are out of all proportion.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            logits = self.head.logits(features)
+        if not np.isfinite(logits).all():
+            raise ModelFileError("Expected a head that gives finite logits, got one that does not: fit again")
+        return logits
+
     def probabilities(self, logits: FloatArray) -> FloatArray:
         """Probabilities of logits of this model: ``softmax(logits / temperature)``.
 
@@ -203,6 +223,10 @@ class FewShotModel:
             "random_state": self.random_state,
             "versions": {"tip-adapter": version("tip-adapter"), "python": platform.python_version()},
         }
+        try:
+            check_saved(plain_config(config), arrays)
+        except ValueError as error:
+            raise InputError(f"This classifier cannot be saved, since nobody could load it: {error}") from error
         archive = thumbnail_archive(kept_pictures | pictures)
         return save_bundle(path, arrays, config, archive, card=self.card(), forgetting=forgetting, lock=lock)
 
@@ -252,11 +276,12 @@ class FewShotModel:
             When it is no model.
         """
         try:
+            check_saved(bundle.config, bundle.arrays)
             pictures = Archive(bundle.read_thumbnails, str(bundle.path))
             return cls._from_bundle(bundle.arrays, bundle.config, pictures)
-        except (KeyError, TypeError, ValueError) as error:
+        except ValueError as error:
             raise ModelFileError(
-                f"The saved classifier {bundle.path} lacks what this version expects: {error}."
+                f"Expected a classifier in {bundle.path} as it was saved, but {error}: do not trust it"
             ) from error
 
     @classmethod
@@ -275,8 +300,6 @@ class FewShotModel:
             name: _shared_array(name, arrays["zero_shot_weights"], shots) for name in config["head"]["shared"]
         }
         names = tuple(config["class_names"])
-        if len(labels) != len(features) or len(arrays["zero_shot_weights"]) != len(names):
-            raise InputError("its arrays do not fit its classes")
         return cls(
             encoder=encoder,
             class_names=names,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
@@ -40,6 +41,10 @@ def thumbnail_archive(pictures: Mapping[str, bytes]) -> bytes:
         for digest, data in pictures.items():
             archive.writestr(zipfile.ZipInfo(f"{digest}.jpg", LONG_AGO), data)
     return buffer.getvalue()
+
+
+DAMAGES = (KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, struct.error)
+"""What `zipfile` raises for archives with odd flags and places, those that ask for a password among them."""
 
 
 class Archive:
@@ -83,7 +88,7 @@ class Archive:
             if entry.compress_type != zipfile.ZIP_STORED:  # ours are: a small archive cannot become a large picture
                 raise ModelFileError(f"Expected the picture of {digest[:12]} as it is, got it compressed: not ours")
             return self._archive().read(entry)
-        except (KeyError, zipfile.BadZipFile) as error:
+        except DAMAGES as error:
             if isinstance(error, KeyError) and not self._own:
                 self._warn()
                 raise

@@ -43,7 +43,7 @@ def report_content(
     diagnosis: Diagnosis | None,
 ) -> ReportContent:
     """Put together what a report shows."""
-    logits = model.head.logits(extraction.features.unit)
+    logits = model.logits(extraction.features.unit)
     probabilities = model.probabilities(logits)
     wrong = probabilities.argmax(axis=1) != labels
     shown = np.lexsort((np.random.default_rng(0).permutation(len(labels)), ~wrong))[:MAX_PHOTOS]

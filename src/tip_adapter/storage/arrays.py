@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tip_adapter.errors import InputError, ModelFileError
 from tip_adapter.storage.atomic import read_file, write_file
+from tip_adapter.strict_json import parse_json
 from tip_adapter.typing import StrPath
 
 __all__ = ["Arrays", "arrays_from_bytes", "arrays_to_bytes", "load_arrays", "save_arrays"]
@@ -133,10 +134,10 @@ def arrays_from_bytes(data: bytes, path: Path) -> tuple[dict[str, NDArray[Any]],
     if len(data) < 8 or size > min(MAX_HEADER_BYTES, len(data) - 8):
         raise ModelFileError(f"Expected a safetensors file, got one that is truncated or something else: {path}")
     try:
-        metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
+        metadata = parse_json(data[8 : 8 + size]).get("__metadata__", {})
         # A copy can be written to; what safetensors returns may point into the file's bytes.
         arrays = {name: np.array(array) for name, array in safetensors.numpy.load(data).items()}
-    except (safetensors.SafetensorError, ValueError, KeyError, AttributeError, RecursionError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError, AttributeError) as error:
         raise ModelFileError(f"Expected a safetensors file, got one that is damaged: {path} ({error})") from error
     return arrays, dict(metadata)
 

@@ -13,6 +13,7 @@ from typing import Any
 from tip_adapter.errors import InputError, ModelFileError, TipAdapterError
 from tip_adapter.storage.atomic import MissingFileError, can_write, read_file
 from tip_adapter.storage.locking import LOCK_FILE
+from tip_adapter.strict_json import parse_json
 from tip_adapter.typing import StrPath
 
 __all__ = [
@@ -181,8 +182,8 @@ def parse_config(path: Path) -> dict[str, Any]:
 
 def _config_of(data: bytes, path: Path) -> dict[str, Any]:
     try:
-        whole = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        whole = parse_json(data)
+    except ValueError as error:
         raise ModelFileError(
             f"Expected JSON in {path}, got a damaged file ({error}): copy it or save it again"
         ) from error

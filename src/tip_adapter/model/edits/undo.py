@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tip_adapter.errors import InputError
+from tip_adapter.errors import InputError, ModelFileError
 from tip_adapter.model.edits.base import Edit, class_column
 from tip_adapter.model.edits.classes import with_class, with_class_record, without_class
 from tip_adapter.model.few_shot_model import FewShotModel
@@ -41,7 +41,12 @@ def undo_last(model: FewShotModel) -> Edit:
         raise InputError("There is nothing to undo: the journal holds no edit that can be taken back.")
     entry = open_entries[-1]
     undo = entry.undo or Undo()
-    restored = _restored(model, undo)
+    try:
+        restored = _restored(model, undo)
+    except (IndexError, KeyError) as error:
+        raise ModelFileError(
+            f"Expected a journal that fits shots and classes, got an entry {entry.number} that does not: fit again"
+        ) from error
     journal = tuple(replace(one, undo=None, undone=True) if one is entry else one for one in model.journal)
     # What was forgotten since stays away, so what was chosen with it stays stale.
     later = [one for one in model.journal if one.number > entry.number and one.action in FOR_GOOD]
