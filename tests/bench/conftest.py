@@ -1,4 +1,6 @@
-"""A small data set of saved features."""
+"""A small data set of saved features, and methods that another package might add."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,3 +34,14 @@ def tiny_file(tiny, tmp_path):
     path = tmp_path / "tiny.npz"
     save_feature_file(path, tiny)
     return path
+
+
+@pytest.fixture
+def add_method(monkeypatch):
+    """Add a method under a name, as another package does."""
+
+    def add(name, cls):
+        plugin = SimpleNamespace(load=lambda: cls, works=lambda: True, package="another")
+        monkeypatch.setattr("tip_adapter.methods._others", lambda: {name: plugin})
+
+    return add

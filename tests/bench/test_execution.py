@@ -9,7 +9,7 @@ from tip_adapter.bench import save_feature_file
 from tip_adapter.bench.execution import Job, execute, load_data
 from tip_adapter.errors import InputError, MissingExtraError, TipAdapterError
 from tip_adapter.heads import LinearHead, softmax
-from tip_adapter.methods import GDA, METHODS, FewShotMethod, TipAdapter
+from tip_adapter.methods import GDA, FewShotMethod, TipAdapter
 
 
 @pytest.fixture
@@ -96,8 +96,8 @@ class Odd(FewShotMethod):
         (MissingExtraError("torch is needed"), "not applicable", "torch is needed"),
     ],
 )
-def test_a_run_without_figures_has_a_reason(monkeypatch, tiny, job_of, fault, status, reason):
-    monkeypatch.setitem(METHODS, "odd", Odd)
+def test_a_run_without_figures_has_a_reason(monkeypatch, tiny, job_of, fault, status, reason, add_method):
+    add_method("odd", Odd)
     monkeypatch.setattr(Odd, "fault", fault)
     record = result_of(job_of("odd"), tiny)
     assert (record["status"], record.get("accuracy")) == (status, None)
@@ -130,7 +130,7 @@ def test_data_that_changed_is_refused(tiny, tiny_file, job_of):
         load_data(job.data, job.base)
 
 
-def test_with_views_trained_methods_get_them(monkeypatch, tiny, job_of):
+def test_with_views_trained_methods_get_them(add_method, tiny, job_of):
     from dataclasses import replace
 
     from tip_adapter.bench import Part
@@ -144,7 +144,7 @@ def test_with_views_trained_methods_get_them(monkeypatch, tiny, job_of):
             seen["views"], seen["validation"] = views, validation
             raise InputError("enough")
 
-    monkeypatch.setitem(METHODS, "viewed", Viewed)
+    add_method("viewed", Viewed)
     views = np.stack([tiny.train.features, tiny.train.features], axis=1)
     data = replace(tiny, train=Part(tiny.train.features, tiny.train.labels, views))
     result_of(job_of("viewed"), data)

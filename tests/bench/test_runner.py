@@ -221,8 +221,8 @@ class Tuned(METHODS["prototype"]):
         return answers if self.wise_weight == 0.5 else np.eye(3)[np.zeros(len(X), dtype=int)]
 
 
-def test_one_training_gives_two_results_with_and_without_averaging(compare, photos, monkeypatch):
-    monkeypatch.setitem(METHODS, "tuned", Tuned)
+def test_one_training_gives_two_results_with_and_without_averaging(compare, photos, monkeypatch, add_method):
+    add_method("tuned", Tuned)
     monkeypatch.setattr(Tuned, "seen", {})
     result = compare(photos, methods="tuned", shots=[2], n_seeds=1, encoder="fake", store=None)
     assert {record["method"]: record["accuracy"] for record in result.records} == {
@@ -238,8 +238,8 @@ def test_one_training_gives_two_results_with_and_without_averaging(compare, phot
     assert compare(photos, methods="tuned", shots=[2], n_seeds=1, encoder="fake", store=None).n_run == 1
 
 
-def test_methods_on_the_encoder_need_photos(compare, monkeypatch):
-    monkeypatch.setitem(METHODS, "tuned", Tuned)
+def test_methods_on_the_encoder_need_photos(compare, add_method):
+    add_method("tuned", Tuned)
     (record,) = compare(methods="tuned").records
     assert (record["status"], record["shots"]) == ("not applicable", None)
     assert "run it on photos" in record["reason"]
