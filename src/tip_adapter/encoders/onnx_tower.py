@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +60,7 @@ class OnnxTower:
         # Threads that spin between two operations make one run faster, and many runs at once slower: they take the time
         # of the others, and of those that decode photos. Small graphs are therefore opened twice.
         self._twice = self.weight_bytes <= _DOUBLE_WEIGHTS
-        self._session = self._opened(usable_processors(), spin=self._twice)
+        _open_again_after_forks(self)
         self._inputs = {node.name: node for node in self._session.get_inputs()}
         if not required <= set(self._inputs) <= required | (optional or set()):
             raise EncoderError(f"Expected {path} to have the inputs {sorted(required)}, got {sorted(self._inputs)}")
@@ -76,6 +79,10 @@ class OnnxTower:
         if graph_digest(self.path) != self.digest:
             raise EncoderError(f"Expected {self.path} to stay as it is while it is used, but it was changed: try again")
         return session
+
+    @cached_property
+    def _session(self) -> Any:
+        return self._opened(usable_processors(), spin=self._twice)
 
     def expect_sizes(self, sizes: dict[int, int]) -> None:
         """Compare the axes of the only input that have a fixed size."""
@@ -141,6 +148,33 @@ class OnnxTower:
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(usable_processors(), thread_name_prefix="encode")
+
+    def leave_behind(self) -> None:
+        """Forget what a forked child cannot use, since threads stay with the parent: it is opened again when needed."""
+        for name in ("_session", "_parallel_session", "_threads"):
+            left = self.__dict__.pop(name, None)
+            if name != "_threads" and left is not None:
+                # Never freed: a session ends by waiting for its threads, here for ever.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(left))
+
+
+_towers: WeakSet[OnnxTower] = WeakSet()
+
+
+def _open_again_after_forks(tower: OnnxTower) -> None:
+    _watch_forks()
+    _towers.add(tower)
+
+
+@cache
+def _watch_forks() -> None:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_leave_all_behind)
+
+
+def _leave_all_behind() -> None:
+    for tower in list(_towers):
+        tower.leave_behind()
 
 
 def _open_session(path: Path, threads: int, *, spin: bool) -> Any:
