@@ -15,6 +15,7 @@ from tip_adapter.data import ImageDataset
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.sampling import shots_at_most
 from tip_adapter.data.sequences import Images, Labels
+from tip_adapter.encoders import anchored
 from tip_adapter.features.prompts import resolve_templates, texts_for, zero_shot_weights
 from tip_adapter.model.edits import started
 from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
@@ -219,7 +220,7 @@ def _record_of(encoder: Encoder) -> EncoderRecord:
     # Not the precision that was asked for: a processor without VNNI runs fp32 instead.
     precision = getattr(encoder, "precision", "fp32")
     return EncoderRecord(
-        encoder.name, encoder.image_id, encoder.text_id, encoder.dim, float(encoder.logit_scale), precision
+        anchored(encoder.name), encoder.image_id, encoder.text_id, encoder.dim, float(encoder.logit_scale), precision
     )
 
 

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["SavingPart"]
 
 
+def _encoder_of(bundle: Bundle, model: FewShotModel) -> str:
+    """Where the encoder is that was saved: a folder may have moved together with the classifier beside it."""
+    saved = Path(model.encoder.name)
+    beside = bundle.path.resolve().parent / saved.name
+    return str(beside) if saved.is_absolute() and not saved.exists() and beside.is_dir() else model.encoder.name
+
+
 class SavingPart(ChangingPart):
     """The part of `ImageClassifier` that is saved and loaded."""
 
@@ -102,7 +109,7 @@ class SavingPart(ChangingPart):
     ) -> Self:
         model = FewShotModel.from_bundle(bundle)
         classifier = cls(
-            model.encoder.name if encoder is None else encoder,
+            _encoder_of(bundle, model) if encoder is None else encoder,
             model.method.name,
             method_parameters=model.method.parameters,
             templates=model.templates,

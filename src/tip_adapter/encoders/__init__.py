@@ -114,6 +114,21 @@ _Loader = Callable[[str, str, float | None], BaseEncoder]
 ``tip_adapter.encoders``."""
 
 
+def anchored(name: str) -> str:
+    """Make the path in an encoder's name absolute, so that it means the same folder wherever it is read.
+
+    Examples
+    --------
+    >>> from tip_adapter.encoders import anchored
+    >>> anchored("lite")
+    'lite'
+    """
+    prefix = next((prefix for prefix in _PREFIX_LOADERS if name.startswith(prefix)), "")
+    path = name.removeprefix(prefix)
+    is_folder = name not in ENCODERS and os.path.isdir(path)
+    return prefix + os.path.abspath(path) if is_folder else name
+
+
 def _loader(name: str, download: bool) -> _Loader:
     if name in HUB_ALIASES or name.startswith("hub:"):
         return partial(_load_from_hub, download=download)
@@ -128,6 +143,8 @@ def _loader(name: str, download: bool) -> _Loader:
     if name in others:
         other: _Loader = others[name].load()
         return other
+    if os.path.isabs(name):
+        raise EncoderError(f"There is no encoder folder {name:.200}: give the folder where the encoder is now")
     valid = ", ".join([*ENCODERS, *others])
     forms = "; ".join(ENCODER_PREFIXES.values())
     raise EncoderError(f"Unknown encoder {name!r:.200}: choose one of {valid}; the path of an ONNX directory; {forms}")
