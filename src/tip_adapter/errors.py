@@ -6,6 +6,7 @@ do::
     TipAdapterError
     ├── InputError (ValueError)        an argument or an array that does not fit
     │   ├── ImageError                 a picture that cannot be read, or should not be
+    │   │   └── TruncatedImageError    one whose beginning can be read
     │   ├── DatasetError               a folder or manifest that is no data set
     │   │   └── SkippableError         something in it that cannot be read, which skip_bad goes on without
     │   └── FeatureError               features of the wrong shape, encoder, or value
@@ -45,6 +46,7 @@ __all__ = [
     "TipAdapterError",
     "TrainingError",
     "TrainingWarning",
+    "TruncatedImageError",
     "install_command",
     "require_extra",
     "warn",
@@ -65,6 +67,10 @@ class InputError(TipAdapterError, ValueError):
 
 class ImageError(InputError):
     """A picture cannot be read, or should not be."""
+
+
+class TruncatedImageError(ImageError):
+    """A picture is cut short or damaged further down; with ``allow_truncated`` what comes before is used."""
 
 
 class DatasetError(InputError):

@@ -279,6 +279,9 @@ def test_truncated_photos_are_an_option(run, photos, tmp_path):
         if arguments[0] == "fit":
             code, _, err = run(*arguments)
             assert (code, red[0].name in err) == (3, True)
+            assert err.endswith(
+                ", or give --skip-bad to go on without it or --allow-truncated to use the part that is there\n"
+            )
         assert run(*arguments, allowed)[0] == 0
     assert run("predict", model, red[0], "-e", "fake")[0] == 3
     code, out, _ = run("predict", model, red[0], "-e", "fake", allowed)

@@ -20,7 +20,7 @@ import typer
 from tip_adapter.cli import bench, demo, edits, encoders, explain, export, info, models, predict, trust, tuning
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
 from tip_adapter.cli.output import ReaderLeft, drop, echo, flush
-from tip_adapter.errors import ImageError, OutOfReachError, SkippableError, TipAdapterError
+from tip_adapter.errors import ImageError, OutOfReachError, SkippableError, TipAdapterError, TruncatedImageError
 
 __all__ = ["app", "main"]
 
@@ -146,16 +146,21 @@ def _one_line(message: str) -> str:
 
 def _other_way_out(error: TipAdapterError) -> str:
     """Say what else this command can do about an error."""
-    if isinstance(error, ImageError | SkippableError):
-        return _go_on_without()
+    ways = []
+    if isinstance(error, ImageError | SkippableError) and _is_offered("--skip-bad"):
+        ways.append("--skip-bad to go on without it")
+    if isinstance(error, TruncatedImageError) and _is_offered("--allow-truncated"):
+        ways.append("--allow-truncated to use the part that is there")
+    if ways:
+        return f", or give {' or '.join(ways)}"
     return _command_with_lite() if isinstance(error, OutOfReachError) else ""
 
 
-def _go_on_without() -> str:
-    """Tell of --skip-bad after an error in a photo or a row, where the command has it and it was not given."""
+def _is_offered(option: str) -> bool:
+    """Tell whether this command has an option that was not given."""
     command = getattr(typer.main.get_command(app), "commands", {}).get(sys.argv[1] if len(sys.argv) > 1 else "")
-    offered = command is not None and any("--skip-bad" in parameter.opts for parameter in command.params)
-    return ", or give --skip-bad to go on without it" if offered and "--skip-bad" not in sys.argv else ""
+    found = command is not None and any(option in parameter.opts for parameter in command.params)
+    return found and option not in sys.argv
 
 
 def _command_with_lite() -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from tip_adapter.data import pixels
 from tip_adapter.data.files import archived_size, is_web_address, read_archived
 from tip_adapter.data.memory_budget import MemoryBudget
 from tip_adapter.data.pixels import (
@@ -31,7 +32,7 @@ from tip_adapter.data.pixels import (
     upright,
 )
 from tip_adapter.data.preprocessing import PREPROCESSING_VERSION, Preprocessing
-from tip_adapter.errors import ImageError
+from tip_adapter.errors import ImageError, TruncatedImageError
 from tip_adapter.typing import StrPath
 
 __all__ = [
@@ -276,6 +277,8 @@ def _named(source: ImageSource) -> Iterator[None]:
     """Name the image in what is wrong with it."""
     try:
         yield
+    except pixels.TruncatedImageError as error:
+        raise TruncatedImageError(f"Expected {image_name(source)} to {error}") from error
     except UnreadableImageError as error:
         raise ImageError(f"Expected {image_name(source)} to {error}") from error
 

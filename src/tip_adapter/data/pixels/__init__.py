@@ -1,6 +1,13 @@
 """Image files to upright RGB pixels of 8 bits, with NumPy and Pillow alone: a part of every export, too."""
 
-from tip_adapter.data.pixels.containers import FORMATS, HEAD_BYTES, UnreadableImageError, exif_orientation, image_format
+from tip_adapter.data.pixels.containers import (
+    FORMATS,
+    HEAD_BYTES,
+    TruncatedImageError,
+    UnreadableImageError,
+    exif_orientation,
+    image_format,
+)
 from tip_adapter.data.pixels.encoded import MAX_DECODED_BYTES, MAX_JPEG_PIXELS, MAX_PIXELS, EncodedImage, upright
 from tip_adapter.data.pixels.files import MAX_FILE_BYTES, read_file
 from tip_adapter.data.pixels.samples import rgb_of_array, rgb_of_image
@@ -15,6 +22,7 @@ __all__ = [
     "MAX_PIXELS",
     "RESAMPLING",
     "EncodedImage",
+    "TruncatedImageError",
     "UnreadableImageError",
     "center_view",
     "exif_orientation",

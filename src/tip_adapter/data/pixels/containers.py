@@ -16,6 +16,7 @@ __all__ = [
     "FORMATS",
     "HEAD_BYTES",
     "Container",
+    "TruncatedImageError",
     "UnreadableImageError",
     "exif_orientation",
     "image_format",
@@ -52,6 +53,10 @@ _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 
 class UnreadableImageError(ValueError):
     """Why an image cannot be decoded: the end of the sentence "Expected … to …"."""
+
+
+class TruncatedImageError(UnreadableImageError):
+    """Why an image cannot be decoded as a whole; a part of it can."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageChops, ImageFile, _imaging
 
-from tip_adapter.data.pixels.containers import UnreadableImageError, exif_orientation, read_container
+from tip_adapter.data.pixels.containers import (
+    TruncatedImageError,
+    UnreadableImageError,
+    exif_orientation,
+    read_container,
+)
 from tip_adapter.data.pixels.samples import Depth, rgb_of_deep_image, rgb_of_image, smallest_depth
 
 __all__ = ["MAX_DECODED_BYTES", "MAX_JPEG_PIXELS", "MAX_PIXELS", "EncodedImage", "upright"]
@@ -82,8 +87,7 @@ class EncodedImage:
         self.container = read_container(data)
         self.min_side = min_side
         self._check_pixels(*self.container.size, MAX_JPEG_PIXELS)
-        kind = f"be a {self.container.format} image of a kind that is read, got another or damage"
-        with _as_unreadable(kind):
+        with _as_unreadable(f"be a readable {self.container.format} image, got damage or an unusual kind"):
             self.image = self._open(self.container.data)
             self.memory = self._memory()
         size = max(self.container.size, self.image.size)
@@ -180,7 +184,7 @@ class EncodedImage:
             return first
         if allow_truncated:
             return _loaded(self._open(data + _END_OF_JPEG))
-        raise UnreadableImageError("be a whole image, got one that is cut short: replace or remove it")
+        raise TruncatedImageError("be a whole image, got one that is cut short: replace or remove it")
 
     def _depth(self) -> Depth:
         """What the file says about its samples, if they have more than 8 bits."""
@@ -201,14 +205,29 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
 def _loaded(image: ImageFile.ImageFile, allow_truncated: bool = False) -> ImageFile.ImageFile:
     try:
         image.load()
-    except Exception:
+    except MemoryError:
+        raise
+    except Exception as error:
+        if not _has_pixels(image):
+            raise
         if not allow_truncated:
-            raise
-        image.tile = []  # what was decoded before the damage stays
-        image.load()
-        if image.getbbox() is None:
-            raise
+            message = f"be a whole image, got damaged data ({_reason(error)}): replace it or save it anew"
+            raise TruncatedImageError(message) from error
     return image
+
+
+def _has_pixels(image: ImageFile.ImageFile) -> bool:
+    """Keep what was decoded before an error, and tell whether it is anything."""
+    image.tile = []
+    try:
+        image.load()
+    except OSError:
+        return False
+    return image.getbbox() is not None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _raw_mode(tile: Any) -> str:
@@ -298,5 +317,4 @@ def _as_unreadable(expected: str) -> Iterator[None]:
     except MemoryError:
         raise UnreadableImageError("fit into memory, got no more of it: scale it down or leave it out") from None
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableImageError(f"{expected} ({reason}): replace it or save it anew") from error
+        raise UnreadableImageError(f"{expected} ({_reason(error)}): replace it or save it anew") from error
