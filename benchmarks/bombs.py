@@ -147,6 +147,7 @@ KINDS: dict[str, Callable[[], bytes]] = {
     "BMP, 10,000 × 10,000 in runs": lambda: run_length_bmp(10_000),
     "BMP, 36 megapixels": lambda: encoded(plain(6000), "BMP"),
     "TIFF, 100 megapixels deflated": lambda: tiff(10_000, 10_000, zlib.compress(bytes(100 * MB), 9)),
+    "TIFF, 81 megapixels deflated": lambda: tiff(9000, 9000, zlib.compress(bytes(81 * MB), 9)),
     "TIFF, one tile of 90,000 × 90,000": lambda: tiff(
         64, 64, b"x" * 64, _322=(4, 90_000), _323=(4, 90_000), _324=(4, 8)
     ),
@@ -156,8 +157,8 @@ KINDS: dict[str, Callable[[], bytes]] = {
     "AVIF, 26 megapixels, 4:4:4 with opacity": lambda: encoded(
         plain(5100, "RGBA"), "AVIF", speed=10, quality=10, subsampling="4:4:4"
     ),
-    "HEIF, 44 megapixels": lambda: encoded(plain(6600), "HEIF", quality=10),
-    "HEIF, 33 megapixels, 4:4:4 with opacity": lambda: encoded(plain(5750, "RGBA"), "HEIF", quality=10, chroma=444),
+    "HEIF, 57 megapixels": lambda: encoded(plain(7550), "HEIF", quality=10),
+    "HEIF, 31 megapixels, 4:4:4 with opacity": lambda: encoded(plain(5570, "RGBA"), "HEIF", quality=10, chroma=444),
 }
 
 

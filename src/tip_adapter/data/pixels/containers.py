@@ -177,7 +177,8 @@ def _read_jpeg(data: bytes) -> Container:
             single = not made.scan_bytes and body[0] == frame[5]
             if not single and not made.scan_bytes:
                 made = _with_frame(made, frame, progressive=True)
-            stop = data.find(_END_MARKER, end) if single else _end_of_scans(data, start)
+            # A decoder of a single scan stops where it ends; the last mark in the file is found at once.
+            stop = data.rfind(_END_MARKER, end) if single else _end_of_scans(data, start)
             kept.append(data[start : stop if stop >= 0 else len(data)])
             return replace(made, data=b"".join([*kept, _END_MARKER * (stop >= 0)]), complete=stop >= 0)
     raise UnreadableImageError("be a JPEG of 8 bits with a picture in it, got none: convert or remove it")

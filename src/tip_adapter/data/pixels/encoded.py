@@ -6,6 +6,7 @@ import ctypes
 import functools
 import importlib
 import io
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -39,7 +40,7 @@ _PLUGINS = {
     "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
     "HEIF": ("pillow_heif", "HeifImageFile"),
 }
-_SCRATCH_BYTES = {"WebP": 12, "AVIF": 12, "HEIF": 8}  # per pixel: what decoders hold beside the picture
+_SCRATCH_BYTES = {"WebP": 12, "AVIF": 12, "BMP": 1}  # per pixel, as measured: what decoders hold beside the picture
 _END_OF_JPEG = b"\xff\xd9"
 
 _UPRIGHT = {
@@ -158,7 +159,8 @@ class EncodedImage:
         if _has_low_bytes(image):
             stored, converted = 2 * stored, 4
         pixels = image.width * image.height
-        total = pixels * (stored + converted + _SCRATCH_BYTES.get(container.format, 0))
+        scratch = _heif_scratch_bytes(image) if container.format == "HEIF" else _SCRATCH_BYTES.get(container.format, 0)
+        total = pixels * (stored + converted + scratch)
         total += container.scan_bytes + len(container.data)
         if container.format == "TIFF":
             total += _tiff_part_bytes(image)
@@ -268,6 +270,14 @@ def _with_depth(tile: Any, image: Any) -> Any:
         expected = "be a TIFF whose colours of 16 bits are interleaved or not compressed"
         raise UnreadableImageError(f"{expected}, got compressed planes: save it anew")
     return _with_raw_mode(tile, f"{_raw_mode(tile)};16{'L' if image.tag_v2.prefix == b'II' else 'B'}")
+
+
+def _heif_scratch_bytes(image: ImageFile.ImageFile) -> int:
+    """Bytes per pixel of libheif: the planes and the samples made of them, of more than 8 bits two each."""
+    channels = len(image.getbands())
+    chroma = {420: 1.5, 422: 2}.get(image.info.get("chroma", 444), 3)
+    planes = 1 if channels < 3 else chroma + channels - 3
+    return math.ceil((planes + channels) * (2 if image.info.get("bit_depth", 8) > 8 else 1) + 0.5)
 
 
 def _tiff_part_bytes(image: Any) -> int:
