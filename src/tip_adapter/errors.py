@@ -21,8 +21,10 @@ Warnings, below the errors, say what was not as expected where the work goes on.
 
 from __future__ import annotations
 
+import difflib
 import sys
 import warnings
+from collections.abc import Iterable
 from types import FrameType, ModuleType
 
 from tip_adapter.libraries import import_library
@@ -48,6 +50,7 @@ __all__ = [
     "TrainingWarning",
     "TruncatedImageError",
     "install_command",
+    "probably",
     "require_extra",
     "warn",
 ]
@@ -159,6 +162,19 @@ def install_command(extra: str) -> str:
     "run pip install '.[export]' in the folder of tip-adapter's source"
     """
     return f"run pip install '.[{extra}]' in the folder of tip-adapter's source"
+
+
+def probably(name: str, known: Iterable[str]) -> str:
+    """Return a clause that asks for the name that was probably meant; nothing where none is near.
+
+    Examples
+    --------
+    >>> from tip_adapter.errors import probably
+    >>> probably("tipadapter", ["tip-adapter", "gda"]), probably("x", ["gda"])
+    (" (did you mean 'tip-adapter'?)", '')
+    """
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def require_extra(module: str, extra: str) -> ModuleType:

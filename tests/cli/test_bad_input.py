@@ -239,9 +239,17 @@ def test_places_that_are_no_model(fails, here):
 
 def test_another_encoder(fails, here, model, monkeypatch):
     config = json.loads((model / "config.json").read_text())
-    monkeypatch.setattr(FakeEncoder, "id", "f" * 64)
-    fails(5, [config["encoder"]["id"][:12], "fit again"], "predict", model, "photos/test")
+    monkeypatch.setattr(FakeEncoder, "image_id", "f" * 64)
+    fails(5, [config["encoder"]["image_id"][:12], "fit again"], "predict", model, "photos/test")
     fails(5, "Unknown encoder 'litee'", "predict", model, "photos/test", "-e", "litee")
+
+
+def test_what_was_probably_meant(fails, here, model):
+    (model.parent / "models").mkdir()
+    shutil.copytree(model, model.parent / "models" / "pets.tip")
+    fails(4, "did you mean models/pets.tip?", "predict", "models", "photos/test")
+    fails(3, "did you mean 'tip-adapter'?", "fit", "photos", "-e", "fake", "-m", "tipadapter", "-o", "c.tip")
+    fails(3, "web/a.jpg: download them first", "predict", model, "https://web/a.jpg")
 
 
 @pytest.mark.parametrize("method", [name for name, cls in METHODS.items() if not cls.needs_encoder])

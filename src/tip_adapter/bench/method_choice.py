@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tip_adapter.errors import InputError
+from tip_adapter.errors import InputError, probably
 from tip_adapter.methods import METHODS
 from tip_adapter.methods.spec import MethodSpec, read_method
 
@@ -91,5 +91,6 @@ def _of_group(group: str) -> list[MethodSpec]:
 
 def _read(word: str) -> MethodSpec:
     if word.split(":")[0] not in METHODS:
-        raise InputError(f"Unknown method {word!r}: choose among {', '.join([*GROUPS, *METHODS])}.")
+        known = [*GROUPS, *METHODS]
+        raise InputError(f"Unknown method {word!r}{probably(word, known)}: choose among {', '.join(known)}")
     return read_method(word)

@@ -201,9 +201,11 @@ def says_classes(source: StrPath) -> bool:
 
 
 def checked_path(source: StrPath) -> Path:
-    """Refuse an empty path, which would be the current folder: a variable of a script that is not set."""
+    """Refuse web addresses, and an empty path, which would be the current folder: a variable that is not set."""
     if not os.fspath(source):
         raise DatasetError("Expected the path of photos, got an empty one: name a folder, or . for the current one")
+    if "://" in os.fspath(source):
+        raise DatasetError(f"Expected the path of photos on this machine, got {source}: download them first")
     return Path(source)
 
 

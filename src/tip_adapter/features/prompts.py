@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter.data.class_names import class_name, name_of_label
-from tip_adapter.errors import FeatureError, InputError
+from tip_adapter.errors import FeatureError, InputError, probably
 from tip_adapter.typing import Float32Array, FloatArray, StrPath
 
 if TYPE_CHECKING:
@@ -281,9 +280,6 @@ def _checked_texts(texts: object, name: str, path: Path | None = None) -> tuple[
 
 def _with_suggestions(unknown: Sequence[str], class_names: Sequence[str]) -> str:
     """Name the unknown classes, each with the class that was probably meant."""
-    parts = []
-    for name in unknown:
-        close = difflib.get_close_matches(name, class_names, n=1)
-        parts.append(f"{name!r} (did you mean {close[0]!r}?)" if close else repr(name))
+    parts = [f"{name!r}{probably(name, class_names)}" for name in unknown]
     shown = ", ".join(class_names[:20]) + (", …" if len(class_names) > 20 else "")
     return f"{', '.join(parts)}; the classes are {shown}"

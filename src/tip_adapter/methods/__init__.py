@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.errors import InputError
+from tip_adapter.errors import InputError, probably
 from tip_adapter.plugins import Plugin, plugins
 
 if TYPE_CHECKING:
@@ -157,5 +157,5 @@ def method_class(name: str) -> type[FewShotMethod]:
     'TipAdapter'
     """
     if name not in METHODS:
-        raise InputError(f"Unknown method {name!r}: choose one of {', '.join(METHODS)}.")
+        raise InputError(f"Unknown method {name!r}{probably(name, METHODS)}: choose one of {', '.join(METHODS)}")
     return METHODS[name]

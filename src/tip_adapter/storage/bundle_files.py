@@ -132,6 +132,12 @@ def fingerprint(path: StrPath) -> str | None:
     return hashlib.sha256(read_file(file, MAX_CONFIG_BYTES)).hexdigest() if file.is_file() else None
 
 
+def _one_inside(folder: Path) -> str:
+    """Ask for the only saved classifier in a folder."""
+    found = sorted(file.parent for file in folder.glob(f"*/{CONFIG_FILE}"))
+    return f" (did you mean {found[0]}?)" if len(found) == 1 else ""
+
+
 def read_config(path: Path) -> tuple[dict[str, Any], dict[str, str], str]:
     """Return the checked config, the checksums of the data files, and the fingerprint."""
     if path.exists() and not path.is_dir():
@@ -139,7 +145,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, str], str]:
     if not path.exists():
         raise MissingFileError(f"Expected a saved classifier, but there is no folder {path}")
     if not (path / CONFIG_FILE).exists():
-        hint = "; nothing was saved there yet" if (path / LOCK_FILE).exists() else ""
+        hint = "; nothing was saved there yet" if (path / LOCK_FILE).exists() else _one_inside(path)
         raise MissingFileError(f"Expected a saved classifier, got a folder without {CONFIG_FILE}: {path}{hint}")
     data = read_file(path / CONFIG_FILE, MAX_CONFIG_BYTES)
     whole = _config_of(data, path / CONFIG_FILE)
