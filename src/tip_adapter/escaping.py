@@ -7,7 +7,7 @@ import re
 import unicodedata
 from typing import Any
 
-__all__ = ["for_csv", "for_html", "for_json", "for_markdown", "for_terminal"]
+__all__ = ["for_csv", "for_html", "for_json", "for_markdown", "for_terminal", "shortened"]
 
 HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories without a shape of their own, which steer a terminal, end a line or turn its direction."""
@@ -80,6 +80,21 @@ def for_html(text: str) -> str:
     '&lt;b&gt;'
     """
     return html.escape(for_terminal(text))
+
+
+def shortened(text: str, letters: int) -> str:
+    """Shorten a name in its middle, because names that belong together begin or end alike.
+
+    Examples
+    --------
+    >>> shortened("Tomato_Early_blight", 11)
+    'Tomat…light'
+    """
+    shown = for_terminal(text)
+    if len(shown) <= letters:
+        return shown
+    begin = letters // 2
+    return f"{shown[:begin]}…{shown[len(shown) - (letters - 1 - begin) :]}"
 
 
 def _is_hidden(letter: str) -> bool:

@@ -70,3 +70,12 @@ def test_confusion_matrix_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"\.\[plot\]"):
         save_confusion_matrix(tmp_path / "c.png", np.eye(2, dtype=int), ["a", "b"])
+
+
+def test_long_names_leave_room_for_the_matrix(tmp_path):
+    names = [f"Tomato___a_disease_with_a_very_long_name_number_{number}" for number in range(3)]
+    save_confusion_matrix(tmp_path / "c.png", np.eye(3, dtype=int), names)
+    with Image.open(tmp_path / "c.png") as picture:
+        red, _, blue = np.asarray(picture.convert("RGB"), dtype=int).transpose(2, 0, 1)
+    # A third of the cells are full, and dark blue.
+    assert ((red < 40) & (blue > 80)).mean() > 0.06

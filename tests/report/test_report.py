@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,6 +109,36 @@ def test_cells_open_with_the_keyboard_and_small_screens_fit(browser, tmp_path):
     tab.keyboard.press("Enter")
     assert tab.locator("dialog[open] figure").count() >= 1
     assert tab.complaints == []
+    tab.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("n_classes", [3, 12, 25])
+def test_nothing_is_cut_off_on_a_phone(browser, tmp_path, n_classes, scheme):
+    whole = content(n_classes, n=80)
+    names = (*whole.evaluation.class_names[:-1], "Tomato___Tomato_Yellow_Leaf_Curl_Virus_of_the_Garden")
+    whole = replace(whole, evaluation=replace(whole.evaluation, class_names=names))
+    path = tmp_path / "report.html"
+    path.write_text(render_report(whole), encoding="utf-8")
+    tab = opened(browser, path, scheme)
+    tab.set_viewport_size({"width": 400, "height": 800})
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert (
+        tab.evaluate(
+            "[...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth > box.clientWidth).length"
+        )
+        == 0
+    )
+    outside = """() => [...document.querySelectorAll('svg text, td, p, h2')].filter((part) => {
+        const box = part.getBoundingClientRect(), card = part.closest('section')?.getBoundingClientRect();
+        return card && box.width > 1 && (box.left < card.left || box.right > card.right + 1);
+    }).map((part) => part.textContent)"""
+    assert tab.evaluate(outside) == []
+    # Each cell says which column it is of.
+    assert tab.locator("#classes tbody tr").first.evaluate(
+        "(row) => [...row.cells].filter((cell) => cell.dataset.label).every((cell) => "
+        "getComputedStyle(cell, '::before').content.includes(cell.dataset.label))"
+    )
     tab.close()
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from tip_adapter.data.decoding import ImageSource, load_image
 from tip_adapter.errors import require_extra
+from tip_adapter.escaping import shortened
 from tip_adapter.explain.explanation import Explanation, ShotEvidence
 from tip_adapter.report.pictures import check_plot_path
 from tip_adapter.storage.atomic import write_file
@@ -96,19 +97,19 @@ def _draw_photo(axes: Any, pixels: Any) -> None:
 
 
 def _draw_headline(figure: Any, explanation: Explanation) -> None:
-    answer = f"{_short(explanation.answer, 40)}  {100 * explanation.probability:.1f} %"
+    answer = f"{shortened(explanation.answer, 36)}  {100 * explanation.probability:.1f} %"
     _text(figure, 3.4, 0.45, answer, fontsize=17, fontweight="bold", color=FOR, va="center")
-    second = f"ahead of {_short(explanation.runner_up, 50)}  {100 * explanation.runner_up_probability:.1f} %"
+    second = f"ahead of {shortened(explanation.runner_up, 50)}  {100 * explanation.runner_up_probability:.1f} %"
     _text(figure, 3.4, 0.8, second, fontsize=11, color=AGAINST, va="center")
     facts = ["what makes the difference, in logits"]
     if explanation.text_answer is not None:
-        facts.append(f"the texts alone say {_short(explanation.text_answer, 30)}")
+        facts.append(f"the texts alone say {shortened(explanation.text_answer, 30)}")
     _text(figure, 3.4, 1.12, "   ·   ".join(facts), fontsize=9, color=PALE, va="center")
 
 
 def _draw_margin(axes: Any, explanation: Explanation) -> None:
     """Draw a bar for each part, beginning where the one above it ends, and the whole at the bottom."""
-    parts, end = [(_short(name, 27), value) for name, value in explanation.margin_parts().items()], 0.0
+    parts, end = [(shortened(name, 27), value) for name, value in explanation.margin_parts().items()], 0.0
     ends = [0.0]
     for row, (_, value) in enumerate(parts):
         axes.barh(row, value, left=end, height=0.62, color=FOR if value >= 0 else AGAINST)
@@ -125,7 +126,7 @@ def _draw_margin(axes: Any, explanation: Explanation) -> None:
     axes.set_xlim(low - room, high + 12 * room)
     axes.set_ylim(len(parts) + 0.6, -0.6)
     axes.set_yticks(range(len(parts) + 1))
-    labels = [*(name for name, _ in parts), f"ahead of {_short(explanation.runner_up, 18)} by"]
+    labels = [*(name for name, _ in parts), f"ahead of {shortened(explanation.runner_up, 14)} by"]
     axes.set_yticklabels(labels, fontsize=9, parse_math=False)
     axes.tick_params(axis="y", length=0)
     axes.set_xticks([])
@@ -142,8 +143,8 @@ def _draw_heading(figure: Any, explanation: Explanation) -> None:
             figure,
             2.35,
             TOP + 0.12,
-            f"frame and number: for {_short(explanation.answer, 24)} (blue) or for {_short(explanation.runner_up, 24)} "
-            "(orange), in logits",
+            f"frame and number: for {shortened(explanation.answer, 24)} (blue) or for "
+            f"{shortened(explanation.runner_up, 24)} (orange), in logits",
             fontsize=9,
             color=PALE,
             va="center",
@@ -164,7 +165,7 @@ def _draw_shot(axes: Any, shot: ShotEvidence, explanation: Explanation) -> None:
     number = f"cosine {shot.cosine:.2f}" if alone or shot.term is None else f"{shot.term.margin:+.2f}"
     # Below the frame, in points, so that it fits whatever the shape of the picture.
     lines = [
-        (f"{_short(shot.class_name, 22)}   {number}", INK if shot.term is None else color, "bold"),
+        (f"{shortened(shot.class_name, 15)}   {number}", INK if shot.term is None else color, "bold"),
         *_without(shot, explanation),
     ]
     for line, (text, ink, weight) in enumerate(lines):
@@ -188,11 +189,7 @@ def _without(shot: ShotEvidence, explanation: Explanation) -> list[tuple[str, st
         return []
     if shot.answer_without == explanation.answer:
         return [(f"without it still {100 * shot.probability_without:.1f} %", PALE, "normal")]
-    return [(f"without it: {_short(shot.answer_without, 20)}", AGAINST, "bold")]
-
-
-def _short(name: str, letters: int) -> str:
-    return name if len(name) <= letters else name[: letters - 1] + "…"
+    return [(f"without it: {shortened(shot.answer_without, 15)}", AGAINST, "bold")]
 
 
 def _wrapped(text: str, letters: int) -> str:

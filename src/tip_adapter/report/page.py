@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
-from tip_adapter.escaping import for_html, for_terminal
+from tip_adapter.escaping import for_html, for_terminal, shortened
 from tip_adapter.report.charts import (
     SHOWN_FROM,
     Plot,
@@ -31,6 +31,12 @@ MAX_PICTURE_BYTES = 6_000_000
 
 MAX_PAIRS = 60
 """Pairs of classes that are listed as confused."""
+
+MAX_LABEL = 17
+"""Letters of the names beside the confusion matrix; the whole name is in a tooltip and in the tables."""
+
+LETTER_WIDTH = 7.5
+"""Of most letters at 12 pixels; names beside the confusion matrix get so much room."""
 
 MAX_ROWS = 100
 """Rows of a table of findings."""
@@ -71,6 +77,8 @@ def render_report(content: ReportContent) -> str:
         confusion=confusion_cells(evaluation.confusion),
         pairs=_pairs(evaluation.confusion),
         n_classes=len(evaluation.class_names),
+        max_label=MAX_LABEL,
+        label_width=_label_width(evaluation.class_names),
         mistakes=_mistakes(content, best),
         diagnosis=content.diagnosis,
         shots={name: _data_url(data) for name, data in content.shot_thumbnails.items()},
@@ -124,7 +132,17 @@ def _template(name: str) -> Any:
         environment.globals[part.replace(".", "_")] = Markup((folder / part).read_text(encoding="utf-8"))  # noqa: S704
     environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f}\u00a0%"
     environment.filters["raw"] = Markup
+    environment.filters |= {"tick": _tick, "shortened": shortened}
     return environment.get_template(name)
+
+
+def _label_width(names: Sequence[str]) -> float:
+    return 16 + LETTER_WIDTH * min(MAX_LABEL, max(map(len, names)))
+
+
+def _tick(value: float) -> str:
+    """Write a number on an axis, without an exponent where it is large."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _data_url(data: bytes) -> str:

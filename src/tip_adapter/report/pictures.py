@@ -12,10 +12,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tip_adapter.data.decoding import ImageSource, load_image
 from tip_adapter.errors import InputError, require_extra
+from tip_adapter.escaping import shortened
 from tip_adapter.storage.atomic import write_file
 from tip_adapter.typing import IntArray, StrPath
 
 __all__ = ["EvidenceRow", "check_plot_path", "save_confusion_matrix", "save_evidence"]
+
+MAX_LABEL, LETTER_INCHES = 32, 0.09
+"""Letters of a name beside the confusion matrix, and how wide a letter is."""
 
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -151,15 +155,17 @@ def save_confusion_matrix(path: StrPath, confusion: IntArray, class_names: Seque
     figure_module = require_extra("matplotlib.figure", "plot")
     n_classes = len(class_names)
     side = min(3 + 0.42 * n_classes, 40)
-    figure = figure_module.Figure(figsize=(side + 1, side), dpi=120, layout="constrained")
+    names = [shortened(name, MAX_LABEL) for name in class_names]
+    room = LETTER_INCHES * max(map(len, names))
+    figure = figure_module.Figure(figsize=(side + 1 + room, side + room), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     totals = confusion.sum(axis=1, keepdims=True).clip(min=1)
     shares = confusion / totals
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="answer", ylabel="true class", xticks=range(n_classes), yticks=range(n_classes))
+    axes.set(xlabel="prediction", ylabel="true class", xticks=range(n_classes), yticks=range(n_classes))
     # A dollar sign in a name begins no formula.
-    axes.set_xticklabels(class_names, rotation=90, parse_math=False)
-    axes.set_yticklabels(class_names, parse_math=False)
+    axes.set_xticklabels(names, rotation=90, parse_math=False)
+    axes.set_yticklabels(names, parse_math=False)
     if n_classes <= 40:
         for row in range(n_classes):
             for column in range(n_classes):
