@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
 import hashlib
 import io
 import json
@@ -18,7 +17,6 @@ import multiprocessing
 import resource
 import shutil
 import signal
-import sys
 import tempfile
 import warnings
 from collections import Counter
@@ -29,7 +27,9 @@ from typing import Any
 
 import numpy as np
 
+import tampered_encoders
 from provenance import write_result
+from tampered_values import changed_places, tampered_arrays, text_of
 from tip_adapter import ImageClassifier
 from tip_adapter.errors import TipAdapterError
 from tip_adapter.storage.arrays import arrays_to_bytes
@@ -47,8 +47,6 @@ TRAINED = {
 }
 MEMORY = 3 * 2**30  # bytes above what the process has before
 SECONDS = 30
-HUGE = int("9" * 400)
-DEEP = "deep"  # replaced by nested lists in the text
 
 Case = tuple[str, Callable[[Path], None]]
 
@@ -92,105 +90,6 @@ def edit(classifier: ImageClassifier, photos: list[np.ndarray]) -> None:
     classifier.refit()
 
 
-def tampered_arrays(array: np.ndarray) -> Iterator[tuple[str, np.ndarray | None]]:
-    """Other shapes, kinds and values in place of an array; None is none."""
-    yield "missing", None
-    yield "no numbers", array[:0]
-    yield "one row less", array[:-1]
-    yield "one row more", np.concatenate([array, array[:1]])
-    yield "a scalar", array.reshape(-1)[0]
-    yield "one axis more", array[None]
-    yield "flat", array.reshape(-1)
-    yield "other order", np.flipud(array)
-    if array.ndim > 1:
-        yield "one column less", array[..., :-1]
-        yield "one column more", np.concatenate([array, array[..., :1]], axis=-1)
-        yield "transposed", array.swapaxes(-1, -2)
-    yield "zeros", np.zeros_like(array)
-    for kind in ("float16", "float32", "float64", "int64", "int8", "uint8", "bool"):
-        if kind != array.dtype.name:
-            with np.errstate(all="ignore"):
-                yield kind, np.nan_to_num(array).astype(kind)
-    values = (
-        [-1, 2**31 - 1, 2**62, -(2**62)] if array.dtype.kind == "i" else [np.nan, np.inf, -np.inf, 1e30, -1e30, -1.0]
-    )
-    for value in values:
-        for where in ("first", "all"):
-            other = array.copy()
-            with np.errstate(all="ignore"), contextlib.suppress(OverflowError):
-                other.reshape(-1)[slice(1) if where == "first" else slice(None)] = value
-                yield f"{where} {value}", other
-
-
-def tampered_values(value: Any) -> Iterator[tuple[str, Any]]:
-    """Other values and kinds in place of a JSON value."""
-    others: list[Any] = [
-        None,
-        True,
-        -1,
-        0,
-        1,
-        2,
-        0.5,
-        1e308,
-        -1e308,
-        2**31 - 1,
-        2**63,
-        HUGE,
-        "",
-        "x",
-        "\ud800",
-        "a" * 10**6,
-    ]
-    others += [
-        "hub:somebody/something",
-        "../../x",
-        "\x1b[31m",
-        [],
-        [[]],
-        [1],
-        ["x"],
-        [None],
-        {},
-        {"x": 1},
-        float("nan"),
-        DEEP,
-    ]
-    others += [float("inf"), float("-inf")]
-    if isinstance(value, list):
-        others += [value + value[:1], value[:-1], value[::-1], [*value, None], [*value, "x"], value * 1000]
-    if isinstance(value, dict):
-        others += [{**value, "x": 1}, dict.fromkeys(value), {key: DEEP for key in value}]
-    for other in others:
-        if repr(other) != repr(value):
-            yield f"{other!r:.40}", other
-
-
-def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where the values of a config are: all of objects, of lists the first and the last."""
-    if path:
-        yield path
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from paths_of(item, (*path, key))
-    elif isinstance(value, list) and value:
-        for index in sorted({0, len(value) - 1}):
-            yield from paths_of(value[index], (*path, index))
-
-
-def replaced(config: dict[str, Any], path: tuple[Any, ...], value: Any, *, drop: bool = False) -> dict[str, Any]:
-    """A copy of a config with another value in one place, or none."""
-    changed = copy.deepcopy(config)
-    place = changed
-    for step in path[:-1]:
-        place = place[step]
-    if drop:
-        del place[path[-1]]
-    else:
-        place[path[-1]] = value
-    return changed
-
-
 def write_folder(folder: Path, arrays: dict[str, np.ndarray], config: dict[str, Any], thumbnails: bytes) -> None:
     """Write a saved classifier whose checksums are right, whatever is in it."""
     folder.mkdir()
@@ -201,10 +100,7 @@ def write_folder(folder: Path, arrays: dict[str, np.ndarray], config: dict[str, 
     whole = {"format": "tip-adapter", "format_version": 3, **config, "cards": [], "checksums": checksums}
     with contextlib.suppress(ValueError):  # of numbers that are too long, which nobody can read either
         checksums[CONFIG_FILE] = config_digest(whole)
-    sys.set_int_max_str_digits(0)
-    text = json.dumps(whole)
-    sys.set_int_max_str_digits(4300)
-    (folder / CONFIG_FILE).write_text(text.replace(f'"{DEEP}"', "[" * 900 + "]" * 900))
+    (folder / CONFIG_FILE).write_text(text_of(whole))
 
 
 def cases_of(path: Path) -> Iterator[Case]:
@@ -217,16 +113,8 @@ def cases_of(path: Path) -> Iterator[Case]:
             rest = {key: value for key, value in arrays.items() if key != name}
             changed = rest if other is None else rest | {name: np.ascontiguousarray(other)}
             yield f"{name}: {what}", partial(write_folder, arrays=changed, config=config, thumbnails=thumbnails)
-    for place in paths_of(config):
-        where = ".".join(map(str, place))
-        lacking = replaced(config, place, None, drop=True)
-        yield f"{where}: missing", partial(write_folder, arrays=arrays, config=lacking, thumbnails=thumbnails)
-        value: Any = config
-        for step in place:
-            value = value[step]
-        for what, other in tampered_values(value):
-            new = replaced(config, place, other)
-            yield f"{where}: {what}", partial(write_folder, arrays=arrays, config=new, thumbnails=thumbnails)
+    for what, new in changed_places(config):
+        yield what, partial(write_folder, arrays=arrays, config=new, thumbnails=thumbnails)
     for what, data in tampered_thumbnails(thumbnails):
         yield f"thumbnails: {what}", partial(write_folder, arrays=arrays, config=config, thumbnails=data)
 
@@ -296,11 +184,11 @@ def outcome(task: Callable[[], None]) -> tuple[str, str]:
         signal.alarm(0)
 
 
-def run_cases(path: Path, every: int, answers: Any) -> None:
-    """Try all cases of a classifier in this process, and send how each ended."""
+def run_cases(cases: Callable[[], Iterator[Case]], use: Callable[[Path], None], every: int, answers: Any) -> None:
+    """Try all cases in this process, and send how each ended."""
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY + 4 * 2**30,) * 2)
-    for number, (name, write) in enumerate(cases_of(path)):
+    for number, (name, write) in enumerate(cases()):
         if number % every:
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -332,6 +220,15 @@ def in_a_process(work: Callable[..., None], *arguments: Any) -> tuple[list[tuple
     return found, peak
 
 
+def subjects(folder: Path, only: str | None) -> dict[str, tuple[Callable[[], Iterator[Case]], Callable[[Path], None]]]:
+    """What is tampered with: its cases, and what people do with it."""
+    made = {name: (partial(cases_of, path), use) for name, path in saved_classifiers(folder, only).items()}
+    if only in (None, "encoder"):
+        source = tampered_encoders.sound_encoder(folder / "encoder")
+        made["encoder"] = (partial(tampered_encoders.cases_of, source), tampered_encoders.use)
+    return made
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1, help="one of so many cases")
@@ -341,8 +238,8 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     figures: dict[str, Any] = {}
     try:
-        for name, path in saved_classifiers(folder, arguments.only).items():
-            found, peak = in_a_process(run_cases, path, arguments.every)
+        for name, (cases, use) in subjects(folder, arguments.only).items():
+            found, peak = in_a_process(run_cases, cases, use, arguments.every)
             counts = Counter(how for _, how, _ in found)
             if found[0][1] != "harmless":
                 raise SystemExit(f"{name} as it was: {found[0]}")

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from typing import Any
 
-__all__ = ["for_csv", "for_html", "for_json", "for_markdown", "for_terminal", "shortened"]
+__all__ = ["for_csv", "for_html", "for_json", "for_markdown", "for_terminal", "reason_of", "shortened"]
 
 HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories without a shape of their own, which steer a terminal, end a line or turn its direction."""
@@ -31,6 +31,18 @@ def for_terminal(text: str) -> str:
     red\x1b[2J\n
     """
     return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def reason_of(error: BaseException, *, longest: int = 200) -> str:
+    r"""Say on one line, as far as it is of use, what an exception of another library says.
+
+    Examples
+    --------
+    >>> print(reason_of(ValueError("no such\n  \x1b[31m thing")))
+    no such \x1b[31m thing
+    """
+    reason = for_terminal(" ".join(str(error).split())) or type(error).__name__
+    return reason if len(reason) <= longest else f"{reason[: longest - 1]}…"
 
 
 def for_json(text: str) -> str:

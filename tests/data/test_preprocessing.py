@@ -169,7 +169,7 @@ def test_a_file_without_normalisation_leaves_pixels_between_0_and_1():
         ({"size": {"height": 224, "width": 320}, "do_center_crop": False}, "a square size without crop"),
         ({"size": {"shortest_edge": 224, "longest_edge": 512}}, "a shortest_edge with a square crop_size"),
         ({"size": None}, "got size None"),
-        ({"size": {"shortest_edge": 200}}, "at least the view size 224, got 200"),
+        ({"size": {"shortest_edge": 200}}, "from the view size 224 to 4096, got 200"),
         ({"image_mean": 0.5}, "like CLIP's or SigLIP's"),
         ({"image_std": [0.5, 0.5]}, "three positive stds"),
     ],

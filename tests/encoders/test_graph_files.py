@@ -89,6 +89,6 @@ def test_weights_larger_than_the_memory_are_refused(tmp_path, monkeypatch):
     graph.write_bytes(field(7, field(5, entry(b"location", b"a.onnx_data"))))
     (tmp_path / "a.onnx_data").write_bytes(b"123456")
     assert weight_bytes(graph) == graph.stat().st_size + 6
-    monkeypatch.setattr("tip_adapter.encoders.graph_files.memory_bytes", lambda: 10)
+    monkeypatch.setattr("tip_adapter.encoders.graph_files._memory_bytes", lambda: 10)
     with pytest.raises(EncoderError, match=r"to fit into the memory .*choose a smaller encoder"):
         weight_bytes(tmp_path / "a.onnx")

@@ -11,6 +11,7 @@ import numpy as np
 
 from tip_adapter.classifier.changing import ChangingPart
 from tip_adapter.errors import InputError, ModelFileError, TipAdapterError
+from tip_adapter.escaping import reason_of
 from tip_adapter.features.feature_set import FeatureSet
 from tip_adapter.features.pipeline import CENTER_VIEW
 from tip_adapter.heads import CacheHead, Head
@@ -154,8 +155,7 @@ def _clear_errors(method: MethodRecord) -> Iterator[None]:
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(
-            f"Expected saved parameters that {method.name} takes, got others ({' '.join(str(error).split())[:200]}): "
-            "fit again"
+            f"Expected saved parameters that {method.name} takes, got others ({reason_of(error)}): fit again"
         ) from error
 
 

@@ -17,6 +17,12 @@ from tip_adapter.typing import Float32Array, UInt8Array
 
 __all__ = ["PREPROCESSING_VERSION", "Preprocessing"]
 
+MAX_SIDE = 4096
+"""Of a view, and of the resize before it: four times what any encoder takes, and no memory to speak of."""
+
+MAX_LEVEL = 1e6
+"""Of means and standard deviations, for pixels in [0, 1]."""
+
 PREPROCESSING_VERSION = 2  # raise it whenever the same photo and settings would give other pixels
 
 _CROP_SCALE = (0.5, 1.0)  # share of the area
@@ -66,14 +72,18 @@ class Preprocessing:
     draft: bool = True
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise InputError(f"Expected a view size of at least 1 pixel, got {self.size}")
-        if self.resize is not None and self.resize < self.size:
-            raise InputError(f"Expected resize to be at least the view size {self.size}, got {self.resize}")
+        if not _is_side(self.size):
+            raise InputError(f"Expected a view size from 1 to {MAX_SIDE} pixels, got {self.size!r:.40}")
+        if self.resize is not None and not (_is_side(self.resize) and self.resize >= self.size):
+            raise InputError(f"Expected resize from the view size {self.size} to {MAX_SIDE}, got {self.resize!r:.40}")
         if self.interpolation not in RESAMPLING:
-            raise InputError(f"Unknown interpolation {self.interpolation!r}: choose one of {', '.join(RESAMPLING)}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise InputError(f"Expected three means and three positive stds, got {self.mean} and {self.std}")
+            raise InputError(f"Unknown interpolation {self.interpolation!r:.40}: choose one of {', '.join(RESAMPLING)}")
+        numbers = (*self.mean, *self.std)
+        if len(self.mean) != 3 or not all(map(_is_number, numbers)) or len(numbers) != 6 or min(self.std) <= 0:
+            got = f"{self.mean!r:.60} and {self.std!r:.60}"
+            raise InputError(f"Expected three means and three positive stds, all finite, got {got}")
+        if not isinstance(self.draft, bool):
+            raise InputError(f"Expected draft to be true or false, got {self.draft!r:.40}")
 
     @property
     def key(self) -> str:
@@ -269,15 +279,23 @@ def _random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int,
     return left, top, left + crop_width, top + crop_height
 
 
+def _is_side(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_SIDE
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_LEVEL
+
+
 def _refuse_other_steps(config: Mapping[str, Any]) -> None:
     """Raise for steps that would silently give an encoder other pixels than it was trained with."""
     needed = {"do_resize": True, "do_rescale": True, "do_pad": False}
     for step, value in needed.items():
         if (config.get(step, value) or False) is not value:
-            raise EncoderError(f"Expected a preprocessor_config.json with {step} {value}, got {config[step]}")
+            raise EncoderError(f"Expected a preprocessor_config.json with {step} {value}, got {config[step]!r:.40}")
     factor = config.get("rescale_factor", 1 / 255)
-    if not math.isclose(factor, 1 / 255, rel_tol=1e-6):
-        raise EncoderError(f"Expected a preprocessor_config.json with rescale_factor 1/255, got {factor}")
+    if not (_is_number(factor) and math.isclose(factor, 1 / 255, rel_tol=1e-6)):
+        raise EncoderError(f"Expected a preprocessor_config.json with rescale_factor 1/255, got {factor!r:.40}")
 
 
 def _interpolation(resample: Any) -> Literal["bicubic", "bilinear"]:
@@ -285,7 +303,8 @@ def _interpolation(resample: Any) -> Literal["bicubic", "bilinear"]:
         return "bicubic"
     if resample == Image.Resampling.BILINEAR:
         return "bilinear"
-    raise EncoderError(f"Expected a preprocessor_config.json with resample 2 or 3 (bilinear, bicubic), got {resample}")
+    expected = "resample 2 or 3 (bilinear, bicubic)"
+    raise EncoderError(f"Expected a preprocessor_config.json with {expected}, got {resample!r:.40}")
 
 
 def _sides(config: Mapping[str, Any]) -> tuple[int, int | None]:
@@ -299,16 +318,18 @@ def _sides(config: Mapping[str, Any]) -> tuple[int, int | None]:
     side = _square(crop) if cropped else _square(size)
     if side is not None and not cropped:
         return side, None
-    if side is not None and isinstance(size, dict) and set(size) == {"shortest_edge"}:
-        return side, int(size["shortest_edge"])
+    if side is not None and isinstance(size, dict) and set(size) == {"shortest_edge"} and size["shortest_edge"]:
+        return side, size["shortest_edge"]
     if side is not None and size == crop:
         return side, None
     expected = "a shortest_edge with a square crop_size, or a square size without crop"
-    raise EncoderError(f"Expected a preprocessor_config.json with {expected}, got size {size} and crop_size {crop}")
+    got = f"size {size!r:.60} and crop_size {crop!r:.60}"
+    raise EncoderError(f"Expected a preprocessor_config.json with {expected}, got {got}")
 
 
 def _square(sides: Any) -> int | None:
     """Return the side of ``{"height": n, "width": n}``, None for anything else."""
     if isinstance(sides, dict) and set(sides) == {"height", "width"} and sides["height"] == sides["width"]:
-        return int(sides["height"])
+        height: int = sides["height"]  # checked with the other settings
+        return height
     return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from tip_adapter.encoders.file_hashes import file_sha256, remembered
 from tip_adapter.errors import EncoderError
 
-__all__ = ["graph_digest", "graph_files", "memory_bytes", "weight_bytes"]
+__all__ = ["graph_digest", "graph_files", "weight_bytes"]
 
 # The messages of onnx.proto that lead to tensors: of each, the numbers of the fields to follow, and what they hold.
 _MESSAGES: dict[str, dict[int, str]] = {
@@ -95,7 +95,7 @@ def weight_bytes(graph: Path) -> int:
         When they are larger than this machine's memory, where loading them would end the process.
     """
     size = sum(path.stat().st_size for path in graph_files(graph))
-    memory = memory_bytes()
+    memory = _memory_bytes()
     if memory is not None and size > memory:
         raise EncoderError(
             f"Expected {graph} to fit into the memory of {memory / 2**30:.1f} GiB, got {size / 2**30:.1f} GiB of "
@@ -104,7 +104,7 @@ def weight_bytes(graph: Path) -> int:
     return size
 
 
-def memory_bytes() -> int | None:
+def _memory_bytes() -> int | None:
     """Return the size of this machine's memory, None where it does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -117,6 +117,8 @@ def _external_names(graph: Path) -> str:
     try:
         with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return json.dumps(sorted(_Reader(data).names()))
+    except OSError as error:
+        raise EncoderError(f"{graph} cannot be read ({error.strerror}): check it, or fetch it again") from error
     except (ValueError, IndexError) as error:  # of an empty file, of a truncated one, of something else
         raise EncoderError(
             f"Expected {graph} to be a whole ONNX graph, got {error}: fetch or export it again"

@@ -13,6 +13,7 @@ from tip_adapter.encoders.layout import read_json, usual_text_settings
 from tip_adapter.encoders.tokenizer import TextTokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder, quiet_transformers
 from tip_adapter.errors import EncoderError, require_extra
+from tip_adapter.escaping import reason_of
 from tip_adapter.libraries import import_library
 
 __all__ = ["load_huggingface"]
@@ -106,7 +107,7 @@ def _load_model(directory: Path, name: str) -> tuple[Any, str]:
             )
             tokenizer_json = _tokenizer_json(directory)
     except Exception as error:  # of damaged files: OSError, ValueError, KeyError, SafetensorError …
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)
         raise EncoderError(f"Could not load {name} with transformers: {reason}") from error
     if report["missing_keys"]:  # transformers would go on with random numbers
         missing = ", ".join(sorted(report["missing_keys"])[:3])

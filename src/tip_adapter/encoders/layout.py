@@ -14,6 +14,8 @@ from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.encoders.graph_files import graph_digest, graph_files
 from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
 from tip_adapter.errors import EncoderError
+from tip_adapter.storage.schema import flag, mapping, number, one_of, record, text, whole
+from tip_adapter.strict_json import parse_json
 
 __all__ = [
     "METADATA_FILE",
@@ -38,6 +40,26 @@ SIDE_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     METADATA_FILE,
+)
+MAX_CONTEXT = 8192
+"""Of tokens, far above what text towers take; tokenizers without a limit say more."""
+
+_MAX_JSON_BYTES = 16 * 2**20
+_MAX_VOCABULARY_BYTES = 256 * 2**20
+_METADATA = record(
+    {
+        "format_version": one_of(METADATA_VERSION),
+        "logit_scale": number(above=0, high=1e6),
+        "text": record(
+            {
+                "context_length": whole(1, MAX_CONTEXT),
+                "pad_token": text(),
+                "pad_to_context": flag,
+                "lowercase": flag,
+            }
+        ),
+        "files": mapping(text(pattern="[0-9a-f]{64}", named="a SHA-256 in hexadecimal")),
+    }
 )
 _CONTEXT_LENGTHS = {"clip": 77, "siglip": 64}
 _LOGIT_SCALES = {"clip": 100.0}  # where every released CLIP stopped, as it is clipped there
@@ -74,7 +96,11 @@ class OnnxLayout:
     def tokenizer(self) -> TextTokenizer:
         """Read the tokenizer, which is only needed once texts are encoded."""
         path = self.directory / "tokenizer.json"
-        return TextTokenizer(path.read_text(encoding="utf-8"), self.text, source=str(path))
+        try:
+            content = _bytes_of(path, _MAX_VOCABULARY_BYTES).decode()
+        except UnicodeDecodeError as error:
+            raise EncoderError(f"Expected {path} in UTF-8, got other bytes: fetch it again") from error
+        return TextTokenizer(content, self.text, source=str(path))
 
 
 def read_layout(directory: Path) -> OnnxLayout:
@@ -105,16 +131,16 @@ def read_layout(directory: Path) -> OnnxLayout:
     _check_recorded(directory, metadata)
     config = _read_optional(directory / "config.json")
     model_type = config.get("model_type")
-    text = _recorded_text(metadata) or usual_text_settings(directory, config)
+    settings = _recorded_text(metadata) or usual_text_settings(directory, config)
     return OnnxLayout(
         directory=directory,
         vision_model=vision_model,
         text_model=text_model,
         preprocessing=Preprocessing.from_preprocessor_config(read_json(directory / "preprocessor_config.json")),
-        text=text,
+        text=settings,
         logit_scale=metadata.get("logit_scale", _LOGIT_SCALES.get(str(model_type))),
         model_type=model_type,
-        text_weights=text_weights(text_model, text),
+        text_weights=text_weights(text_model, settings),
     )
 
 
@@ -126,20 +152,36 @@ def weight_files(directory: Path) -> dict[str, Path]:
 
 def text_weights(text_model: Path, settings: TextSettings) -> str:
     """Identify all that the features of texts depend on, as it is on the disk now."""
-    vocabulary = file_sha256(text_model.parents[1] / "tokenizer.json")
+    tokenizer = text_model.parents[1] / "tokenizer.json"
+    try:
+        vocabulary = file_sha256(tokenizer)
+    except OSError as error:
+        raise EncoderError(f"{tokenizer} cannot be read ({error.strerror}): check it, or fetch it again") from error
     content = [graph_digest(text_model), vocabulary, asdict(settings)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object, or raise an `EncoderError` that names the file."""
+    data = _bytes_of(path, _MAX_JSON_BYTES)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = parse_json(data)
+    except ValueError as error:
         raise EncoderError(f"Expected {path} to be a readable JSON file, got {error}: fetch it again") from error
     if not isinstance(content, dict):
         raise EncoderError(f"Expected {path} to hold a JSON object, got {type(content).__name__}: fetch it again")
     return content
+
+
+def _bytes_of(path: Path, most: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise EncoderError(f"{path} cannot be read ({error.strerror}): check it, or fetch it again") from error
+    if len(data) > most:
+        raise EncoderError(f"Expected {path} to have at most {most // 2**20} MiB, got more: fetch it again")
+    return data
 
 
 def _read_optional(path: Path) -> dict[str, Any]:
@@ -153,10 +195,12 @@ def _read_metadata(directory: Path) -> dict[str, Any]:
     if version != METADATA_VERSION:
         newer = isinstance(version, int) and version > METADATA_VERSION
         what_to_do = "update tip-adapter" if newer else "export the encoder again"
-        raise EncoderError(f"Expected {path} of format {METADATA_VERSION}, got {version}: {what_to_do}")
-    expected = {"format_version", "logit_scale", "text", "files"}
-    if metadata and set(metadata) != expected:
-        raise EncoderError(f"Expected {path} to hold {sorted(expected)}, got {sorted(metadata)}: export again")
+        raise EncoderError(f"Expected {path} of format {METADATA_VERSION}, got {version!r:.40}: {what_to_do}")
+    if path.is_file():
+        try:
+            _METADATA(metadata, METADATA_FILE)
+        except ValueError as error:
+            raise EncoderError(f"Expected {path} as an export writes it, but {error}: export again") from error
     return metadata
 
 
@@ -185,13 +229,14 @@ def usual_text_settings(directory: Path, config: Mapping[str, Any]) -> TextSetti
     """
     kind = str(config.get("model_type"))
     tokenizer_config = _read_optional(directory / "tokenizer_config.json")
-    lengths = (
-        (config.get("text_config") or {}).get("max_position_embeddings"),
+    text_config = config.get("text_config")
+    lengths: tuple[Any, ...] = (
+        text_config.get("max_position_embeddings") if isinstance(text_config, dict) else None,
         tokenizer_config.get("model_max_length"),
         _CONTEXT_LENGTHS.get(kind),
     )
     # Tokenizers without a limit write 1e30.
-    length = next((int(length) for length in lengths if length and length < 1e6), None)
+    length = next((int(length) for length in filter(_is_length, lengths)), None)
     if length is None:
         raise EncoderError(f"Expected {directory}/tokenizer_config.json to give model_max_length: add it")
     return TextSettings(
@@ -202,6 +247,10 @@ def usual_text_settings(directory: Path, config: Mapping[str, Any]) -> TextSetti
         # SigLIP 2 was trained on lower-cased texts; the tokenizer is Gemma's, which keeps the case.
         lowercase=kind == "siglip" and str(tokenizer_config.get("tokenizer_class")).startswith(("Gemma", "Siglip2")),
     )
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= MAX_CONTEXT
 
 
 def _pad_token(directory: Path, tokenizer_config: Mapping[str, Any], kind: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
@@ -14,8 +15,9 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from tip_adapter.encoders.graph_files import graph_digest, memory_bytes, weight_bytes
+from tip_adapter.encoders.graph_files import graph_digest, weight_bytes
 from tip_adapter.errors import EncoderError
+from tip_adapter.escaping import reason_of
 from tip_adapter.libraries import import_library
 from tip_adapter.processors import usable_processors
 from tip_adapter.typing import Float32Array
@@ -24,6 +26,9 @@ __all__ = ["OnnxTower"]
 
 _SILENT = 4  # severity "fatal": what matters is raised as well
 _CACHED_WEIGHTS = 64 * 2**20  # bytes
+_ACTIVATIONS = 256 * 2**20  # bytes, of a view
+_LARGEST_DIM = 2**20
+_OPENING = threading.Lock()
 _DOUBLE_WEIGHTS = 128 * 2**20  # bytes
 
 
@@ -75,7 +80,7 @@ class OnnxTower:
                 raise EncoderError(f"Expected {path} to take batches of any size, got {node.shape[0]}: export it anew")
 
     def _opened(self, threads: int, *, spin: bool) -> Any:
-        session = _open_session(self.path, threads, spin=spin)
+        session = _open_session(self.path, threads, spin=spin, weights=self.weight_bytes)
         if graph_digest(self.path) != self.digest:
             raise EncoderError(f"Expected {self.path} to stay as it is while it is used, but it was changed: try again")
         return session
@@ -113,9 +118,12 @@ class OnnxTower:
         try:
             (features,) = session.run([self.output], feeds)
         except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
-            raise EncoderError(f"The graph {self.path} failed: {_one_line(error)}") from error
-        if features.ndim != 2:
-            raise EncoderError(f"Expected {self.path} to give features (B, D), got {self.output} of {features.shape}")
+            raise EncoderError(f"The graph {self.path} failed: {reason_of(error, longest=300)}") from error
+        rows = len(next(iter(feeds.values())))
+        shape: tuple[int, ...] = getattr(features, "shape", ())
+        kind = getattr(getattr(features, "dtype", None), "kind", "")
+        if len(shape) != 2 or shape[0] != rows or not 0 < shape[1] <= _LARGEST_DIM or kind != "f":
+            raise EncoderError(f"Expected {self.path} to give features ({rows}, D), got {self.output} of {shape}")
         return np.ascontiguousarray(features, dtype=np.float32)
 
     def run_in_parallel(
@@ -173,44 +181,39 @@ def _watch_forks() -> None:
 
 
 def _leave_all_behind() -> None:
+    global _OPENING
+    _OPENING = threading.Lock()  # another thread of the parent may hold the former one for ever
     for tower in list(_towers):
         tower.leave_behind()
 
 
-def _open_session(path: Path, threads: int, *, spin: bool) -> Any:
+def _open_session(path: Path, threads: int, *, spin: bool, weights: int) -> Any:
     onnxruntime = import_library("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    if _memory_is_bounded():
-        options.add_session_config_entry("session.use_env_allocators", "1")
+    options.add_session_config_entry("session.use_env_allocators", "1")
     options.intra_op_num_threads = threads
     # Where they may spin at all, then only while the graph runs, and no longer than a pause between two operations.
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.intra_op.spin_duration_us", "200" if spin else "0")
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        with _OPENING:  # a session keeps the allocator that is registered when it is made
+            _bound_memory(weights)
+            return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
         raise EncoderError(
-            f"Expected {path} to be a whole ONNX graph, got {_one_line(error)}: fetch or export it again"
+            f"Expected {path} to be a whole ONNX graph, got {reason_of(error, longest=300)}: fetch or export it again"
         ) from error
 
 
-@cache
-def _memory_is_bounded() -> bool:
-    """Give all graphs of this process half of the memory together: one of a few bytes can ask for any amount."""
-    memory = memory_bytes()
-    if memory is None:
-        return False
+def _bound_memory(weights: int) -> None:
+    """Give the next session memory for weights and a few views: a graph of a few bytes can ask for any amount."""
     onnxruntime = import_library("onnxruntime")
     unchanged = ("arena_extend_strategy", "initial_chunk_size_bytes", "max_dead_bytes_per_chunk")
-    arena = onnxruntime.OrtArenaCfg({"max_mem": memory // 2, **dict.fromkeys(unchanged, -1)})
+    most = 4 * weights + _ACTIVATIONS * (4 + usable_processors())
+    arena = onnxruntime.OrtArenaCfg({"max_mem": most, **dict.fromkeys(unchanged, -1)})
     kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
     place = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
     onnxruntime.create_and_register_allocator(place, arena)
-    return True
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:500]

@@ -13,6 +13,7 @@ from tip_adapter.data.decoding import Preprocessing
 from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder
 from tip_adapter.errors import EncoderError, InputError, require_extra
+from tip_adapter.escaping import reason_of
 
 __all__ = ["OpenClipTokenizer", "load_open_clip"]
 
@@ -51,7 +52,7 @@ def load_open_clip(name: str, *, logit_scale: float | None = None) -> TorchEncod
     try:
         model = open_clip.create_model(architecture, pretrained=weights)
     except Exception as error:  # the network's many ways to fail
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)
         raise EncoderError(
             f"Could not load {name} ({reason}). Offline? Choose the encoder lite, which needs no download, "
             "or give the path of a local ONNX directory"

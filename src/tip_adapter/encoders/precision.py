@@ -17,6 +17,7 @@ import numpy as np
 from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.encoders.graph_files import graph_digest
 from tip_adapter.errors import EncoderError, require_extra
+from tip_adapter.escaping import reason_of
 from tip_adapter.libraries import import_library
 from tip_adapter.storage.atomic import new_folder
 from tip_adapter.storage.cache_folder import cache_dir
@@ -168,7 +169,7 @@ def _quantize(tower: Path, output: Path) -> None:
     except OSError:
         raise
     except Exception as error:  # the quantiser raises whatever it meets
-        reason = " ".join(str(error).split())[:300]
+        reason = reason_of(error, longest=300)
         raise EncoderError(f"The tower {tower} cannot be quantised ({reason}): use precision fp32") from error
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tip_adapter.errors import EncoderError
+from tip_adapter.escaping import reason_of
 
 __all__ = ["TextSettings", "TextTokenizer", "Tokenizer"]
 
@@ -79,23 +81,26 @@ class TextTokenizer:
     def __init__(self, tokenizer_json: str, settings: TextSettings, *, source: str = "tokenizer.json") -> None:
         from tokenizers import Tokenizer
 
-        try:
+        with _clear_errors(f"Expected {source} to be a tokenizer, got"):
             self._tokenizer = Tokenizer.from_str(tokenizer_json)
-        except Exception as error:  # the Rust side raises bare Exception
-            raise EncoderError(f"Expected {source} to be a tokenizer, got {_one_line(error)}") from error
         pad_token, length = settings.pad_token, settings.context_length
         pad_id = self._tokenizer.token_to_id(pad_token)
         if pad_id is None:
-            raise EncoderError(f"Expected {source} to know the padding token {pad_token!r}: it fits another model")
+            raise EncoderError(f"Expected {source} to know the padding token {pad_token!r:.80}: it fits another model")
         self.settings = settings
-        self._tokenizer.enable_truncation(max_length=length)
         fixed = length if settings.pad_to_context else None
-        self._tokenizer.enable_padding(direction="right", pad_id=pad_id, pad_token=pad_token, length=fixed)
+        with _clear_errors(f"Expected {source} to cut texts at {length} tokens, got"):
+            self._tokenizer.enable_truncation(max_length=length)
+            self._tokenizer.enable_padding(direction="right", pad_id=pad_id, pad_token=pad_token, length=fixed)
+        self._source = source
 
     def __call__(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return token ids and attention mask, both of shape (T, L) with L ≤ context length."""
         lowered = [text.lower() if self.settings.lowercase else text for text in texts]
-        encodings = self._tokenizer.encode_batch(lowered)
+        with _clear_errors(f"Expected {self._source} to encode texts, got"):
+            encodings = self._tokenizer.encode_batch(lowered)
+        if len({len(encoding.ids) for encoding in encodings}) != 1:
+            raise EncoderError(f"Expected {self._source} to pad texts to one length, got several: fetch it again")
         ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
         mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64)
         return ids, mask
@@ -110,5 +115,12 @@ class TextTokenizer:
         return str(self._tokenizer.to_str())
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+@contextmanager
+def _clear_errors(expected: str) -> Iterator[None]:
+    """Turn what the Rust side raises, bare exceptions and its panics, into one line."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic is no Exception
+        raise EncoderError(f"{expected} {reason_of(error)}: fetch it again") from error

@@ -9,6 +9,7 @@ import numpy as np
 
 from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.errors import EncoderError, InputError, require_extra
+from tip_adapter.escaping import reason_of
 from tip_adapter.export.graph import DEFAULT_OPSET, MIN_OPSET, GraphBuilder
 from tip_adapter.export.heads import head_graph
 
@@ -198,7 +199,7 @@ def _read(path: Path) -> onnx.ModelProto:
 
             model = version_converter.convert_version(model, MIN_OPSET)
     except Exception as error:  # protobuf, the converter and the file system each raise their own
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)
         raise EncoderError(
             f"Expected {path} to be an ONNX graph with operators of version {MIN_OPSET} or newer, got: {reason}: "
             "export the encoder again (tip-adapter export-encoder)"

@@ -12,6 +12,7 @@ import numpy as np
 from tip_adapter.data.decoding import ImageSource, load_image
 from tip_adapter.encoders import Encoder
 from tip_adapter.errors import TipAdapterError
+from tip_adapter.escaping import reason_of
 from tip_adapter.heads import Head, softmax
 from tip_adapter.libraries import import_library
 from tip_adapter.typing import Float32Array, FloatArray, UInt8Array
@@ -125,7 +126,7 @@ def _run(session: Any, name: str, values: Any, file: str) -> tuple[Float32Array,
 
 
 def _unusable(name: str, error: Exception) -> TipAdapterError:
-    reason = " ".join(str(error).split())[:300]
+    reason = reason_of(error, longest=300)
     return TipAdapterError(
         f"Expected {name} to run in ONNX Runtime, got {reason}: nothing was written; "
         "update onnxruntime, or export the encoder again"
