@@ -8,7 +8,8 @@ do::
     │   ├── ImageError                 a picture that cannot be read, or should not be
     │   │   └── TruncatedImageError    one whose beginning can be read
     │   ├── DatasetError               a folder or manifest that is no data set
-    │   │   └── SkippableError         something in it that cannot be read, which skip_bad goes on without
+    │   │   ├── SkippableError         something in it that cannot be read, which skip_bad goes on without
+    │   │   └── SplitError             one with several splits, none of which was chosen
     │   └── FeatureError               features of the wrong shape, encoder, or value
     ├── ModelFileError                 a saved file that is truncated, tampered with, or too new
     ├── EncoderError                   an encoder that is unknown, out of reach, or not the right one
@@ -44,6 +45,7 @@ __all__ = [
     "PluginWarning",
     "ShotsWarning",
     "SkippableError",
+    "SplitError",
     "StorageWarning",
     "TipAdapterError",
     "TrainingError",
@@ -82,6 +84,10 @@ class DatasetError(InputError):
 
 class SkippableError(DatasetError):
     """Something in a data set cannot be read, such as a folder or a row; with ``skip_bad`` the rest is used."""
+
+
+class SplitError(DatasetError):
+    """A data set has splits, or what looks like them, and it has to be said which one is meant."""
 
 
 class FeatureError(InputError):

@@ -60,7 +60,7 @@ def test_unicode_and_spaces_in_names(make):
         (["cat/1.jpg", "dog/1.jpg", "stray.png"], r"got stray\.png: move them into a folder of their class"),
         (
             ["cat/1.jpg", "dog/notes.txt"],
-            r"images in the class folder .*dog, found 1 files of other kinds \(\.txt\): convert them, or remove",
+            r"images in the class folder .*dog, found 1 file of other kinds \(\.txt\): convert them, or remove",
         ),
         (
             ["cat/1.jpg", "dog/Thumbs.db"],
@@ -68,7 +68,7 @@ def test_unicode_and_spaces_in_names(make):
         ),
         (["cat/1.jpg"], "at least 2 classes in .*, found only 'cat': add images of others"),
         (["Cat/1.jpg", "cat/1.jpg"], "to differ in more than case, got 'Cat' and 'cat': merge or rename them"),
-        (["cat/1.jpg", "dog/1.cr2"], r"class folder .*dog, found 1 files of other kinds \(\.cr2\): convert them"),
+        (["cat/1.jpg", "dog/1.cr2"], r"class folder .*dog, found 1 file of other kinds \(\.cr2\): convert them"),
         (["train/cat/1.jpg", "test/cat/1.jpg"], "one split of .*, which has train, test: name the split to take"),
         (
             ["val/cat/1.jpg", "validation/cat/1.jpg", "train/cat/1.jpg"],
@@ -293,7 +293,7 @@ def test_find_images_reads_files_folders_and_patterns(make, monkeypatch):
 @pytest.mark.parametrize("source", ["missing.jpg", "*.webp", "nowhere/*.jpg", "empty", "empty/**"])
 def test_a_source_without_images_is_named(make, monkeypatch, source):
     monkeypatch.chdir(make("a.jpg", "empty/notes.txt"))
-    with pytest.raises(DatasetError, match=r"found none: check the path or pattern|found 1 files of other") as caught:
+    with pytest.raises(DatasetError, match=r"found none: check the path or pattern|found 1 file of other") as caught:
         find_images(["a.jpg", source])
     assert source in str(caught.value)
 

@@ -98,9 +98,9 @@ def test_formats_that_are_not_read_are_counted_and_named(tmp_path, name, data):
     assert find_images([tmp_path / "cat"], findings=findings) == [tmp_path / "cat" / "1.jpg"]
     assert findings.unread_photos == dataset.findings.unread_photos
     (tmp_path / "cat" / "1.jpg").unlink()
-    with pytest.raises(SkippableError, match=r"class folder .*cat, found 1 files of other kinds .*: convert them"):
+    with pytest.raises(SkippableError, match=r"class folder .*cat, found 1 file of other kinds .*: convert them"):
         load_dataset(tmp_path)
-    with pytest.raises(SkippableError, match=r"images at .*cat, found 1 files of other kinds"):
+    with pytest.raises(SkippableError, match=r"images at .*cat, found 1 file of other kinds"):
         find_images([tmp_path / "cat"])
     assert load_dataset(tmp_path, min_classes=1, skip_bad=True).class_names == ("dog",)
 

@@ -118,7 +118,7 @@ def test_a_test_set_without_classes_is_left_out(tree):
     ],
 )
 def test_splits_without_common_classes_are_no_classes_either(tree, names):
-    with pytest.raises(DatasetError, match=r"the same class folders in the splits .* give the split 'none'"):
+    with pytest.raises(DatasetError, match=r"the same class folders in the splits .*, got none: sort the photos"):
         load_dataset(tree(*names))
 
 

@@ -20,7 +20,14 @@ import typer
 from tip_adapter.cli import bench, demo, edits, encoders, explain, export, info, models, predict, trust, tuning
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
 from tip_adapter.cli.output import ReaderLeft, drop, echo, flush
-from tip_adapter.errors import ImageError, OutOfReachError, SkippableError, TipAdapterError, TruncatedImageError
+from tip_adapter.errors import (
+    ImageError,
+    OutOfReachError,
+    SkippableError,
+    SplitError,
+    TipAdapterError,
+    TruncatedImageError,
+)
 
 __all__ = ["app", "main"]
 
@@ -151,6 +158,8 @@ def _other_way_out(error: TipAdapterError) -> str:
         ways.append("--skip-bad to go on without it")
     if isinstance(error, TruncatedImageError) and _is_offered("--allow-truncated"):
         ways.append("--allow-truncated to use the part that is there")
+    if isinstance(error, SplitError) and _is_offered("--split"):
+        return " (--split NAME; --split none takes folders for classes)"
     if ways:
         return f", or give {' or '.join(ways)}"
     return _command_with_lite() if isinstance(error, OutOfReachError) else ""

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from tip_adapter.data import Findings, ImageDataset
 
-__all__ = ["echo_findings", "find_photos", "read_photos"]
-
 
 def read_photos(
     data: str | Path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,6 +104,8 @@ def doctor(
 ) -> None:
     """Examine shots: doubtful labels, duplicates, bad files, and classes that another photo would help most."""
     from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.data import Findings
+    from tip_adapter.errors import DuplicateWarning
     from tip_adapter.progress import progress_bar
     from tip_adapter.storage.bundle_files import is_bundle
     from tip_adapter.trust.doctor import BadImage, find_small_images
@@ -110,16 +113,18 @@ def doctor(
     if html is not None:
         check_page_path(html)
     bad: list[BadImage] = []
-    apart = None
+    apart, findings = None, Findings()
     if source.startswith("hub:") or is_bundle(Path(source)):
         classifier = ImageClassifier.load(source, encoder=encoder)
     else:
         dataset = read_photos(source, split=split, prefer=("train",), skip_bad=True, as_json=as_json)
+        findings = dataset.findings
         classifier = ImageClassifier(encoder, "auto", class_texts=read_class_texts(class_texts))
-        with progress_bar("Encoding shots") as progress:
+        with progress_bar("Encoding shots") as progress, warnings.catch_warnings():
+            warnings.simplefilter("ignore", DuplicateWarning)  # the diagnosis lists them all
             classifier.fit(dataset, shots=shots, random_state=seed, skip_bad=True, progress=progress)
         bad = [BadImage(name, reason) for name, reason in classifier.skipped_]
-        bad += [BadImage(name, "a format that is not read: convert it") for name in dataset.findings.unread_photos]
+        bad += [BadImage(name, "a format that is not read: convert it") for name in findings.unread_photos]
         bad += find_small_images(dataset.paths, {image.name for image in bad})
         if compare_with is None:
             apart = _test_photos(source)
@@ -137,7 +142,7 @@ def doctor(
     if html is not None:
         _save_page(html, diagnosis, classifier, f"Doctor: {source}")
     if as_json:
-        echo_json(diagnosis.to_dict())
+        echo_json(diagnosis.to_dict() | {"data": findings.to_dict()})
         return
     _show_diagnosis(diagnosis)
     if html is not None:

@@ -99,6 +99,7 @@ def fine_tune(
         "interrupted": method.training_.interrupted,
         "losses": list(method.training_.losses),
         "seconds": time.perf_counter() - start,
+        "data": dataset.findings.to_dict(),
     }
     if as_json:
         echo_json(facts)

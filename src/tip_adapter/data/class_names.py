@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numbers
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from itertools import islice
 
 import numpy as np
 
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.typing import IntArray
-
-__all__ = ["check_class_names", "check_labels", "class_name", "listed", "name_of_label", "number_labels"]
 
 _INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b"))  # byte order marks and zero-width blanks, which spreadsheets leave
 LISTED = 5
@@ -158,6 +156,18 @@ def check_class_names(names: Sequence[str], source: object) -> None:
 def folded(name: str) -> str:
     """Return what two names that differ only in case have in common."""
     return unicodedata.normalize("NFC", name.casefold())
+
+
+def counted(items: Sized, noun: str) -> str:
+    """Count things in words.
+
+    Examples
+    --------
+    >>> from tip_adapter.data.class_names import counted
+    >>> counted(["3"], "row"), counted(["3", "4"], "row")
+    ('1 row', '2 rows')
+    """
+    return f"{len(items)} {noun}{'s' * (len(items) != 1)}"
 
 
 def listed(items: Sequence[str], noun: str = "") -> str:

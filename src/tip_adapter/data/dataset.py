@@ -21,8 +21,6 @@ from tip_adapter.data.splits import AS_IT_IS, SPLITS, UNLABELLED
 from tip_adapter.errors import DatasetError
 from tip_adapter.typing import IntArray, StrPath
 
-__all__ = ["ImageDataset", "checked_path", "is_table", "load_dataset", "load_splits", "says_classes"]
-
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:

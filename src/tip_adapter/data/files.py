@@ -10,18 +10,6 @@ from pathlib import Path
 from tip_adapter.data.archives import inside_archive, is_archive, open_archive
 from tip_adapter.errors import DatasetError, ImageError
 
-__all__ = [
-    "archived_size",
-    "entries",
-    "identity",
-    "is_file",
-    "is_folder",
-    "is_web_address",
-    "read_archived",
-    "read_beginning",
-    "read_file",
-]
-
 
 def is_web_address(value: object) -> bool:
     """Tell an address such as https://… from a path."""

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tip_adapter.data.class_names import listed
+from tip_adapter.data.class_names import counted, listed
 from tip_adapter.errors import SkippableError
-
-__all__ = ["Findings"]
 
 
 @dataclass
@@ -58,7 +56,7 @@ class Findings:
             lines.append(f"passed over: {_counted(self.other_files, 'file', 'without a picture')}")
         if self.ignored:
             names = sorted({os.path.basename(name) for name in self.ignored})
-            lines.append(f"ignored: {'hidden or system folder' + 's' * (len(names) != 1)} {listed(names)}")
+            lines.append(f"ignored: {listed(names, 'hidden or system folder')}")
         return lines
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,4 +73,4 @@ def _counted(names: list[str], noun: str, what: str) -> str:
     """Count files by suffix, and name the first."""
     suffixes = Counter(Path(name).suffix.lower() or "without suffix" for name in names)
     kinds = listed([f"{count} {suffix}" for suffix, count in suffixes.most_common()])
-    return f"{len(names)} {noun}{'s' * (len(names) != 1)} {what} ({kinds}), such as {names[0]}"
+    return f"{counted(names, noun)} {what} ({kinds}), such as {names[0]}"

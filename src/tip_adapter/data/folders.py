@@ -13,10 +13,9 @@ from typing import Any
 from tip_adapter.data.archives import is_archive
 from tip_adapter.data.files import entries, identity, read_beginning
 from tip_adapter.data.findings import Findings
-from tip_adapter.data.formats import HEAD_BYTES, FileKind, kind_of_content, kind_of_name
+from tip_adapter.data.formats import FileKind, kind_of_content, kind_of_name
+from tip_adapter.data.pixels.containers import HEAD_BYTES
 from tip_adapter.errors import DatasetError, SkippableError
-
-__all__ = ["FolderReader", "Listing", "is_ignored", "is_saved_classifier", "is_system_folder"]
 
 _SYSTEM_FOLDERS = re.compile(
     r"""\#recycle | @recycle | @recently-snapshot | \#snapshot | \$recycle\.bin | recycler | recycled | trash-\d+
@@ -48,11 +47,6 @@ class Listing:
     ignored: list[Path] = field(default_factory=list)
     error: SkippableError | None = None
 
-    @property
-    def files(self) -> int:
-        """Number of files."""
-        return len(self.images) + len(self.unread_photos) + len(self.other_files)
-
 
 class FolderReader:
     """List folders, each once, and note what is passed over in those whose photos are used.
@@ -67,6 +61,7 @@ class FolderReader:
         self.findings = findings
         self._listings: dict[Path, Listing] = {}
         self._noted: set[Path] = set()
+        self._with_images: dict[Path, bool] = {}
         self.tables: dict[Path, Any] = {}
         """Tables that were read, which are looked at more than once."""
 
@@ -90,7 +85,9 @@ class FolderReader:
 
     def has_images(self, folder: Path) -> bool:
         """Tell whether there is a photo in a folder or below; a folder that cannot be read may hold some."""
-        return any(listing.images or listing.error for _, listing in self._walk(folder))
+        if folder not in self._with_images:
+            self._with_images[folder] = any(listing.images or listing.error for _, listing in self._walk(folder))
+        return self._with_images[folder]
 
     def images_below(self, folder: Path) -> list[Path]:
         """List the photos in a folder and below, sorted."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from pathlib import PurePath
 
-from tip_adapter.data.pixels.containers import FORMATS, HEAD_BYTES, image_format
-
-__all__ = ["HEAD_BYTES", "IMAGE_SUFFIXES", "FileKind", "kind_of_content", "kind_of_name"]
+from tip_adapter.data.pixels.containers import FORMATS, image_format
 
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),

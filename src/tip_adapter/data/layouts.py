@@ -11,14 +11,12 @@ from itertools import combinations
 from pathlib import Path
 
 from tip_adapter.data.archives import ARCHIVE_SUFFIXES
-from tip_adapter.data.class_names import class_name, listed
+from tip_adapter.data.class_names import class_name, counted, listed
 from tip_adapter.data.folders import FolderReader
 from tip_adapter.data.manifests import TABLE_SUFFIXES, table_parts, usable_table
 from tip_adapter.data.parts import Pair, Part
-from tip_adapter.data.splits import AS_IT_IS, UNLABELLED, SplitName, split_name
-from tip_adapter.errors import DatasetError, SkippableError
-
-__all__ = ["folder_parts"]
+from tip_adapter.data.splits import UNLABELLED, SplitName, split_name
+from tip_adapter.errors import DatasetError, SkippableError, SplitError
 
 _KNOWN_TABLES = re.compile(r"(metadata|_classes)\.(csv|jsonl|parquet)", re.IGNORECASE)
 _PLAIN_NAMES = frozenset(
@@ -170,9 +168,9 @@ def _refuse_splits_without_classes(reader: FolderReader, folder: Path) -> None:
     splits = [name.split for child in children if (name := split_name(child.name))]
     if len(splits) == len(children) and len(set(splits)) > 1 and "train" in splits:
         names = " and ".join(child.name for child in children[:3])
-        raise DatasetError(
+        raise SplitError(
             f"Expected the same class folders in the splits {names} of {folder}, got none: sort the photos into class "
-            f"folders, or name one folder; if {names} are the classes themselves, give the split {AS_IT_IS!r}"
+            "folders, or name one of the splits"
         )
 
 
@@ -235,7 +233,8 @@ def _read_class_folders(reader: FolderReader, folder: Path) -> list[Pair]:
     if listing.images:
         _refuse_loose_images(reader, folder)
     if not listing.folders:
-        held = f"{listing.files} files, no photo among them" if listing.files else "none"
+        files = (*listing.unread_photos, *listing.other_files)
+        held = f"{counted(files, 'file')}, no photo among them" if files else "none"
         raise DatasetError(
             f"Expected one folder per class in {folder}, found {held}: sort the images into class folders"
         )
@@ -273,8 +272,8 @@ def _no_images(reader: FolderReader, folder: Path) -> SkippableError:
         )
     suffixes = sorted({path.suffix.lower() or "without suffix" for path in files})
     return SkippableError(
-        f"Expected images in the class folder {folder}, found {len(files)} files of other kinds ({listed(suffixes)}): "
-        "convert them, or remove the folder"
+        f"Expected images in the class folder {folder}, found {counted(files, 'file')} of other kinds "
+        f"({listed(suffixes)}): convert them, or remove the folder"
     )
 
 

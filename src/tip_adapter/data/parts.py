@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tip_adapter.data.splits import UNLABELLED, split_name
-from tip_adapter.errors import DatasetError
-
-__all__ = ["Pair", "Part", "called", "chosen_part"]
+from tip_adapter.errors import DatasetError, SplitError
 
 Pair = tuple[str, Path]
 
@@ -63,7 +61,7 @@ def chosen_part(parts: Sequence[Part], split: str | None, prefer: Sequence[str],
                 return part
     if len(labelled) == 1 and not prefer:
         return labelled[0]
-    raise DatasetError(f"Expected one split of {source}, which has {available}: name the split to take")
+    raise SplitError(f"Expected one split of {source}, which has {available}: name the split to take")
 
 
 def _with_classes(part: Part) -> Part:

@@ -7,15 +7,15 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from tip_adapter.data.class_names import counted
 from tip_adapter.data.dataset import checked_path
 from tip_adapter.data.files import is_file, is_folder, read_beginning
 from tip_adapter.data.findings import Findings
 from tip_adapter.data.folders import FolderReader, is_ignored, is_saved_classifier
-from tip_adapter.data.formats import HEAD_BYTES, FileKind, kind_of_content, kind_of_name
+from tip_adapter.data.formats import FileKind, kind_of_content, kind_of_name
+from tip_adapter.data.pixels.containers import HEAD_BYTES
 from tip_adapter.errors import DatasetError, SkippableError
 from tip_adapter.typing import StrPath
-
-__all__ = ["find_images"]
 
 
 def find_images(sources: StrPath | Iterable[StrPath], *, findings: Findings | None = None) -> list[Path]:
@@ -67,10 +67,11 @@ def find_images(sources: StrPath | Iterable[StrPath], *, findings: Findings | No
 
 
 def _none_at(path: Path, reader: FolderReader) -> SkippableError:
-    files = len(reader.findings.other_files) + len(reader.findings.unread_photos)
-    if is_folder(path) and files:
+    files = reader.files_below(path) if is_folder(path) else []
+    if files:
         return SkippableError(
-            f"Expected images at {path}, found {files} files of other kinds ({reader.findings.lines[-1]})"
+            f"Expected images at {path}, found {counted(files, 'file')} of other kinds, such as {files[0]}: convert or "
+            "replace them"
         )
     return SkippableError(f"Expected images at {path}, found none: check the path or pattern")
 
@@ -91,8 +92,8 @@ def _images_at(path: Path, reader: FolderReader) -> list[Path]:
         raise DatasetError(f"Expected a pattern of image files, got {path} ({error}): correct it") from error
     visible = [match for match in matches if not any(map(is_ignored, match.relative_to(root).parts))]
     visible = [match for match in visible if not any(map(is_saved_classifier, (match, *match.parents)))]
-    folders = [image for match in visible if os.path.isdir(match) for image in reader.images_below(match)]
-    return folders + [match for match in visible if not os.path.isdir(match) and _is_image(match, reader.findings)]
+    folders = [image for match in visible if is_folder(match) for image in reader.images_below(match)]
+    return folders + [match for match in visible if not is_folder(match) and _is_image(match, reader.findings)]
 
 
 def _is_image(path: Path, findings: Findings) -> bool:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["AS_IT_IS", "SPLITS", "UNLABELLED", "SplitName", "split_name"]
-
 SPLITS = ("train", "validation", "test")
 UNLABELLED = "unlabelled"
 AS_IT_IS = "none"

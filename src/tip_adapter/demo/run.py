@@ -98,6 +98,8 @@ def run_demo(
     DemoResult
     """
     zero_shot = ImageClassifier(load_encoder(encoder), "zero-shot", class_texts=class_texts)
+    for line in train.findings.lines:
+        tell(f"data: {line}")
     start = time.perf_counter()
     with progress_bar("Encoding shots") as progress:
         zero_shot.fit(train, progress=progress)

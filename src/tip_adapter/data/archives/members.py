@@ -12,8 +12,6 @@ from pathlib import Path
 
 from tip_adapter.errors import ImageError
 
-__all__ = ["MAX_BYTES", "MAX_MEMBERS", "Archive", "Member", "Members", "member_name", "one_line"]
-
 MAX_MEMBERS = 300_000
 """Files in an archive: a list of so many takes about .3 GB."""
 

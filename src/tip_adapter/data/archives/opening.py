@@ -18,8 +18,6 @@ from tip_adapter.data.archives.members import MAX_MEMBERS, Archive, Member, Memb
 from tip_adapter.data.archives.tar_files import tar_members
 from tip_adapter.errors import DatasetError
 
-__all__ = ["ARCHIVE_SUFFIXES", "inside_archive", "is_archive", "open_archive"]
-
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tm")
 """Names of archives end like this; .tm is a project of Teachable Machine, which is a .zip."""
 

@@ -16,8 +16,6 @@ from typing import IO, cast
 from tip_adapter.data.archives.members import MAX_BYTES, MAX_MEMBERS, Member, Members, member_name, one_line
 from tip_adapter.errors import DatasetError
 
-__all__ = ["tar_members"]
-
 MAX_PLAIN, MAX_UNPACKED = 2**62, 64 * 2**30
 """Bytes that an archive may hold, and a compressed one."""
 

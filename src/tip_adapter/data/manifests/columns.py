@@ -11,8 +11,6 @@ from tip_adapter.data.manifests.tables import Table
 from tip_adapter.data.splits import split_name
 from tip_adapter.errors import DatasetError
 
-__all__ = ["Columns", "splits_of", "understand_columns", "understand_path"]
-
 # Names without blanks, hyphens, underscores and capitals. Of several columns the one of the earliest group is taken.
 PATHS: tuple[tuple[str, ...], ...] = (
     ("path",),

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,8 +17,6 @@ from tip_adapter.data.files import is_file, is_web_address
 from tip_adapter.data.folders import FolderReader
 from tip_adapter.data.splits import split_name
 from tip_adapter.errors import DatasetError
-
-__all__ = ["PhotoFinder"]
 
 
 class PhotoFinder:
@@ -32,7 +31,7 @@ class PhotoFinder:
 
     def __init__(self, table: Path, reader: FolderReader) -> None:
         self.table, self.folder, self.reader = table, table.parent, reader
-        self._by_name: dict[str, list[Path]] | None = None
+        self._by_end: dict[int, dict[tuple[str, ...], list[Path]]] = {}
 
     def count(self, values: Sequence[Any]) -> int:
         """Count the values that name a photo."""
@@ -91,23 +90,23 @@ class PhotoFinder:
             return []
         # Of a path from another computer, the end is known here: the folder and the name.
         fewest = min(2, len(parts)) if path.is_absolute() else len(parts)
-        candidates = self._index.get(parts[-1], [])
-        for number in range(len(parts), fewest - 1, -1):
-            ends = [image for image in candidates if _end(image, number)[:-1] == parts[-number:-1]]
-            if ends:
-                return ends
-        return []
+        ends = (self._ending(number).get(tuple(parts[-number:]), []) for number in range(len(parts), fewest - 1, -1))
+        return next(filter(None, ends), [])
 
-    @property
-    def _index(self) -> dict[str, list[Path]]:
-        """Photos below the folder by name, and by name without suffix."""
-        if self._by_name is None:
-            self._by_name = {}
-            for image in self.reader.images_anywhere(self.folder):
-                name = _key(image.name)
-                for key in dict.fromkeys((name, os.path.splitext(name)[0])):
-                    self._by_name.setdefault(key, []).append(image)
-        return self._by_name
+    def _ending(self, number: int) -> dict[tuple[str, ...], list[Path]]:
+        """Photos below the folder by the last parts of their paths, with and without their suffix."""
+        if number not in self._by_end:
+            found: dict[tuple[str, ...], list[Path]] = {}
+            for image in self._images:
+                *folders, name = map(_key, image.parts[-number:])
+                for last in dict.fromkeys((name, os.path.splitext(name)[0])):
+                    found.setdefault((*folders, last), []).append(image)
+            self._by_end[number] = found
+        return self._by_end[number]
+
+    @cached_property
+    def _images(self) -> list[Path]:
+        return self.reader.images_anywhere(self.folder)
 
 
 def _is_for_training(image: Path) -> bool:
@@ -118,7 +117,3 @@ def _is_for_training(image: Path) -> bool:
 
 def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
-
-
-def _end(image: Path, number: int) -> list[str]:
-    return [_key(part) for part in image.parts[-number:]]

@@ -18,8 +18,6 @@ from tip_adapter.data.parts import Pair, Part
 from tip_adapter.data.splits import split_name
 from tip_adapter.errors import DatasetError, InputError, MissingExtraError, SkippableError
 
-__all__ = ["table_parts", "usable_table"]
-
 _TRIED = 50
 
 

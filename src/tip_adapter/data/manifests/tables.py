@@ -14,8 +14,6 @@ from typing import Any
 from tip_adapter.data.files import read_file
 from tip_adapter.errors import DatasetError, require_extra
 
-__all__ = ["TABLE_SUFFIXES", "Row", "Table", "read_table"]
-
 Row = tuple[int, dict[str, Any]]
 
 MAX_BYTES, MAX_ROWS = 256 * 2**20, 5_000_000
