@@ -168,3 +168,10 @@ def test_real_features_and_many_classes(shared_data):
     logits, _ = run(model, queries)
     np.testing.assert_allclose(logits, head.logits(queries), atol=1e-3)
     np.testing.assert_array_equal(logits.argmax(axis=1), head.logits(queries).argmax(axis=1))
+
+
+def test_one_text_for_all_classes_is_no_text_in_the_graph_too():
+    rng = np.random.default_rng(0)
+    head = dataclasses.replace(example(CacheHead, rng), zero_shot_weights=np.tile(unit(rng, 1, D), (C, 1)))
+    features = unit(rng, 5, D)
+    np.testing.assert_allclose(run(head_model(head, D), features)[0], head.logits(features), atol=1e-4)

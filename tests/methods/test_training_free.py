@@ -198,3 +198,16 @@ def test_a_fitted_formula_can_be_taken_apart_and_put_together(name):
     method = fitted(name, texts, shots, labels)
     again = head_from_state(*head_state(method.head_))
     np.testing.assert_array_equal(again.logits(queries), method.logits(queries))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5, 9])
+@pytest.mark.parametrize("name", ["tip-adapter", "gda", "proker", "auto"])
+def test_one_text_for_all_classes_is_no_text(name, n_classes):
+    """Products of equal rows differ by rounding from column to column; that must not weigh against the shots."""
+    rng = np.random.default_rng(n_classes)
+    centres, labels = rng.normal(size=(n_classes, 64)), np.repeat(np.arange(n_classes), 5)
+    shots, queries = (unit(centres[labels] + 0.7 * rng.normal(size=(len(labels), 64))) for _ in range(2))
+    texts = np.tile(unit(rng.normal(size=(1, 64))), (n_classes, 1)) + 1e-6 * rng.normal(size=(n_classes, 64))
+    method = METHODS[name](texts.astype(np.float32)).fit(shots, labels)
+    assert method.score(queries, labels) == 1
+    assert method.predict_proba(queries).max(axis=1).min() > 1.5 / n_classes

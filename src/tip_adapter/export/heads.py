@@ -11,6 +11,7 @@ from tip_adapter.errors import InputError
 from tip_adapter.export.graph import GraphBuilder
 from tip_adapter.heads import CacheHead, ChannelCacheHead, KernelHead, LinearHead, NeighbourHead, TipXHead
 from tip_adapter.heads.affinity import Cache
+from tip_adapter.heads.base import same_texts
 from tip_adapter.heads.cache import TEXT_TEMPERATURE, TIE
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
@@ -121,7 +122,7 @@ def _adapter(graph: GraphBuilder, head: Any, features: str) -> str:
 def _zero_shot(graph: GraphBuilder, head: Any, features: str) -> str:
     """`tip_adapter.heads.zero_shot_logits`; a class without text gets the average probability of those with text."""
     weights: Float32Array | None = head.zero_shot_weights
-    if weights is None:
+    if weights is None or same_texts(weights):
         # Zeros of shape (B, C): the features know B.
         first = graph.add("Gather", features, graph.constant(np.array([0], dtype=np.int64)), axis=1)
         return graph.add("Mul", first, graph.constant(np.zeros(head.n_classes, dtype=np.float32)))

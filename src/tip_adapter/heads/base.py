@@ -26,7 +26,7 @@ def zero_shot_logits(
     """Zero-shot logits ``s·f·Wᵀ``, also where some or all classes have no text.
 
     A class without text (a row of NaN) gets the average probability of the classes with text, the prior that says
-    nothing about it.
+    nothing about it. Where all classes have one and the same text, the texts say nothing: all logits are 0.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def zero_shot_logits(
     array([[10.,  0.],
            [ 0., 10.]], dtype=float32)
     """
-    if zero_shot_weights is None:
+    if zero_shot_weights is None or same_texts(zero_shot_weights):
         return np.zeros((len(features), n_classes), dtype=np.float32)
     logits: Float32Array = np.float32(logit_scale) * (features @ zero_shot_weights.T)
     silent = np.isnan(zero_shot_weights[:, 0])
@@ -64,6 +64,26 @@ def zero_shot_logits(
         top = known.max(axis=1, keepdims=True)
         logits[:, silent] = top + np.log(np.exp(known - top).mean(axis=1, keepdims=True))
     return logits
+
+
+SAME_TEXT = 1e-4
+"""Distance of unit rows that are the same text: so near two runtimes come to each other with one encoder. The logits
+of such texts differ by rounding alone, and a weight against a spread of rounding would be noise."""
+
+
+def same_texts(zero_shot_weights: Float32Array) -> bool:
+    """Whether the classes that have text all have the same one, up to rounding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads.base import same_texts
+    >>> same_texts(np.eye(2, dtype=np.float32)), same_texts(np.ones((2, 1), dtype=np.float32))
+    (False, True)
+    """
+    known = zero_shot_weights[~np.isnan(zero_shot_weights[:, 0])]
+    # Two rows tell nearly always, and quickly.
+    return all(len(rows) == 0 or bool(np.abs(rows - rows[0]).max() <= SAME_TEXT) for rows in (known[:2], known))
 
 
 def softmax(logits: FloatArray) -> FloatArray:
