@@ -94,6 +94,7 @@ def _show(result: DemoResult, train: ImageDataset, model_path: Path, report: Pat
         interval = f"{percent(row.interval[0])} to {percent(row.interval[1])}"
         seconds = "" if row.seconds is None else f"{row.seconds:.2f} s"
         echo(f"  {row.name:<12} {row.note:<16}{percent(row.accuracy):>7}{interval:>22}{seconds:>10}")
+    echo("  (where intervals overlap, the difference may be chance)")
     echo()
     for found in filter(None, (result.search, result.texts)):
         for line in textwrap.wrap(found, 78):
