@@ -64,7 +64,7 @@ def test_clothing_with_lite(clothing, tmp_path):
     assert min(tip_adapter.accuracy, auto.accuracy) > zero_shot.accuracy
     assert auto.interval == result.evaluation.accuracy_interval
     assert all(row.interval[0] < row.accuracy < row.interval[1] for row in result.compared)
-    assert lines[0].startswith("200 photos and 10 class texts encoded by lite")
+    assert [line[:45] for line in lines[-1:]] == ["200 photos and 10 class texts encoded by lite"]
     assert result.explanation.answer in result.explanation.path.replace("\\", "/").split("/")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     for words in ("One prediction explained", "The shots that decide", html.escape(result.search)):
