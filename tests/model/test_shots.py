@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from tip_adapter.errors import ModelFileError, StorageWarning
-from tip_adapter.model.picture_archive import Archive, Thumbnails, thumbnail_archive
+from tip_adapter.model.picture_archive import Archive, Thumbnails, pack, thumbnail_archive
 from tip_adapter.storage.atomic import MissingFileError
 
 
@@ -47,6 +47,18 @@ def test_pictures_of_a_folder_that_is_gone_are_left_out():
     shots = Thumbnails({"1": (Archive(load, "c.tip"), "a")})
     with pytest.warns(StorageWarning, match="left out"):
         assert shots.readable() == {}
+
+
+def test_an_archive_of_just_these_pictures_is_taken_as_it_is():
+    data = thumbnail_archive({"a": b"one", "b": b"two"})
+    archive = Archive(lambda: (data, True), "c.tip")
+    assert pack({"b": (archive, "b"), "a": (archive, "a")}) == (data, {"a", "b"})
+    fewer, found = pack({"b": (archive, "b")})
+    assert (Archive(lambda: (fewer, True), "c.tip").read("b"), found) == (b"two", {"b"})
+    assert b"one" not in fewer
+    more, found = pack({"a": (archive, "a"), "c": b"three"})
+    assert (Archive(lambda: (more, True), "c.tip").read("c"), found) == (b"three", {"a", "c"})
+    assert pack({}) == (thumbnail_archive({}), set())
 
 
 def test_a_pickle_takes_the_pictures_along():

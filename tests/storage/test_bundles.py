@@ -340,6 +340,13 @@ def test_older_format_version(saved):
         load_bundle(saved)
 
 
+@pytest.mark.parametrize("forgetting", [3, {}, [3], [{}], [{"id": "a"}], [{"id": 1, "digest": "a"}], None])
+def test_shots_that_are_to_be_forgotten_are_checked(saved, forgetting):
+    rewrite_config(saved, lambda whole: whole.update(forgetting=forgetting))
+    with pytest.raises(ModelFileError, match=r"my clothes\.tip, but forgetting"):
+        load_bundle(saved)
+
+
 @pytest.mark.parametrize("content", ["[]", "{", "null", '{"format": "tip-adapter"}', "[" * 100_000, "{}"])
 def test_configs_of_other_kinds(saved, content):
     (saved / "config.json").write_text(content)

@@ -17,8 +17,8 @@ from tip_adapter.errors import InputError, ModelFileError
 from tip_adapter.escaping import for_markdown
 from tip_adapter.heads import Head, head_from_state, head_state, softmax
 from tip_adapter.model.fitting import MethodRecord
-from tip_adapter.model.journal import JournalEntry, journal_from_state, journal_state
-from tip_adapter.model.picture_archive import Archive, archived_thumbnails, thumbnail_archive
+from tip_adapter.model.journal import JournalEntry, journal_from_state, journal_pictures, journal_state
+from tip_adapter.model.picture_archive import Archive, archived_thumbnails, pack
 from tip_adapter.model.schema import CALIBRATION_PREFIX, HEAD_PREFIX, JOURNAL_PREFIX, SHARED, check_saved
 from tip_adapter.model.shots import Shots, features_from_state, features_state
 from tip_adapter.storage.bundle_files import plain_config
@@ -193,8 +193,8 @@ class FewShotModel:
         }
         calibrated, calibration = ({}, None) if self.calibration is None else self.calibration.state()
         arrays |= {CALIBRATION_PREFIX + name: array for name, array in calibrated.items()}
-        entries, kept_arrays, kept_pictures = journal_state(self.journal)
-        pictures = self.shots.pictures()
+        archive, pictures = pack(journal_pictures(self.journal) | self.shots.pictures())
+        entries, kept_arrays = journal_state(self.journal, pictures)
         arrays |= {JOURNAL_PREFIX + name: array for name, array in kept_arrays.items()}
         config = {
             "encoder": vars(self.encoder),
@@ -227,7 +227,6 @@ class FewShotModel:
             check_saved(plain_config(config), arrays)
         except ValueError as error:
             raise InputError(f"This classifier cannot be saved, since nobody could load it: {error}") from error
-        archive = thumbnail_archive(kept_pictures | pictures)
         return save_bundle(path, arrays, config, archive, card=self.card(), forgetting=forgetting, lock=lock)
 
     def _shared(self, head_arrays: Mapping[str, np.ndarray[Any, Any]]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tip_adapter.model.picture_archive import Archive, archived_thumbnails
+from tip_adapter.model.picture_archive import Archive, Source, archived_thumbnails
 from tip_adapter.model.shots import Shots, features_from_state, features_state
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.typing import Float32Array
@@ -21,6 +21,7 @@ __all__ = [
     "Undo",
     "forget",
     "journal_from_state",
+    "journal_pictures",
     "journal_state",
     "now",
 ]
@@ -215,37 +216,42 @@ def _without(entry: JournalEntry, digests: Collection[str]) -> JournalEntry:
     )
 
 
+def journal_pictures(journal: Sequence[JournalEntry]) -> dict[str, Source]:
+    """Say where the pictures of the removed shots are, by the SHA-256 of their photos."""
+    removed = [entry.undo.removed for entry in journal if entry.undo is not None and entry.undo.removed is not None]
+    return {digest: source for moved in removed for digest, source in moved.shots.pictures().items()}
+
+
 def journal_state(
-    journal: Sequence[JournalEntry],
-) -> tuple[list[dict[str, Any]], dict[str, np.ndarray[Any, Any]], dict[str, bytes]]:
+    journal: Sequence[JournalEntry], pictures: Collection[str]
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray[Any, Any]]]:
     """Take a journal apart for saving.
 
     Parameters
     ----------
     journal : sequence of JournalEntry
+    pictures : collection of str
+        The photos whose pictures are saved, by SHA-256.
 
     Returns
     -------
     entries : list of dict
         JSON values.
     arrays : dict of str to ndarray
-    pictures : dict of str to bytes
-        Of the removed shots, by SHA-256 of their photos.
     """
     entries: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray[Any, Any]] = {}
-    pictures: dict[str, bytes] = {}
     for entry in journal:
         facts = {name: value for name, value in vars(entry).items() if name != "undo"}
         facts["undo"] = None
         if entry.undo is not None:
             facts["undo"] = _undo_state(entry.undo, f"{entry.number}", arrays, pictures)
         entries.append(facts)
-    return entries, arrays, pictures
+    return entries, arrays
 
 
 def _undo_state(
-    undo: Undo, prefix: str, arrays: dict[str, np.ndarray[Any, Any]], pictures: dict[str, bytes]
+    undo: Undo, prefix: str, arrays: dict[str, np.ndarray[Any, Any]], pictures: Collection[str]
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "stale": undo.stale,
@@ -260,13 +266,11 @@ def _undo_state(
     if undo.removed is not None:
         shots = undo.removed.shots
         arrays |= features_state(shots.features, f"{prefix}.")
-        shown = shots.pictures()
-        pictures |= shown
         facts["removed"] = {
             "ids": shots.ids,
             "names": shots.features.names,
             "digests": shots.features.digests,
-            "thumbnails": shots.ids_with(shown),
+            "thumbnails": shots.ids_with(pictures),
             "classes": undo.removed.class_names,
             "rows": undo.removed.rows,
         }

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from tip_adapter.errors import ModelFileError, StorageWarning, warn
 from tip_adapter.storage.atomic import MissingFileError
 
-__all__ = ["Archive", "Thumbnails", "archived_thumbnails", "thumbnail_archive"]
+__all__ = ["Archive", "Source", "Thumbnails", "archived_thumbnails", "pack", "thumbnail_archive"]
 
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
 """The date of every picture in an archive, so that the same pictures give the same bytes."""
@@ -62,7 +62,7 @@ class Archive:
     def __init__(self, load: Callable[[], tuple[bytes, bool]], name: str) -> None:
         self._load, self._name = load, name
         self._opened: zipfile.ZipFile | None = None
-        self._own = self._warned = False
+        self._data, self._own, self._warned = b"", False, False
 
     def read(self, digest: str) -> bytes:
         """Read one picture.
@@ -96,13 +96,22 @@ class Archive:
                 f"The saved pictures lack the one of the shot {digest[:12]}: copy the whole saved classifier again"
             ) from error
 
+    def whole(self, digests: Collection[str]) -> bytes | None:
+        """The archive as it is, if it holds the pictures of just these photos."""
+        try:
+            names = self._archive().namelist()
+        except DAMAGES:
+            return None
+        same = len(names) == len(digests) and set(names) == {f"{digest}.jpg" for digest in digests}
+        return self._data if same else None
+
     def _archive(self) -> zipfile.ZipFile:
         if self._opened is None:
             try:
-                data, self._own = self._load()
+                self._data, self._own = self._load()
             except MissingFileError as error:
                 raise KeyError(str(error)) from error
-            self._opened = zipfile.ZipFile(io.BytesIO(data))
+            self._opened = zipfile.ZipFile(io.BytesIO(self._data))
         return self._opened
 
     def _warn(self) -> None:
@@ -112,6 +121,36 @@ class Archive:
                 f"{self._name} was changed since it was loaded, and pictures of shots were deleted: they are left out.",
                 StorageWarning,
             )
+
+
+Source = bytes | tuple[Archive, str]
+"""A picture, or the archive it is in and the SHA-256 of its photo."""
+
+
+def pack(sources: Mapping[str, Source]) -> tuple[bytes, set[str]]:
+    """Put pictures into one archive; one that holds just these is taken as it is.
+
+    Parameters
+    ----------
+    sources : mapping of str to Source
+        By SHA-256 of their photos.
+
+    Returns
+    -------
+    archive : bytes
+    found : set of str
+        The photos whose pictures are in it: all but those that were forgotten since the classifier was loaded.
+    """
+    archives = {None if isinstance(source, bytes) else source[0] for source in sources.values()}
+    if len(archives) == 1 and (archive := archives.pop()) is not None:
+        whole = archive.whole(sources)
+        if whole is not None:
+            return whole, set(sources)
+    pictures = {}
+    for digest, source in sources.items():
+        with contextlib.suppress(KeyError):
+            pictures[digest] = source if isinstance(source, bytes) else source[0].read(source[1])
+    return thumbnail_archive(pictures), set(pictures)
 
 
 class Thumbnails(Mapping[str, bytes]):
@@ -129,7 +168,7 @@ class Thumbnails(Mapping[str, bytes]):
     b'picture'
     """
 
-    def __init__(self, sources: Mapping[str, bytes | tuple[Archive, str]] | None = None) -> None:
+    def __init__(self, sources: Mapping[str, Source] | None = None) -> None:
         self.sources = dict(sources or {})
 
     def __getitem__(self, name: str) -> bytes:

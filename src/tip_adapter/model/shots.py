@@ -11,7 +11,7 @@ import numpy as np
 
 from tip_adapter.errors import InputError
 from tip_adapter.features.feature_set import FeatureSet
-from tip_adapter.model.picture_archive import Thumbnails
+from tip_adapter.model.picture_archive import Source, Thumbnails
 from tip_adapter.typing import Float32Array, IntArray
 
 __all__ = ["Shots", "features_from_state", "features_state", "shot_ids"]
@@ -45,19 +45,14 @@ class Shots:
         """Row of every shot, by id."""
         return {name: row for row, name in enumerate(self.ids)}
 
-    def pictures(self) -> dict[str, bytes]:
-        """Read all thumbnails that are still there.
-
-        Returns
-        -------
-        dict of str to bytes
-            By SHA-256 of their photos.
-        """
-        return {self.features.digests[self.rows[name]]: data for name, data in self.thumbnails.readable().items()}
+    def pictures(self) -> dict[str, Source]:
+        """Say where the thumbnails are, by the SHA-256 of their photos."""
+        return {self.features.digests[self.rows[name]]: source for name, source in self.thumbnails.sources.items()}
 
     def ids_with(self, pictures: Collection[str]) -> list[str]:
-        """List the shots whose pictures are among these, which are named by the SHA-256 of their photos."""
-        return [one for one, digest in zip(self.ids, self.features.digests, strict=True) if digest in pictures]
+        """List the shots with a picture among these, which are named by the SHA-256 of their photos."""
+        rows = zip(self.ids, self.features.digests, strict=True)
+        return [one for one, digest in rows if one in self.thumbnails.sources and digest in pictures]
 
     def take(self, rows: Sequence[int]) -> Shots:
         """Return some of the shots.

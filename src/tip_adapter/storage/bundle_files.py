@@ -27,6 +27,7 @@ __all__ = [
     "RESERVED",
     "THUMBNAILS_FILE",
     "check_replaceable",
+    "config_bytes",
     "config_digest",
     "data_path",
     "fingerprint",
@@ -66,23 +67,38 @@ def data_path(folder: Path, name: str, checksum: str) -> Path:
 
 
 def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config as JSON gives it back."""
+    """Check that a config is of JSON values, and return it with lists for tuples."""
     taken = [key for key in RESERVED if key in config]
     if taken:
         raise InputError(f"Expected a config without the keys {', '.join(RESERVED)}, got {', '.join(taken)}")
     try:
-        plain: dict[str, Any] = json.loads(json.dumps(dict(config), allow_nan=False))
+        written = json.dumps(dict(config), allow_nan=False)
+        plain: dict[str, Any] = json.loads(written)
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"Expected a config of JSON values (no NaN), got one that is not: {error}") from error
-    if plain != _tuples_as_lists(config):
+    if not _has_text_keys(config):
         raise InputError("Expected a config with text as keys, got one that changes when it is written as JSON")
     return plain
 
 
-def _tuples_as_lists(value: Any) -> Any:
+def _has_text_keys(value: Any) -> bool:
+    """Tell whether all keys are text, going down only where there may be some."""
     if isinstance(value, Mapping):
-        return {key: _tuples_as_lists(item) for key, item in value.items()}
-    return [_tuples_as_lists(item) for item in value] if isinstance(value, list | tuple) else value
+        return all(isinstance(key, str) for key in value) and all(map(_has_text_keys, value.values()))
+    kinds = set(map(type, value)) if isinstance(value, list | tuple) else set()
+    return kinds <= {str, int, float, bool, type(None)} or all(map(_has_text_keys, value))
+
+
+def config_bytes(values: Mapping[str, Any]) -> bytes:
+    """Write a config with a line for each value of the two outer levels: indented lists of thousands take long."""
+    lines = []
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            inner = ",\n".join(f"    {json.dumps(key)}: {json.dumps(item)}" for key, item in value.items())
+            lines.append(f"  {json.dumps(name)}: {{\n{inner}\n  }}")
+        else:
+            lines.append(f"  {json.dumps(name)}: {json.dumps(value)}")
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
 def config_digest(whole: Mapping[str, Any]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +31,7 @@ from tip_adapter.storage.bundle_files import (
     RESERVED,
     THUMBNAILS_FILE,
     check_replaceable,
+    config_bytes,
     config_digest,
     data_path,
     fingerprint,
@@ -42,6 +42,7 @@ from tip_adapter.storage.bundle_files import (
 )
 from tip_adapter.storage.hub_folders import HUB_PREFIX, download_folder, upload_folder
 from tip_adapter.storage.locking import LOCK_FILE, FolderLock, locked
+from tip_adapter.storage.schema import items, record, text
 from tip_adapter.typing import StrPath
 
 __all__ = ["Bundle", "finish_forgetting", "load_bundle", "push_to_hub", "save_bundle"]
@@ -293,8 +294,7 @@ def _present(folder: Path) -> tuple[dict[str, Any], int | None]:
 
 def _replace_config(folder: Path, values: dict[str, Any], mode: int | None) -> None:
     checksums = {**values["checksums"], CONFIG_FILE: config_digest(values)}
-    data = (json.dumps({**values, "checksums": checksums}, indent=2) + "\n").encode()
-    replace_file(folder / CONFIG_FILE, data, mode)
+    replace_file(folder / CONFIG_FILE, config_bytes({**values, "checksums": checksums}), mode)
     flush_folder(folder)
 
 
@@ -338,8 +338,9 @@ def _sweep(folder: Path, lock: FolderLock, former: Mapping[str, Any]) -> None:
 
 
 def _data_names(folder: Path, config: Mapping[str, Any]) -> set[str]:
-    checksums = config.get("checksums", {})
-    return {data_path(folder, name, checksums[name]).name for name in DATA_FILES if name in checksums}
+    checksums = config.get("checksums")
+    known = {name: checksums.get(name) for name in DATA_FILES} if isinstance(checksums, dict) else {}
+    return {data_path(folder, name, one).name for name, one in known.items() if isinstance(one, str)}
 
 
 def _end_forgetting(folder: Path) -> list[dict[str, str]]:
@@ -376,7 +377,19 @@ def _read_state(path: Path) -> Bundle:
     if not thumbnails.is_file():
         raise MissingFileError(f"The saved classifier {path} lacks its file {thumbnails.name}: copy the whole folder")
     config = {key: value for key, value in whole.items() if key not in RESERVED}
-    return Bundle(path, arrays, config, checksums, mark, list(whole.get("forgetting", [])))
+    return Bundle(path, arrays, config, checksums, mark, _forgetting_of(whole, path))
+
+
+def _forgetting_of(whole: Mapping[str, Any], path: Path) -> list[dict[str, str]]:
+    """The shots whose forgetting was interrupted, checked."""
+    shots = whole.get("forgetting", [])
+    rule = items(record({"id": text(), "digest": text()}, others={"name": text(longest=100_000)}))
+    try:
+        rule(shots, "forgetting")
+    except ValueError as error:
+        raise ModelFileError(f"Expected a saved classifier in {path}, but {error}: do not trust it") from error
+    found: list[dict[str, str]] = shots
+    return found
 
 
 def _read_thumbnails(path: Path) -> bytes:
