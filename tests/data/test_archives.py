@@ -271,3 +271,25 @@ def test_a_changed_archive_is_read_anew(tmp_path):
     pack(path, FILES | {"café/9.png": picture(9)})
     assert len(load_dataset(path)) == 7
     assert all(suffix == suffix.lower() for suffix in ARCHIVE_SUFFIXES)
+
+
+def test_a_competition_in_an_archive(tmp_path):
+    files = {f"{split}/{n}.png": picture(n) for split in ("train", "test") for n in range(4)}
+    path = pack(tmp_path / "pets.zip", files | {"labels.csv": b"id,breed\n0,pug\n1,pug\n2,boxer\n3,boxer\n"})
+    for source in (path, path / "labels.csv"):
+        dataset = load_dataset(source)
+        assert dataset.class_names == ("boxer", "pug")
+        assert {image.parent.name for image in dataset.paths} == {"train"}
+
+
+def test_archives_in_an_archive_have_to_be_unpacked(tmp_path):
+    inner = pack(tmp_path / "train.zip").read_bytes()
+    with pytest.raises(DatasetError, match=r"found 2 files, no photo among them: unpack test\.zip, train\.zip"):
+        load_dataset(pack(tmp_path / "all.zip", {"train.zip": inner, "test.zip": inner}))
+
+
+def test_an_archive_for_each_split(tmp_path):
+    for split in ("train", "test"):
+        pack(tmp_path / f"{split}.zip")
+    assert len(load_dataset(tmp_path, prefer=("train",))) == 6
+    assert find_images([f"{tmp_path}/*.zip"]) == find_images([tmp_path / "test.zip", tmp_path / "train.zip"])

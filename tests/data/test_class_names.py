@@ -1,6 +1,7 @@
 """One rule for names of classes, whatever they come from."""
 
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tip_adapter import ImageClassifier
+from tip_adapter.data import ImageDataset
 from tip_adapter.data.class_names import check_class_names, class_name, folded, name_of_label, number_labels
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.features.prompts import text_of, texts_for
@@ -110,3 +112,25 @@ def test_names_that_differ_only_in_case_are_explained(classifier):
         classifier.add_class("___")
     classifier.rename_class("tea", "Tea")
     assert classifier.class_names == (NFC, "Tea")
+
+
+@pytest.mark.parametrize("gap", ["nan", "NaN", "<NA>"])
+def test_what_pandas_writes_for_a_gap_is_one(gap):
+    with pytest.raises(DatasetError, match="got none in row 1 of the labels"):
+        number_labels(["hat", gap, "cap"])
+    assert number_labels(["hat", "None", "nantes"])[1] == ("None", "hat", "nantes")
+
+
+def test_other_photos_of_a_class_in_another_case(classifier):
+    for call in (classifier.evaluate, classifier.add_shots, classifier.calibrate):
+        with pytest.raises(DatasetError, match=r"does not know: Tea \(which differs from 'tea' in case alone\)"):
+            call([color(7)], ["Tea"])
+
+
+def test_a_data_set_has_names_by_the_same_rule():
+    paths = (Path("a.jpg"), Path("b.jpg"))
+    assert ImageDataset(paths, np.array([0, 1]), (NFD, "tea "), "drinks").class_names == (NFC, "tea")
+    with pytest.raises(DatasetError, match="different class names for drinks, got café, café"):
+        ImageDataset(paths, np.array([0, 1]), (NFD, NFC), "drinks")
+    with pytest.raises(DatasetError, match="differ in more than case"):
+        ImageDataset(paths, np.array([0, 1]), ("tea", "Tea"), "drinks")

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -156,3 +156,45 @@ def test_folders_that_are_one_class_are_merged_and_said(tmp_path):
     dataset = load_dataset(tmp_path)
     assert (dataset.class_names, len(dataset)) == (("green", "red"), 3)
     assert dataset.findings.lines == [f"{tmp_path}/green and {tmp_path}/green  are one class: green"]
+
+
+NAMES = [
+    "train",
+    "test",
+    "Val",
+    "seg_train",
+    "cat",
+    "dog",
+    "images",
+    "part_1",
+    "#recycle",
+    "Cat",
+    "green ",
+    "_",
+    "x.zip",
+]
+FILES = ["1.jpg", "2.png", "a-!-1.jpg", "labels.csv", "metadata.csv", "notes", "y.zip", "raw.cr2", "Thumbs.db", ".jpg"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sets(
+        st.tuples(st.lists(st.sampled_from(NAMES), max_size=4), st.sampled_from(FILES)).map(
+            lambda p: "/".join([*p[0], p[1]])
+        ),
+        max_size=12,
+    )
+)
+def test_any_folder_is_read_or_refused_in_one_line(names):
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            data = b"file_name,label\n1.jpg,a\n2.png,b\n" if name.endswith("csv") else b""
+            write(folder, **{name: data})
+        for skip_bad in (False, True):
+            said = None
+            try:
+                dataset = load_dataset(folder, min_classes=1, skip_bad=skip_bad)
+                assert len(set(dataset.paths)) == len(dataset) > 0
+            except DatasetError as error:
+                said = str(error)
+            assert said is None or (folder in said and "\n" not in said)

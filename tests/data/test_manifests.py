@@ -326,3 +326,38 @@ def test_any_bytes_end_in_one_line(suffix, content):
         assert error is not None
         assert str(path) in error or suffix == ".parquet"
         assert os.linesep not in error
+
+
+def test_a_table_for_each_split_beside_one_folder(tmp_path):
+    make(tmp_path, *(f"images/{number}.jpg" for number in range(4)))
+    write(tmp_path, "train.csv", "image,label\n0.jpg,ant\n1.jpg,bee\n")
+    write(tmp_path, "val.csv", "image,label\n2.jpg,ant\n3.jpg,bee\n")
+    splits = load_splits(tmp_path)
+    assert {name: [path.stem for path in dataset.paths] for name, dataset in splits.items()} == {
+        "train": ["0", "1"],
+        "validation": ["2", "3"],
+    }
+    write(tmp_path, "more.csv", "image,label\n2.jpg,ant\n3.jpg,bee\n")
+    with pytest.raises(
+        DatasetError, match=r"one table of classes in .*, got more\.csv, train\.csv, val\.csv: name the"
+    ):
+        load_dataset(tmp_path)
+
+
+def test_a_table_without_classes_beside_class_folders(folder):
+    make(folder, "ant/1.jpg", "bee/1.jpg")
+    for path in sorted((folder / "img").iterdir()):
+        path.unlink()
+    (folder / "img").rmdir()
+    write(folder, "metadata.csv", "file_name,caption\nant/1.jpg,an ant\nbee/1.jpg,a bee\n")
+    assert load_dataset(folder).class_names == ("ant", "bee")
+
+
+def test_a_path_from_the_folder_above_and_from_another_computer(folder):
+    name = folder.name
+    for form in (f"{name}/img/{{}}.jpg", "C:\\Users\\me\\data\\img\\{}.jpg", "/kaggle/input/x/img/{}.jpg"):
+        text = "path,label\n" + "".join(f"{form.format(Path(path).stem)},{label}\n" for path, label in EXPECTED)
+        assert rows_of(load_dataset(write(folder, "m.csv", text)), folder) == EXPECTED
+    wrong = write(folder, "m.csv", "path,label\nother/a1.jpg,ant\nimg/b1.jpg,bee\n")
+    with pytest.raises(SkippableError, match=r"an image at .*other/a1\.jpg \(row 2 of"):
+        load_dataset(wrong)

@@ -12,6 +12,7 @@ from typing import Any
 from tip_adapter.bench.provenance import versions
 from tip_adapter.errors import InputError
 from tip_adapter.storage.atomic import write_file
+from tip_adapter.strict_json import parse_json
 
 __all__ = [
     "DONE",
@@ -107,7 +108,7 @@ def read_record(path: Path) -> Record:
         When it is damaged, or of another format or version; the message is what a list of such files says.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read ({error})") from error
     return _checked(record)
@@ -182,7 +183,7 @@ def _contents(folder: Path) -> Iterator[tuple[str, Path | Record]]:
 
 def _of_collection(path: Path) -> Iterable[tuple[str, Record]]:
     try:
-        head, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        head, *lines = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         found = head["format"]
         runs = [(f"{path.name}, line {number}", head["shared"] | line) for number, line in enumerate(lines, start=2)]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from tip_adapter.bench.splits import ImageSplits
 from tip_adapter.bench.standard import STANDARD_DATASETS
 from tip_adapter.errors import InputError
 from tip_adapter.features.prompts import load_class_texts, resolve_templates, texts_for
+from tip_adapter.strict_json import parse_json
 from tip_adapter.typing import StrPath
 
 __all__ = ["class_texts_of", "templates_of"]
@@ -77,7 +77,7 @@ def templates_of(splits: ImageSplits, templates: str | Sequence[str] | None) -> 
 
 def _read_templates(splits: ImageSplits, path: Path) -> Sequence[str]:
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"Expected a JSON file of templates at {path}, got an error: {error}") from error
     listed = _of_dataset(content, splits.name) if isinstance(content, dict) else content

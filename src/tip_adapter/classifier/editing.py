@@ -11,6 +11,7 @@ import numpy as np
 from tip_adapter.classifier.inputs import EncodedPhotos, images_of, labelled_images, new_shots
 from tip_adapter.classifier.refitting import RefittingPart
 from tip_adapter.data import ImageDataset
+from tip_adapter.data.class_names import unknown_names
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.sequences import Images, Labels
 from tip_adapter.errors import DatasetError, InputError
@@ -352,8 +353,9 @@ class EditingPart(RefittingPart):
 def _unknown_classes(model: FewShotModel, names: Sequence[str], *, allowed: bool) -> list[str]:
     unknown = [name for name in names if name not in model.class_names]
     if unknown and not allowed:
+        shown = ", ".join(unknown_names(unknown[:5], model.class_names))
         raise DatasetError(
-            f"The photos have classes that the classifier does not know: {', '.join(unknown[:5])}. Add them first "
+            f"The photos have classes that the classifier does not know: {shown}. Add them first "
             "(add_class, `tip-adapter class add`), or say that they are new (new_classes=True, --new-classes)."
         )
     return unknown

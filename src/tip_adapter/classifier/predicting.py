@@ -10,6 +10,7 @@ import numpy as np
 from tip_adapter.classifier.explaining import ExplainingPart
 from tip_adapter.classifier.inputs import LabelledImages, labelled_images
 from tip_adapter.data import ImageDataset
+from tip_adapter.data.class_names import unknown_names
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.sequences import Images, Labels
 from tip_adapter.errors import DatasetError, InputError
@@ -225,8 +226,9 @@ def known_photos(
     known = model.class_names
     unknown = [name for name in photos.class_names if name not in known]
     if unknown:
+        shown = ", ".join(unknown_names(unknown[:5], known))
         raise DatasetError(
-            f"The photos have classes that the classifier does not know: {', '.join(unknown[:5])}. "
+            f"The photos have classes that the classifier does not know: {shown}. "
             f"It knows {', '.join(known[:10])}{' …' if len(known) > 10 else ''}"
         )
     columns = np.array([known.index(name) for name in photos.class_names], dtype=np.intp)

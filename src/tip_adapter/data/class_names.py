@@ -13,6 +13,7 @@ from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.typing import IntArray
 
 _INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b"))  # byte order marks and zero-width blanks, which spreadsheets leave
+_GAPS = ("nan", "NaN", "NAN", "<NA>", "NaT")  # str() of what pandas and NumPy have for a missing value
 LISTED = 5
 """Rows or names that a message lists."""
 
@@ -63,9 +64,9 @@ def name_of_label(label: object) -> str:
 
 
 def is_missing(label: object) -> bool:
-    """Tell whether there is no label: None, NaN and its relatives of pandas, and blank text."""
+    """Tell whether there is no label: None, NaN and its relatives of pandas, blank text, and "nan" as text."""
     if isinstance(label, str):
-        return not class_name(label)
+        return class_name(label) in ("", *_GAPS)
     if label is None or type(label).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(label, numbers.Real) and bool(np.isnan(float(label)))
@@ -129,6 +130,24 @@ def check_labels(labels: Sequence[object], *, source: str = "the labels") -> Non
             f"Expected {source} to be all text or all whole numbers, got {labels[texts[0]]!r} in row {texts[0]} and "
             f"{labels[number]} in row {number} (the first is row 0): make them one kind"
         )
+
+
+def unknown_names(names: Iterable[str], known: Sequence[str]) -> list[str]:
+    """List names that are not known, with what is known by the same letters in another case.
+
+    Examples
+    --------
+    >>> from tip_adapter.data.class_names import unknown_names
+    >>> unknown_names(["hat", "Cap", "shoe"], ["hat", "cap"])
+    ["Cap (which differs from 'cap' in case alone)", 'shoe']
+    """
+    by_folded = {folded(name): name for name in known}
+    unknown = [name for name in names if name not in set(known)]
+    alike = [by_folded.get(folded(name)) for name in unknown]
+    return [
+        f"{name} (which differs from {other!r} in case alone)" if other else name
+        for name, other in zip(unknown, alike, strict=True)
+    ]
 
 
 def check_class_names(names: Sequence[str], source: object) -> None:

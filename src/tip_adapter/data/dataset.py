@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tip_adapter.data.class_names import check_class_names
+from tip_adapter.data.class_names import check_class_names, class_name
 from tip_adapter.data.files import is_file, is_folder
 from tip_adapter.data.findings import Findings
 from tip_adapter.data.folders import FolderReader
@@ -42,7 +42,7 @@ class ImageDataset:
     Raises
     ------
     DatasetError
-        When the number of paths and labels differ, or a label has no name.
+        When the number of paths and labels differ, a label has no name, or two names are one class's.
 
     Examples
     --------
@@ -61,6 +61,12 @@ class ImageDataset:
     findings: Findings = field(default_factory=Findings)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", tuple(map(class_name, self.class_names)))
+        check_class_names(self.class_names, self.name)
+        if len(set(self.class_names)) < len(self.class_names):
+            raise DatasetError(
+                f"Expected different class names for {self.name}, got {', '.join(self.class_names[:20])}"
+            )
         if self.labels.shape != (len(self.paths),):
             raise DatasetError(f"Expected a label for each of {len(self.paths)} images, got shape {self.labels.shape}")
         if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.class_names):

@@ -20,7 +20,7 @@ from tip_adapter.errors import DatasetError, SkippableError
 _SYSTEM_FOLDERS = re.compile(
     r"""\#recycle | @recycle | @recently-snapshot | \#snapshot | \$recycle\.bin | recycler | recycled | trash-\d+
     | network\ trash\ folder | temporary\ items | system\ volume\ information | lost\+found | found\.\d{3}
-    | @ea.* | @syno.* | @tmp | \$extend | __macosx | __pycache__ | node_modules""",
+    | @ea.* | @syno.* | @__thumb | @transcode | @tmp | \$extend | __macosx | __pycache__ | node_modules""",
     re.IGNORECASE | re.VERBOSE,
 )
 _SYSTEM_FILES = re.compile(r"thumbs\.db(:encryptable)? | ehthumbs.*\.db | desktop\.ini | icon\r", re.I | re.VERBOSE)

@@ -235,9 +235,9 @@ def _read_class_folders(reader: FolderReader, folder: Path) -> list[Pair]:
     if not listing.folders:
         files = (*listing.unread_photos, *listing.other_files)
         held = f"{counted(files, 'file')}, no photo among them" if files else "none"
-        raise DatasetError(
-            f"Expected one folder per class in {folder}, found {held}: sort the images into class folders"
-        )
+        packed = [path.name for path in files if path.name.lower().endswith(ARCHIVE_SUFFIXES)]
+        advice = f"unpack {listed(packed)}" if packed else "sort the images into class folders"
+        raise DatasetError(f"Expected one folder per class in {folder}, found {held}: {advice}")
     return _images_of_classes(reader, [(_class_of(child), child) for child in listing.folders])
 
 

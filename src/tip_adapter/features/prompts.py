@@ -11,6 +11,7 @@ import numpy as np
 
 from tip_adapter.data.class_names import class_name, name_of_label
 from tip_adapter.errors import FeatureError, InputError, probably
+from tip_adapter.strict_json import parse_json
 from tip_adapter.typing import Float32Array, FloatArray, StrPath
 
 if TYPE_CHECKING:
@@ -114,27 +115,24 @@ def load_class_texts(path: StrPath) -> dict[str, tuple[str, ...]]:
     {'outwear': ('jacket', 'coat'), 'tee': ('t-shirt',)}
     """
     path = Path(path)
-
-    def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name, value in ((class_name(name), value) for name, value in pairs):
-            if name in found:
-                raise InputError(f"Expected every class once in {path}, got {name!r} twice")
-            found[name] = value
-        return found
-
     try:
-        # Editors on Windows put a byte order mark in front, which utf-8-sig drops.
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=refuse_duplicates)
+        content = parse_json(path.read_bytes())
     except OSError as error:
-        raise InputError(f"The class names {path} cannot be read: {error.strerror}") from error
+        raise InputError(f"The class texts {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"Expected class names in UTF-8, got other bytes in {path}: save it as UTF-8") from error
+        raise InputError(f"Expected class texts in UTF-8, got other bytes in {path}: save it as UTF-8") from error
     except json.JSONDecodeError as error:
         raise InputError(f"Expected JSON in {path}, got an error in line {error.lineno}: {error.msg}") from error
+    except ValueError as error:
+        raise InputError(f"Expected JSON of class texts in {path}, got {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"Expected a JSON object of class names to texts in {path}, got a {type(content).__name__}")
-    return {name: _checked_texts(texts, name, path) for name, texts in content.items()}
+    found: dict[str, tuple[str, ...]] = {}
+    for name, texts in ((class_name(name), texts) for name, texts in content.items()):
+        if name in found:
+            raise InputError(f"Expected every class once in {path}, got {name!r} twice")
+        found[name] = _checked_texts(texts, name, path)
+    return found
 
 
 def text_of(name: str) -> str:

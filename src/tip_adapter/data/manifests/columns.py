@@ -92,7 +92,7 @@ def understand_columns(table: Table, found: Callable[[Sequence[Any]], int]) -> C
     if len(classes) > 1:
         return Columns(path, "", classes, split)
     # Any name will do for the only other column, if it is one of classes and not a text for each photo.
-    if len(others) == 1 and len(set(map(str, table.values(others[0])))) <= max(2, len(table.rows) // 2):
+    if len(others) == 1 and len(set(map(str, table.values(others[0])))) <= len(table.rows) // 2:
         return Columns(path, others[0], split=split)
     raise DatasetError(
         f"Expected a column of classes in {table.path}, such as label, class or category, got {_listed(table)}: call "

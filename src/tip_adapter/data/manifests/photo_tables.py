@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tip_adapter.data.class_names import listed, name_of_label
+from tip_adapter.data.class_names import is_missing, listed, name_of_label
 from tip_adapter.data.files import is_web_address
 from tip_adapter.data.folders import FolderReader
 from tip_adapter.data.manifests.columns import Columns, splits_of, understand_columns
@@ -141,7 +141,7 @@ def _labels(rows: Sequence[Row], columns: Columns, path: Path) -> list[str]:
                 "keep one"
             )
         try:
-            labels.append(name_of_label(label))
+            labels.append("" if is_missing(label) else name_of_label(label))
         except InputError as error:
             raise DatasetError(f"{error} in row {number} of {path}: name one class") from error
     if labels and all(re.fullmatch(r"-?\d+\.0+|", label) for label in labels):
