@@ -1,10 +1,14 @@
 """Files of features: what is written comes back, and what does not fit is named."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
 from tip_adapter.bench import FeatureData, Part, load_feature_file, save_feature_file
 from tip_adapter.errors import DatasetError, FeatureError, InputError
+from tip_adapter.features.feature_files import load_training_features
 
 
 def test_round_trip_keeps_every_array(tiny, tmp_path):
@@ -64,9 +68,11 @@ BAD = {
     "no names": (lambda arrays: {"class_names": None}, DatasetError, "array class_names in .*tiny.npz, found"),
     "names of numbers": (lambda arrays: {"class_names": np.arange(3)}, DatasetError, "class_names as text"),
     "twins": (lambda arrays: {"class_names": np.array(["ant", "bee", "ant"])}, DatasetError, "different class names"),
-    "no test": (lambda arrays: {"test_features": None}, DatasetError, "array test_features"),
     "no labels": (lambda arrays: {"validation_labels": None}, DatasetError, "array validation_labels"),
     "nothing to learn": (lambda arrays: {"train_features": None}, DatasetError, "found neither"),
+    "nothing at all": (lambda arrays: {"train_features": None, "test_features": None}, DatasetError, "test_features"),
+    "names of another number": (lambda arrays: {"train_names": np.array(["a.jpg"])}, DatasetError, "18 train_names"),
+    "digests of numbers": (lambda arrays: {"train_digests": np.arange(18)}, DatasetError, "text in one dimension"),
     "NaN": (nan, FeatureError, "finite test_features .* in row 3"),
     "zeros": (zero, FeatureError, "train_features other than zero"),
     "text": (lambda arrays: {"test_features": arrays["test_features"].astype(str)}, FeatureError, "as floats in 2"),
@@ -122,3 +128,28 @@ def test_a_truncated_file_is_refused(tiny_file):
 def test_the_ending_is_checked(tiny, tmp_path):
     with pytest.raises(InputError, match=r"ending in \.npz"):
         save_feature_file(tmp_path / "tiny.zip", tiny)
+
+
+def test_without_test_photos_half_of_every_class_is_tested_on(tiny, tiny_file):
+    arrays = {key: value for key, value in np.load(tiny_file).items() if not key.startswith("test_")}
+    np.savez(tiny_file, **arrays)
+    halved = load_feature_file(tiny_file)
+    assert np.bincount(halved.test.labels).tolist() == np.bincount(halved.train.labels).tolist() == [3, 3, 3]
+    assert halved.description["origin"] == "half of every class is the test set"
+    assert len(load_training_features(tiny_file).part) == len(tiny.train)
+
+
+def claiming(path, shape, data):
+    """A file of one array whose header says that it is larger than it is."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("test_features.npy", header.getvalue() + data)
+    return path
+
+
+def test_sizes_are_checked_before_memory_is_taken(tmp_path):
+    with pytest.raises(DatasetError, match="says it has 4000000000000000 bytes and has not"):
+        load_feature_file(claiming(tmp_path / "a.npz", (10**12, 1000), b"few"))
+    with pytest.raises(DatasetError, match="packed 100 times and more"):
+        load_feature_file(claiming(tmp_path / "b.npz", (30_000_000,), bytes(120_000_000)))

@@ -16,7 +16,7 @@ from tip_adapter.methods.documentation import document
 from tip_adapter.methods.spec import parameters_of
 
 SOURCE = Path(tip_adapter.__file__).parent
-OTHER_PROGRAMS = {"--directory", "--force-reinstall", "--no-deps", "--wait"}  # of http.server, of pip
+OTHER_PROGRAMS = {"--directory", "--force-reinstall", "--no-deps"}  # of http.server, of pip
 
 
 def commands():

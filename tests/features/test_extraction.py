@@ -13,7 +13,7 @@ from PIL import Image
 from tip_adapter.data.decoding import image_digest, load_image
 from tip_adapter.encoders.fake import FakeEncoder
 from tip_adapter.errors import FeatureError, ImageError, InputError, ModelFileError
-from tip_adapter.features.extraction import FeatureSet, extract_features, load_features, save_features
+from tip_adapter.features.extraction import FeatureSet, extract_features
 from tip_adapter.features.store import FeatureStore
 from tip_adapter.processors import usable_processors
 
@@ -368,23 +368,13 @@ def test_zero_feature_has_no_direction():
         _ = features.unit
 
 
-def test_subset_and_concatenate():
+def test_subset():
     features = feature_set()
     part = features.subset([3, 0])
     assert part.names == ("0-3.jpg", "0-0.jpg")
     assert np.array_equal(part.raw, features.raw[[3, 0]])
     assert features.subset(np.arange(5) > 2).digests == ("0-3", "0-4")
     assert len(features.subset([])) == 0
-    both = FeatureSet.concatenate([features, feature_set(2, seed=1)])
-    assert len(both) == 7
-    assert both.names[5:] == ("1-0.jpg", "1-1.jpg")
-    for others in (
-        [],
-        [features, feature_set(views=2)],
-        [features, FeatureSet(features.raw, "x", features.digests, features.names)],
-    ):
-        with pytest.raises(FeatureError, match="one encoder with equally many views"):
-            FeatureSet.concatenate(others)
 
 
 @pytest.mark.parametrize(
@@ -399,30 +389,6 @@ def test_subset_and_concatenate():
 def test_feature_set_of_unfit_arrays(raw, message):
     with pytest.raises(FeatureError, match=message):
         FeatureSet(raw, "encoder", ("1", "2"), ("a.jpg", "b.jpg"))
-
-
-@settings(max_examples=30, deadline=None)  # every example waits for the disk
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=5), st.booleans())
-def test_saved_features_are_bit_equal(tmp_path_factory, labels, with_labels):
-    features = feature_set(len(labels))
-    path = tmp_path_factory.mktemp("features") / "features.safetensors"
-    save_features(path, features, labels if with_labels else None)
-    loaded, loaded_labels = load_features(path)
-    assert loaded.raw.tobytes() == features.raw.tobytes()
-    assert (loaded.encoder_id, loaded.digests, loaded.names) == ("encoder", features.digests, features.names)
-    assert loaded_labels == (tuple(labels) if with_labels else None)
-
-
-def test_unfit_feature_files(tmp_path):
-    with pytest.raises(InputError, match="Expected 5 labels, one for each image, got 1"):
-        save_features(tmp_path / "a", feature_set(), ["hat"])
-    save_features(tmp_path / "a", feature_set())
-    data = (tmp_path / "a").read_bytes()
-    (tmp_path / "a").write_bytes(data[: len(data) // 2])
-    with pytest.raises(ModelFileError, match="Expected a safetensors file"):
-        load_features(tmp_path / "a")
-    with pytest.raises(ModelFileError, match="There is no file"):
-        load_features(tmp_path / "b")
 
 
 # ---------------------------------------------------------------- truncated files

@@ -17,7 +17,8 @@ from tip_adapter.data import ImageDataset
 from tip_adapter.data.sampling import sample_shots
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.features.extraction import extract_features
-from tip_adapter.features.feature_files import FeatureData, Part, load_feature_file
+from tip_adapter.features.feature_data import FeatureData, Part
+from tip_adapter.features.feature_files import is_feature_file, load_feature_file
 from tip_adapter.features.prompts import zero_shot_weights
 from tip_adapter.typing import IntArray, StrPath
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from tip_adapter.features.store import FeatureStore
     from tip_adapter.progress import Progress
 
-__all__ = ["DEFAULT_SHOTS", "BenchmarkData", "Draw", "Draws", "PhotoSettings", "is_feature_file", "prepare"]
+__all__ = ["DEFAULT_SHOTS", "BenchmarkData", "Draw", "Draws", "PhotoSettings", "prepare"]
 
 DEFAULT_SHOTS = (1, 2, 4, 8, 16)
 
@@ -134,20 +135,6 @@ class PhotoSettings:
     data_root: StrPath | None = None
     skip_bad: bool = False
     store: FeatureStore | None = None
-
-
-def is_feature_file(source: StrPath) -> bool:
-    """Tell saved features from photos.
-
-    Parameters
-    ----------
-    source : path-like
-
-    Returns
-    -------
-    bool
-    """
-    return Path(source).suffix.lower() == ".npz"
 
 
 def prepare(

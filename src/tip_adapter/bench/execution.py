@@ -19,7 +19,8 @@ from tip_adapter.bench.memory import PeakMemory
 from tip_adapter.bench.protocols import FAIR
 from tip_adapter.bench.records import DONE, FAILED, NOT_APPLICABLE, Record, write_record
 from tip_adapter.errors import EncoderError, FeatureError, InputError, MissingExtraError, TipAdapterError
-from tip_adapter.features.feature_files import FeatureData, Part, load_feature_file
+from tip_adapter.features.feature_data import FeatureData, Part
+from tip_adapter.features.feature_files import load_feature_file
 from tip_adapter.heads import softmax
 from tip_adapter.methods import METHODS, FewShotMethod
 from tip_adapter.methods.spec import MethodSpec

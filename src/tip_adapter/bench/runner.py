@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tip_adapter.bench.data import BenchmarkData, PhotoSettings, is_feature_file, prepare
+from tip_adapter.bench.data import BenchmarkData, PhotoSettings, prepare
 from tip_adapter.bench.execution import Job
 from tip_adapter.bench.method_choice import choose_methods
 from tip_adapter.bench.plan import Plan, described_stale, make_plan
@@ -18,7 +18,8 @@ from tip_adapter.bench.records import DONE, FAILED, Record, read_record, write_r
 from tip_adapter.bench.report import Report, write_report
 from tip_adapter.bench.workers import run_jobs
 from tip_adapter.errors import InputError
-from tip_adapter.features.feature_files import FeatureData, save_feature_file
+from tip_adapter.features.feature_data import FeatureData
+from tip_adapter.features.feature_files import is_feature_file, save_feature_file
 from tip_adapter.methods.spec import MethodSpec
 from tip_adapter.processors import usable_processors
 from tip_adapter.typing import StrPath

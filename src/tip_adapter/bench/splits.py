@@ -14,7 +14,7 @@ from tip_adapter.data.sampling import split_dataset
 from tip_adapter.errors import DatasetError
 from tip_adapter.typing import IntArray, StrPath
 
-__all__ = ["ImageSplits", "load_splits"]
+__all__ = ["ImageSplits", "load_splits", "with_classes_of"]
 
 HALVES = (0.5, 0.5)
 
@@ -106,12 +106,12 @@ def load_splits(source: StrPath, *, name: str | None = None, skip_bad: bool = Fa
     return ImageSplits(
         title,
         train,
-        _with_classes_of(train, test, path),
-        None if validation is None else _with_classes_of(train, validation, path),
+        with_classes_of(train, test, path),
+        None if validation is None else with_classes_of(train, validation, path),
     )
 
 
-def _with_classes_of(train: ImageDataset, part: ImageDataset, path: Path) -> ImageDataset:
+def with_classes_of(train: ImageDataset, part: ImageDataset, path: Path) -> ImageDataset:
     """Let labels index the class names of the training split."""
     unknown = sorted(set(part.class_names) - set(train.class_names))
     if unknown:

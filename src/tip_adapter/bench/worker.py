@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from tip_adapter.bench.execution import Job, execute, load_data
 from tip_adapter.errors import TipAdapterError
-from tip_adapter.features.feature_files import FeatureData
+from tip_adapter.features.feature_data import FeatureData
 
 __all__ = ["main"]
 

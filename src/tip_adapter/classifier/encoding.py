@@ -100,6 +100,7 @@ class EncodingPart:
     ) -> None:
         self._encoder_source: StrPath | Encoder = default_encoder() if encoder is None else encoder
         self._encoder: Encoder | None = None
+        self._encoder_given = encoder is not None
         # Not where a saved classifier names it: a file must not make a program fetch whatever it likes.
         self._may_download = True
         self._loading = threading.Lock()

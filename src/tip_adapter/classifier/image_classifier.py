@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 
 from tip_adapter.classifier.editing import EditingPart
-from tip_adapter.classifier.inputs import EncodedPhotos, as_tuples, check_classes_left, labelled_images, new_shots
+from tip_adapter.classifier.inputs import (
+    EncodedPhotos,
+    LabelledImages,
+    as_tuples,
+    check_classes_left,
+    labelled_images,
+    new_shots,
+)
 from tip_adapter.classifier.saving import SavingPart
+from tip_adapter.classifier.support import Support, record_of, recorded_encoder, recorded_texts, shots_of
 from tip_adapter.classifier.trusting import TrustingPart
 from tip_adapter.data import ImageDataset
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.sampling import shots_at_most
 from tip_adapter.data.sequences import Images, Labels
-from tip_adapter.encoders import anchored
+from tip_adapter.errors import EncoderError, InputError
+from tip_adapter.features.feature_files import TrainingFeatures, is_feature_file, load_training_features
 from tip_adapter.features.prompts import resolve_templates, texts_for, zero_shot_weights
 from tip_adapter.model.edits import started
 from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
@@ -26,9 +35,9 @@ from tip_adapter.trust.precision import PrecisionReport, guard_precision
 from tip_adapter.typing import Float32Array, IntArray
 
 if TYPE_CHECKING:
-    from tip_adapter.encoders import Encoder
     from tip_adapter.encoders.onnx import OnnxEncoder
     from tip_adapter.methods import FewShotMethod
+    from tip_adapter.model.shots import Shots
     from tip_adapter.progress import Progress
 
 __all__ = ["ImageClassifier"]
@@ -96,9 +105,10 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         Parameters
         ----------
         data : path, ImageDataset, table, iterable of (image, label), or iterable of images
-            A folder of class folders; a manifest (.csv, .jsonl, .parquet); a table of pandas, polars, pyarrow or
-            `datasets` with a column of images and one of labels; pairs; or images, as `predict` takes them, with
-            `labels`. What is iterable is iterated over once, in its order, whatever its index.
+            A folder of class folders; a manifest (.csv, .jsonl, .parquet); features that `tip-adapter embed` saved
+            (.npz); a table of pandas, polars, pyarrow or `datasets` with a column of images and one of labels; pairs;
+            or images, as `predict` takes them, with `labels`. What is iterable is iterated over once, in its order,
+            whatever its index.
         labels : iterable of str or of int, optional
             Class of every image, where `data` has images alone: names, or whole numbers, which `predict` then answers
             with (`classes_`); their digits are the names of the classes, and what the text encoder reads unless
@@ -130,14 +140,66 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         ImageError
             When a photo cannot be read.
         """
-        photos = labelled_images(data, labels, prefer=("train",), skip_bad=skip_bad)
+        queries = None
+        if is_feature_file(data):
+            found, path = load_training_features(data), str(data)
+            encoder = self._encoder_of(found, path)
+            estimator = self._estimator()
+            chosen = shots_of(found, path, encoder.image_id, shots, random_state, keep_views=estimator.takes_views)
+            support = self._support_of_features(found, encoder, chosen)
+        else:
+            estimator = self._estimator()
+            photos = labelled_images(data, labels, prefer=("train",), skip_bad=skip_bad)
+            support, queries = self._support_of_photos(photos, estimator, shots, random_state, skip_bad, progress)
+        _show_training(estimator, progress)
+        announce(progress, "Training" if estimator.trains else "Choosing hyper-parameters on the shots", "steps")
+        features, labels_of_shots = support.shots.features, support.shots.labels
+        head, record = fit_method(
+            estimator,
+            features.unit,
+            labels_of_shots,
+            support.zero_shot_weights,
+            support.encoder.logit_scale,
+            support.class_texts,
+            class_names=support.class_names,
+            views=features.unit_views,
+        )
+        announce(progress, "Calibrating on shots left out in turn", "steps")
+        model = FewShotModel(
+            encoder=support.encoder,
+            class_names=support.class_names,
+            integer_labels=support.integer_labels,
+            class_texts=support.class_texts,
+            templates=support.templates,
+            zero_shot_weights=support.zero_shot_weights,
+            shots=support.shots,
+            head=head,
+            method=record,
+            views=support.views,
+            random_state=random_state,
+            calibration=calibrate_on_shots(
+                estimator, features.unit, labels_of_shots, queries, views=features.unit_views
+            ),
+        )
+        self.model_, self._origin = started(model), None
+        return self
+
+    def _support_of_photos(
+        self,
+        photos: LabelledImages,
+        estimator: FewShotMethod,
+        shots: int | None,
+        random_state: int,
+        skip_bad: bool,
+        progress: Progress | None,
+    ) -> tuple[Support, Float32Array | None]:
+        """Encode shots and texts; and the shots as photos to classify are seen, where their keys are means of views."""
         images, numbers, names = photos.images, photos.labels, photos.class_names
         chosen = shots_at_most(numbers, shots, random_state=random_state, class_names=names)
         chosen = chosen[np.argsort(numbers[chosen], kind="stable")]
         images, numbers = [images[index] for index in chosen], numbers[chosen]
         # Whatever can be wrong is looked at before the photos are encoded, which may take long.
         texts, templates = texts_for(names, as_tuples(self.class_texts)), resolve_templates(self.templates)
-        estimator = self._estimator()
         self.__dict__.pop("model_", None)
         extraction = self._extract(
             images, views=self.views, random_state=random_state, skip_bad=skip_bad, progress=progress
@@ -147,44 +209,38 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         warn_of_copies(extraction.features.digests, numbers[kept], extraction.features.names, names)
         shot_set = new_shots(EncodedPhotos.of(extraction, images), numbers, keep_views=estimator.takes_views)
         weights = zero_shot_weights(self.encoder, texts, templates, class_names=names)
-        self.precision_report_ = self._guard_precision(
-            [images[index] for index in kept], shot_set.labels, weights, progress
+        readable = [images[index] for index in kept]
+        self.precision_report_ = self._guard_precision(readable, shot_set.labels, weights, progress)
+        support = Support(
+            shot_set, names, texts, templates, weights, record_of(self.encoder), self.views, photos.integer_labels
         )
-        _show_training(estimator, progress)
-        announce(progress, "Training" if estimator.trains else "Choosing hyper-parameters on the shots", "steps")
-        head, record = fit_method(
-            estimator,
-            shot_set.features.unit,
-            shot_set.labels,
-            weights,
-            float(self.encoder.logit_scale),
-            texts,
-            class_names=names,
-            views=shot_set.features.unit_views,
-        )
-        announce(progress, "Calibrating on shots left out in turn", "steps")
-        model = FewShotModel(
-            encoder=_record_of(self.encoder),
-            class_names=names,
-            integer_labels=photos.integer_labels,
-            class_texts=texts,
-            templates=templates,
-            zero_shot_weights=weights,
-            shots=shot_set,
-            head=head,
-            method=record,
-            views=self.views,
-            random_state=random_state,
-            calibration=calibrate_on_shots(
-                estimator,
-                shot_set.features.unit,
-                shot_set.labels,
-                self._as_queries([images[index] for index in kept], self.views, progress),
-                views=shot_set.features.unit_views,
-            ),
-        )
-        self.model_, self._origin = started(model), None
-        return self
+        return support, self._as_queries(readable, self.views, progress)
+
+    def _support_of_features(self, found: TrainingFeatures, encoder: EncoderRecord, chosen: Shots) -> Support:
+        """Add the texts to shots from a feature file; the encoder is only loaded for texts that are not in it."""
+        self.__dict__.pop("model_", None)
+        self.skipped_, self.precision_report_ = (), None
+        names, weights = found.class_names, found.zero_shot_weights
+        texts, templates = recorded_texts(found)
+        if weights is None or self.class_texts is not None or self.templates != "ensemble":
+            texts, templates = texts_for(names, as_tuples(self.class_texts)), resolve_templates(self.templates)
+            weights = zero_shot_weights(self.encoder, texts, templates, class_names=names)
+        warn_of_copies(chosen.features.digests, chosen.labels, chosen.features.names, names)
+        return Support(chosen, names, texts, templates, weights, encoder, chosen.features.n_views)
+
+    def _encoder_of(self, found: TrainingFeatures, path: str) -> EncoderRecord:
+        """The encoder that made saved features: the one that the file names, which a given one must be, or that one."""
+        recorded = recorded_encoder(found)
+        if recorded is not None and not self._encoder_given:
+            self._encoder_source, self._encoder, self._may_download = recorded.name, None, False
+            return recorded
+        if not self._encoder_given:
+            raise InputError(f"{path} does not say which encoder made its features: name it with encoder=… (--encoder)")
+        given, dim = record_of(self.encoder), found.part.features.shape[1]
+        if given.dim != dim or (recorded is not None and recorded.image_id != given.image_id):
+            made_by = f"by {recorded.name}" if recorded else f"of {dim} dimensions"
+            raise EncoderError(f"The features in {path} are {made_by}, got the encoder {given.name}: give theirs")
+        return given
 
     def __repr__(self) -> str:
         """Name method and encoder, and what has been learned."""
@@ -214,14 +270,6 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
 
     def _estimator(self) -> FewShotMethod:
         return make_estimator(self.method, self.method_parameters, self._source_for_training())
-
-
-def _record_of(encoder: Encoder) -> EncoderRecord:
-    # Not the precision that was asked for: a processor without VNNI runs fp32 instead.
-    precision = getattr(encoder, "precision", "fp32")
-    return EncoderRecord(
-        anchored(encoder.name), encoder.image_id, encoder.text_id, encoder.dim, float(encoder.logit_scale), precision
-    )
 
 
 def _show_training(estimator: FewShotMethod, progress: Progress | None) -> None:

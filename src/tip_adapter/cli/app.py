@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn, TextIO
 
 import typer
 
-from tip_adapter.cli import bench, demo, edits, encoders, explain, export, info, models, predict, trust, tuning
+from tip_adapter.cli import bench, demo, edits, embed, encoders, explain, export, info, models, predict, trust, tuning
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
 from tip_adapter.cli.output import ReaderLeft, drop, echo, flush
 from tip_adapter.errors import (
@@ -81,7 +81,7 @@ app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.purge)
 app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.shots)
 app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.journal)
 app.command(rich_help_panel=COMPARE, cls=ReadableCommand)(bench.bench)
-app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(encoders.embed)
+app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(embed.embed)
 app.command("fine-tune", rich_help_panel=DEPLOY, cls=ReadableCommand)(tuning.fine_tune)
 app.command("export-encoder", rich_help_panel=DEPLOY, cls=ReadableCommand)(encoders.export_encoder)
 app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(export.export)

@@ -42,6 +42,7 @@ from tip_adapter.cli.photos import read_photos
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.data import Findings, ImageDataset
     from tip_adapter.trust.evaluation import Evaluation
 
 __all__ = ["evaluate", "fit"]
@@ -81,7 +82,7 @@ def fit(
 
     start = time.perf_counter()
     check_replaceable(output)
-    dataset = read_photos(data, split=split, prefer=("train",), skip_bad=skip_bad, as_json=as_json)
+    source, findings = _source(data, split=split, skip_bad=skip_bad, as_json=as_json)
     classifier = ImageClassifier(
         encoder,
         method or DEFAULT_METHOD,
@@ -93,7 +94,7 @@ def fit(
         allow_truncated=allow_truncated,
     )
     with progress_bar("Encoding photos") as progress:
-        classifier.fit(dataset, shots=shots, random_state=seed, skip_bad=skip_bad, progress=progress)
+        classifier.fit(source, shots=shots, random_state=seed, skip_bad=skip_bad, progress=progress)
     classifier.save(output)
     seconds = time.perf_counter() - start
     echo_skipped(classifier.skipped_)
@@ -101,7 +102,7 @@ def fit(
     hint = _hint_of_texts(classifier, given=class_texts is not None)
     if as_json:
         facts = {"output": str(output), "seconds": seconds, "skipped": skipped_rows(classifier.skipped_)}
-        facts |= {"data": dataset.findings.to_dict()}
+        facts |= {"data": findings.to_dict()}
         echo_json(described(classifier) | facts | {"hint": hint} | ({"int8": report.to_dict()} if report else {}))
         return
     echo(f"{len(model.shots)} shots of {len(model.class_names)} classes, {model.method.name}, {seconds:.1f} s")
@@ -116,6 +117,20 @@ def fit(
         echo_next("evaluate", output, data / "test", so_that="measure it")
     else:
         echo_next("predict", output, "PHOTOS", so_that="classify photos")
+
+
+def _source(data: Path, *, split: str | None, skip_bad: bool, as_json: bool) -> tuple[Path | ImageDataset, Findings]:
+    """Photos with classes, or a file of features, which holds its own splits."""
+    from tip_adapter.data import Findings
+    from tip_adapter.errors import InputError
+    from tip_adapter.features.feature_files import is_feature_file
+
+    if is_feature_file(data):
+        if split is not None:
+            raise InputError(f"Expected no --split with the features in {data}, got {split}: the split train is taken")
+        return data, Findings()
+    dataset = read_photos(data, split=split, prefer=("train",), skip_bad=skip_bad, as_json=as_json)
+    return dataset, dataset.findings
 
 
 def _hint_of_texts(classifier: ImageClassifier, *, given: bool) -> str | None:

@@ -13,7 +13,7 @@ import numpy as np
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.sequences import Images, list_images
 from tip_adapter.errors import FeatureError, ImageError, InputError
-from tip_adapter.features.feature_set import FeatureSet, load_features, save_features
+from tip_adapter.features.feature_set import FeatureSet
 from tip_adapter.features.pipeline import ImageReader, PreparedImage, prepared_in_order
 from tip_adapter.typing import Float32Array, IntArray
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tip_adapter.features.store import FeatureStore
     from tip_adapter.progress import Progress
 
-__all__ = ["Extraction", "FeatureSet", "extract_features", "load_features", "save_features"]
+__all__ = ["Extraction", "FeatureSet", "extract_features"]
 
 
 @dataclass(frozen=True)

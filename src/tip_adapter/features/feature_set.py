@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,13 +10,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tip_adapter.errors import FeatureError, InputError, ModelFileError
-from tip_adapter.storage.arrays import Arrays, load_arrays, save_arrays
-from tip_adapter.typing import Float32Array, StrPath
+from tip_adapter.errors import FeatureError
+from tip_adapter.typing import Float32Array
 
-__all__ = ["FeatureSet", "load_features", "save_features"]
-
-FILE_FORMAT = "tip-adapter features 1"
+__all__ = ["FeatureSet"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,92 +185,3 @@ class FeatureSet:
     def _check_alike(sets: Sequence[FeatureSet]) -> None:
         if len({(one.encoder_id, *one.raw.shape[1:]) for one in sets}) != 1:
             raise FeatureError("Expected features of one encoder with equally many views, got several kinds or none")
-
-    @classmethod
-    def concatenate(cls, sets: Sequence[FeatureSet]) -> Self:
-        """Join the features of several sets of images.
-
-        Parameters
-        ----------
-        sets : sequence of FeatureSet
-            At least one; of one encoder and with equally many views.
-
-        Returns
-        -------
-        FeatureSet
-
-        Raises
-        ------
-        FeatureError
-            When they do not fit together.
-        """
-        cls._check_alike(sets)
-        return cls(
-            raw=np.concatenate([one.raw for one in sets]),
-            encoder_id=sets[0].encoder_id,
-            digests=tuple(digest for one in sets for digest in one.digests),
-            names=tuple(name for one in sets for name in one.names),
-        )
-
-
-def save_features(path: StrPath, features: FeatureSet, labels: Sequence[str] | None = None) -> None:
-    """Save features, and the classes of their images, as one safetensors file.
-
-    Parameters
-    ----------
-    path : path-like
-    features : FeatureSet
-    labels : sequence of N str, optional
-
-    Raises
-    ------
-    InputError
-        When there are not as many labels as images.
-    TipAdapterError
-        When the file cannot be written or the disk is full.
-
-    Examples
-    --------
-    >>> import numpy as np, pathlib, tempfile
-    >>> from tip_adapter.features.extraction import FeatureSet, load_features, save_features
-    >>> features = FeatureSet(np.ones((1, 1, 4), dtype=np.float32), "my-encoder", ("digest",), ("a.jpg",))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = pathlib.Path(folder) / "features.safetensors"
-    ...     save_features(path, features, ["hat"])
-    ...     loaded, labels = load_features(path)
-    >>> loaded.names, labels
-    (('a.jpg',), ('hat',))
-    """
-    if labels is not None and len(labels) != len(features):
-        raise InputError(f"Expected {len(features)} labels, one for each image, got {len(labels)}")
-    # As an array, since the header of a safetensors file, where text would go, is small.
-    texts = {"digests": features.digests, "names": features.names, "labels": None if labels is None else list(labels)}
-    arrays: Arrays = {"raw": features.raw, "texts": np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8)}
-    save_arrays(path, arrays, {"format": FILE_FORMAT, "encoder_id": features.encoder_id})
-
-
-def load_features(path: StrPath) -> tuple[FeatureSet, tuple[str, ...] | None]:
-    """Load what `save_features` saved.
-
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    features : FeatureSet
-    labels : tuple of N str, or None
-
-    Raises
-    ------
-    ModelFileError
-        When the file is missing, truncated, changed, or holds something else.
-    """
-    arrays, metadata = load_arrays(path)
-    if metadata.get("format") != FILE_FORMAT:
-        raise ModelFileError(
-            f"Expected a file of '{FILE_FORMAT}', got {metadata.get('format', 'another kind')!r}: {path}"
-        )
-    texts = json.loads(arrays["texts"].tobytes())
-    features = FeatureSet(arrays["raw"], metadata["encoder_id"], tuple(texts["digests"]), tuple(texts["names"]))
-    return features, None if texts["labels"] is None else tuple(texts["labels"])

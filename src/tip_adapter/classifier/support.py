@@ -1,0 +1,84 @@
+"""What a classifier learns from, once photos are features and class texts are weights."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tip_adapter.data.sampling import shots_at_most
+from tip_adapter.encoders import anchored
+from tip_adapter.errors import DatasetError
+from tip_adapter.features.feature_files import TrainingFeatures
+from tip_adapter.features.feature_set import FeatureSet
+from tip_adapter.features.prompts import texts_for
+from tip_adapter.model.few_shot_model import EncoderRecord
+from tip_adapter.model.picture_archive import Thumbnails
+from tip_adapter.model.shots import Shots, shot_ids
+from tip_adapter.typing import Float32Array, StrPath
+
+if TYPE_CHECKING:
+    from tip_adapter.encoders import Encoder
+
+__all__ = ["Support", "record_of", "recorded_encoder", "recorded_texts", "shots_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Support:
+    """Shots and texts of C classes, and the encoder that made their features."""
+
+    shots: Shots
+    class_names: tuple[str, ...]
+    class_texts: tuple[tuple[str, ...], ...]
+    templates: tuple[str, ...]
+    zero_shot_weights: Float32Array
+    encoder: EncoderRecord
+    views: int
+    integer_labels: bool = False
+
+
+def record_of(encoder: Encoder) -> EncoderRecord:
+    """Describe an encoder in a saved classifier."""
+    # Not the precision that was asked for: a processor without VNNI runs fp32 instead.
+    precision = getattr(encoder, "precision", "fp32")
+    return EncoderRecord(
+        anchored(encoder.name), encoder.image_id, encoder.text_id, encoder.dim, float(encoder.logit_scale), precision
+    )
+
+
+def recorded_encoder(found: TrainingFeatures) -> EncoderRecord | None:
+    """The encoder that a feature file says its features are of; None where it does not."""
+    about = found.description
+    name, ids = about.get("encoder"), about.get("encoder_ids")
+    if not isinstance(name, str) or not isinstance(ids, list) or len(ids) != 2 or {type(one) for one in ids} != {str}:
+        return None
+    precision = str(about.get("precision", "fp32"))
+    return EncoderRecord(name, ids[0], ids[1], found.part.features.shape[1], found.logit_scale, precision)
+
+
+def shots_of(
+    found: TrainingFeatures, path: StrPath, encoder_id: str, shots: int | None, random_state: int, *, keep_views: bool
+) -> Shots:
+    """Draw shots from the features of a file, sorted by class."""
+    names, labels = found.class_names, found.part.labels
+    rows = shots_at_most(labels, shots, random_state=random_state, class_names=names)
+    part = found.part.subset(rows[np.argsort(labels[rows], kind="stable")])
+    missing = sorted(set(range(len(names))) - set(part.labels.tolist()))
+    if missing:
+        raise DatasetError(f"Expected photos of every class to learn from in {path}, got none of {names[missing[0]]!r}")
+    raw = part.views if keep_views and part.views is not None else part.features[:, None]
+    digests = part.digests or tuple(hashlib.sha256(row.tobytes()).hexdigest() for row in raw)
+    called = part.names or tuple(f"{path} row {row}" for row in range(len(raw)))
+    features = FeatureSet(np.ascontiguousarray(raw), encoder_id, digests, called)
+    return Shots(features, part.labels, shot_ids(digests), Thumbnails({}))
+
+
+def recorded_texts(found: TrainingFeatures) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
+    """The words and templates that the weights in a feature file are of; names of classes where it does not say."""
+    texts, templates = found.description.get("class_texts"), found.description.get("templates")
+    words = [(str(text) for text in row) for row in texts] if isinstance(texts, list) else []
+    fits = len(words) == len(found.class_names)
+    known = tuple(tuple(row) for row in words) if fits else texts_for(found.class_names, None)
+    return known, tuple(map(str, templates)) if isinstance(templates, list) else ()

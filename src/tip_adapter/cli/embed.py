@@ -1,0 +1,197 @@
+"""The command embed: photos become features, in the feature store and, if asked for, in a file to learn from."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tip_adapter.cli.options import (
+    ClassTextsOption,
+    EncoderOption,
+    JsonOption,
+    PrecisionOption,
+    SeedOption,
+    SkipBadOption,
+    TemplateOption,
+    TruncatedOption,
+    ViewsOption,
+    read_class_texts,
+    templates,
+)
+from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, skipped_rows
+from tip_adapter.cli.photos import echo_findings, find_photos
+from tip_adapter.errors import InputError
+
+if TYPE_CHECKING:
+    from tip_adapter.data import Findings, ImageDataset
+    from tip_adapter.encoders import Encoder
+    from tip_adapter.features.extraction import Extraction
+
+__all__ = ["embed"]
+
+
+@dataclass(frozen=True)
+class _Photos:
+    """Photos to encode; where they have classes, their splits by the names they have in a feature file."""
+
+    paths: list[Path]
+    findings: Findings
+    splits: dict[str, ImageDataset]
+
+
+def embed(
+    photos: Annotated[list[str], typer.Argument(help="Photos, folders of photos, patterns; or one manifest.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also save the features as a .npz file, for fit and bench.")
+    ] = None,
+    encoder: EncoderOption = None,
+    precision: PrecisionOption = "fp32",
+    class_texts: ClassTextsOption = None,
+    template: TemplateOption = None,
+    views: ViewsOption = 1,
+    seed: SeedOption = 0,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Views encoded at once.")] = 32,
+    store: Annotated[Path | None, typer.Option("--store", help="Feature store. Default: in the cache folder.")] = None,
+    skip_bad: SkipBadOption = False,
+    allow_truncated: TruncatedOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Encode photos into the feature store. Nothing is encoded twice; an interrupted run continues where it stopped."""
+    from tip_adapter.classifier import default_encoder
+    from tip_adapter.encoders import load_encoder
+    from tip_adapter.features.extraction import extract_features
+    from tip_adapter.features.feature_files import check_feature_path
+    from tip_adapter.features.store import FeatureStore
+    from tip_adapter.progress import progress_bar
+
+    start = time.perf_counter()
+    if output is not None:
+        check_feature_path(output)
+    given = _read(photos, skip_bad=skip_bad, as_json=as_json)
+    if output is not None and not given.splits:
+        raise InputError(
+            f"Expected photos with classes for {output}, got none: name one folder of class folders, or a manifest"
+        )
+    splits = _aligned(given.splits, photos[0]) if output is not None else {}
+    texts = read_class_texts(class_texts)
+    loaded = load_encoder(encoder or default_encoder(), precision=precision)
+    counts = {"cached": 0}
+    with FeatureStore(store) as features_store, progress_bar("Encoding photos") as bar:
+
+        def progress(done: int, total: int, cached: int) -> None:
+            counts["cached"] = cached
+            bar(done, total, cached)
+
+        extraction = extract_features(
+            loaded,
+            given.paths,
+            views=views,
+            random_state=seed,
+            store=features_store,
+            batch_size=batch_size,
+            skip_bad=skip_bad,
+            allow_truncated=allow_truncated,
+            progress=progress,
+        )
+        where = features_store.path
+    if output is not None:
+        _save(output, splits, extraction, loaded, texts, templates(template))
+    n = len(extraction.features)
+    facts = {
+        "n": n,
+        "cached": counts["cached"],
+        "encoded": n - counts["cached"],
+        "dim": loaded.dim,
+        "views": views,
+        "encoder": {"name": loaded.name, "image_id": loaded.image_id, "precision": loaded.precision},
+        "store": str(where),
+        "output": None if output is None else str(output),
+        "seconds": time.perf_counter() - start,
+    }
+    _tell(photos, facts, (*given.findings.skipped, *extraction.skipped), given.findings, as_json=as_json)
+
+
+def _tell(
+    photos: list[str], facts: dict[str, Any], skipped: tuple[tuple[str, str], ...], findings: Findings, *, as_json: bool
+) -> None:
+    echo_skipped(skipped)
+    if as_json:
+        echo_json(facts | {"skipped": skipped_rows(skipped), "data": findings.to_dict()})
+        return
+    made = f"{facts['n']} photos, {facts['encoded']} newly encoded, {facts['seconds']:.1f} s"
+    echo(f"{made}; features in {facts['store']}")
+    if facts["output"]:
+        echo(f"saved: {facts['output']}")
+    echo_next("fit", facts["output"] or photos[0], so_that="learn a classifier; nothing is encoded again")
+
+
+def _read(photos: list[str], *, skip_bad: bool, as_json: bool) -> _Photos:
+    """A manifest brings classes, and so do class folders, in all their splits; other photos have none."""
+    from tip_adapter.data import is_table, load_splits, says_classes
+
+    tables = [photo for photo in photos if is_table(photo)]
+    if tables and len(photos) > 1:
+        raise InputError(f"Expected a manifest alone, got {tables[0]} among {len(photos)} arguments: one at a time")
+    if len(photos) > 1 or not says_classes(photos[0]):
+        paths, findings = find_photos(photos, skip_bad=skip_bad, as_json=as_json)
+        return _Photos(paths, findings, {})
+    found = load_splits(photos[0], min_classes=1, skip_bad=skip_bad)
+    splits = {name or "train": part for name, part in found.items()}
+    first = splits.get("train", next(iter(splits.values())))
+    if len(splits) > 1:
+        first.findings.splits = f"{photos[0]}: splits {' and '.join(splits)}; all are taken"
+    if not as_json:
+        echo_findings(first.findings)
+    return _Photos([path for part in splits.values() for path in part.paths], first.findings, splits)
+
+
+def _aligned(splits: dict[str, ImageDataset], source: str) -> dict[str, ImageDataset]:
+    """Number the classes of every split as those to learn from."""
+    from tip_adapter.bench.splits import with_classes_of
+
+    first = splits.get("train", next(iter(splits.values())))
+    return {name: with_classes_of(first, part, Path(source)) for name, part in splits.items()}
+
+
+def _save(
+    output: Path,
+    splits: dict[str, ImageDataset],
+    extraction: Extraction,
+    encoder: Encoder,
+    class_texts: dict[str, tuple[str, ...]] | None,
+    prompts: str | list[str],
+) -> None:
+    """Save the features of every split, and of the class texts."""
+    from tip_adapter.encoders import anchored
+    from tip_adapter.features.feature_data import Part
+    from tip_adapter.features.feature_files import save_parts
+    from tip_adapter.features.prompts import resolve_templates, texts_for, zero_shot_weights
+
+    names = next(iter(splits.values())).class_names
+    texts, resolved = texts_for(names, class_texts), resolve_templates(prompts)
+    parts, start = {}, 0
+    for name, part in splits.items():
+        rows = [row for row, kept in enumerate(extraction.kept) if start <= kept < start + len(part)]
+        features = extraction.features.subset(rows)
+        labels = part.labels[extraction.kept[rows] - start]
+        parts[name] = Part(features.unit, labels, features.unit_views, features.names, features.digests)
+        start += len(part)
+    save_parts(
+        output,
+        names,
+        parts,
+        zero_shot_weights=zero_shot_weights(encoder, texts, resolved, class_names=names),
+        logit_scale=float(encoder.logit_scale),
+        description={
+            "encoder": anchored(encoder.name),
+            "encoder_ids": [encoder.image_id, encoder.text_id],
+            "precision": getattr(encoder, "precision", "fp32"),
+            "templates": list(resolved),
+            "class_texts": [list(row) for row in texts],
+            "views": extraction.features.n_views,
+        },
+    )
