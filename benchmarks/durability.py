@@ -157,6 +157,7 @@ def count_one_object(folder: Path, threads: int, edits: int) -> dict[str, Any]:
     return {
         "processes": 1,
         "threads": f"{threads} on one object",
+        "killed": 0,
         "acknowledged": len(told),
         "kept": len(kept),
         "seconds": round(time.perf_counter() - start, 1),

@@ -75,6 +75,27 @@ def store_kill(figures: Figures) -> str:
     )
 
 
+def durability(figures: Figures) -> str:
+    def total(part: str, name: str) -> int:
+        return sum(row[name] for row in figures[part] if name in row)
+
+    faults = sum(len(row["faults"]) for row in figures["kills"])
+    (reads,), (saves,) = figures["readers"], figures["saves"]
+    rows = [
+        ["edits acknowledged to processes and threads", f"{total('editors', 'acknowledged')}"],
+        ["… of them there at the end", f"{total('editors', 'kept')}"],
+        ["editors killed", f"{total('editors', 'killed')}"],
+        [f"kills of {len(figures['kills'])} writing commands", f"{total('kills', 'kills')}"],
+        ["… after which something was neither old nor new, or left over", f"{faults}"],
+        [f"loads beside {reads['saves']} saves", f"{reads['loads']}"],
+        ["… that failed", f"{reads['failed']}"],
+        ["kills of commands that forget", f"{total('forgetting', 'kills')}"],
+        ["… after which a repetition left a trace", f"{total('forgetting', 'traces left')}"],
+        [f"a saved edit at {saves['shots']} shots, loading included", f"{saves['edit, s']} s, {saves['MB']} MB"],
+    ]
+    return table(["", ""], rows)
+
+
 def encode(figures: Figures) -> str:
     rates, found, targets = figures["images_per_second"], figures["ratios"], figures["targets"]
     kinds = {"": "400 × 533 photos", "_large": "12-megapixel photos", "_one_photo": "one photo at a time"}
@@ -202,6 +223,7 @@ SECTIONS = {
     "search": ("Search of α and β", search),
     "predict": ("Cache logits of many queries", predict),
     "startup": ("Start of a process", startup),
+    "durability": ("Edits that race, commands that are killed, photos that are forgotten", durability),
     "store_kill": ("`embed` killed, and two at once", store_kill),
 }
 

@@ -11,14 +11,14 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from tip_adapter import bench
 from tip_adapter.bench import runner, workers
 from tip_adapter.bench.execution import execute, load_data
 from tip_adapter.data.sampling import sample_shots
-from tip_adapter.errors import InputError
+from tip_adapter.errors import InputError, TipAdapterError
 from tip_adapter.methods import METHODS
+from tip_adapter.storage.locking import locked
 
 
 def in_this_process(jobs, n_processes, threads):
@@ -121,8 +121,8 @@ def workers_alive():
 def test_one_benchmark_at_a_time_writes_to_a_folder(compare, tmp_path):
     (tmp_path / "out").mkdir()
     with (
-        FileLock(tmp_path / "out" / ".lock"),
-        pytest.raises(InputError, match=r"Another benchmark is writing to"),
+        locked(tmp_path / "out"),
+        pytest.raises(TipAdapterError, match=r"Another process is changing .*out: wait for it to end and try again$"),
     ):
         compare()
     assert compare().n_run == 8

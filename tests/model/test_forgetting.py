@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tip_adapter.classifier import ImageClassifier
-from tip_adapter.errors import DuplicateWarning, TipAdapterError
+from tip_adapter.errors import DuplicateWarning, InputError, StorageWarning, TipAdapterError
 from tip_adapter.features.store import FeatureStore
+from tip_adapter.storage import bundles
 
 METHODS = ["tip-adapter", "auto", "ape", "tip-x", "proker", "knn", "gda"]
 
@@ -147,6 +148,32 @@ def test_a_store_that_is_in_use_keeps_the_classifier_as_it_was(fitted, tmp_path,
     assert (place / "c.tip" / "config.json").read_bytes() == before
     forget()
     assert shot not in ImageClassifier.load(place / "c.tip").model_.shots.ids
+
+
+def test_a_forgetting_that_is_not_complete_says_so_and_is_completed(fitted, photos, tmp_path, monkeypatch):
+    path = tmp_path / "place" / "c.tip"
+    unique_names(photos)
+    classifier = fitted()
+    found, shot = traces(classifier, 2), classifier.model_.shots.ids[2]
+
+    def forget():
+        with ImageClassifier.editing(path) as edited:
+            return edited.remove_shots([shot[:6]], forget=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bundles.Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(PermissionError(1, "Not yours")))
+        with pytest.raises(
+            TipAdapterError, match=r"c\.tip is saved, but its former .* cannot be deleted \(Not yours\)"
+        ):
+            forget()
+    assert where(found, path)
+    with pytest.warns(StorageWarning, match=r"complete it with tip-adapter purge .*c\.tip"):
+        assert shot not in ImageClassifier.load(path).model_.shots.ids
+    assert forget() == (shot,)
+    assert where(found, path, tmp_path / "cache") == set()
+    ImageClassifier.load(path)
+    with pytest.raises(InputError, match="There is no shot"):
+        forget()
 
 
 def test_a_photo_that_was_forgotten_can_be_added_anew(fitted, photos, tmp_path):

@@ -479,8 +479,10 @@ def test_windows_has_neither_locks_nor_a_flush_of_folders(tmp_path, monkeypatch)
 def test_leftovers_of_the_dead_are_deleted_and_those_of_the_living_stay(tmp_path):
     path, other = tmp_path / "a.txt", tmp_path / "b.txt"
     names = [f".a.txt.tmp-{digit * 12}" for digit in "01"] + [f".b.txt.tmp-{'0' * 12}"]
-    for name in names:
+    for number, name in enumerate(names):
         (tmp_path / name).write_bytes(b"half")
+        # No clock decides: one was set back since, or the file is very old.
+        os.utime(tmp_path / name, times=(10_000_000_000 * (number != 1),) * 2)
     (tmp_path / f".a.txt.tmp-{'2' * 12}").mkdir()
     with (tmp_path / names[1]).open("rb") as alive:
         fcntl.flock(alive, fcntl.LOCK_EX)

@@ -134,7 +134,10 @@ def test_whoever_waits_too_long_is_told(saved):
         with ImageClassifier.editing(saved, wait_s=0.1) as classifier:
             classifier.rename_class("red", "crimson")
 
-    with locked(saved), pytest.raises(TipAdapterError, match=r"Another process is changing .*c\.tip.*--wait"):
+    with (
+        locked(saved),
+        pytest.raises(TipAdapterError, match=r"Another process is changing .*c\.tip, .* 0\.1 s: .*--wait"),
+    ):
         edit()
     assert (saved / "config.json").read_bytes() == before
     with locked(saved), pytest.raises(TipAdapterError, match="Another process is changing"):

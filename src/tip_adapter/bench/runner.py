@@ -22,6 +22,8 @@ from tip_adapter.features.feature_data import FeatureData
 from tip_adapter.features.feature_files import is_feature_file, save_feature_file
 from tip_adapter.methods.spec import MethodSpec
 from tip_adapter.processors import usable_processors
+from tip_adapter.storage.atomic import clear_errors, sweep_leftovers
+from tip_adapter.storage.locking import locked
 from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
@@ -179,7 +181,6 @@ def run(
             encoder, precision, class_texts, templates, views, data_root, skip_bad, store, sources
         ) as settings,
     ):
-        _clear_leftovers(output)
         data_sets = [
             _in_folder(
                 prepare(
@@ -261,31 +262,12 @@ def _check_apart(output: Path, sources: Sequence[Any]) -> None:
 
 @contextlib.contextmanager
 def _locked(output: Path) -> Iterator[None]:
-    """Let one benchmark at a time write to a folder."""
-    from filelock import FileLock, Timeout
-
-    try:
+    """Let one benchmark at a time write to a folder, and delete what one that was killed was about to write."""
+    with clear_errors(output):
         output.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(output / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise InputError(
-            f"Another benchmark is writing to {output}: wait for it, or choose another output folder."
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"{output} cannot be written to: {error.strerror or error}: choose another output folder."
-        ) from error
-    try:
+    with locked(output, 0):
+        sweep_leftovers(output)
         yield
-    finally:
-        lock.release()
-
-
-def _clear_leftovers(output: Path) -> None:
-    """Remove what a killed benchmark was about to write."""
-    for path in output.rglob(".*.tmp-*"):
-        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

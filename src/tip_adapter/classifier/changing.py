@@ -50,7 +50,7 @@ class EditingSession:
         """Keep others out, and read again what they have changed; return whether they have."""
         if self.lock is not None:
             return False
-        self.lock = self._held.enter_context(locked(self.folder, self.wait_s))
+        self.lock = self._held.enter_context(locked(self.folder, self.wait_s, longer="wait_s, --wait SECONDS"))
         self.interrupted = finish_forgetting(self.lock)
         return self.refresh()
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tip_adapter.errors import TipAdapterError
+from tip_adapter.storage.atomic import write_file
 from tip_adapter.storage.cache_folder import cache_dir
 
 __all__ = ["file_sha256", "remembered"]
@@ -91,10 +93,5 @@ def _read(note: Path) -> dict[str, object]:
 
 def _write(note: Path, content: dict[str, object]) -> None:
     """Leave the note for next time; a cache folder that cannot be written only means hashing again."""
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=note.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
-            json.dump(content, file)
-        os.replace(file.name, note)
-    except OSError:
-        return
+    with contextlib.suppress(TipAdapterError):
+        write_file(note, json.dumps(content).encode())

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +30,7 @@ __all__ = [
     "read_checked",
     "read_file",
     "replace_file",
+    "sweep_leftovers",
     "write_file",
     "write_folder",
 ]
@@ -325,11 +326,20 @@ def _claim(descriptor: int) -> bool:
     return True
 
 
+def sweep_leftovers(folder: Path) -> None:
+    """Delete all temporary files in a folder and those below it whose owners are gone."""
+    _sweep(folder.rglob(".*.tmp-*"))
+
+
 def _sweep_siblings(path: Path) -> None:
-    """Delete the temporary siblings of a path whose owners are gone."""
+    _sweep(path.parent.glob(f".{glob.escape(path.name)}.tmp-*"))
+
+
+def _sweep(found: Iterable[Path]) -> None:
+    """Delete temporary files and folders whose owners are gone."""
     if fcntl is None:
         return
-    for left in path.parent.glob(f".{glob.escape(path.name)}.tmp-*"):
+    for left in list(found):
         with contextlib.suppress(OSError):  # in use, no locks here, or not ours to delete
             descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
             try:

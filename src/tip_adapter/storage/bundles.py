@@ -365,7 +365,12 @@ def _read_until_whole(path: Path, read: Callable[[Path], T]) -> T:
             if before == seen:
                 raise
             seen = before
-    with locked(path):
+    # Writers that never pause let a reader in that asks for the lock; one that may not lock can only give up.
+    with contextlib.ExitStack() as waiting:
+        try:
+            waiting.enter_context(locked(path))
+        except TipAdapterError as error:
+            raise ModelFileError(f"{path} is changed faster than it can be read: try again") from error
         return read(path)
 
 
@@ -377,7 +382,7 @@ def _read_state(path: Path) -> Bundle:
     if not thumbnails.is_file():
         raise MissingFileError(f"The saved classifier {path} lacks its file {thumbnails.name}: copy the whole folder")
     config = {key: value for key, value in whole.items() if key not in RESERVED}
-    return Bundle(path, arrays, config, checksums, mark, _forgetting_of(whole, path))
+    return Bundle(path.absolute(), arrays, config, checksums, mark, _forgetting_of(whole, path))
 
 
 def _forgetting_of(whole: Mapping[str, Any], path: Path) -> list[dict[str, str]]:

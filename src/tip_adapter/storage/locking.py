@@ -36,7 +36,7 @@ class FolderLock:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, wait_s: float = WAIT_S) -> Iterator[FolderLock]:
+def locked(folder: Path, wait_s: float = WAIT_S, *, longer: str = "") -> Iterator[FolderLock]:
     """Hold the lock of a folder; it ends with the process, however that ends.
 
     Parameters
@@ -45,6 +45,8 @@ def locked(folder: Path, wait_s: float = WAIT_S) -> Iterator[FolderLock]:
         It must exist.
     wait_s : float, default=60
         How long to wait for another holder, in seconds.
+    longer : str, optional
+        What lets the caller's user wait longer.
 
     Yields
     ------
@@ -79,9 +81,10 @@ def locked(folder: Path, wait_s: float = WAIT_S) -> Iterator[FolderLock]:
         )
         lock.acquire()
     except Timeout as error:
+        since = f", and has been for {wait_s:g} s" if wait_s > 0 else ""
+        more = f", or wait longer ({longer})" if longer else ""
         raise TipAdapterError(
-            f"Another process is changing {folder}, and has been for {wait_s:g} s: wait for it to end and try again, "
-            "or wait longer (--wait SECONDS)"
+            f"Another process is changing {folder}{since}: wait for it to end and try again{more}"
         ) from error
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
