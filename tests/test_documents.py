@@ -72,3 +72,13 @@ def test_links_lead_somewhere():
     for path in DOCUMENTS:
         for target in re.findall(r"\]\((?!https?:)([^)#\s]+)\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name} points to {target}, which is not there"
+
+
+def test_the_exit_codes_are_those_of_the_errors():
+    from tip_adapter import errors
+    from tip_adapter.cli.app import INTERRUPTED
+
+    table = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8").split("## Exit codes")[1].split("##")[0]
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
+    raised = {each.exit_code for each in vars(errors).values() if hasattr(each, "exit_code")}
+    assert documented == raised | {0, 1, 2, INTERRUPTED}

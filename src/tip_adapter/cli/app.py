@@ -1,8 +1,4 @@
-"""The program `tip-adapter`: its commands, and how errors become one line and an exit code.
-
-Exit codes: 0 done, 1 other failure, 2 wrong usage, 3 bad input, 4 bad model file, 5 encoder, 6 missing package, 7
-diverged training, 130 interrupted.
-"""
+"""The program `tip-adapter`: its commands, and how errors become one line and an exit code (docs/commands.md)."""
 
 from __future__ import annotations
 
