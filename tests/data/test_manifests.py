@@ -361,3 +361,17 @@ def test_a_path_from_the_folder_above_and_from_another_computer(folder):
     wrong = write(folder, "m.csv", "path,label\nother/a1.jpg,ant\nimg/b1.jpg,bee\n")
     with pytest.raises(SkippableError, match=r"an image at .*other/a1\.jpg \(row 2 of"):
         load_dataset(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("image,class,category\na1.jpg,x,2\na2.jpg,y,2\n", "got class and category: call the one to take label"),
+        ("image,label\nz1.jpg,x\nz2.jpg,y\n", "0 of 2 photos in its column image are there"),
+    ],
+)
+def test_a_table_in_a_folder_that_does_not_help_is_named(folder, text, why):
+    write(folder, "img/labels.csv", text)
+    with pytest.raises(DatasetError, match=r"the table labels\.csv does not help: ") as caught:
+        load_dataset(folder / "img")
+    assert why in str(caught.value)

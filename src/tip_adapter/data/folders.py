@@ -64,6 +64,8 @@ class FolderReader:
         self._with_images: dict[Path, bool] = {}
         self.tables: dict[Path, Any] = {}
         """Tables that were read, which are looked at more than once."""
+        self.table_problems: dict[Path, str] = {}
+        """Why a table that was looked at does not say the classes of photos; empty for one that does."""
 
     def listing(self, folder: Path) -> Listing:
         """List a folder; what is wrong with it is in the listing."""

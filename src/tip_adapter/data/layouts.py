@@ -22,6 +22,7 @@ _KNOWN_TABLES = re.compile(r"(metadata|_classes)\.(csv|jsonl|parquet)", re.IGNOR
 _PLAIN_NAMES = frozenset(
     ("image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "data", "dataset", "jpg", "png", "all")
 )
+_MAX_TABLES = 20  # more of them in one folder are data of something else
 _CLASS_IN_NAME = "-!-"  # Teachable Machine calls its samples "class-!-number"
 
 
@@ -170,7 +171,7 @@ def _refuse_splits_without_classes(reader: FolderReader, folder: Path) -> None:
         names = " and ".join(child.name for child in children[:3])
         raise SplitError(
             f"Expected the same class folders in the splits {names} of {folder}, got none: sort the photos into class "
-            "folders, or name one of the splits"
+            f"folders, or name one of the splits{_of_tables(reader, folder)}"
         )
 
 
@@ -208,7 +209,15 @@ def _table_parts(reader: FolderReader, folder: Path) -> list[Part]:
 def _tables(reader: FolderReader, folder: Path) -> list[Path]:
     """List the tables in a folder that say classes of photos that are there."""
     tables = [path for path in reader.listing(folder).other_files if path.suffix.lower() in TABLE_SUFFIXES]
+    if len(tables) > _MAX_TABLES:
+        return []
     return [path for path in tables if "submission" not in path.name.lower() and usable_table(path, reader)]
+
+
+def _of_tables(reader: FolderReader, folder: Path) -> str:
+    """Say why the table that lies there did not help."""
+    problems = [(path, why) for path, why in reader.table_problems.items() if path.parent == folder and why]
+    return f"; the table {problems[0][0].name} does not help: {problems[0][1]}" if len(problems) == 1 else ""
 
 
 def _folders_say_classes(reader: FolderReader, folder: Path) -> bool:
@@ -237,7 +246,9 @@ def _read_class_folders(reader: FolderReader, folder: Path) -> list[Pair]:
         held = f"{counted(files, 'file')}, no photo among them" if files else "none"
         packed = [path.name for path in files if path.name.lower().endswith(ARCHIVE_SUFFIXES)]
         advice = f"unpack {listed(packed)}" if packed else "sort the images into class folders"
-        raise DatasetError(f"Expected one folder per class in {folder}, found {held}: {advice}")
+        raise DatasetError(
+            f"Expected one folder per class in {folder}, found {held}: {advice}{_of_tables(reader, folder)}"
+        )
     return _images_of_classes(reader, [(_class_of(child), child) for child in listing.folders])
 
 
@@ -247,7 +258,7 @@ def _refuse_loose_images(reader: FolderReader, folder: Path) -> None:
     got = f"{images[0].name} and {len(images) - 1} more images" if len(images) > 1 else images[0].name
     error = f"Expected only class folders in {folder}, got {got}: move them into a folder of their class"
     if not _folders_with_images(reader, folder):
-        raise DatasetError(error)
+        raise DatasetError(error + _of_tables(reader, folder))
     reader.findings.skip(str(images[0]), SkippableError(error))
 
 

@@ -47,9 +47,6 @@ def table_parts(path: Path, reader: FolderReader, *, one_part: bool = False) -> 
     """
     understood = _understood(path, reader)
     splits, columns = understood.splits, understood.columns
-    if (columns.path, columns.label) != ("path", "label"):
-        classes = f'"{columns.label}"' if columns.label else f"{len(columns.classes)} columns of zeros and ones"
-        reader.findings.understood.append(f'{path}: photos by "{columns.path}", classes by {classes}')
 
     def rows_of(wanted: str | None) -> list[Row]:
         return [
@@ -71,13 +68,21 @@ def _same_split(value: object, wanted: str) -> bool:
 
 
 def usable_table(path: Path, reader: FolderReader) -> bool:
-    """Tell whether a table names photos that are there, and classes."""
+    """Tell whether a table names photos that are there, and classes; what is wrong with it is kept by the reader."""
+    if path not in reader.table_problems:
+        reader.table_problems[path] = _problem(path, reader)
+    return not reader.table_problems[path]
+
+
+def _problem(path: Path, reader: FolderReader) -> str:
     try:
         understood = _understood(path, reader)
-    except (DatasetError, MissingExtraError):
-        return False
-    tried = understood.table.values(understood.columns.path)[:_TRIED]
-    return 2 * understood.finder.count(tried) >= len(tried)
+    except (DatasetError, MissingExtraError) as error:
+        return str(error)
+    column = understood.columns.path
+    tried = understood.table.values(column)[:_TRIED]
+    found = understood.finder.count(tried)
+    return "" if 2 * found >= len(tried) else f"{found} of {len(tried)} photos in its column {column} are there"
 
 
 def _understood(path: Path, reader: FolderReader) -> _PhotoTable:
@@ -92,6 +97,9 @@ def _understood(path: Path, reader: FolderReader) -> _PhotoTable:
 def _pairs(understood: _PhotoTable, rows: Sequence[Row], reader: FolderReader) -> list[Pair]:
     """Pair photos with classes; rows without one of them are refused, or skipped."""
     path, columns = understood.table.path, understood.columns
+    if (columns.path, columns.label) != ("path", "label"):
+        classes = f'"{columns.label}"' if columns.label else f"{len(columns.classes)} columns of zeros and ones"
+        reader.findings.understood.append(f'{path}: photos by "{columns.path}", classes by {classes}')
     values = [row.get(columns.path) for _, row in rows]
     _refuse_web_addresses(values, columns.path, path)
     labels = _labels(rows, columns, path)
