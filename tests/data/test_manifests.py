@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tip_adapter.data import load_dataset, load_splits
+from tip_adapter.data import Findings, find_images, load_dataset, load_splits
 from tip_adapter.errors import DatasetError, SkippableError, TipAdapterError
 
 PATH_COLUMNS = [
@@ -375,3 +375,14 @@ def test_a_table_in_a_folder_that_does_not_help_is_named(folder, text, why):
     with pytest.raises(DatasetError, match=r"the table labels\.csv does not help: ") as caught:
         load_dataset(folder / "img")
     assert why in str(caught.value)
+
+
+def test_photos_to_classify_may_be_named_by_a_table(folder):
+    path = write(folder, "test.csv", "id,area\na1,3\nb2,4\n")
+    assert find_images([path]) == [folder / "img/a1.jpg", folder / "img/b2.jpg"]
+    path = write(folder, "test.csv", "id,area\na1,3\ngone,4\n")
+    with pytest.raises(SkippableError, match=r"an image at .*gone \(row 3 of .*test\.csv\), found none"):
+        find_images([path])
+    findings = Findings(skip_bad=True)
+    assert find_images([path], findings=findings) == [folder / "img/a1.jpg"]
+    assert len(findings.skipped) == 1

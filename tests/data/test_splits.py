@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tip_adapter import ImageClassifier
 from tip_adapter.data import load_dataset, load_splits
 from tip_adapter.data.splits import split_name
-from tip_adapter.errors import DatasetError
+from tip_adapter.errors import DatasetError, SplitError
 
 SPELLINGS = {
     "train": ["train", "Training", "TRAIN", "trainset", "Train_Set", "training data", "train2017", "images_train"],
@@ -142,3 +143,11 @@ def test_a_folder_around_class_folders_is_entered(tree):
     assert dataset.class_names == ("cat", "dog")
     assert dataset.findings.lines == [f"the classes are the folders in {root}/download/pets"]
     assert load_dataset(tree("one/cat/deep/1.jpg") / "one", min_classes=1).class_names == ("cat",)
+
+
+def test_a_classifier_learns_from_train_and_is_measured_on_test(photos):
+    classifier = ImageClassifier("fake", "tip-adapter", store=None).fit(photos)
+    assert len(classifier.model_.shots) == 15
+    assert classifier.evaluate(photos).n == 9
+    with pytest.raises(SplitError, match="which has train, test: name the split to take"):
+        classifier.calibrate(photos)

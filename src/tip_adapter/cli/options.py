@@ -34,7 +34,9 @@ __all__ = [
 ModelArgument = Annotated[
     str, typer.Argument(help="A saved classifier: a folder such as clothes.tip, or hub:owner/name.")
 ]
-PhotosArgument = Annotated[list[str], typer.Argument(help="Photos, folders of photos, or patterns such as 'in/*.jpg'.")]
+PhotosArgument = Annotated[
+    list[str], typer.Argument(help="Photos, folders or archives of them, a manifest, or patterns such as 'in/*.jpg'.")
+]
 EncoderOption = Annotated[
     str | None,
     typer.Option(

@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tip_adapter.data.class_names import counted
-from tip_adapter.data.dataset import checked_path
+from tip_adapter.data.dataset import checked_path, is_table
 from tip_adapter.data.files import is_file, is_folder, read_beginning
 from tip_adapter.data.findings import Findings
 from tip_adapter.data.folders import FolderReader, is_ignored, is_saved_classifier
 from tip_adapter.data.formats import FileKind, kind_of_content, kind_of_name
+from tip_adapter.data.manifests import table_images
 from tip_adapter.data.pixels.containers import HEAD_BYTES
 from tip_adapter.errors import DatasetError, SkippableError
 from tip_adapter.typing import StrPath
@@ -24,8 +25,9 @@ def find_images(sources: StrPath | Iterable[StrPath], *, findings: Findings | No
     Parameters
     ----------
     sources : iterable of paths
-        Files, whatever their suffix; folders and archives, searched to any depth for images; and patterns with ``*``,
-        ``?``, ``[...]`` and ``**``, for shells that leave them alone. A folder that matches a pattern is searched too.
+        Files, whatever their suffix, but for manifests, which stand for the photos they name; folders and archives,
+        searched to any depth for images; and patterns with ``*``, ``?``, ``[...]`` and ``**``, for shells that leave
+        them alone. A folder that matches a pattern is searched too.
     findings : Findings, optional
         Where files that are passed over are noted. With its ``skip_bad`` sources that are not there are, too.
 
@@ -80,7 +82,7 @@ def _images_at(path: Path, reader: FolderReader) -> list[Path]:
     if is_folder(path):
         return reader.images_below(path)
     if os.path.lexists(path) or is_file(path):
-        return [path]
+        return table_images(path, reader) if is_table(path) else [path]
     parts = path.parts
     fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     root = Path(*parts[:fixed])

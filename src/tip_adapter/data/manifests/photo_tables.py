@@ -11,7 +11,7 @@ from typing import Any
 from tip_adapter.data.class_names import is_missing, listed, name_of_label
 from tip_adapter.data.files import is_web_address
 from tip_adapter.data.folders import FolderReader
-from tip_adapter.data.manifests.columns import Columns, splits_of, understand_columns
+from tip_adapter.data.manifests.columns import Columns, splits_of, understand_columns, understand_path
 from tip_adapter.data.manifests.photo_finder import PhotoFinder
 from tip_adapter.data.manifests.tables import Row, Table, read_table
 from tip_adapter.data.parts import Pair, Part
@@ -128,6 +128,20 @@ def _pairs(understood: _PhotoTable, rows: Sequence[Row], reader: FolderReader) -
     if repeated > 0:
         reader.findings.understood.append(f"{path}: {repeated} rows name a photo that another row names, too")
     return [(label, image) for image, label in pairs.items()]
+
+
+def table_images(path: Path, reader: FolderReader) -> list[Path]:
+    """List the photos that a table names, whether or not it says their classes."""
+    table, finder = read_table(path), PhotoFinder(path, reader)
+    column = understand_path(table, finder.count)
+    values = table.values(column)
+    _refuse_web_addresses(values, column, path)
+    images = finder.find_all(values)
+    others = 0 if reader.findings.skip_bad else sum(image is None for image in images) - 1
+    for (number, _), value, image in zip(table.rows, values, images, strict=True):
+        if image is None:
+            reader.findings.skip(f"{path}, row {number}", _no_image(value, number, path, others))
+    return [image for image in images if image is not None]
 
 
 def _refuse_web_addresses(values: Sequence[Any], column: str, path: Path) -> None:
