@@ -67,6 +67,13 @@ def test_it_names_what_the_classifier_names(fitted, exported, tmp_path):
         assert float(percent) == pytest.approx(100 * row.max(), abs=0.06)
 
 
+def test_names_do_not_steer_the_terminal(exported, tmp_path):
+    photos = {"\x1b[2J\u202e.png": encoded(Image.fromarray(some_photos(1)[0]), "PNG"), "\x1b[2J.jpg": b"no photo"}
+    done = run(exported, *written(tmp_path, photos))
+    assert done.stdout.startswith(f"{tmp_path}/\\x1b[2J\\u202e.png: ")
+    assert "\x1b" not in done.stdout + done.stderr
+
+
 def test_it_goes_on_after_what_it_cannot_read(exported, tmp_path):
     good = encoded(Image.fromarray(some_photos(1, 0)[0]), "PNG")
     images = {

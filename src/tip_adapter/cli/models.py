@@ -11,6 +11,7 @@ import typer
 from tip_adapter.cli.info import described
 from tip_adapter.cli.options import (
     ClassTextsOption,
+    DataArgument,
     EncoderOption,
     JsonOption,
     ModelArgument,
@@ -49,7 +50,13 @@ __all__ = ["evaluate", "fit"]
 
 
 def fit(
-    data: Annotated[Path, typer.Argument(help="Folder of class folders, or a manifest (.csv, .jsonl, .parquet).")],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Labelled photos: a folder of class folders, an archive (.zip, .tar), a table (.csv, .jsonl …); or "
+            "features that embed saved (.npz)."
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to save the classifier in.")] = Path(
         "classifier.tip"
     ),
@@ -149,7 +156,7 @@ def _hint_of_texts(classifier: ImageClassifier, *, given: bool) -> str | None:
 
 def evaluate(
     model: ModelArgument,
-    data: Annotated[Path, typer.Argument(help="Folder of class folders, or a manifest, with the true classes.")],
+    data: DataArgument,
     encoder: WhereOption = None,
     split: SplitOption = None,
     plot: Annotated[

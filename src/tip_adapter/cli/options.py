@@ -12,6 +12,7 @@ from tip_adapter.storage.locking import WAIT_S
 __all__ = [
     "WAIT_S",
     "ClassTextsOption",
+    "DataArgument",
     "EncoderOption",
     "JsonOption",
     "ModelArgument",
@@ -36,6 +37,10 @@ ModelArgument = Annotated[
 ]
 PhotosArgument = Annotated[
     list[str], typer.Argument(help="Photos, folders or archives of them, a manifest, or patterns such as 'in/*.jpg'.")
+]
+DataArgument = Annotated[
+    Path,
+    typer.Argument(help="Labelled photos: a folder of class folders, an archive (.zip, .tar) or a table (.csv …)."),
 ]
 EncoderOption = Annotated[
     str | None,

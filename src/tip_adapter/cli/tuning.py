@@ -12,6 +12,7 @@ import typer
 
 from tip_adapter.cli.options import (
     ClassTextsOption,
+    DataArgument,
     EncoderOption,
     JsonOption,
     SeedOption,
@@ -32,7 +33,7 @@ __all__ = ["fine_tune"]
 
 
 def fine_tune(
-    data: Annotated[Path, typer.Argument(help="Folder of class folders, or a manifest (.csv, .jsonl, .parquet).")],
+    data: DataArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the tuned encoder.")] = Path(
         "tuned-encoder"
     ),

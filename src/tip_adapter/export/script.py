@@ -38,12 +38,17 @@ def script_files() -> dict[str, bytes]:
     --------
     >>> from tip_adapter.export.script import script_files
     >>> sorted(script_files())[:2]
-    ['pixels/__init__.py', 'pixels/containers.py']
+    ['escaping.py', 'pixels/__init__.py']
     """
     pixels = files("tip_adapter.data").joinpath("pixels")
     found = {f"pixels/{part.name}": part.read_bytes() for part in pixels.iterdir() if part.name.endswith(".py")}
+    found["escaping.py"] = files("tip_adapter").joinpath("escaping.py").read_bytes()
     found["predict.py"] = files("tip_adapter.export").joinpath("static", "predict.py").read_bytes()
-    return {name: content.replace(b"tip_adapter.data.pixels", b"pixels") for name, content in found.items()}
+    ours = ((b"tip_adapter.data.pixels", b"pixels"), (b"tip_adapter.escaping", b"escaping"))
+    for name in found:
+        for module, beside in ours:
+            found[name] = found[name].replace(module, beside)
+    return found
 
 
 def check_script(preprocessing: Preprocessing, samples: Sequence[ImageSource] = ()) -> int:

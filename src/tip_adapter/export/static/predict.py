@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tip_adapter.data.pixels import EncodedImage, UnreadableImageError, center_view, read_file
+from tip_adapter.escaping import for_terminal
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import, or a host of its maker is looked up
 import onnxruntime
@@ -34,12 +35,13 @@ def main() -> int:
         try:
             pixels = view(photo, settings)
         except UnreadableImageError as error:
-            print(f"Expected {photo} to {error}", file=sys.stderr)
+            print(for_terminal(f"Expected {photo} to {error}"), file=sys.stderr)
             status = 1
             continue
         (probabilities,) = session.run(["probabilities"], {"pixels": pixels[None]})[0]
         best = probabilities.argsort()[::-1][:3]
-        print(f"{photo}: " + ", ".join(f"{classes[index]} {100 * probabilities[index]:.1f} %" for index in best))
+        found = ", ".join(f"{classes[index]} {100 * probabilities[index]:.1f} %" for index in best)
+        print(for_terminal(f"{photo}: {found}"))
     return status
 
 
