@@ -39,6 +39,8 @@ benchmarks: .venv/dev.done
 	$(BIN)/python benchmarks/startup.py $(DATA)/clothing
 	$(BIN)/python benchmarks/store_kill.py
 	$(BIN)/python benchmarks/durability.py
+	$(BIN)/python benchmarks/bombs.py
+	$(BIN)/python benchmarks/mutated_images.py
 	$(BIN)/python benchmarks/offline.py $(DATA)/clothing
 	$(BIN)/python benchmarks/encode.py $(DATA)/clothing
 	$(BIN)/python benchmarks/fit_and_predict.py $(DATA)/clothing

@@ -211,6 +211,26 @@ def auto(figures: Figures) -> str:
     return f"{first}\n\n{second}\n\n{text}"
 
 
+def bombs(figures: Figures) -> str:
+    rows = []
+    for kind, row in figures["kinds"].items():
+        counts = [f"{row[name]:.0f}" for name in ("answered", "refused")]
+        rows.append([kind, *counts, f"{row['seconds'] / row['files']:.1f} s", f"{row['peak_mb']:.0f} MB"])
+    largest = f"Largest peak {figures['largest_peak_mb']:.0f} MB, below {figures['target_mb']} wanted."
+    return f"{table(['files', 'answered', 'refused', 'per file', 'peak of the process'], rows)}\n\n{largest}"
+
+
+def mutated_images(figures: Figures) -> str:
+    rows = [
+        [kind, *(str(found.get(name, 0)) for name in ("answered", "refused"))]
+        for kind, found in figures["kinds"].items()
+    ]
+    slowest = (
+        f"Slowest image {figures['slowest_s']:.2f} s, {figures['peak_mb']:.0f} MB more than without; no other outcome."
+    )
+    return f"{table(['damaged images', 'answered', 'refused in one line'], rows)}\n\n{slowest}"
+
+
 SECTIONS = {
     "auto": ("`auto` beside the best training-free method, which the test labels chose", auto),
     "trust": ("Calibration, sets of classes, unknown photos, flipped labels (mean over seeds)", trust),
@@ -224,6 +244,8 @@ SECTIONS = {
     "predict": ("Cache logits of many queries", predict),
     "startup": ("Start of a process", startup),
     "durability": ("Edits that race, commands that are killed, photos that are forgotten", durability),
+    "bombs": ("Files made to exhaust memory, through `predict` with `lite`", bombs),
+    "mutated_images": ("Damaged images of every format", mutated_images),
     "store_kill": ("`embed` killed, and two at once", store_kill),
 }
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageFile
 
 from tip_adapter.data import pixels
 from tip_adapter.data.files import archived_size, is_web_address, read_archived
-from tip_adapter.data.memory_budget import MemoryBudget
+from tip_adapter.data.memory_budget import MemoryBudget, return_free_memory
 from tip_adapter.data.pixels import (
     FORMATS,
     HEAD_BYTES,
@@ -59,6 +59,7 @@ ImageSource = StrPath | bytes | Image.Image | NDArray[Any]
 # Of the whole process, so that any number of threads and classifiers stay below a gigabyte together.
 _FILES = MemoryBudget(MAX_FILE_BYTES)
 _DECODING = MemoryBudget(MAX_DECODED_BYTES)
+_LARGE_IMAGE = 2**24
 
 
 def image_name(source: ImageSource) -> str:
@@ -186,21 +187,24 @@ def decode_image(data: bytes, *, name: str, min_side: int | None = None, allow_t
     >>> decode_image(data, name="transparent").getpixel((0, 0))
     (255, 255, 255)
     """
-    with decoded_image(data, name=name, min_side=min_side, allow_truncated=allow_truncated) as image:
-        return image
+    with _opened(data, name, min_side) as encoded, _named(name):
+        return encoded.decode(allow_truncated=allow_truncated)
 
 
 @contextmanager
 def decoded_image(
     data: bytes, *, name: str, min_side: int | None = None, allow_truncated: bool = False
 ) -> Iterator[Image.Image]:
-    """Hold a decoded image, as `decode_image` gives it; other threads wait while too many bytes are held."""
-    with _named(name):
-        encoded = EncodedImage(data, min_side)
-    with _DECODING.reserved(encoded.memory):
+    """Hold a decoded image, as `decode_image` gives it, and close it; others wait while too many bytes are held."""
+    with _opened(data, name, min_side) as encoded:
         with _named(name):
             image = encoded.decode(allow_truncated=allow_truncated)
-        yield image
+        try:
+            yield image
+        finally:
+            image.close()
+            if encoded.memory > _LARGE_IMAGE:
+                return_free_memory()
 
 
 def image_size(source: ImageSource) -> tuple[int, int]:
@@ -222,6 +226,19 @@ def image_size(source: ImageSource) -> tuple[int, int]:
         image = EncodedImage(data, min_side=1)
         width, height = image.container.size if any(image.container.size) else image.image.size
         return width, height
+
+
+@contextmanager
+def _opened(data: bytes, name: str, min_side: int | None) -> Iterator[EncodedImage]:
+    """Hold the memory that decoding an image will take."""
+
+    def look() -> EncodedImage:
+        with _named(name):
+            return EncodedImage(data, min_side)
+
+    # One at a time, since those that wait for memory hold a copy of their file.
+    with _DECODING.made(look, lambda encoded: encoded.memory) as encoded:
+        yield encoded
 
 
 def load_image(source: ImageSource, *, min_side: int | None = None) -> Image.Image:

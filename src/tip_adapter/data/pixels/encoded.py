@@ -27,8 +27,8 @@ __all__ = ["MAX_DECODED_BYTES", "MAX_JPEG_PIXELS", "MAX_PIXELS", "EncodedImage",
 
 MAX_DECODED_BYTES = 2**29
 """What decoding an image may take in memory."""
-MAX_PIXELS, MAX_JPEG_PIXELS = 100_000_000, 400_000_000
-"""Of any image, and of a JPEG, which a few hundred pixels are made of: both bound the time."""
+MAX_PIXELS, MAX_JPEG_PIXELS = 89_000_000, 400_000_000
+"""When decoded, below what Pillow warns of; and of a JPEG before it is decoded at a reduced size, which takes time."""
 
 _PLUGINS = {
     "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
@@ -142,7 +142,6 @@ class EncodedImage:
             ) from None
         if self.container.format == "TIFF":
             _silence_libtiff()
-        _return_memory()
         image: ImageFile.ImageFile = plugin(io.BytesIO(data))
         if self.container.format == "JPEG" and self.min_side is not None:
             image.draft(None, (2 * self.min_side, 2 * self.min_side))
@@ -302,12 +301,6 @@ def _tiff_depth(tags: Any) -> Depth:
         extremes=extremes if extremes and extremes[0] < extremes[1] else None,
         inverted=tags.get(262) == 0,
     )
-
-
-@functools.cache
-def _return_memory() -> None:
-    """Let Pillow ask for memory in pieces so large that the C library gives them back to the system when freed."""
-    _imaging.set_block_size(2**26)
 
 
 @functools.cache
