@@ -241,13 +241,13 @@ def _opened(data: bytes, name: str, min_side: int | None) -> Iterator[EncodedIma
         yield encoded
 
 
-def load_image(source: ImageSource, *, min_side: int | None = None) -> Image.Image:
+def load_image(source: ImageSource, *, min_side: int | None = None, allow_truncated: bool = False) -> Image.Image:
     """Read and decode an image: `read_image_bytes`, then `decode_image`.
 
     Parameters
     ----------
     source : path, bytes, PIL.Image.Image, or ndarray of shape (H, W), (H, W, 3) or (H, W, 4)
-    min_side : int
+    min_side, allow_truncated
         As in `decode_image`.
 
     Returns
@@ -268,7 +268,7 @@ def load_image(source: ImageSource, *, min_side: int | None = None) -> Image.Ima
     'RGB'
     """
     with encoded_image(source) as data:
-        return decode_image(data, name=image_name(source), min_side=min_side)
+        return decode_image(data, name=image_name(source), min_side=min_side, allow_truncated=allow_truncated)
 
 
 def _read_file(path: StrPath) -> bytes:

@@ -16,6 +16,7 @@ from tip_adapter.escaping import shortened
 from tip_adapter.explain.explanation import Explanation, ShotEvidence
 from tip_adapter.report.pictures import check_plot_path
 from tip_adapter.storage.atomic import write_file
+from tip_adapter.typing import UInt8Array
 
 __all__ = ["save_explanation"]
 
@@ -52,12 +53,11 @@ def save_explanation(path: str | Path, explanation: Explanation, photo: ImageSou
     """
     path = Path(path)
     check_plot_path(path)
-    image = load_image(photo)
-    image.thumbnail((PHOTO_SIDE, PHOTO_SIDE))
+    shown = _small(photo)
     rows = math.ceil(len(explanation.deciding) / PER_ROW)
     height = TOP + rows * SHOT_HEIGHT + (0.35 if rows else 0.0) + NOTE
     figure = require_extra("matplotlib.figure", "plot").Figure(figsize=(WIDTH, height), dpi=130, facecolor="white")
-    _draw_photo(_box(figure, (0.35, 0.3, 2.75, TOP - 0.5)), np.asarray(image))
+    _draw_photo(_box(figure, (0.35, 0.3, 2.75, TOP - 0.5)), shown)
     _draw_headline(figure, explanation)
     _draw_margin(_box(figure, (5.3, 1.25, 4.6, TOP - 1.85)), explanation)
     if rows:
@@ -88,6 +88,13 @@ def _text(figure: Any, left: float, top: float, text: str, **style: Any) -> None
     """Write in inches from the upper left corner. A dollar sign in a name begins no formula."""
     width, height = figure.get_size_inches()
     figure.text(left / width, 1 - top / height, text, parse_math=False, **style)
+
+
+def _small(photo: ImageSource) -> UInt8Array:
+    """Pixels to draw, of a picture of any size: those in saved classifiers are as untrusted as any file."""
+    image = load_image(photo, min_side=PHOTO_SIDE, allow_truncated=True)
+    image.thumbnail((PHOTO_SIDE, PHOTO_SIDE))
+    return np.asarray(image)
 
 
 def _draw_photo(axes: Any, pixels: Any) -> None:
@@ -154,7 +161,7 @@ def _draw_heading(figure: Any, explanation: Explanation) -> None:
 def _draw_shot(axes: Any, shot: ShotEvidence, explanation: Explanation) -> None:
     color = LINE if shot.term is None else FOR if shot.term.margin >= 0 else AGAINST
     if shot.thumbnail is not None:
-        axes.imshow(np.asarray(load_image(shot.thumbnail)))
+        axes.imshow(_small(shot.thumbnail))
     else:
         axes.text(0.5, 0.5, "no picture", ha="center", va="center", color=PALE, transform=axes.transAxes)
     axes.set(xticks=[], yticks=[])

@@ -96,7 +96,7 @@ def _tile(
     font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
 ) -> None:
     """Paste one picture into its square, with two lines under it."""
-    image = load_image(picture)
+    image = load_image(picture, min_side=TILE, allow_truncated=True)
     scale = TILE / max(image.size)
     image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
     left, top = corner
