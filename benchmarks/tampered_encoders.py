@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tampered_values import changed_places, text_of
+from tampered_values import changed_places, odd_contents, text_of
 from tip_adapter import ImageClassifier
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # a tiny encoder, built operator by operator
@@ -74,24 +74,6 @@ def with_graph(source: Path, name: str, change: Callable[[Any], None], folder: P
     model = onnx.load(source / name)
     change(model)
     with_file(source, name, model.SerializeToString(), folder)
-
-
-def odd_contents(data: bytes) -> Iterator[tuple[str, bytes | None]]:
-    """Other bytes in place of a file."""
-    yield "missing", None
-    yield "empty", b""
-    for what in (b"[]", b"null", b"{}", b"{", b"\xff\xfe", b"\x00" * 100, b"[" * 100_000, b"9" * 5000, b'{"a": NaN}'):
-        yield f"{what[:10]!r}", what
-    yield "20 MB of blanks", b" " * 20_000_000 + data
-    yield "a byte order mark", b"\xef\xbb\xbf" + data
-    for part in range(1, 8):
-        yield f"{part} eighths", data[: len(data) * part // 8]
-    rng = np.random.default_rng(0)
-    for number in range(30):
-        flipped = bytearray(data)
-        for place in rng.integers(0, len(data), 1 + number // 10):
-            flipped[place] ^= 1 << int(rng.integers(8))
-        yield f"bits flipped, {number}", bytes(flipped)
 
 
 def appended(*nodes: Any, constants: dict[str, np.ndarray] | None = None) -> Callable[[Any], None]:

@@ -18,6 +18,7 @@ DEEP = "deep"  # replaced by nested lists in the text
 def tampered_arrays(array: np.ndarray) -> Iterator[tuple[str, np.ndarray | None]]:
     """Other shapes, kinds and values in place of an array; None is none."""
     yield "missing", None
+    array = np.atleast_1d(array)
     yield "no numbers", array[:0]
     yield "one row less", array[:-1]
     yield "one row more", np.concatenate([array, array[:1]])
@@ -132,3 +133,21 @@ def text_of(value: Any) -> str:
     text = json.dumps(value)
     sys.set_int_max_str_digits(4300)
     return text.replace(f'"{DEEP}"', "[" * 900 + "]" * 900)
+
+
+def odd_contents(data: bytes) -> Iterator[tuple[str, bytes | None]]:
+    """Other bytes in place of a file."""
+    yield "missing", None
+    yield "empty", b""
+    for what in (b"[]", b"null", b"{}", b"{", b"\xff\xfe", b"\x00" * 100, b"[" * 100_000, b"9" * 5000, b'{"a": NaN}'):
+        yield f"{what[:10]!r}", what
+    yield "20 MB of blanks", b" " * 20_000_000 + data
+    yield "a byte order mark", b"\xef\xbb\xbf" + data
+    for part in range(1, 8):
+        yield f"{part} eighths", data[: len(data) * part // 8]
+    rng = np.random.default_rng(0)
+    for number in range(30):
+        flipped = bytearray(data)
+        for place in rng.integers(0, len(data), 1 + number // 10):
+            flipped[place] ^= 1 << int(rng.integers(8))
+        yield f"bits flipped, {number}", bytes(flipped)

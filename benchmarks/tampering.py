@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 import tampered_encoders
+import tampered_files
 from provenance import write_result
 from tampered_values import changed_places, tampered_arrays, text_of
 from tip_adapter import ImageClassifier
@@ -226,7 +227,8 @@ def subjects(folder: Path, only: str | None) -> dict[str, tuple[Callable[[], Ite
     if only in (None, "encoder"):
         source = tampered_encoders.sound_encoder(folder / "encoder")
         made["encoder"] = (partial(tampered_encoders.cases_of, source), tampered_encoders.use)
-    return made
+    files = tampered_files.subjects(folder / "files", photos_of(3, 4, seed=1)[0])
+    return made | {name: subject for name, subject in files.items() if only in (None, name)}
 
 
 def main() -> None:
