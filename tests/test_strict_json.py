@@ -41,7 +41,7 @@ def test_anything_else_is_a_value_error(data):
         (r'["\ud800"]', "half of a character"),
         (r'{"\uDFFF": 1}', "half of a character"),
         ('{"a": 1, "a": 2}', "'a' twice"),
-        (b"\xff\xfe", "decode"),
+        (b"\xff\xfe", "other bytes than UTF-8"),
         ("", "Expecting value"),
     ],
 )

@@ -49,6 +49,10 @@ def parse_json(data: bytes | str) -> Any:
             parse_float=_number,
             parse_constant=_no_number,
         )
+    except json.JSONDecodeError as error:
+        raise ValueError(f"an error in line {error.lineno} ({error.msg})") from None
+    except UnicodeDecodeError:
+        raise ValueError("other bytes than UTF-8") from None
     except RecursionError:
         raise ValueError(f"nested more than {_MAX_DEPTH} deep") from None
     _check_depth(value)

@@ -24,8 +24,10 @@ def record(**changes):
         "trainable_parameters": 0,
         "peak_memory_mb": 10.0,
         "versions": versions(),
-        "machine": {"cpu": "x"},
+        "machine": {"cpu": "x", "cores": 2, "system": "Linux"},
+        "n_classes": 2,
         "n_test": 8,
+        "n_validation": 0,
         "right": "/A==",  # the first six of eight
     }
     return base | changes

@@ -27,9 +27,9 @@ def test_results_come_back_sorted(tmp_path):
 
 OTHERS = {
     "another format": (record(format="tip-adapter benchmark run 0"), "is of the format 'tip-adapter benchmark run 0'"),
-    "another version": (record(versions={"tip-adapter": "0.0.1"}), "was written by tip-adapter 0.0.1"),
-    "no shots": ({key: value for key, value in record().items() if key != "shots"}, "has no shots"),
-    "no figures": (record(nll=None), "has no nll"),
+    "another version": (record(versions={"tip-adapter": "0.0.1"}), "was written by tip-adapter '0.0.1'"),
+    "no shots": ({key: value for key, value in record().items() if key != "shots"}, "it lacks shots"),
+    "no figures": (record(nll=None), "it.nll should be a finite number"),
     "a list": ([1], "is of the format None"),
 }
 
@@ -48,7 +48,7 @@ def test_other_results_are_set_apart_and_named(tmp_path, name):
 def test_damaged_results_are_set_apart(tmp_path):
     write_record(tmp_path / "runs" / "good.json", record())
     (tmp_path / "runs" / "half.json").write_text('{"format": ')
-    assert "cannot be read" in load_records(tmp_path).others[0][1]
+    assert "is damaged" in load_records(tmp_path).others[0][1]
 
 
 def test_an_empty_folder_says_what_to_do(tmp_path):

@@ -131,7 +131,7 @@ def test_one_benchmark_at_a_time_writes_to_a_folder(compare, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"versions": {"tip-adapter": "0.0.1"}}, "was written by tip-adapter 0.0.1"),
+        ({"versions": {"tip-adapter": "0.0.1"}}, "was written by tip-adapter .0.0.1."),
         ({"format": "tip-adapter benchmark run 0"}, "is of the format"),
         ({"digests": {"test": "0"}}, "was measured with other data"),
         ({"parameters": {"alpha": 1}}, "was measured with other parameters"),

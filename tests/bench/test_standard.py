@@ -167,6 +167,6 @@ def test_templates_of_clip_benchmark(pets, tmp_path):
         path.write_text(json.dumps(content))
         with pytest.raises(InputError, match=words):
             templates_of(pets, str(path))
-    with pytest.raises(InputError, match=r"JSON file of templates at .*, got an error"):
+    with pytest.raises(InputError, match=r"JSON file of templates at .*, got something else"):
         templates_of(pets, str(tmp_path / "missing.json"))
     assert templates_of(pets, "ensemble") == DEFAULT_TEMPLATES

@@ -12,6 +12,8 @@ from typing import Any
 from tip_adapter.bench.provenance import versions
 from tip_adapter.errors import InputError
 from tip_adapter.storage.atomic import write_file
+from tip_adapter.storage.json_files import read_json
+from tip_adapter.storage.schema import fields, flag, items, mapping, number, one_of, optional, text, whole
 from tip_adapter.strict_json import parse_json
 
 __all__ = [
@@ -35,8 +37,48 @@ FOLDER, COLLECTION = "runs", "runs.jsonl"
 
 Record = dict[str, Any]
 
+_NAMED = dict.fromkeys(("dataset", "dataset_id", "encoder", "method", "protocol"), text())
+_BEGUN = fields(
+    {
+        **_NAMED,
+        "status": one_of(FAILED, NOT_APPLICABLE),
+        "reason": text(longest=100_000),
+        "shots": optional(whole(0, 10**6)),
+        "seed": optional(whole(0, 2**32)),
+    },
+    open_ended=True,
+)
+_FINISHED = fields(
+    {
+        **_NAMED,
+        "status": one_of(DONE),
+        "shots": whole(0, 10**6),
+        "seed": whole(0, 2**32),
+        "n_classes": whole(1, 10**7),
+        "n_test": whole(1, 10**9),
+        "n_validation": whole(0, 10**9),
+        "accuracy": number(0, 1),
+        "nll": number(0),
+        "ece": number(0, 1),
+        "fit_seconds": number(0),
+        "predict_seconds": number(0),
+        "trainable_parameters": whole(0, 10**12),
+        # One bit for each test photo.
+        "right": text(longest=10**8, pattern="[A-Za-z0-9+/]*={0,2}", named="bytes in base 64"),
+        "machine": fields({"cpu": text(), "cores": whole(1, 10**6), "system": text()}, open_ended=True),
+        "versions": mapping(text()),
+    },
+    others={
+        "peak_memory_mb": optional(number(0)),
+        "code": text(),
+        "one_support_set": flag,
+        "templates": optional(items(text(longest=100_000))),
+        "views": optional(whole(1, 10_000)),
+        "origin": text(longest=10_000),
+    },
+    open_ended=True,
+)
 IDENTITY = ("status", "dataset", "dataset_id", "encoder", "protocol", "method", "shots", "seed")
-FIGURES = ("accuracy", "nll", "ece", "fit_seconds", "predict_seconds")
 
 
 @dataclass(frozen=True)
@@ -108,9 +150,9 @@ def read_record(path: Path) -> Record:
         When it is damaged, or of another format or version; the message is what a list of such files says.
     """
     try:
-        record = parse_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read ({error})") from error
+        record = read_json(path)
+    except ValueError as error:
+        raise InputError(f"is damaged ({error})") from error
     return _checked(record)
 
 
@@ -189,21 +231,22 @@ def _of_collection(path: Path) -> Iterable[tuple[str, Record]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"Expected collected results in {path}, got an error ({error}): collect them again") from error
     if found != COLLECTION_FORMAT:
-        raise InputError(f"Expected a file of '{COLLECTION_FORMAT}', got {found!r}: {path}")
+        raise InputError(f"Expected a file of '{COLLECTION_FORMAT}', got {found!r:.60}: {path}")
     return runs
 
 
 def _checked(record: Any) -> Record:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         found = record.get("format") if isinstance(record, dict) else None
-        raise InputError(f"is of the format {found!r}, this version writes {FORMAT!r}")
-    written = record.get("versions", {}).get("tip-adapter")
+        raise InputError(f"is of the format {found!r:.60}, this version writes {FORMAT!r}")
+    others = record.get("versions")
+    written = others.get("tip-adapter") if isinstance(others, dict) else None
     if written != versions()["tip-adapter"]:
-        raise InputError(f"was written by tip-adapter {written}, this is {versions()['tip-adapter']}")
-    missing = [key for key in IDENTITY if key not in record]
-    if record.get("status") == DONE:
-        missing += [key for key in FIGURES if not isinstance(record.get(key), float | int)]
-        missing += ["right"] if not isinstance(record.get("right"), str) else []
-    if missing:
-        raise InputError(f"has no {', '.join(missing)}")
+        raise InputError(f"was written by tip-adapter {written!r:.20}, this is {versions()['tip-adapter']}")
+    try:
+        (_FINISHED if record.get("status") == DONE else _BEGUN)(record, "it")
+        if record["status"] == DONE and len(record["right"]) != 4 * math.ceil(record["n_test"] / 24):
+            raise ValueError("it.right should be one bit for each test image")
+    except ValueError as error:
+        raise InputError(f"is no result: {error}") from error
     return record

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from tip_adapter.bench.splits import ImageSplits
 from tip_adapter.data import ImageDataset, load_dataset
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.features.prompts import TEMPLATES
+from tip_adapter.storage.json_files import read_json
 from tip_adapter.typing import StrPath
 
 __all__ = ["STANDARD_DATASETS", "StandardDataset", "load_standard", "standard_name"]
@@ -182,12 +182,12 @@ Item = tuple[str, int, str]
 def _read_json(key: str, dataset: StandardDataset, folder: Path) -> ImageSplits:
     path = folder / dataset.split
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = read_json(path)
         parts = {
             part: [(str(image), int(label), str(name)) for image, label, name in content[part]]
             for part in ("train", "val", "test")
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DatasetError(
             f"Expected lists of [path, label, class name] for train, val and test in {path}, got something else "
             f"({type(error).__name__}: {error}): download it again"

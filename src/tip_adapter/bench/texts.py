@@ -10,7 +10,7 @@ from tip_adapter.bench.splits import ImageSplits
 from tip_adapter.bench.standard import STANDARD_DATASETS
 from tip_adapter.errors import InputError
 from tip_adapter.features.prompts import load_class_texts, resolve_templates, texts_for
-from tip_adapter.strict_json import parse_json
+from tip_adapter.storage.json_files import read_json
 from tip_adapter.typing import StrPath
 
 __all__ = ["class_texts_of", "templates_of"]
@@ -77,9 +77,11 @@ def templates_of(splits: ImageSplits, templates: str | Sequence[str] | None) -> 
 
 def _read_templates(splits: ImageSplits, path: Path) -> Sequence[str]:
     try:
-        content = parse_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"Expected a JSON file of templates at {path}, got an error: {error}") from error
+        content: Any = read_json(path)
+    except ValueError as error:
+        raise InputError(
+            f"Expected a JSON file of templates at {path}, got something else ({error}): correct it"
+        ) from error
     listed = _of_dataset(content, splits.name) if isinstance(content, dict) else content
     if not isinstance(listed, list | tuple) or not listed:
         known = f", it has {', '.join(list(content)[:20])}" if isinstance(content, dict) else ""

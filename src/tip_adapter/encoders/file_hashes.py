@@ -13,6 +13,7 @@ from pathlib import Path
 from tip_adapter.errors import TipAdapterError
 from tip_adapter.storage.atomic import write_file
 from tip_adapter.storage.cache_folder import cache_dir
+from tip_adapter.storage.json_files import read_json
 
 __all__ = ["file_sha256", "remembered"]
 
@@ -85,8 +86,8 @@ def _stamp(path: Path) -> list[int]:
 
 def _read(note: Path) -> dict[str, object]:
     try:
-        content = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(note)
+    except ValueError:
         return {}
     return content if isinstance(content, dict) else {}
 

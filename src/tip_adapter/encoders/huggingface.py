@@ -9,7 +9,7 @@ from typing import Any
 
 from tip_adapter.data.decoding import Preprocessing
 from tip_adapter.encoders.hub import cached, fetch, not_here
-from tip_adapter.encoders.layout import read_json, usual_text_settings
+from tip_adapter.encoders.layout import read_config, usual_text_settings
 from tip_adapter.encoders.tokenizer import TextTokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder, quiet_transformers
 from tip_adapter.errors import EncoderError, require_extra
@@ -49,11 +49,11 @@ def load_huggingface(name: str, *, logit_scale: float | None = None, download: b
     for module in ("torch", "transformers"):
         require_extra(module, "torch")
     directory = _directory_of(name, download)
-    config = read_json(directory / "config.json")
+    config = read_config(directory / "config.json")
     if config.get("model_type") not in _MODEL_TYPES:
         kinds = " or ".join(_MODEL_TYPES)
         raise EncoderError(f"Expected {name} to be a model of type {kinds}, got {config.get('model_type')!r}")
-    preprocessing = Preprocessing.from_preprocessor_config(read_json(directory / "preprocessor_config.json"))
+    preprocessing = Preprocessing.from_preprocessor_config(read_config(directory / "preprocessor_config.json"))
     model, tokenizer_json = _load_model(directory, name)
     settings = usual_text_settings(directory, config)
     from tip_adapter.encoders.huggingface_towers import ImageTower, TextTower

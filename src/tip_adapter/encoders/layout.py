@@ -14,8 +14,8 @@ from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.encoders.graph_files import graph_digest, graph_files
 from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
 from tip_adapter.errors import EncoderError
-from tip_adapter.storage.schema import flag, mapping, number, one_of, record, text, whole
-from tip_adapter.strict_json import parse_json
+from tip_adapter.storage.json_files import read_json
+from tip_adapter.storage.schema import fields, flag, mapping, number, one_of, text, whole
 
 __all__ = [
     "METADATA_FILE",
@@ -23,7 +23,7 @@ __all__ = [
     "SIDE_FILES",
     "TOWERS",
     "OnnxLayout",
-    "read_json",
+    "read_config",
     "read_layout",
     "text_weights",
     "usual_text_settings",
@@ -46,11 +46,11 @@ MAX_CONTEXT = 8192
 
 _MAX_JSON_BYTES = 16 * 2**20
 _MAX_VOCABULARY_BYTES = 256 * 2**20
-_METADATA = record(
+_METADATA = fields(
     {
         "format_version": one_of(METADATA_VERSION),
         "logit_scale": number(above=0, high=1e6),
-        "text": record(
+        "text": fields(
             {
                 "context_length": whole(1, MAX_CONTEXT),
                 "pad_token": text(),
@@ -97,9 +97,15 @@ class OnnxLayout:
         """Read the tokenizer, which is only needed once texts are encoded."""
         path = self.directory / "tokenizer.json"
         try:
-            content = _bytes_of(path, _MAX_VOCABULARY_BYTES).decode()
+            if path.stat().st_size > _MAX_VOCABULARY_BYTES:
+                raise EncoderError(
+                    f"Expected {path} of at most {_MAX_VOCABULARY_BYTES // 2**20} MiB, got more: fetch it again"
+                )
+            content = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise EncoderError(f"Expected {path} in UTF-8, got other bytes: fetch it again") from error
+        except OSError as error:
+            raise EncoderError(f"{path} cannot be read ({error.strerror}): check it, or fetch it again") from error
         return TextTokenizer(content, self.text, source=str(path))
 
 
@@ -136,7 +142,7 @@ def read_layout(directory: Path) -> OnnxLayout:
         directory=directory,
         vision_model=vision_model,
         text_model=text_model,
-        preprocessing=Preprocessing.from_preprocessor_config(read_json(directory / "preprocessor_config.json")),
+        preprocessing=Preprocessing.from_preprocessor_config(read_config(directory / "preprocessor_config.json")),
         text=settings,
         logit_scale=metadata.get("logit_scale", _LOGIT_SCALES.get(str(model_type))),
         model_type=model_type,
@@ -161,31 +167,21 @@ def text_weights(text_model: Path, settings: TextSettings) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
     """Read a JSON object, or raise an `EncoderError` that names the file."""
-    data = _bytes_of(path, _MAX_JSON_BYTES)
     try:
-        content = parse_json(data)
+        content = read_json(path, most=_MAX_JSON_BYTES)
     except ValueError as error:
-        raise EncoderError(f"Expected {path} to be a readable JSON file, got {error}: fetch it again") from error
+        raise EncoderError(
+            f"Expected {path} to be a readable JSON file, got something else ({error}): fetch it again"
+        ) from error
     if not isinstance(content, dict):
         raise EncoderError(f"Expected {path} to hold a JSON object, got {type(content).__name__}: fetch it again")
     return content
 
 
-def _bytes_of(path: Path, most: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
-    except OSError as error:
-        raise EncoderError(f"{path} cannot be read ({error.strerror}): check it, or fetch it again") from error
-    if len(data) > most:
-        raise EncoderError(f"Expected {path} to have at most {most // 2**20} MiB, got more: fetch it again")
-    return data
-
-
 def _read_optional(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
+    return read_config(path) if path.is_file() else {}
 
 
 def _read_metadata(directory: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from tip_adapter.escaping import reason_of
 from tip_adapter.libraries import import_library
 from tip_adapter.storage.atomic import new_folder
 from tip_adapter.storage.cache_folder import cache_dir
+from tip_adapter.storage.json_files import read_json
 
 if TYPE_CHECKING:
     import onnx
@@ -106,7 +107,7 @@ def eight_bit_tower(tower: Path) -> Path:
 def _recorded_digest(note: Path) -> str | None:
     """SHA-256 that was written down when the tower was made; None where the note is damaged."""
     try:
-        content = json.loads(note.read_text(encoding="utf-8"))
+        content = read_json(note)
     except (OSError, ValueError):
         return None
     return content.get("sha256") if isinstance(content, dict) else None

@@ -28,6 +28,7 @@ from tip_adapter.export.web import ORT_WEB_FILES, PAGE_FILES, web_files
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.storage.atomic import read_file, write_folder
 from tip_adapter.storage.locking import locked
+from tip_adapter.strict_json import parse_json
 from tip_adapter.typing import Float32Array, StrPath
 
 __all__ = ["DESCRIPTION_FILE", "ExportReport", "export_classifier"]
@@ -260,7 +261,7 @@ def _is_export(folder: Path) -> bool:
 def _described(folder: Path) -> dict[str, Any]:
     """What an earlier export says about itself; nothing where there is none."""
     try:
-        found = json.loads(read_file(folder / DESCRIPTION_FILE, _MAX_DESCRIPTION_BYTES))
+        found = parse_json(read_file(folder / DESCRIPTION_FILE, _MAX_DESCRIPTION_BYTES))
     except (ModelFileError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

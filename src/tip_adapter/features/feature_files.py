@@ -18,7 +18,8 @@ from tip_adapter.errors import DatasetError, FeatureError, InputError
 from tip_adapter.features.feature_data import DEFAULT_LOGIT_SCALE, FeatureData, Part, check_part
 from tip_adapter.features.npz import Arrays, read_arrays
 from tip_adapter.storage.atomic import write_file
-from tip_adapter.typing import Float32Array, StrPath
+from tip_adapter.strict_json import parse_json
+from tip_adapter.typing import Float32Array, FloatArray, StrPath
 
 __all__ = [
     "TrainingFeatures",
@@ -206,7 +207,8 @@ def _read_weights(arrays: Arrays, path: Path) -> Float32Array | None:
 
 def _is_support(key: str) -> bool:
     words = key.split("_")
-    return len(words) == 3 and words[0] == "support" and words[1].isdigit() and words[2] == "features"
+    shots = words[1] if len(words) == 3 else ""
+    return words[0] == "support" and words[-1] == "features" and shots.isascii() and shots.isdigit() and len(shots) < 7
 
 
 def _required(arrays: Mapping[str, Any], key: str, path: Path) -> np.ndarray[Any, Any]:
@@ -240,18 +242,26 @@ def _checked(array: ArrayLike, key: str, path: Path, *, ndim: int) -> Float32Arr
         raise FeatureError(
             f"Expected {key} as floats in {ndim} dimensions in {path}, got {values.dtype} {values.shape}"
         )
-    converted = values.astype(np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
+        converted = values.astype(np.float32)
     if not np.isfinite(converted).all():
         row = int(np.argwhere(~np.isfinite(converted))[0, 0])
         raise FeatureError(f"Expected finite {key} in {path}, got NaN or infinity in row {row}: leave it out")
-    if not np.linalg.norm(converted, axis=-1).all():
+    if not _lengths(converted).all():
         raise FeatureError(f"Expected rows of {key} other than zero in {path}, got a row of zeros: leave it out")
     return converted
 
 
 def _unit(rows: Float32Array) -> Float32Array:
-    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return rows if np.all(np.abs(norms - 1) < NORM_TOLERANCE) else rows / norms
+    lengths = _lengths(rows)
+    unit: Float32Array = rows if np.all(np.abs(lengths - 1) < NORM_TOLERANCE) else (rows / lengths).astype(np.float32)
+    return unit
+
+
+def _lengths(rows: Float32Array) -> FloatArray:
+    """Of every row; in float64, since squares of large numbers overflow."""
+    lengths: FloatArray = np.linalg.norm(rows.astype(np.float64), axis=-1, keepdims=True)
+    return lengths
 
 
 def _scalar(arrays: Mapping[str, Any], key: str, path: Path, default: float) -> float:
@@ -263,7 +273,7 @@ def _scalar(arrays: Mapping[str, Any], key: str, path: Path, default: float) -> 
 
 def _read_description(arrays: Mapping[str, Any], path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(str(arrays.get("description", "{}")))
+        content = parse_json(str(arrays.get("description", "{}")))
     except ValueError as error:
         raise DatasetError(f"Expected description as JSON text in {path}, got an error ({error})") from error
     if not isinstance(content, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from tip_adapter.data.class_names import class_name, name_of_label
 from tip_adapter.errors import FeatureError, InputError, probably
-from tip_adapter.strict_json import parse_json
+from tip_adapter.storage.json_files import read_json
 from tip_adapter.typing import Float32Array, FloatArray, StrPath
 
 if TYPE_CHECKING:
@@ -116,19 +115,16 @@ def load_class_texts(path: StrPath) -> dict[str, tuple[str, ...]]:
     """
     path = Path(path)
     try:
-        content = parse_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"The class texts {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"Expected class texts in UTF-8, got other bytes in {path}: save it as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"Expected JSON in {path}, got an error in line {error.lineno}: {error.msg}") from error
+        content = read_json(path)
     except ValueError as error:
-        raise InputError(f"Expected JSON of class texts in {path}, got {error}") from error
+        raise InputError(
+            f"Expected JSON with class texts in {path}, got something else ({error}): correct it"
+        ) from error
     if not isinstance(content, dict):
         raise InputError(f"Expected a JSON object of class names to texts in {path}, got a {type(content).__name__}")
     found: dict[str, tuple[str, ...]] = {}
-    for name, texts in ((class_name(name), texts) for name, texts in content.items()):
+    for written, texts in content.items():
+        name = class_name(written)
         if name in found:
             raise InputError(f"Expected every class once in {path}, got {name!r} twice")
         found[name] = _checked_texts(texts, name, path)
@@ -272,7 +268,7 @@ def _checked_texts(texts: object, name: str, path: Path | None = None) -> tuple[
     row = [texts] if isinstance(texts, str) else texts
     if not isinstance(row, list | tuple) or not row or not all(isinstance(text, str) and text.strip() for text in row):
         place = f" in {path}" if path else ""
-        raise InputError(f"Expected a text or a list of texts for {name!r}{place}, got {texts!r}")
+        raise InputError(f"Expected a text or a list of texts for {name!r}{place}, got {texts!r:.60}")
     return tuple(row)
 
 

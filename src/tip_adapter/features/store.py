@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 
 from tip_adapter.errors import FeatureError, ModelFileError, StorageWarning, TipAdapterError, warn
+from tip_adapter.escaping import reason_of
 from tip_adapter.storage.atomic import can_write
 from tip_adapter.storage.cache_folder import CACHE_VARIABLE, cache_dir
 from tip_adapter.typing import Float32Array, FloatArray, StrPath
@@ -24,6 +25,7 @@ SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 30.0
 # Two variables a key and one for the encoder must stay below 999, the smallest limit of any SQLite build.
 KEYS_PER_QUERY = 400
+MAX_FEATURE_BYTES = 4 * 2**20
 RELATIVE_NORM_TOLERANCE = 1e-3
 
 FeatureKey = tuple[str, str]
@@ -170,7 +172,9 @@ class FeatureStore:
                 # CROSS JOIN fixes the order of the loops: one index look-up a key, never a scan.
                 query = (
                     f"WITH wanted (digest, view) AS (VALUES {wanted}) "  # noqa: S608
-                    "SELECT f.digest, f.view, f.norm, f.vector FROM wanted CROSS JOIN features AS f "
+                    "SELECT f.digest, f.view, f.norm, CASE WHEN typeof(f.vector) = 'blob' "
+                    f"AND length(f.vector) BETWEEN 4 AND {MAX_FEATURE_BYTES} THEN f.vector END "
+                    "FROM wanted CROSS JOIN features AS f "
                     "WHERE f.encoder_id = ? AND f.digest = wanted.digest AND f.view = wanted.view"
                 )
                 values = [part for key in chunk for part in key]
@@ -349,8 +353,8 @@ class FeatureStore:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
             if code in REMEDIES:
                 raise TipAdapterError(f"The feature store {self.path}: {REMEDIES[code]} ({error})") from error
-            if code in DAMAGED:
-                raise self._damaged(str(error)) from error
+            if code in DAMAGED or isinstance(error, sqlite3.OperationalError):  # another table than ours, other kinds
+                raise self._damaged(reason_of(error)) from error
             raise
 
     def _damaged(self, reason: str) -> ModelFileError:
@@ -361,6 +365,8 @@ class FeatureStore:
 
     def _decode(self, blob: bytes, norm: float) -> Float32Array:
         """Turn stored bytes into a feature, once its norm has shown that they are the bytes that were written."""
+        if not isinstance(blob, bytes) or not isinstance(norm, int | float):
+            raise self._damaged("a feature is of another kind or size")
         if len(blob) % 4:
             raise self._damaged(f"a feature of {len(blob)} bytes")
         vector = np.frombuffer(blob, dtype="<f4").astype(np.float32)

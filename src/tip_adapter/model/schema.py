@@ -14,6 +14,7 @@ from tip_adapter.storage.schema import (
     ArrayRule,
     Rule,
     check_arrays,
+    fields,
     flag,
     items,
     lengths_of,
@@ -22,7 +23,6 @@ from tip_adapter.storage.schema import (
     one_of,
     optional,
     plain,
-    record,
     text,
     whole,
 )
@@ -66,7 +66,7 @@ def _place(value: Any, where: str) -> None:
     whole(0, _MANY)(value[1], where)
 
 
-_METHOD = record(
+_METHOD = fields(
     {
         "name": text(longest=200),
         "parameters": _parameters,
@@ -75,7 +75,7 @@ _METHOD = record(
         "trains": flag,
     }
 )
-_CALIBRATION = record(
+_CALIBRATION = fields(
     {
         "temperature": number(1e-3, 1e3),
         "source": one_of("shots", "photos", "none"),
@@ -93,7 +93,7 @@ _SHOTS: dict[str, Rule] = {
     "thumbnails": items(_ID, unique=True),
 }
 _CLASS: dict[str, Rule] = {"column": whole(0, _MANY), "name": _NAME, "texts": _TEXTS}
-_UNDO = record(
+_UNDO = fields(
     {
         "stale": _STALE,
         "added": items(_ID, unique=True),
@@ -103,12 +103,12 @@ _UNDO = record(
     },
     others={
         "calibration": optional(_CALIBRATION),
-        "removed": record({**_SHOTS, "classes": _NAMES, "rows": items(whole(0, _MANY), unique=True)}),
-        "removed_class": record(_CLASS),
-        "renamed_class": record({**_CLASS, "new_name": _NAME}),
+        "removed": fields({**_SHOTS, "classes": _NAMES, "rows": items(whole(0, _MANY), unique=True)}),
+        "removed_class": fields(_CLASS),
+        "renamed_class": fields({**_CLASS, "new_name": _NAME}),
     },
 )
-_ENTRY = record(
+_ENTRY = fields(
     {
         "number": whole(1, _MANY),
         "when": text(longest=100),
@@ -121,9 +121,9 @@ _ENTRY = record(
         "undone": flag,
     }
 )
-_CONFIG = record(
+_CONFIG = fields(
     {
-        "encoder": record(
+        "encoder": fields(
             {
                 "name": text(longest=4096, pattern=r"(?![/\\]{2})[^\x00]+", named="the name of an encoder"),
                 "image_id": text(pattern=r"[\w.:+/-]{1,200}", named="the id of a tower"),
@@ -140,14 +140,14 @@ _CONFIG = record(
         "class_texts": items(_TEXTS),
         "templates": items(_template, least=1),
         "method": _METHOD,
-        "head": record(
+        "head": fields(
             {
                 "kind": one_of(*HEADS),
                 "parameters": mapping(plain),
                 "shared": items(one_of(*SHARED), unique=True),
             }
         ),
-        "shots": record(_SHOTS),
+        "shots": fields(_SHOTS),
         "calibration": optional(_CALIBRATION),
         "stale": _STALE,
         "journal": items(_ENTRY),

@@ -42,7 +42,7 @@ from tip_adapter.storage.bundle_files import (
 )
 from tip_adapter.storage.hub_folders import HUB_PREFIX, download_folder, upload_folder
 from tip_adapter.storage.locking import LOCK_FILE, FolderLock, locked
-from tip_adapter.storage.schema import items, record, text
+from tip_adapter.storage.schema import fields, items, text
 from tip_adapter.typing import StrPath
 
 __all__ = ["Bundle", "finish_forgetting", "load_bundle", "push_to_hub", "save_bundle"]
@@ -388,7 +388,7 @@ def _read_state(path: Path) -> Bundle:
 def _forgetting_of(whole: Mapping[str, Any], path: Path) -> list[dict[str, str]]:
     """The shots whose forgetting was interrupted, checked."""
     shots = whole.get("forgetting", [])
-    rule = items(record({"id": text(), "digest": text()}, others={"name": text(longest=100_000)}))
+    rule = items(fields({"id": text(), "digest": text()}, others={"name": text(longest=100_000)}))
     try:
         rule(shots, "forgetting")
     except ValueError as error:

@@ -15,6 +15,7 @@ __all__ = [
     "ArrayRule",
     "Rule",
     "check_arrays",
+    "fields",
     "flag",
     "items",
     "lengths_of",
@@ -23,7 +24,6 @@ __all__ = [
     "one_of",
     "optional",
     "plain",
-    "record",
     "text",
     "whole",
 ]
@@ -35,6 +35,12 @@ LARGEST = 1e9
 """Of numbers in arrays: far above what any fit gives, and its products with features are finite."""
 
 _PLAIN_ITEMS = 10_000
+_KINDS = {
+    "float32": ("float32",),
+    "float": ("float32", "float64"),
+    "integer": ("int32", "int64"),
+    "bytes": ("uint8",),
+}
 
 
 def _fail(where: str, expected: str, got: Any) -> None:
@@ -131,19 +137,20 @@ def mapping(rule: Rule, *, names: Rule | None = None) -> Rule:
     return check
 
 
-def record(rules: Mapping[str, Rule], *, others: Mapping[str, Rule] | None = None) -> Rule:
-    """An object with these names; `others` may be there, too."""
+def fields(rules: Mapping[str, Rule], *, others: Mapping[str, Rule] | None = None, open_ended: bool = False) -> Rule:
+    """An object with these names; `others`, or any, may be there, too."""
     allowed = {**rules, **(others or {})}
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, dict):
             _fail(where, "an object", value)
-        missing, unknown = set(rules) - set(value), set(value) - set(allowed)
+        missing, unknown = set(rules) - set(value), set() if open_ended else set(value) - set(allowed)
         if missing or unknown:
             what = f"lacks {min(missing)}" if missing else f"has the unknown name {min(unknown)!a:.60}"
             raise ValueError(f"{where} {what}")
-        for name, item in value.items():
-            allowed[name](item, f"{where}.{name}")
+        for name, rule in allowed.items():
+            if name in value:
+                rule(value[name], f"{where}.{name}")
 
     return check
 
@@ -169,7 +176,7 @@ class ArrayRule:
     Parameters
     ----------
     kind : str
-        "float32", "float" (32 or 64 bits), or "integer" (signed).
+        "float32", "float" (32 or 64 bits), "integer" (signed, 32 or 64 bits), or "bytes".
     axes : tuple of str or int
         Their lengths; the same letter stands for the same length in all arrays of a file.
     low, high : float
@@ -222,7 +229,7 @@ def check_arrays(arrays: Mapping[str, NDArray[Any]], rules: Mapping[str, ArrayRu
 
 
 def _check_shape(name: str, array: NDArray[Any], rule: ArrayRule, sizes: dict[str, int]) -> None:
-    kinds = {"float32": ("float32",), "float": ("float32", "float64"), "integer": ("int32", "int64")}[rule.kind]
+    kinds = _KINDS[rule.kind]
     if array.dtype.name not in kinds:
         raise ValueError(f"the array {name} should be of {' or '.join(kinds)}, got {array.dtype.name}")
     if array.ndim == len(rule.axes):

@@ -12,6 +12,7 @@ import numpy as np
 
 from tip_adapter.errors import TrainingError
 from tip_adapter.storage.atomic import write_file
+from tip_adapter.storage.json_files import read_json
 from tip_adapter.typing import IntArray
 
 __all__ = ["RateChoice", "choose_rate", "held_out_shots"]
@@ -127,7 +128,7 @@ def _read_notes(notes: Path | None, key: str) -> dict[float, float]:
     if notes is None or not notes.exists():
         return {}
     try:
-        content = json.loads(notes.read_text(encoding="utf-8"))
+        content = read_json(notes)
         same = content["format"] == FILE_FORMAT and content["run"] == key
         scores = {float(rate): math.inf if loss is None else float(loss) for rate, loss in content["losses"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter.errors import InputError, TrainingError, TrainingWarning, require_extra, warn
+from tip_adapter.escaping import reason_of
 from tip_adapter.storage.arrays import load_arrays, save_arrays
+from tip_adapter.strict_json import parse_json
 from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
@@ -377,16 +379,21 @@ class _Checkpoint:
                 f"Expected a checkpoint of this training, got one with other data or settings: remove {self.path} or "
                 "name another file."
             )
-        loop.reset([torch.from_numpy(arrays[f"parameter.{i}"]) for i in range(len(loop.parameters))])
-        for name, array in arrays.items():
-            kind, index, *rest = name.split(".", 2)
-            if kind == "optimizer":
-                parameter, value = loop.parameters[int(index)], torch.from_numpy(array.copy())
-                if value.shape == parameter.shape:
-                    # In the parameter's order of memory (channels last, for one): fused optimizers rely on it.
-                    value = torch.empty_like(parameter, requires_grad=False).copy_(value)
-                loop.optimizer.state[parameter][rest[0]] = value
-        return [float(loss) for loss in json.loads(metadata["losses"])]
+        try:
+            loop.reset([torch.from_numpy(arrays[f"parameter.{i}"]) for i in range(len(loop.parameters))])
+            for name, array in arrays.items():
+                kind, index, *rest = name.split(".", 2)
+                if kind == "optimizer":
+                    parameter, value = loop.parameters[int(index)], torch.from_numpy(array.copy())
+                    if value.shape == parameter.shape:
+                        # In the parameter's order of memory (channels last, for one): fused optimizers rely on it.
+                        value = torch.empty_like(parameter, requires_grad=False).copy_(value)
+                    loop.optimizer.state[parameter][rest[0]] = value
+            return [float(loss) for loss in parse_json(metadata["losses"])]
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise TrainingError(
+                f"Expected a checkpoint as it was saved, got a damaged one ({reason_of(error)}): remove {self.path}"
+            ) from error
 
 
 def _numpy(value: Any) -> np.ndarray[Any, Any]:

@@ -1,0 +1,41 @@
+"""Read JSON files of strangers, with a bound on their size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tip_adapter.strict_json import parse_json
+
+__all__ = ["read_json"]
+
+MOST_BYTES = 64 * 2**20
+
+
+def read_json(path: Path, *, most: int = MOST_BYTES) -> Any:
+    """Read a JSON file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    most : int
+        Bytes that it may have.
+
+    Returns
+    -------
+    dict, list, str, int, float, bool or None
+
+    Raises
+    ------
+    ValueError
+        When it cannot be read, is larger, or `tip_adapter.strict_json.parse_json` refuses it; the message says why, and
+        not which file.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise ValueError(f"it cannot be read: {error.strerror}") from error
+    if len(data) > most:
+        raise ValueError(f"it has more than {most // 2**20} MiB")
+    return parse_json(data)
