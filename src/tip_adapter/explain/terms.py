@@ -27,6 +27,7 @@ from tip_adapter.heads import (
 from tip_adapter.heads.affinity import affinity
 from tip_adapter.heads.cache import text_divergence, text_log_probabilities, unit_channels
 from tip_adapter.heads.gaussian import Moments, crowding
+from tip_adapter.heads.linear import kernel_residuals
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 __all__ = ["Contributions", "TakenApart"]
@@ -226,7 +227,7 @@ class TakenApart:
             return None
         scale = head.logit_scale if self.logit_scale is None else self.logit_scale
         text = zero_shot_logits(head.keys, head.zero_shot_weights, scale, head.n_classes).astype(np.float64)
-        residuals = _one_hot(self.labels, text) - text / scale
+        residuals = kernel_residuals(self.labels, text, scale)
         return _ridge_inverse(self._wide_keys, head.beta, head.coefficients, residuals, crowding(self.labels))
 
     @property
@@ -279,12 +280,6 @@ def _prototype(features: FloatArray, labels: IntArray, weights: FloatArray, bias
     if scale is None:
         return None
     return lambda queries: PrototypeSum(queries @ features.T, features, labels, sums, scale, lost), bias
-
-
-def _one_hot(labels: IntArray, like: FloatArray) -> FloatArray:
-    rows = np.zeros_like(like)
-    rows[np.arange(len(labels)), labels] = 1.0
-    return rows
 
 
 def _ridge_inverse(

@@ -107,7 +107,11 @@ class Moments:
         return cho_factor(scatter, lower=True, overwrite_a=True, check_finite=False), n, ridge
 
     def _noise(self) -> float:
-        """``tr(Σ⁻¹S)``: the squared length, in units of Σ, that one shot has from its class's mean."""
+        """``tr(Σ⁻¹S)``: the squared length, in units of Σ, that a new image has from its class's mean.
+
+        Shots that Σ is made of are nearer to their means than new images, as residuals of a regression are smaller than
+        errors: generalised cross-validation corrects for the share of their freedom that Σ takes.
+        """
         from scipy.linalg.lapack import dpotri
 
         factor, n, ridge = self._factor()
@@ -116,7 +120,7 @@ class Moments:
             return 0.0
         inverse, _ = dpotri(factor[0], lower=1)
         within = len(inverse) - ridge * float(np.trace(inverse))  # tr((scatter + ridge·I)⁻¹ scatter)
-        return (n - 1) * within / freedom
+        return (n - 1) * within / (freedom - within)
 
 
 def crowding(labels: IntArray) -> FloatArray:

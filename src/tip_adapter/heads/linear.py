@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from tip_adapter.heads.base import row_chunks, zero_shot_logits
-from tip_adapter.typing import Float32Array
+from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 __all__ = ["KernelHead", "LinearHead"]
 
@@ -107,3 +107,16 @@ class KernelHead:
             affinities = np.exp(self.beta * (features[rows].astype(np.float64) @ keys - 1.0))
             result[rows] += (affinities @ coefficients).astype(np.float32)
         return result
+
+
+def kernel_residuals(labels: IntArray, text_logits: Float32Array | FloatArray, logit_scale: float) -> FloatArray:
+    """What the texts leave unexplained of the one-hot labels, ``Y - F·Wᵀ`` (N, C).
+
+    That of a class without shots is the mean of the others': nothing was seen that speaks against it.
+    """
+    residuals = -text_logits.astype(np.float64) / logit_scale
+    residuals[np.arange(len(labels)), labels] += 1.0
+    without = np.bincount(labels, minlength=residuals.shape[1]) == 0
+    if without.any():
+        residuals[:, without] = residuals[:, ~without].mean(axis=1, keepdims=True)
+    return residuals

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,8 +13,8 @@ from tip_adapter.heads import CacheHead, Head, KernelHead, LinearHead
 from tip_adapter.heads.affinity import Cache, cache_logits
 from tip_adapter.heads.gaussian import gaussian_classifier
 from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod
-from tip_adapter.methods.closed_form.gda import PRIOR, gaussian_fit
-from tip_adapter.methods.closed_form.proker import KernelRidge, choose_kernel
+from tip_adapter.methods.closed_form.gda import PRIOR, gaussian_fit, gaussian_offsets
+from tip_adapter.methods.closed_form.proker import KernelRidge, choose_kernel, kernel_offsets
 from tip_adapter.methods.selection.cache_search import search
 from tip_adapter.methods.selection.evidence import Evidence, Rule
 from tip_adapter.methods.selection.line_search import surprises
@@ -227,10 +227,10 @@ class Auto(FewShotMethod):
             return _tip_head(support, values["alpha"] * self._growth(support), values["beta"])
         experts = []
         if "proker alpha" in values:
-            ridge = KernelRidge.of(support).coefficients(BETA, values["proker ridge"])
-            experts.append(_Expert("proker", values["proker alpha"], {}, np.zeros(0), coefficients=ridge))
+            experts.append(_kernels(support, KernelRidge.of(support), values["proker alpha"], values["proker ridge"]))
         if "gda alpha" in values:
-            experts.append(_Expert("gda", values["gda alpha"], {}, np.zeros(0), linear=_gaussians(support)))
+            linear = _gaussians(support, gaussian_offsets(support, values["gda alpha"]))
+            experts.append(_Expert("gda", values["gda alpha"], {}, np.zeros(0), linear=linear))
         return _head(support, experts, self.search_.weights)
 
 
@@ -291,17 +291,20 @@ class _Expert:
     answers: FloatArray
     linear: tuple[FloatArray, FloatArray] | None = None
     coefficients: FloatArray | None = None
+    offsets: FloatArray | float = 0.0
 
 
 def _gda(support: SupportSet) -> _Expert:
     evidence, fit = support.evidence, gaussian_fit(support.features, support.labels, support.n_classes)
     choice = choose(evidence, lambda _: fit, prior=PRIOR)
-    answers = choice.alpha_seen * evidence.logits(fit)[evidence.scored]
-    return _Expert("gda", choice.alpha, {"alpha": choice.alpha}, answers, linear=_gaussians(support))
+    offsets = gaussian_offsets(support, choice.alpha)
+    answers = choice.alpha_seen * (evidence.logits(fit)[evidence.scored] + offsets)
+    return _Expert("gda", choice.alpha, {"alpha": choice.alpha}, answers, linear=_gaussians(support, offsets))
 
 
-def _gaussians(support: SupportSet) -> tuple[FloatArray, FloatArray]:
+def _gaussians(support: SupportSet, offsets: FloatArray) -> tuple[FloatArray, FloatArray]:
     weights, bias = gaussian_classifier(support.features, support.labels, support.n_classes)
+    bias = bias + offsets
     if support.zero_shot_weights is None:
         bias[support.counts == 0] = ABSENT_LOGIT
     return weights, bias
@@ -312,10 +315,19 @@ def _proker(support: SupportSet) -> _Expert:
     choice = choose_kernel(regression, evidence, betas=(BETA,))
     unseen = regression.left_out if evidence.n_folds > 1 else lambda **pair: evidence.logits(regression.fit(**pair))
     answers = choice.alpha_seen * unseen(**choice.parameters)[evidence.scored]
-    values = {"alpha": choice.alpha, **choice.parameters}
-    return _Expert(
-        "proker", choice.alpha, values, answers, coefficients=regression.coefficients(BETA, choice.parameters["ridge"])
+    fitted = _kernels(support, regression, choice.alpha, choice.parameters["ridge"])
+    return replace(
+        fitted,
+        values={"alpha": choice.alpha, **choice.parameters},
+        answers=answers + choice.alpha_seen * fitted.offsets,
     )
+
+
+def _kernels(support: SupportSet, regression: KernelRidge, alpha: float, ridge: float) -> _Expert:
+    """ProKeR's formula from all shots, nothing said of unseen images."""
+    coefficients = regression.coefficients(BETA, ridge)
+    offsets = kernel_offsets(support, regression, alpha, BETA, ridge)
+    return _Expert("proker", alpha, {}, np.zeros(0), coefficients=coefficients, offsets=offsets)
 
 
 def _tip(support: SupportSet, text: FloatArray, labels: IntArray) -> _Candidate:
@@ -358,12 +370,15 @@ def _head(support: SupportSet, experts: list[_Expert], weights: tuple[float, ...
     for weight, expert in zip(weights[1:], experts, strict=True):
         if expert.linear is not None:
             names = ("weights", "bias")
-            linear = {
-                name: (weight * expert.alpha * part).astype(np.float32)
+            linear |= {
+                name: (weight * expert.alpha * part).astype(np.float32) + linear.get(name, np.float32(0))
                 for name, part in zip(names, expert.linear, strict=True)
             }
         if expert.coefficients is not None:
             coefficients = (weight * expert.alpha * expert.coefficients).astype(np.float32)
+        if np.any(expert.offsets):
+            made_up = np.float32(weight * expert.alpha) * np.asarray(expert.offsets, dtype=np.float32)
+            linear["bias"] = linear.get("bias", np.float32(0)) + made_up
     if coefficients is None:
         return LinearHead(support.n_classes, support.zero_shot_weights, scale, **linear)
     return KernelHead(

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from tip_adapter.heads import zero_shot_logits
+from tip_adapter.methods.selection.cache_search import support_folds
 from tip_adapter.methods.selection.evidence import Evidence, evidence_from_support, evidence_from_validation
 from tip_adapter.typing import BoolArray, Float32Array, IntArray
 
@@ -63,6 +64,11 @@ class SupportSet:
         if self.validation_set is not None:
             return evidence_from_validation(*self.validation_set, self.labels)
         return evidence_from_support(self.features, self.labels, self.text_logits)
+
+    @cached_property
+    def shot_folds(self) -> IntArray:
+        """Fold of every shot, (N,)."""
+        return support_folds(self.features, self.labels)
 
     def _text(self, features: Float32Array) -> Float32Array:
         return zero_shot_logits(features, self.zero_shot_weights, self.logit_scale, self.n_classes)

@@ -11,12 +11,13 @@ from tip_adapter.heads import Head, LinearHead
 from tip_adapter.heads.gaussian import Moments, gaussian_classifier, spanned
 from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod
 from tip_adapter.methods.inputs import given_or_auto
+from tip_adapter.methods.selection.class_offsets import class_offsets
 from tip_adapter.methods.selection.prior import SpreadPrior
 from tip_adapter.methods.selection.weight import choose
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
-__all__ = ["GDA", "gaussian_fit"]
+__all__ = ["GDA", "gaussian_fit", "gaussian_offsets"]
 
 PRIOR = SpreadPrior({1: 0.15, 2: 0.4, 4: 1.0, 8: 1.4, 16: 2.0})
 """Measured on four sets of CLIP ViT-B/32 features."""
@@ -58,6 +59,11 @@ def gaussian_fit(
         return lambda queries: queries @ weights.T + bias
 
     return fit
+
+
+def gaussian_offsets(support: SupportSet, alpha: float) -> FloatArray:
+    """Make up for what classes with few shots lose, (C,)."""
+    return class_offsets(support, gaussian_fit(support.features, support.labels, support.n_classes), alpha)
 
 
 class GDA(FewShotMethod):
@@ -133,7 +139,7 @@ class GDA(FewShotMethod):
             alpha = self.search_.alpha / unit
         self.alpha_ = alpha
         weights, bias = gaussian_classifier(support.features, support.labels, support.n_classes)
-        bias = alpha * unit * bias
+        bias = alpha * unit * (bias + gaussian_offsets(support, alpha * unit))
         if support.zero_shot_weights is None:
             bias[support.counts == 0] = ABSENT_LOGIT
         return LinearHead(

@@ -12,15 +12,17 @@ import numpy as np
 from tip_adapter.errors import InputError
 from tip_adapter.heads import KernelHead
 from tip_adapter.heads.gaussian import crowding
+from tip_adapter.heads.linear import kernel_residuals
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.inputs import given_or_auto
+from tip_adapter.methods.selection.class_offsets import class_offsets
 from tip_adapter.methods.selection.evidence import Evidence
 from tip_adapter.methods.selection.prior import SpreadPrior
 from tip_adapter.methods.selection.weight import Choice, choose
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
-__all__ = ["KernelRidge", "ProKeR", "choose_kernel"]
+__all__ = ["KernelRidge", "ProKeR", "choose_kernel", "kernel_offsets"]
 
 PRIOR = SpreadPrior({1: 0.12, 2: 0.18, 16: 0.3}, growth=0.0)
 """Measured on CLIP ViT-B/32 features. The regression itself speaks up as shots are added, so nothing is scaled up."""
@@ -47,12 +49,15 @@ class KernelRidge:
         Fold of every shot.
     crowding : ndarray of shape (N,), float64
         See `tip_adapter.heads.gaussian.crowding`.
+    labels : ndarray of shape (N,), integers, optional
+        With them, classes whose shots are all left out are treated as classes without shots.
     """
 
     features: Float32Array
     residuals: FloatArray
     folds: IntArray | None
     crowding: FloatArray
+    labels: IntArray | None = None
 
     @classmethod
     def of(cls, support: SupportSet) -> KernelRidge:
@@ -62,9 +67,8 @@ class KernelRidge:
                 f"ProKeR solves a system of all shots, at most {MAX_SHOTS}, got {len(support.labels)}: "
                 "give fewer shots, or use gda or tip-adapter."
             )
-        residuals = -support.text_logits.astype(np.float64) / support.logit_scale
-        residuals[np.arange(len(residuals)), support.labels] += 1.0
-        return cls(support.features, residuals, support.evidence.folds, crowding(support.labels))
+        residuals = kernel_residuals(support.labels, support.text_logits, support.logit_scale)
+        return cls(support.features, residuals, support.evidence.folds, crowding(support.labels), support.labels)
 
     @cached_property
     def _cosines(self) -> FloatArray:
@@ -87,6 +91,11 @@ class KernelRidge:
         from scipy.linalg import cho_factor, cho_solve
 
         residuals = self.residuals if kept is None else self.residuals[kept]
+        if kept is not None and self.labels is not None:
+            gone = np.setdiff1d(self.labels, self.labels[kept])
+            if len(gone):
+                residuals = residuals.copy()
+                residuals[:, gone] = np.delete(residuals, gone, axis=1).mean(axis=1, keepdims=True)
         factor = cho_factor(self._system(beta, ridge, kept), lower=True, overwrite_a=True, check_finite=False)
         return np.asarray(cho_solve(factor, residuals, check_finite=False), dtype=np.float64)
 
@@ -155,6 +164,11 @@ def choose_kernel(
     left_out = (lambda pair: regression.left_out(**pair)) if evidence.n_folds > 1 else None
     axes = {"ridge": ridges, "beta": betas}
     return choose(evidence, lambda pair: regression.fit(**pair), axes, prior=PRIOR, alpha=alpha, left_out=left_out)
+
+
+def kernel_offsets(support: SupportSet, regression: KernelRidge, alpha: float, beta: float, ridge: float) -> FloatArray:
+    """Make up for what classes with few shots lose, (C,)."""
+    return class_offsets(support, regression.fit(beta, ridge), alpha)
 
 
 class ProKeR(FewShotMethod):
@@ -243,6 +257,7 @@ class ProKeR(FewShotMethod):
             alpha = self.search_.alpha
             beta, ridge = self.search_.parameters["beta"], self.search_.parameters["ridge"]
         self.alpha_, self.beta_, self.ridge_ = alpha, beta, ridge
+        bias = alpha * kernel_offsets(support, regression, alpha, beta, ridge)
         return KernelHead(
             support.n_classes,
             support.zero_shot_weights,
@@ -250,4 +265,5 @@ class ProKeR(FewShotMethod):
             keys=support.features,
             coefficients=(alpha * regression.coefficients(beta, ridge)).astype(np.float32),
             beta=beta,
+            bias=bias.astype(np.float32) if bias.any() else None,
         )

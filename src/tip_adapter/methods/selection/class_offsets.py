@@ -1,0 +1,103 @@
+"""Measure what classes with few shots lose to those with many, and make up for it.
+
+An expert knows a class of one shot less well than one of sixteen, so its logits for that class stay lower, also on the
+class's own images. How much lower is measured on classes that have many shots: some of them are cut to one shot, or to
+none, and asked about shots that were left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tip_adapter.methods.selection.evidence import Fit
+from tip_adapter.typing import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from tip_adapter.methods.support_set import SupportSet
+
+GROUPS = 4
+"""Groups of classes, each of which is cut once."""
+
+
+def class_offsets(support: SupportSet, fit: Fit, alpha: float) -> FloatArray:
+    """Offsets (C,) of an expert's logits: 0 but for classes with less than half of the shots of the largest class.
+
+    They are the likeliest for ``text + α·(expert + offset)`` on shots of classes that were cut: with them the
+    probabilities of a class with few shots add up to what is there of it, so that it is named as often as it occurs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.class_offsets import class_offsets
+    >>> from tip_adapter.methods.support_set import SupportSet
+    >>> labels = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2])
+    >>> support = SupportSet(np.eye(3, dtype=np.float32)[labels], labels, 3, None, 1.0)
+    >>> def fit(kept):  # a class's logit is its cosine, times the share of four shots that it has
+    ...     shares = np.bincount(labels[kept], minlength=3) / 4
+    ...     return lambda queries: queries @ np.diag(shares)
+    >>> class_offsets(support, fit, alpha=10.0).round(2)
+    array([0.  , 0.  , 0.25])
+    """
+    counts = support.counts
+    few = 2 * counts < counts.max()
+    full = ~few & (counts > 1)
+    offsets = np.zeros(support.n_classes)
+    if alpha > 0 and few.any() and np.count_nonzero(full) > 1:
+        lost = [_lost(support, fit, alpha, full, left) for left in (0, 1)]
+        offsets[few] = _between(counts[few], float(counts[full].mean()), *lost)
+    return offsets
+
+
+def _lost(support: SupportSet, fit: Fit, alpha: float, full: BoolArray, left: int) -> float:
+    """Likeliest offset of classes that are cut to so many shots, at least 0."""
+    labels, classes = support.labels, np.flatnonzero(full)
+    asked = full[labels] & (support.shot_folds == 0)
+    rank, known = _rank(labels, ~asked), labels[asked]
+    leads, n_cut = [], 0
+    for group in range(min(GROUPS, len(classes))):
+        cut = classes[group::GROUPS] if len(classes) >= GROUPS else classes[group : group + 1]
+        kept = ~asked & (~np.isin(labels, cut) | (rank < left))
+        logits = support.text_logits[asked] + alpha * fit(kept)(support.features[asked])
+        leads.append(_log_sum(logits[:, np.setdiff1d(classes, cut)]) - _log_sum(logits[:, cut]))
+        n_cut += int(np.isin(known, cut).sum())
+    return max(0.0, _likeliest_shift(np.concatenate(leads), n_cut)) / alpha
+
+
+def _likeliest_shift(leads: FloatArray, n_cut: int) -> float:
+    """Shift of the cut classes whose probabilities, one over 1 + exp(lead - shift), add up to their images."""
+    from scipy.optimize import brentq
+    from scipy.special import expit
+
+    low, high = float(leads.min()) - 50.0, float(leads.max()) + 50.0
+    return float(brentq(lambda shift: expit(shift - leads).sum() - n_cut, low, high))
+
+
+def _log_sum(logits: FloatArray) -> FloatArray:
+    top = logits.max(axis=1)
+    result: FloatArray = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    return result
+
+
+def _rank(labels: IntArray, among: BoolArray) -> IntArray:
+    """Number the shots of every class, from 0, among some of them."""
+    rank = np.full(len(labels), len(labels))
+    for label in np.unique(labels):
+        rows = np.flatnonzero(among & (labels == label))
+        rank[rows] = np.arange(len(rows))
+    return rank
+
+
+def _between(counts: IntArray, many: float, at_none: float, at_one: float) -> FloatArray:
+    """Offsets at other counts: an expert's margin grows like n/(n + κ), as that of a mean shrunk to a prior does."""
+    if at_none == 0:
+        return np.zeros(len(counts))
+    ratio = at_one / at_none
+    if ratio == 0:
+        return np.where(counts == 0, at_none, 0.0)
+    if ratio >= 1 - 1 / many:
+        return at_none * (1 - counts / many)
+    kappa = ratio * many / ((1 - ratio) * many - 1)
+    result: FloatArray = at_none * (1 - counts / (counts + kappa) * (many + kappa) / many)
+    return result
