@@ -133,6 +133,7 @@ def count_editors(
         "acknowledged": len(acknowledged),
         "kept": len(kept),
         "refused": len(refused),
+        "first refusals": [error.strip().splitlines()[-1:] for error in refused[:2]],
         "pictures": sum(map(bool, model.shots.thumbnails.values())) == len(model.shots),
         "left over": len(list(path.iterdir())) - 5,
         "seconds": round(time.perf_counter() - start, 1),
