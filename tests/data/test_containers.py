@@ -114,6 +114,12 @@ def test_a_missing_end_mark_does_not_matter(format, missing):
     np.testing.assert_array_equal(seen(WHOLE[format][:-missing], min_side=16), seen(WHOLE[format], min_side=16))
 
 
+def test_fill_bytes_in_place_of_the_end_do_not_matter():
+    for format in ("JPEG", "progressive JPEG"):
+        filled = WHOLE[format][:-2] + b"\xff" * 3_000_000
+        np.testing.assert_array_equal(seen(filled), seen(WHOLE[format]))
+
+
 # ---------------------------------------------------------------- truncated files
 
 
@@ -153,12 +159,14 @@ def test_scans_are_bounded():
     ("data", "what"),
     [
         (after_start(JPEG, segment(0xFE, b"") * 200_000), "segments"),
+        (b"\xff\xd8" + b"\xff" * 3_000_000, None),
+        (JPEG[: JPEG.rindex(b"\xff\xda")] + b"\xff" * 3_000_000, None),
         (PNG[:33] + png_chunk(b"tEXt", b"") * 200_000 + PNG[33:], "chunks"),
         (WHOLE["GIF"][:13] + b"!\xfe\0" * 200_000, None),
         (tiff(np.zeros((4, 4), np.uint8), tags={322: (3, [16]), 324: (4, [8] * 200_000)}), "values in an entry"),
         (tiff(np.zeros((4, 4), np.uint8), tags={338: (3, [0] * 9000)}), "values in an entry"),
     ],
-    ids=["segments", "chunks", "extensions", "tiles", "samples"],
+    ids=["segments", "fill", "fill for a scan", "chunks", "extensions", "tiles", "samples"],
 )
 def test_structure_is_bounded(data, what):
     with pytest.raises(ImageError, match=f"^Expected x to have at most .* {what}" if what else "^Expected x to be"):

@@ -14,6 +14,7 @@ from tip_adapter.data.decoding import image_digest, load_image
 from tip_adapter.encoders.fake import FakeEncoder
 from tip_adapter.errors import FeatureError, ImageError, InputError, ModelFileError
 from tip_adapter.features.extraction import FeatureSet, extract_features
+from tip_adapter.features.pipeline import ImageReader
 from tip_adapter.features.store import FeatureStore
 from tip_adapter.processors import usable_processors
 
@@ -410,3 +411,13 @@ def test_truncated_files_are_taken_where_they_are_allowed_and_never_stored(with_
     kept = extract_features(FakeEncoder(), with_truncated, views=views, store=store, skip_bad=True)
     assert [name for name, _ in kept.skipped] == [str(with_truncated[2])]
     np.testing.assert_array_equal(kept.features.raw, np.delete(allowed.features.raw, 2, axis=0))
+
+
+def test_bad_images_that_wait_do_not_keep_their_bytes(files):
+    files[1].write_bytes(b"x" * 100_000)
+    files[2].write_bytes(files[2].read_bytes()[:-300])
+    reader = ImageReader(FakeEncoder(), files, 1, 0, None)
+    for index in (1, 2):
+        error = reader.prepare(index).error
+        assert isinstance(error, ImageError)
+        assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)

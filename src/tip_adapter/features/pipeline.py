@@ -108,9 +108,12 @@ class ImageReader:
             return PreparedImage(index, {}, {}, self._named(error, index))
 
     def _named(self, error: ImageError, index: int) -> ImageError:
-        """Say which image it was, where the error does not."""
-        name = self.names[index]
-        return error if name in str(error) else ImageError(f"{name}: {error}")
+        """Say which image it was, where the error does not.
+
+        The new error has no traceback, which would keep the bytes of the file in memory until the error is looked at.
+        """
+        name, text = self.names[index], str(error)
+        return type(error)(text if name in text else f"{name}: {text}")
 
     def _prepared(self, data: bytes, index: int) -> PreparedImage:
         digest = self.digests[index] = image_digest(data)

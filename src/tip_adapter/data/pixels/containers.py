@@ -149,8 +149,8 @@ def _check_count(count: int, what: str, limit: int = MAX_BLOCKS) -> None:
 
 # JPEG
 
-_MARKER = re.compile(rb"\xff+([\x01-\xfe])")
-_MARKER_AFTER_SCAN = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # in a scan, FF 00 is a byte and D0 to D7 restart it
+_MARKER = re.compile(rb"\xff([\x01-\xfe])")
+_MARKER_AFTER_SCAN = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # in a scan, FF 00 is a byte and D0 to D7 restart it
 _ALONE = {0x01, *range(0xD0, 0xD9)}
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # baseline, extended, progressive; the last two with arithmetic coding
 _OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
