@@ -14,6 +14,7 @@ from typing import Any
 
 from tip_adapter.bench.summary import Gap, Row, Setting
 from tip_adapter.errors import require_extra
+from tip_adapter.escaping import for_terminal, shortened
 from tip_adapter.storage.atomic import write_file
 
 __all__ = ["draw_figures"]
@@ -88,9 +89,9 @@ def _figure(width: float, height: float) -> Any:
 
 def _title(figure: Any, text: str) -> None:
     """Put a title above all panels, in as many lines as it takes: few panels make a narrow figure."""
-    lines = textwrap.wrap(text, int(figure.get_figwidth() * LETTERS_PER_INCH))
+    lines = textwrap.wrap(for_terminal(text), int(figure.get_figwidth() * LETTERS_PER_INCH))
     figure.set_figheight(figure.get_figheight() + INCHES_PER_LINE * (len(lines) - 1))
-    figure.suptitle("\n".join(lines), fontsize=9.5, color=INK)
+    figure.suptitle("\n".join(lines), fontsize=9.5, color=INK, parse_math=False)
 
 
 def _plain(axes: Any) -> None:
@@ -303,7 +304,7 @@ def _gap_figure(setting: Setting, gaps: Sequence[Gap]) -> Any:
 
 def _short(method: str) -> str:
     method = method.replace(":wise_weight=", ", w = ")
-    return method if len(method) <= 24 else method[:23] + "…"
+    return shortened(method, 24)
 
 
 def _file_name(text: str) -> str:

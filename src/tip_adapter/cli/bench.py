@@ -85,7 +85,7 @@ def bench(
 
     if report_only:
         if data:
-            raise InputError(f"Expected no data with --report-only, got {data[0]}: name the folder with --output.")
+            raise InputError(f"Expected no data with --report-only, got {data[0]}: name the folder with --output")
         report = write_report(output)
         if as_json:
             echo_json(_as_json(report))
@@ -93,7 +93,7 @@ def bench(
             _show(report)
         return
     if not data:
-        raise InputError("Expected data: a folder of class folders, a manifest, a feature file or a standard data set.")
+        raise InputError("Expected data: a folder of class folders, a manifest, a feature file or a standard data set")
     with _bars() as (encoding, progress):
         result = run(
             data,

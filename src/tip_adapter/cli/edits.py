@@ -64,7 +64,7 @@ def _editing(model: str, wait: float, encoder: str | None = None) -> Iterator[Im
 def add(
     model: EditedArgument,
     photos: Annotated[
-        list[str], typer.Argument(help="Photos, with --class; else one folder of class folders, or a manifest.")
+        list[str], typer.Argument(help="Photos, with --class; else one folder of class folders, or a manifest")
     ],
     class_name: Annotated[str | None, typer.Option("--class", "-c", help="The class of all these photos.")] = None,
     new_classes: Annotated[
@@ -199,7 +199,7 @@ def add_class(
     from tip_adapter.progress import progress_bar
 
     if text and no_text:
-        raise InputError("Expected --text or --no-text, got both.")
+        raise InputError("Expected --text or --no-text, got both: leave one out")
     images, findings = find_photos(photos, skip_bad=skip_bad, as_json=as_json) if photos else ([], Findings())
     with _editing(model, wait, encoder) as classifier, progress_bar("Encoding shots") as progress:
         added = classifier.add_class(

@@ -223,7 +223,7 @@ def check_page_path(path: Path) -> None:
     from tip_adapter.errors import InputError
 
     if path.suffix.lower() not in {".html", ".htm"}:
-        raise InputError(f"Expected a page that ends in .html, got {path}.")
+        raise InputError(f"Expected a page that ends in .html, got {path}: rename it")
     there = next(parent for parent in path.absolute().parents if parent.exists())
     if path.is_dir() or not there.is_dir():
-        raise InputError(f"Expected a page in a folder, which is made if need be, got {path}: choose another place.")
+        raise InputError(f"Expected a page in a folder, which is made if need be, got {path}: choose another place")
