@@ -149,7 +149,7 @@ def claiming(path, shape, data):
 
 
 def test_sizes_are_checked_before_memory_is_taken(tmp_path):
-    with pytest.raises(DatasetError, match="says it has 4000000000000000 bytes and has not"):
+    with pytest.raises(DatasetError, match="has not so many bytes"):
         load_feature_file(claiming(tmp_path / "a.npz", (10**12, 1000), b"few"))
-    with pytest.raises(DatasetError, match="packed 100 times and more"):
+    with pytest.raises(DatasetError, match="packed more than 100 times"):
         load_feature_file(claiming(tmp_path / "b.npz", (30_000_000,), bytes(120_000_000)))

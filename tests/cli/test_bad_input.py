@@ -202,7 +202,7 @@ def test_a_full_disk(fails, run, here, model, monkeypatch):
     fails(1, [*words, "new.tip"], "fit", "photos", "-o", "new.tip")
     fails(1, [*words, "c.tip"], "fit", "photos", "-o", model)
     fails(1, [*words, "a.csv"], "predict", model, "photos/test", "-o", "a.csv")
-    fails(1, [*words, "f.safetensors"], "embed", "photos/train", "-o", "f.safetensors")
+    fails(1, [*words, "f.npz"], "embed", "photos/train", "-o", "f.npz")
     monkeypatch.undo()
     left = [path for path in sorted(here.rglob("*")) if "cache" not in path.parts]
     assert left == [path for path in before if "cache" not in path.parts]

@@ -94,4 +94,4 @@ def test_bad_input(fails, features, monkeypatch, words, arguments):
 
 
 def test_a_folder_that_cannot_be_written_to(fails, features):
-    fails(3, ["two.npz", "choose another output folder"], "bench", features, "-o", features)
+    fails(1, ["two.npz", "choose another place"], "bench", features, "-o", features)

@@ -97,7 +97,7 @@ def test_predictions_as_a_table(run, photos, model, tmp_path, suffix):
 
 
 def test_embed(run, photos, tmp_path):
-    output = tmp_path / "features.safetensors"
+    output = tmp_path / "features.npz"
     facts = json.loads(run("embed", photos / "train", "-e", "fake", "-o", output, "--json")[1])
     assert (facts["n"], facts["encoded"]) == (15, 15)
     assert json.loads(run("embed", photos / "train", "-e", "fake", "--json")[1])["encoded"] == 0
@@ -247,7 +247,9 @@ def test_interrupted(run, photos):
     arguments = ["embed", str(photos), "-e", "fake", "--batch-size", "4"]
     process = subprocess.run(command + arguments, capture_output=True, text=True, timeout=60)
     assert (process.returncode, process.stdout) == (130, "")
-    assert process.stderr.splitlines() == ["interrupted: run it again to go on, what is finished is kept"]
+    said, last = process.stderr.splitlines()
+    assert said.startswith("data: ")
+    assert last == "interrupted: run it again to go on, what is finished is kept"
     facts = json.loads(run("embed", photos / "train", photos / "test", "-e", "fake", "--json")[1])
     assert (facts["n"], facts["cached"]) == (24, 4)
 

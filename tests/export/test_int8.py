@@ -38,7 +38,8 @@ def test_the_command_line_reports_and_the_saved_classifier_remembers(folder, pho
     assert 0.9 < fitted["int8"]["lowest_cosine"] <= fitted["int8"]["mean_cosine"] < 1
     assert ImageClassifier.load(tmp_path / "c.tip").encoder.precision == "int8"
     embedded = run("embed", photos / "test", *options)
-    assert embedded["encoder"] == {"name": str(folder), "id": fitted["encoder"]["id"], "precision": "int8"}
+    same = {"image_id": fitted["encoder"]["image_id"], "precision": "int8"}
+    assert embedded["encoder"] == {"name": str(folder), **same}
 
 
 @needs_vnni

@@ -100,7 +100,7 @@ def test_the_exported_encoder_predicts_the_same_without_torch(fitted, tmp_path, 
     monkeypatch.setenv("TIP_ADAPTER_CACHE", str(tmp_path / "cache"))
     photos, labels = colored(2, seed=2)
     folder = fitted.export_encoder(tmp_path / "tuned")
-    assert json.loads((folder / "tip_adapter.json").read_text())["name"] is None
+    assert "name" not in json.loads((folder / "tip_adapter.json").read_text())
     clf = ImageClassifier(folder, "zero-shot", templates="photo", store=None)
     clf.fit(photos, [NAMES[label] for label in labels])
     order = [sorted(NAMES).index(name) for name in NAMES]
@@ -263,7 +263,7 @@ def test_bad_photos_and_labels_are_told(encoder, tmp_path):
     photos, labels = colored(1)
     with pytest.raises(InputError, match="a label for each of the 3 photos"):
         tuned(encoder, photos, labels[:2])
-    with pytest.raises(InputError, match="a single photo into a list"):
+    with pytest.raises(InputError, match="check the path"):
         tuned(encoder, "photo.jpg", [0])
     with pytest.raises(InputError, match="not among the class names"):
         tuned(encoder, photos, ["red", "green", "pink"])

@@ -145,6 +145,9 @@ def test_proker(data):
         ]
     )
     method = ProKeR(texts, alpha=alpha, beta=beta, ridge=ridge, logit_scale=SCALE).fit(shots, labels)
+    offsets = method.head_.bias  # of classes with few shots among others with many; see test_class_offsets.py
+    assert offsets is None or len(set(weight)) > 1
+    expected = expected + (0 if offsets is None else offsets)
     np.testing.assert_allclose(method.logits(queries), expected, rtol=1e-4, atol=1e-4)
 
 

@@ -201,12 +201,13 @@ class TakenApart:
             make, constant = self._split
             text = text + constant
             parts.append(make(wide))
-        elif head.weights is not None or head.bias is not None:
-            rest = np.zeros_like(text)
-            if head.weights is not None:
-                rest += wide @ head.weights.T.astype(np.float64)
+        elif head.weights is not None:
+            rest = wide @ head.weights.T.astype(np.float64)
             if head.bias is not None:
                 rest += head.bias
+        elif head.bias is not None:
+            # What a class gets whatever the query, as it gets its text.
+            text = text + head.bias
         return Contributions(text, rest, tuple(parts), len(self.labels))
 
     @cached_property

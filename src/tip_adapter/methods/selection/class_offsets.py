@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tip_adapter.methods.selection.evidence import Fit
-from tip_adapter.typing import BoolArray, FloatArray, IntArray
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from tip_adapter.methods.support_set import SupportSet
@@ -54,10 +54,11 @@ def _lost(support: SupportSet, fit: Fit, alpha: float, full: BoolArray, left: in
     """Likeliest offset of classes that are cut to so many shots, at least 0."""
     labels, classes = support.labels, np.flatnonzero(full)
     asked = full[labels] & (support.shot_folds == 0)
-    rank, known = _rank(labels, ~asked), labels[asked]
+    rank, known = _rank(support.features, labels, ~asked), labels[asked]
     leads, n_cut = [], 0
-    for group in range(min(GROUPS, len(classes))):
-        cut = classes[group::GROUPS] if len(classes) >= GROUPS else classes[group : group + 1]
+    n_groups = min(GROUPS, len(classes))
+    for group in range(n_groups):
+        cut = classes[group::n_groups]
         kept = ~asked & (~np.isin(labels, cut) | (rank < left))
         logits = support.text_logits[asked] + alpha * fit(kept)(support.features[asked])
         leads.append(_log_sum(logits[:, np.setdiff1d(classes, cut)]) - _log_sum(logits[:, cut]))
@@ -80,12 +81,13 @@ def _log_sum(logits: FloatArray) -> FloatArray:
     return result
 
 
-def _rank(labels: IntArray, among: BoolArray) -> IntArray:
-    """Number the shots of every class, from 0, among some of them."""
+def _rank(features: Float32Array, labels: IntArray, among: BoolArray) -> IntArray:
+    """Number the shots of every class among some of them, in the order of their features: that of files is chance."""
     rank = np.full(len(labels), len(labels))
-    for label in np.unique(labels):
-        rows = np.flatnonzero(among & (labels == label))
-        rank[rows] = np.arange(len(rows))
+    order = np.lexsort((*features.T[:3][::-1], labels))
+    order = order[among[order]]
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    rank[order] = np.arange(len(order)) - np.repeat(starts, counts)
     return rank
 
 
