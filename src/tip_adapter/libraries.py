@@ -36,7 +36,7 @@ def import_library(name: str) -> ModuleType:
     Examples
     --------
     >>> from tip_adapter.libraries import import_library
-    >>> import_library("huggingface_hub").constants.HF_HUB_DISABLE_TELEMETRY
+    >>> import_library("huggingface_hub.constants").HF_HUB_DISABLE_TELEMETRY
     True
     """
     os.environ.update(NO_TELEMETRY)
