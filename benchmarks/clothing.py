@@ -1,4 +1,4 @@
-"""`tip-adapter fit` and `evaluate` on real photos of clothes, with `lite`, 16 shots, several seeds.
+"""`tip-adapter fit` and `evaluate` on real photos of clothes, with `lite-fast`, 16 shots, several seeds.
 
 Usage: python benchmarks/clothing.py ../shared/data/clothing [--views 1]
 """
@@ -34,7 +34,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             model = Path(folder) / "clothes.tip"
             names = arguments.folder / "class_names.json"
-            options = ["--shots", 16, "--encoder", "lite", "--seed", seed, "--views", arguments.views]
+            options = ["--shots", 16, "--encoder", "lite-fast", "--seed", seed, "--views", arguments.views]
             options += ["--method", arguments.method]
             command("fit", arguments.folder / "train", "--class-texts", names, *options, "-o", model)
             rows.append(command("evaluate", model, arguments.folder / "test"))

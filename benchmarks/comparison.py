@@ -23,7 +23,7 @@ FILES = ("table.md", "table.csv", "runs.jsonl")
 def options_of(name: str, data: Path) -> list[str]:
     if name == "clothing":
         names = str(data / "class_names.json")
-        return [str(data), "--encoder", "lite", "--class-texts", names, "--protocol", "fair", "--methods", "all"]
+        return [str(data), "--encoder", "lite-fast", "--class-texts", names, "--protocol", "fair", "--methods", "all"]
     files = [str(data / f"{one}.npz") for one in ("stanford_cars", "caltech60")]
     return [*files, "--protocol", "fair,paper,paper-few", "--methods", "default"]
 

@@ -34,11 +34,13 @@ TARGETS = {
     "int8_over_torch": 2.5,
     "fp32_over_torch": 1.0,
     "lite_over_torch": 3.0,
+    "lite-fast_over_torch": 3.0,
     "int8_over_torch_large": 3.0,
     "int8_over_torch_one_photo": 4.0,
     "int8_pipeline_share": 0.9,
     "fp32_pipeline_share": 0.9,
     "lite_pipeline_share": 0.9,
+    "lite-fast_pipeline_share": 0.9,
 }
 
 
@@ -103,6 +105,7 @@ def variants(photos: list[bytes], large: list[bytes], towers: Path, torch_loop: 
         "fp32": load_encoder(towers),
         "int8": load_encoder(towers, precision="int8"),
         "lite": load_encoder("lite"),
+        "lite-fast": load_encoder("lite-fast"),
     }
     few = photos[:LATENCY_PHOTOS]
     found: Variants = {
@@ -142,7 +145,7 @@ def ratios(rates: dict[str, list[float]]) -> dict[str, float]:
     """Medians of the ratios within a round, whose parts ran close to each other."""
     rate = {name: np.array(values) for name, values in rates.items()}
     found = {}
-    for name in ("int8", "fp32", "lite"):
+    for name in ("int8", "fp32", "lite", "lite-fast"):
         ideal = 1 / (1 / rate[f"{name}_decode"] + 1 / rate[f"{name}_encode"])
         found[f"{name}_over_torch"] = rate[name] / rate["torch"]
         found[f"{name}_over_torch_large"] = rate[f"{name}_large"] / rate["torch_large"]

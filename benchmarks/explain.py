@@ -2,9 +2,9 @@
 
 Usage: python benchmarks/explain.py ../shared/data [--shots 16] [--keys 10000] [--classes 100] [--dim 512]
 
-Sums are checked on every test photo of the clothes (`lite`) and every test feature of Stanford Cars, for every method
-that promises a sum, against the logits that the classifier predicts with. Seconds are of one prediction, without the
-encoder, with random keys.
+Sums are checked on every test photo of the clothes (`lite-fast`) and every test feature of Stanford Cars, for every
+method that promises a sum, against the logits that the classifier predicts with. Seconds are of one prediction, without
+the encoder, with random keys.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def check(model: FewShotModel, queries: np.ndarray) -> dict[str, float | int | b
 
 def clothing(folder: Path, shots: int, methods: list[str]) -> dict[str, object]:
     names = load_class_texts(folder / "class_names.json")
-    classifier = ImageClassifier("lite", "tip-adapter", class_texts=names)
+    classifier = ImageClassifier("lite-fast", "tip-adapter", class_texts=names)
     classifier.fit(load_dataset(folder / "train"), shots=shots)
     held = classifier.model_
     test = extract_features(classifier.encoder, load_dataset(folder / "test").paths).features.unit

@@ -140,7 +140,7 @@ def main() -> None:
     figures: dict[str, Any] = {"methods": {}}
     with tempfile.TemporaryDirectory() as name:
         for method in arguments.methods.split(","):
-            classifier = ImageClassifier("lite", method, class_texts=texts)
+            classifier = ImageClassifier("lite-fast", method, class_texts=texts)
             classifier.fit(arguments.folder / "train", shots=16)
             out = Path(name) / method
             export_classifier(classifier, out, ort_web=arguments.ort_web if method == "tip-adapter" else None)

@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/trust.py ../shared/data [--parts calibration unknown doctor]
 
-Real CLIP ViT-B/32 features of Stanford Cars and Caltech (60 classes), and photos of clothes with `lite`. Cars and
+Real CLIP ViT-B/32 features of Stanford Cars and Caltech (60 classes), and photos of clothes with `lite-fast`. Cars and
 Caltech have one support set of 16 shots; seeds draw 12 of the 16. On clothes seeds draw 16 of 32 shots.
 """
 
@@ -78,7 +78,7 @@ def clothing(folder: Path) -> Data:
     from tip_adapter.features.prompts import load_class_texts, resolve_templates, texts_for, zero_shot_weights
     from tip_adapter.features.store import FeatureStore
 
-    encoder, sets = load_encoder("lite"), [load_dataset(folder / split) for split in ("train", "test")]
+    encoder, sets = load_encoder("lite-fast"), [load_dataset(folder / split) for split in ("train", "test")]
     with FeatureStore() as store:
         features = [extract_features(encoder, part.paths, store=store).features.unit for part in sets]
     texts = texts_for(sets[0].class_names, load_class_texts(folder / "class_names.json"))

@@ -101,13 +101,13 @@ def encode(figures: Figures) -> str:
     kinds = {"": "400 × 533 photos", "_large": "12-megapixel photos", "_one_photo": "one photo at a time"}
     rows = []
     for suffix, title in kinds.items():
-        for name in ("fp32", "int8", "lite"):
+        for name in ("fp32", "int8", "lite", "lite-fast"):
             ratio, target = found[f"{name}_over_torch{suffix}"], targets.get(f"{name}_over_torch{suffix}")
             shown = f"≥ {target} ×" if target else "–"
             cells = [f"{rates[f'torch{suffix}']:.1f}", f"{rates[f'{name}{suffix}']:.1f}", f"{ratio:.2f} ×", shown]
             rows.append([title, name, *cells])
     shares = []
-    for name in ("fp32", "int8", "lite"):
+    for name in ("fp32", "int8", "lite", "lite-fast"):
         parts = [f"{rates[f'{name}{part}']:.1f}" for part in ("_decode", "_encode", "")]
         shares.append([name, *parts, f"{found[f'{name}_pipeline_share']:.0%}"])
     first = table(["photos", "encoder", "torch loop, images/s", "ours, images/s", "ratio", "target"], rows)
@@ -238,8 +238,8 @@ SECTIONS = {
     "fit_and_predict": ("Commands with `lite`, 10 classes × 16 photos", fit_and_predict),
     "export": ("Exported classifiers", export),
     "published_features": ("Published CLIP ViT-B/32 features, test accuracy in % (95 % interval)", published_features),
-    "clothing_tip-adapter_1_views": ("Photos of clothes, 16 shots, `lite`, 1 view", clothing),
-    "clothing_tip-adapter_10_views": ("Photos of clothes, 16 shots, `lite`, 10 views", clothing),
+    "clothing_tip-adapter_1_views": ("Photos of clothes, 16 shots, `lite-fast`, 1 view", clothing),
+    "clothing_tip-adapter_10_views": ("Photos of clothes, 16 shots, `lite-fast`, 10 views", clothing),
     "search": ("Search of α and β", search),
     "predict": ("Cache logits of many queries", predict),
     "startup": ("Start of a process", startup),

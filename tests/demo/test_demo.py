@@ -81,7 +81,7 @@ def test_digits_whose_texts_are_of_no_help(tmp_path):
     with Image.open(train.paths[0]) as picture:
         pixels = np.asarray(picture)
     assert (pixels[0, 0], pixels.min() < 60) == (255, True)  # dark ink on white paper
-    result = run_demo(train, test, "lite", DIGIT_TEXTS)
+    result = run_demo(train, test, "lite-fast", DIGIT_TEXTS)
     assert result.texts.startswith("The texts help little here")
     zero_shot, shots_alone, *_ = result.compared
     assert shots_alone.accuracy > zero_shot.accuracy + 0.2

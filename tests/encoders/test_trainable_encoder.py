@@ -15,7 +15,7 @@ TEXTS = ["a hat", "It's 3 hats!", "so many words " * 30]
 
 @pytest.fixture(scope="module")
 def lite(prepared_lite):
-    return load_trainable_encoder("lite")
+    return load_trainable_encoder("lite-fast")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def assert_same_features(trainable, encoder):
 
 
 def test_features_of_lite_are_those_of_its_onnx_graphs(lite):
-    assert_same_features(lite, load_encoder("lite"))
+    assert_same_features(lite, load_encoder("lite-fast"))
 
 
 def test_features_of_a_clip_are_those_of_the_regular_encoder(clip, tiny_clip):
@@ -52,7 +52,7 @@ def test_features_of_a_clip_are_those_of_the_regular_encoder(clip, tiny_clip):
 
 def test_an_encoder_stands_for_its_name(lite, tiny_clip):
     assert load_trainable_encoder(lite) is lite
-    assert load_trainable_encoder(load_encoder("lite")).image_id == lite.image_id
+    assert load_trainable_encoder(load_encoder("lite-fast")).image_id == lite.image_id
     regular = load_encoder(f"huggingface:{tiny_clip}")
     trainable = load_trainable_encoder(regular)
     assert (trainable.image_id, trainable.text_id) == (regular.image_id, regular.text_id)
@@ -110,7 +110,7 @@ def test_parameters_that_features_do_not_depend_on_are_left_out(lite):
 
 @pytest.mark.parametrize("name", ["fake", "clip-vit-b-32", "open-clip:ViT-B-16/openai", "hub:a/b"])
 def test_an_encoder_without_gradients_is_refused_with_what_works(name):
-    with pytest.raises(EncoderError, match=r"gives no gradients, .*: choose lite, huggingface:owner/name, or"):
+    with pytest.raises(EncoderError, match=r"gives no gradients, .*: choose lite-fast, huggingface:owner/name, or"):
         load_trainable_encoder(name)
 
 

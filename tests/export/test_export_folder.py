@@ -44,7 +44,7 @@ def test_metadata_say_what_a_reader_needs(fitted, tmp_path):
     model = fitted.model_
     assert about["classes"] == ["blue", "green", "red"]
     assert about["encoder"]["image_id"] == model.encoder.image_id
-    assert about["preprocessing"] == fitted.encoder.preprocessing.to_dict()
+    assert about["preprocessing"] == {"pixels": fitted.encoder.preprocessing.to_dict()}
     assert (about["method"]["alpha"], about["method"]["beta"]) == (model.head.alpha, model.head.beta)
     assert about["parity"]["max_logit_difference"] == report.classifier.max_logit_difference
     files = about.pop("files")

@@ -16,7 +16,7 @@ def test_one_call_learns_and_another_adds_a_column(clothes, environment):
     frame = pd.DataFrame(rows).sample(frac=1, random_state=0)
     known, new = frame[frame.year < 2005], frame[frame.year >= 2005].copy()
     with patch.dict(os.environ, environment):
-        clf = ImageClassifier(encoder="lite").fit(known)
+        clf = ImageClassifier(encoder="lite-fast").fit(known)
         new["predicted"] = clf.predict(new)
         accuracy = (new.predicted == new.category).mean()
         assert clf.classes_ == ("dress", "hat", "shoes")

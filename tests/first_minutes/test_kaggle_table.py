@@ -12,7 +12,7 @@ def test_a_table_of_ids_and_breeds(clothes, tip_adapter, tmp_path):
         rows.append((name, photo.parent.name))
     with (tmp_path / "download" / "labels.csv").open("w", newline="", encoding="utf-8-sig") as file:
         csv.writer(file).writerows([("id", "breed"), *rows])
-    told = tip_adapter("fit", "download/labels.csv", "--encoder", "lite", "--output", "clothes.tip")
+    told = tip_adapter("fit", "download/labels.csv", "--encoder", "lite-fast", "--output", "clothes.tip")
     assert "18 shots of 3 classes" in told
     assert 'photos by "id", classes by "breed"' in told
     assert "shoes" in tip_adapter("predict", "clothes.tip", "everything/test/shoes/01.jpg")

@@ -18,7 +18,7 @@ def test_heic_photos_as_a_phone_gives_them(clothes, tip_adapter, tmp_path):
         pillow_heif.from_pillow(lying).save(folder / f"IMG_{number}.HEIC", exif=exif.tobytes(), quality=90)
         (folder / f"IMG_{number}.MOV").write_bytes(b"\0\0\0\x14ftypqt  ")
         (folder / f"IMG_{number}.AAE").write_text("<plist/>")
-    told = tip_adapter("fit", "phone", "--encoder", "lite", "--output", "clothes.tip")
+    told = tip_adapter("fit", "phone", "--encoder", "lite-fast", "--output", "clothes.tip")
     assert "18 shots of 3 classes" in told
     assert "36 files without a picture" in told
     assert "dress" in tip_adapter("predict", "clothes.tip", "everything/test/dress/02.jpg")

@@ -10,7 +10,7 @@ def test_a_zip_of_class_folders(clothes, tip_adapter, tmp_path):
             archive.write(photo, f"clothes/{name}")
             archive.writestr(f"__MACOSX/clothes/{name.parent}/._{name.name}", b"\0\5\x16\7Mac OS X")
         archive.writestr("clothes/.DS_Store", b"Bud1")
-    told = tip_adapter("fit", "clothes.zip", "--encoder", "lite", "--output", "clothes.tip")
+    told = tip_adapter("fit", "clothes.zip", "--encoder", "lite-fast", "--output", "clothes.tip")
     assert "18 shots of 3 classes" in told
     assert "the classes are the folders in clothes.zip/clothes" in told
     assert "MACOSX" not in told

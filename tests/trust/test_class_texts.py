@@ -109,7 +109,7 @@ def test_real_clip_features_with_good_names(shared_data):
 
 
 def test_real_photos_with_folder_names_and_with_words(shared_data):
-    encoder = load_encoder("lite")
+    encoder = load_encoder("lite-fast")
     dataset = load_dataset(shared_data / "clothing" / "train")
     chosen = sample_shots(dataset.labels, 16, random_state=0)
     features = extract_features(encoder, [dataset.paths[row] for row in chosen]).features.unit

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from tip_adapter.classifier.inputs import LabelledImages, images_of
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.sequences import is_one_image
-from tip_adapter.encoders import ENCODERS, load_encoder
+from tip_adapter.encoders import ENCODERS, load_encoder, members_of
+from tip_adapter.encoders.joined import JoinedEncoder
 from tip_adapter.errors import EncoderError, InputError
 from tip_adapter.features.extraction import Extraction, extract_features
 from tip_adapter.features.store import FeatureStore
-from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
 from tip_adapter.model.predictions import Results
 from tip_adapter.trust.precision import MAX_FLIPPED
 from tip_adapter.typing import Float32Array, StrPath
@@ -45,6 +46,20 @@ def default_encoder() -> str:
         The environment variable ``TIP_ADAPTER_ENCODER``, else ``"clip-vit-b-32"``.
     """
     return os.environ.get(ENCODER_VARIABLE) or "clip-vit-b-32"
+
+
+def _changed_members(encoder: Encoder, made: EncoderRecord) -> str:
+    """Say which members of a joined encoder are not those that a model was fitted with."""
+    members = encoder.members if isinstance(encoder, JoinedEncoder) else ()
+    if len(members) != len(made.member_ids):
+        return ""
+    pairs = zip(members, made.member_ids, strict=True)
+    others = [
+        f"{one.name} is another one (id {one.image_id[:12]}, was {was[:12]})"
+        for one, was in pairs
+        if one.image_id != was
+    ]
+    return f", in which {' and '.join(others)}" if others else ""
 
 
 @dataclass(frozen=True)
@@ -138,7 +153,7 @@ class EncodingPart:
             if self._encoder is None:
                 source = self._encoder_source
                 if isinstance(source, str | os.PathLike):
-                    download = self._may_download or os.fspath(source) in ENCODERS
+                    download = self._may_download or all(name in ENCODERS for name in members_of(os.fspath(source)))
                     source = load_encoder(source, precision=self.precision, download=download)
                 self._check_encoder(source)
                 self._encoder = source
@@ -155,7 +170,7 @@ class EncodingPart:
             made = self.model_.encoder
             raise EncoderError(
                 f"The classifier was fitted with the encoder {made.name} (id {made.image_id[:12]}), got {encoder.name} "
-                f"(id {encoder.image_id[:12]}): give that encoder, or fit again"
+                f"(id {encoder.image_id[:12]}){_changed_members(encoder, made)}: give that encoder, or fit again"
             )
 
     @property

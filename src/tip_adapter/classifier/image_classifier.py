@@ -17,7 +17,14 @@ from tip_adapter.classifier.inputs import (
     new_shots,
 )
 from tip_adapter.classifier.saving import SavingPart
-from tip_adapter.classifier.support import Support, record_of, recorded_encoder, recorded_texts, shots_of
+from tip_adapter.classifier.support import (
+    Support,
+    expect_text_tower,
+    record_of,
+    recorded_encoder,
+    recorded_texts,
+    shots_of,
+)
 from tip_adapter.classifier.trusting import TrustingPart
 from tip_adapter.data import ImageDataset
 from tip_adapter.data.decoding import ImageSource
@@ -35,7 +42,7 @@ from tip_adapter.trust.precision import PrecisionReport, guard_precision
 from tip_adapter.typing import Float32Array, IntArray
 
 if TYPE_CHECKING:
-    from tip_adapter.encoders.onnx import OnnxEncoder
+    from tip_adapter.encoders.base import BaseEncoder
     from tip_adapter.methods import FewShotMethod
     from tip_adapter.model.shots import Shots
     from tip_adapter.progress import Progress
@@ -201,6 +208,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         # Whatever can be wrong is looked at before the photos are encoded, which may take long.
         texts, templates = texts_for(names, as_tuples(self.class_texts)), resolve_templates(self.templates)
         self.__dict__.pop("model_", None)
+        expect_text_tower(estimator, self.encoder)
         extraction = self._extract(
             images, views=self.views, random_state=random_state, skip_bad=skip_bad, progress=progress
         )
@@ -258,7 +266,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
             return None
         with self._open_store() as store:
             return guard_precision(
-                cast("OnnxEncoder", self.encoder),  # the only kind with another precision
+                cast("BaseEncoder", self.encoder),  # others have no precision but fp32
                 images,
                 labels,
                 weights,

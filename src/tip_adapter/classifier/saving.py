@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from tip_adapter.classifier.changing import ChangingPart, EditingSession
+from tip_adapter.encoders.joined import member_names
 from tip_adapter.errors import InputError, StorageWarning, TipAdapterError, warn
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.storage.bundle_files import fingerprint
@@ -24,9 +26,16 @@ __all__ = ["SavingPart"]
 
 def _encoder_of(bundle: Bundle, model: FewShotModel) -> str:
     """Where the encoder is that was saved: a folder may have moved together with the classifier beside it."""
-    saved = Path(model.encoder.name)
-    beside = bundle.path.resolve().parent / saved.name
-    return str(beside) if saved.is_absolute() and not saved.exists() and beside.is_dir() else model.encoder.name
+    folder = bundle.path.resolve().parent
+
+    def found(name: str) -> str:
+        saved, beside = Path(name), folder / Path(name).name
+        return str(beside) if saved.is_absolute() and not saved.exists() and beside.is_dir() else name
+
+    def is_one(name: str) -> bool:
+        return os.path.isdir(name) or ("+" not in name.rpartition(os.sep)[0] and os.path.isdir(found(name)))
+
+    return "+".join(map(found, member_names(model.encoder.name, is_one)))
 
 
 class SavingPart(ChangingPart):

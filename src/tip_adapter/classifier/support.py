@@ -10,7 +10,8 @@ import numpy as np
 
 from tip_adapter.data.sampling import shots_at_most
 from tip_adapter.encoders import anchored
-from tip_adapter.errors import DatasetError
+from tip_adapter.encoders.joined import JoinedEncoder
+from tip_adapter.errors import DatasetError, EncoderError
 from tip_adapter.features.feature_files import TrainingFeatures
 from tip_adapter.features.feature_set import FeatureSet
 from tip_adapter.features.prompts import texts_for
@@ -21,8 +22,9 @@ from tip_adapter.typing import Float32Array, StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
+    from tip_adapter.methods import FewShotMethod
 
-__all__ = ["Support", "record_of", "recorded_encoder", "recorded_texts", "shots_of"]
+__all__ = ["Support", "expect_text_tower", "record_of", "recorded_encoder", "recorded_texts", "shots_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +41,36 @@ class Support:
     integer_labels: bool = False
 
 
+def expect_text_tower(estimator: FewShotMethod, encoder: Encoder) -> None:
+    """Raise for a method that stands on class texts where the encoder reads none.
+
+    Raises
+    ------
+    EncoderError
+        Naming both.
+    """
+    from tip_adapter.methods.closed_form.zero_shot import ZeroShot
+
+    if not encoder.has_text_tower and (estimator.needs_text or isinstance(estimator, ZeroShot)):
+        raise EncoderError(
+            f"{type(estimator).__name__} needs the classes' texts, and the encoder {encoder.name} has no text tower: "
+            f"choose another method, or join an encoder that reads texts (lite+{encoder.name})"
+        )
+
+
 def record_of(encoder: Encoder) -> EncoderRecord:
     """Describe an encoder in a saved classifier."""
     # Not the precision that was asked for: a processor without VNNI runs fp32 instead.
     precision = getattr(encoder, "precision", "fp32")
+    members = encoder.members if isinstance(encoder, JoinedEncoder) else ()
     return EncoderRecord(
-        anchored(encoder.name), encoder.image_id, encoder.text_id, encoder.dim, float(encoder.logit_scale), precision
+        anchored(encoder.name),
+        encoder.image_id,
+        encoder.text_id,
+        encoder.dim,
+        float(encoder.logit_scale),
+        precision,
+        tuple(member.image_id for member in members),
     )
 
 

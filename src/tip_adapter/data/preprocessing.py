@@ -15,7 +15,7 @@ from tip_adapter.data.pixels import RESAMPLING, center_view
 from tip_adapter.errors import EncoderError, InputError
 from tip_adapter.typing import Float32Array, UInt8Array
 
-__all__ = ["PREPROCESSING_VERSION", "Preprocessing"]
+__all__ = ["PREPROCESSING_VERSION", "Preprocessing", "random_crop"]
 
 MAX_SIDE = 4096
 """Of a view, and of the resize before it: four times what any encoder takes, and no memory to speak of."""
@@ -90,6 +90,11 @@ class Preprocessing:
         """Text that is the same exactly when the pixels are, to be hashed into encoder identities."""
         return json.dumps({"version": PREPROCESSING_VERSION, **asdict(self)}, sort_keys=True, separators=(",", ":"))
 
+    @property
+    def view_shape(self) -> tuple[int, ...]:
+        """Shape of a view, (size, size, 3)."""
+        return (self.size, self.size, 3)
+
     def min_side(self, *, random_views: bool = False) -> int | None:
         """Value of `decode_image`'s `min_side` that suits the views to come.
 
@@ -147,9 +152,12 @@ class Preprocessing:
         ----------
         Zhang et al., Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification, ECCV 2022, section 4.1.
         """
-        box = _random_box(image.width, image.height, rng)
+        return self.crop(image, *random_crop(image.width, image.height, rng))
+
+    def crop(self, image: Image.Image, box: tuple[int, int, int, int], mirrored: bool) -> UInt8Array:
+        """Resize a part of an image to a view, and mirror it where that is asked for."""
         view = np.asarray(image.resize((self.size, self.size), RESAMPLING[self.interpolation], box=box))
-        return np.ascontiguousarray(view[:, ::-1]) if rng.random() < 0.5 else view
+        return np.ascontiguousarray(view[:, ::-1]) if mirrored else view
 
     def normalize(self, pixels: UInt8Array) -> Float32Array:
         """Turn views into the encoder's input: ``(pixels / 255 - mean) / std``, channels first.
@@ -182,7 +190,7 @@ class Preprocessing:
         InputError
             When shape or type differ.
         """
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (self.size, self.size, 3):
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != self.view_shape:
             expected = f"uint8 views of shape (B, {self.size}, {self.size}, 3)"
             raise InputError(f"Expected {expected}, got {pixels.dtype} of shape {pixels.shape}: take center_view's")
 
@@ -260,6 +268,11 @@ class Preprocessing:
             raise EncoderError(f"Expected a preprocessor_config.json with {error}, got {sorted(config)}") from error
         except (InputError, TypeError) as error:
             raise EncoderError(f"Expected a preprocessor_config.json like CLIP's or SigLIP's, got: {error}") from error
+
+
+def random_crop(width: int, height: int, rng: np.random.Generator) -> tuple[tuple[int, int, int, int], bool]:
+    """Draw the part that a random view takes of an image, and whether the view is mirrored."""
+    return _random_box(width, height, rng), bool(rng.random() < 0.5)
 
 
 def _random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from tip_adapter.data.decoding import ImageSource, Preprocessing, load_image
+from tip_adapter.data.joined_preprocessing import JoinedPreprocessing
 from tip_adapter.errors import EncoderError, InputError
 from tip_adapter.typing import Float32Array, UInt8Array
 
@@ -33,8 +34,10 @@ class Encoder(Protocol):
         D, the length of a feature.
     logit_scale : float
         What the cosine similarity of image and text is multiplied by (1/temperature); 100 for OpenAI's CLIP.
-    preprocessing : Preprocessing
+    preprocessing : Preprocessing or JoinedPreprocessing
         How photos become the views that `encode_pixels` takes.
+    has_text_tower : bool
+        Whether texts can be encoded; without, classifiers learn from the shots alone.
     """
 
     @property
@@ -53,7 +56,10 @@ class Encoder(Protocol):
     def logit_scale(self) -> float: ...  # noqa: D102
 
     @property
-    def preprocessing(self) -> Preprocessing: ...  # noqa: D102
+    def preprocessing(self) -> Preprocessing | JoinedPreprocessing: ...  # noqa: D102
+
+    @property
+    def has_text_tower(self) -> bool: ...  # noqa: D102
 
     def encode_pixels(self, pixels: UInt8Array) -> Float32Array:
         """Encode views.
@@ -61,7 +67,7 @@ class Encoder(Protocol):
         Parameters
         ----------
         pixels : ndarray of shape (B, S, S, 3), uint8
-            Views as `Preprocessing` makes them, S being ``preprocessing.size``.
+            Views as `preprocessing` makes them, S being ``preprocessing.size``; for joined encoders one row a photo.
 
         Returns
         -------
@@ -110,8 +116,9 @@ class BaseEncoder(ABC):
     dim : int
     logit_scale : float
         Positive.
-    preprocessing : Preprocessing
+    preprocessing : Preprocessing or JoinedPreprocessing
     precision : str, default="fp32"
+    has_text_tower : bool, default=True
 
     Raises
     ------
@@ -127,8 +134,9 @@ class BaseEncoder(ABC):
         text_weights: str,
         dim: int,
         logit_scale: float,
-        preprocessing: Preprocessing,
+        preprocessing: Preprocessing | JoinedPreprocessing,
         precision: str = "fp32",
+        has_text_tower: bool = True,
     ) -> None:
         if not (math.isfinite(logit_scale) and logit_scale > 0):
             raise EncoderError(f"Expected a positive logit scale for the encoder {name}, got {logit_scale}")
@@ -139,6 +147,7 @@ class BaseEncoder(ABC):
         self.logit_scale = float(logit_scale)
         self.preprocessing = preprocessing
         self.precision = precision
+        self.has_text_tower = has_text_tower
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} dim={self.dim} precision={self.precision}>"
@@ -155,7 +164,7 @@ class BaseEncoder(ABC):
         return hashlib.sha256(self.text_weights.encode()).hexdigest()
 
     def encode_pixels(self, pixels: UInt8Array) -> Float32Array:
-        """Encode views (B, S, S, 3) of uint8 into un-normalised features (B, D).
+        """Encode views (B, S, S, 3) of uint8, or rows of joined views, into un-normalised features (B, D).
 
         Raises
         ------
@@ -174,12 +183,23 @@ class BaseEncoder(ABC):
         ------
         InputError
             When `texts` is one string, or holds something else than strings.
+        EncoderError
+            When there is no text tower.
         """
+        if not self.has_text_tower:
+            raise EncoderError(
+                f"The encoder {self.name} has no text tower: name one that reads texts, alone or joined "
+                f"(lite+{self.name})"
+            )
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise InputError(f"Expected a sequence of texts, got {texts!r:.80}: put a single text into a list")
         if len(texts) == 0:
             return np.empty((0, self.dim), dtype=np.float32)
         return self._encode_texts(list(texts))
+
+    def in_full_precision(self) -> BaseEncoder:
+        """Return the same encoder with weights of 32 bits."""
+        return self
 
     def encode_images(self, images: Sequence[ImageSource]) -> Float32Array:
         """Decode B photos, take the middle of each, and encode them in one batch: features (B, D).
@@ -199,7 +219,7 @@ class BaseEncoder(ABC):
 
     @abstractmethod
     def _encode_views(self, pixels: UInt8Array) -> Float32Array:
-        """Normalise and encode views (B, S, S, 3), B ≥ 1."""
+        """Normalise and encode views, B ≥ 1."""
 
     @abstractmethod
     def _encode_texts(self, texts: list[str]) -> Float32Array:

@@ -33,6 +33,8 @@ class FakeEncoder(BaseEncoder):
     (1, 64)
     """
 
+    preprocessing: Preprocessing
+
     def __init__(self, *, logit_scale: float = 20.0) -> None:
         super().__init__(
             "fake",

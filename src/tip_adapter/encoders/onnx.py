@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.encoders.base import BaseEncoder
 from tip_adapter.encoders.layout import OnnxLayout, read_layout, text_weights
 from tip_adapter.encoders.onnx_tower import OnnxTower
@@ -54,6 +55,8 @@ class OnnxEncoder(BaseEncoder):
     A directory whose config.json says ``clip``, without a recorded scale, gets 100, where OpenAI's CLIP and nearly all
     of its relatives end up, because training clips it there.
     """
+
+    preprocessing: Preprocessing
 
     def __init__(
         self,
@@ -111,6 +114,8 @@ class OnnxEncoder(BaseEncoder):
 
     def in_full_precision(self) -> OnnxEncoder:
         """The encoder of the same directory with weights of 32 bits."""
+        if self.precision == "fp32":
+            return self
         return OnnxEncoder(self.layout.directory, name=self.name, logit_scale=self.logit_scale)
 
     def _encode_views(self, pixels: UInt8Array) -> Float32Array:

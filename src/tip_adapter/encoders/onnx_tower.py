@@ -49,6 +49,8 @@ class OnnxTower:
     ----------
     digest : str
         SHA-256 over the files that were opened.
+    input, output : str
+        Names of the first required input, and of the output that is taken.
 
     Raises
     ------
@@ -73,7 +75,7 @@ class OnnxTower:
         output = next((found[name] for name in outputs if name in found), None)
         if output is None:
             raise EncoderError(f"Expected {path} to have an output {' or '.join(outputs)}, got {sorted(found)}")
-        self.output = output.name
+        self.input, self.output = next(iter(sorted(required))), output.name
         self.output_dim = output.shape[-1] if output.shape and isinstance(output.shape[-1], int) else None
         for node in self._inputs.values():
             if node.shape and isinstance(node.shape[0], int):

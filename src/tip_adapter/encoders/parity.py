@@ -29,8 +29,7 @@ def check_parity(expected: Encoder, other: Encoder, otherwise: str) -> None:
     EncoderError
         When features differ by more than 1e-4 on unit rows.
     """
-    size = expected.preprocessing.size
-    pixels = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *expected.preprocessing.view_shape), dtype=np.uint8)
     comparisons = (
         ("image", expected.encode_pixels(pixels), other.encode_pixels(pixels)),
         ("text", expected.encode_texts(PROBE_TEXTS), other.encode_texts(PROBE_TEXTS)),

@@ -46,6 +46,8 @@ class TorchEncoder(BaseEncoder):
         Content of the model's config.json, which an export passes on.
     """
 
+    preprocessing: Preprocessing
+
     def __init__(
         self,
         name: str,

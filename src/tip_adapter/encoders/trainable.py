@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PromptTower", "TrainableEncoder", "load_trainable_encoder"]
 
-_WHAT_WORKS = "lite, huggingface:owner/name, or huggingface:/a/folder"
+_WHAT_WORKS = "lite-fast, huggingface:owner/name, or huggingface:/a/folder"
 
 
 @runtime_checkable
@@ -224,7 +224,8 @@ def load_trainable_encoder(encoder: StrPath | Encoder | TrainableEncoder) -> Tra
     Parameters
     ----------
     encoder : str, path, Encoder or TrainableEncoder
-        ``lite``; ``huggingface:`` and a repository or a folder. An encoder stands for its name, if it is one of these.
+        ``lite-fast``; ``huggingface:`` and a repository or a folder. An encoder stands for its name, if it is one of
+        these.
 
     Returns
     -------
@@ -235,7 +236,7 @@ def load_trainable_encoder(encoder: StrPath | Encoder | TrainableEncoder) -> Tra
     EncoderError
         When the encoder is of another kind: ONNX graphs, for example, have no gradients.
     MissingExtraError
-        When packages of the extra `torch` or, for ``lite``, of the extra `lite` are missing.
+        When packages of the extra `torch` or, for ``lite-fast``, of the extra `lite` are missing.
 
     Examples
     --------
@@ -249,7 +250,7 @@ def load_trainable_encoder(encoder: StrPath | Encoder | TrainableEncoder) -> Tra
     if not isinstance(encoder, str | os.PathLike):
         return _from_encoder(encoder)
     name = os.fspath(encoder)
-    if name == "lite":
+    if name == "lite-fast":
         for module in ("torch", "transformers", "efficientnet_lite_pytorch"):
             require_extra(module, "torch")
         from tip_adapter.encoders.lite.torch_towers import load_lite_torch
@@ -265,7 +266,7 @@ def load_trainable_encoder(encoder: StrPath | Encoder | TrainableEncoder) -> Tra
 def _from_encoder(encoder: Encoder) -> TrainableEncoder:
     if isinstance(encoder, TorchEncoder):
         return TrainableEncoder(copy.deepcopy(encoder))  # what is done to the towers is done to a copy
-    if encoder.name != "lite":
+    if encoder.name != "lite-fast":
         raise _no_gradients(encoder.name)
     from tip_adapter.encoders.parity import check_parity
 

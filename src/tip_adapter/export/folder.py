@@ -18,13 +18,15 @@ import numpy as np
 from tip_adapter.classifier import ImageClassifier
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.encoders.base import Encoder
+from tip_adapter.encoders.joined import JoinedEncoder
 from tip_adapter.encoders.onnx import OnnxEncoder
 from tip_adapter.encoders.torch_encoder import TorchEncoder
 from tip_adapter.errors import EncoderError, InputError, ModelFileError, require_extra
-from tip_adapter.export.models import classifier_model, head_model, serialized, set_metadata
+from tip_adapter.export.inputs import inputs_of
+from tip_adapter.export.models import ImageGraph, classifier_model, head_model, serialized, set_metadata
 from tip_adapter.export.parity import LOGIT_TOLERANCE, Parity, check_classifier, check_head, views_of
 from tip_adapter.export.script import check_script, script_files
-from tip_adapter.export.web import ORT_WEB_FILES, PAGE_FILES, web_files
+from tip_adapter.export.web import ORT_WEB_FILES, PAGE_FILES, web_files, with_size
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.storage.atomic import read_file, write_folder
 from tip_adapter.storage.locking import locked
@@ -117,13 +119,13 @@ def export_classifier(
     if not hasattr(classifier, "model_"):
         raise InputError("Expected a fitted classifier: call fit with labelled photos, or load a saved one")
     model = classifier.model_
-    contents: dict[str, bytes] = page
-    contents["head.onnx"], head_parity = _head_file(model)
+    head, head_parity = _head_file(model)
+    contents = {"head.onnx": head}
     parity, description = None, _description(model, None, head_parity)
     if not head_only:
         graph, parity, description = _classifier_file(classifier, samples)
         check_script(classifier.encoder.preprocessing, samples)
-        contents |= script_files() | {"classifier.onnx": graph}
+        contents = with_size(page, graph) | script_files() | {"classifier.onnx": graph} | contents
     _write(out, contents, description)
     return ExportReport(out, tuple(sorted({*contents, DESCRIPTION_FILE})), head_parity, parity)
 
@@ -161,8 +163,7 @@ def _classifier_file(
     model, encoder, temperature = classifier.model_, classifier.encoder, classifier.model_.temperature
     photos, source = _sample_photos(model, samples)
     with ExitStack() as stack:
-        path, output = _image_graph(encoder, stack)
-        graph = classifier_model(path, output, encoder.preprocessing, model.head, temperature=temperature)
+        graph = classifier_model(_image_graphs(encoder, stack), model.head, temperature=temperature)
     parity = check_classifier(
         serialized(graph),
         encoder,
@@ -183,11 +184,22 @@ def _one_at_a_time(model: FewShotModel) -> bool:
     The graph keeps its dynamic batch all the same: with a fixed one ONNX Runtime fuses other operators than in the
     encoder, whose last digits differ, and 8-bit rounding makes much of them.
     """
-    return model.encoder.precision == "int8"
+    return "int8" in model.encoder.precision
 
 
-def _image_graph(encoder: Encoder, stack: ExitStack) -> tuple[Path, str]:
-    """File and output of the image tower; one on torch is exported first, into a folder that lasts like `stack`."""
+def _image_graphs(encoder: Encoder, stack: ExitStack) -> list[ImageGraph]:
+    """The image towers of an encoder, as the classifier joins them."""
+    if not isinstance(encoder, JoinedEncoder):
+        return [_image_graph(encoder, stack, "pixels", 1.0)]
+    inputs = list(inputs_of(encoder.preprocessing))
+    return [
+        _image_graph(tower, stack, inputs[view], share)
+        for tower, view, share in zip(encoder.towers, encoder.preprocessing.view_of, encoder.image_shares, strict=True)
+    ]
+
+
+def _image_graph(encoder: Encoder, stack: ExitStack, pixels: str, share: float) -> ImageGraph:
+    """One image tower; one on torch is exported first, into a folder that lasts like `stack`."""
     if isinstance(encoder, TorchEncoder):
         from tip_adapter.encoders.export import export_towers
 
@@ -198,7 +210,8 @@ def _image_graph(encoder: Encoder, stack: ExitStack) -> tuple[Path, str]:
             f"Expected an encoder with an image tower, got {encoder.name}: this part of the classifier cannot be "
             "exported, fit with another encoder, or export the head only"
         )
-    return encoder.image_tower.path, encoder.image_tower.output
+    tower = encoder.image_tower
+    return ImageGraph(tower.path, tower.input, tower.output, encoder.preprocessing, pixels, share)
 
 
 def _sample_photos(model: FewShotModel, samples: Sequence[ImageSource]) -> tuple[list[ImageSource], str]:
@@ -234,10 +247,11 @@ def _description(model: FewShotModel, encoder: Encoder | None, parity: Parity) -
     }
     if encoder is None:
         return described | {"input": "features (B, D) float32 of the encoder, of any length"}
-    size, alone = encoder.preprocessing.size, "; one a run, B = 1" if _one_at_a_time(model) else ""
+    inputs, alone = inputs_of(encoder.preprocessing), "; one a run, B = 1" if _one_at_a_time(model) else ""
+    shapes = " and ".join(f"{name} (B, {view.size}, {view.size}, 3)" for name, view in inputs.items())
     return described | {
-        "input": f"pixels (B, {size}, {size}, 3) uint8 RGB, resized and cropped, not normalised{alone}",
-        "preprocessing": encoder.preprocessing.to_dict(),
+        "input": f"{shapes} uint8 RGB, resized and cropped, not normalised{alone}",
+        "preprocessing": {name: view.to_dict() for name, view in inputs.items()},
     }
 
 

@@ -1,7 +1,9 @@
-"""A fitted head, and the graph of an encoder's image tower, go in; one checked ONNX model of both comes out."""
+"""Join the image towers of an encoder and a fitted head into one ONNX model."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from tip_adapter.export.heads import head_graph
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["classifier_model", "head_model", "serialized", "set_metadata"]
+__all__ = ["ImageGraph", "classifier_model", "head_model", "serialized", "set_metadata"]
 
 _MAX_BYTES = 2**31 - 1  # protobuf's limit for one message
 _IR_VERSION = 8  # what runtimes since 2021 read
@@ -72,31 +74,46 @@ def head_model(head: Any, dim: int, *, temperature: float = 1.0) -> onnx.ModelPr
     return _described(model)
 
 
-def classifier_model(
-    image_graph: Path,
-    output: str,
-    preprocessing: Preprocessing,
-    head: Any,
-    *,
-    temperature: float = 1.0,
-) -> onnx.ModelProto:
-    """Join normalisation, an encoder's image tower and a head into one ONNX model.
+@dataclass(frozen=True)
+class ImageGraph:
+    """An image tower on its way into a classifier.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        Of a graph with the input ``pixel_values`` (B, 3, S, S), or another one of that shape.
+    pixel_values, output : str
+        Names of that input, and of the output that holds the features (B, D).
+    preprocessing : Preprocessing
+        Whose normalisation goes in front.
+    pixels : str
+        Name of the classifier's input that the tower looks at; towers may share one.
+    share : float
+        What the tower's unit features are multiplied by, before those of all towers stand side by side.
+    """
+
+    path: Path
+    pixel_values: str
+    output: str
+    preprocessing: Preprocessing
+    pixels: str = "pixels"
+    share: float = 1.0
+
+
+def classifier_model(towers: Sequence[ImageGraph], head: Any, *, temperature: float = 1.0) -> onnx.ModelProto:
+    """Join normalisation, an encoder's image towers and a head into one ONNX model.
 
     Parameters
     ----------
-    image_graph : pathlib.Path
-        With the input ``pixel_values`` (B, 3, S, S).
-    output : str
-        Name of the output that holds the features (B, D).
-    preprocessing : Preprocessing
-        Whose normalisation goes in front.
+    towers : sequence of ImageGraph
     head : Head
     temperature : float, default=1.0
 
     Returns
     -------
     onnx.ModelProto
-        Input ``pixels`` (B, S, S, 3) uint8, resized and cropped. Outputs ``logits`` and ``probabilities`` (B, C).
+        Inputs ``pixels`` (B, S, S, 3) uint8, resized and cropped, one for every view of joined encoders. Outputs
+        ``logits`` and ``probabilities`` (B, C).
 
     Raises
     ------
@@ -108,24 +125,37 @@ def classifier_model(
         When the package onnx is not installed.
     """
     require_extra("onnx", "export")
-    from onnx import TensorProto, helper
+    from onnx import TensorProto, compose, helper
 
-    model = _read(image_graph)
-    builder = GraphBuilder(_opset(model))
-    _append_normalization(builder, preprocessing, "pixels", "pixel_values")
+    graphs = _with_one_opset([_read(tower.path) for tower in towers])
+    prefixes = [f"tower{number}." for number in range(1, 1 + len(graphs))]
+    graphs = [compose.add_prefix(graph, prefix) for graph, prefix in zip(graphs, prefixes, strict=True)]
+    builder = GraphBuilder(_opset(graphs[0]))
+    for tower, prefix in zip(towers, prefixes, strict=True):
+        _append_normalization(builder, tower.preprocessing, tower.pixels, prefix + tower.pixel_values)
     front = len(builder.nodes)
-    _append_head(builder, head, output, temperature)
-    size = preprocessing.size
+    features = [prefix + tower.output for tower, prefix in zip(towers, prefixes, strict=True)]
+    _append_head(builder, head, _side_by_side(builder, features, [tower.share for tower in towers]), temperature)
+    sizes = {tower.pixels: tower.preprocessing.size for tower in towers}
     graph = helper.make_graph(
-        [*builder.nodes[:front], *model.graph.node, *builder.nodes[front:]],
+        [*builder.nodes[:front], *(node for model in graphs for node in model.graph.node), *builder.nodes[front:]],
         "tip_adapter_classifier",
-        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", size, size, 3])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.UINT8, ["batch", size, size, 3])
+            for name, size in sizes.items()
+        ],
         _outputs(head.n_classes),
-        [*model.graph.initializer, *builder.initializers],
-        value_info=model.graph.value_info,
+        [*(weights for model in graphs for weights in model.graph.initializer), *builder.initializers],
+        value_info=[value for model in graphs for value in model.graph.value_info],
     )
-    model.graph.CopyFrom(graph)
-    return _described(model)
+    whole = graphs[0]
+    for other in graphs[1:]:
+        whole.functions.extend(other.functions)
+        known = {opset.domain for opset in whole.opset_import}
+        whole.opset_import.extend(opset for opset in other.opset_import if opset.domain not in known)
+        whole.ir_version = max(whole.ir_version, other.ir_version)
+    whole.graph.CopyFrom(graph)
+    return _described(whole)
 
 
 def serialized(model: onnx.ModelProto) -> bytes:
@@ -172,6 +202,17 @@ def _append_normalization(builder: GraphBuilder, preprocessing: Preprocessing, p
     builder.add("Sub", scaled, builder.constant((mean / std).astype(np.float32)), output=output)
 
 
+def _side_by_side(builder: GraphBuilder, features: list[str], shares: list[float]) -> str:
+    """Join the features of several towers as `JoinedEncoder` does; those of one stay as they are."""
+    if len(features) == 1:
+        return features[0]
+    parts = [
+        builder.add("Mul", builder.unit_rows(name), builder.constant(np.float32(share)))
+        for name, share in zip(features, shares, strict=True)
+    ]
+    return builder.add("Concat", *parts, axis=-1)
+
+
 def _append_head(builder: GraphBuilder, head: Any, features: str, temperature: float) -> None:
     logits = head_graph(builder, head, builder.unit_rows(features))
     logits = builder.add("Identity", logits, output="logits")
@@ -189,22 +230,38 @@ def _outputs(n_classes: int) -> list[onnx.ValueInfoProto]:
     ]
 
 
+def _with_one_opset(models: list[onnx.ModelProto]) -> list[onnx.ModelProto]:
+    """Bring all graphs to the newest operators among theirs."""
+    newest = max(map(_opset, models))
+    return [_converted(model, newest, "a member of the encoder") for model in models]
+
+
 def _read(path: Path) -> onnx.ModelProto:
     import onnx
 
     try:
         model = onnx.load(path)
-        if _opset(model) < MIN_OPSET:
-            from onnx import version_converter
+    except Exception as error:  # protobuf and the file system each raise their own
+        raise _unusable(path, error) from error
+    return _converted(model, max(MIN_OPSET, _opset(model)), path)
 
-            model = version_converter.convert_version(model, MIN_OPSET)
-    except Exception as error:  # protobuf, the converter and the file system each raise their own
-        reason = reason_of(error)
-        raise EncoderError(
-            f"Expected {path} to be an ONNX graph with operators of version {MIN_OPSET} or newer, got: {reason}: "
-            "export the encoder again (tip-adapter export-encoder)"
-        ) from error
-    return model
+
+def _converted(model: onnx.ModelProto, opset: int, name: Path | str) -> onnx.ModelProto:
+    if _opset(model) == opset:
+        return model
+    from onnx import version_converter
+
+    try:
+        return version_converter.convert_version(model, opset)
+    except Exception as error:  # the converter raises whatever it meets
+        raise _unusable(name, error) from error
+
+
+def _unusable(name: Path | str, error: Exception) -> EncoderError:
+    return EncoderError(
+        f"Expected {name} to be an ONNX graph with operators of version {MIN_OPSET} or newer, got: {reason_of(error)}: "
+        "export the encoder again (tip-adapter export-encoder)"
+    )
 
 
 def _opset(model: onnx.ModelProto) -> int:

@@ -13,6 +13,7 @@ from tip_adapter.data.decoding import ImageSource, load_image
 from tip_adapter.encoders import Encoder
 from tip_adapter.errors import TipAdapterError
 from tip_adapter.escaping import reason_of
+from tip_adapter.export.inputs import feeds_of
 from tip_adapter.heads import Head, softmax
 from tip_adapter.libraries import import_library
 from tip_adapter.typing import Float32Array, FloatArray, UInt8Array
@@ -55,11 +56,10 @@ class Parity:
 
 
 def views_of(encoder: Encoder, photos: Sequence[ImageSource]) -> UInt8Array:
-    """Middle views (B, S, S, 3) of photos, as the classifier makes them; of noise where there is no photo."""
+    """Middle views of photos, as the classifier makes them; of noise where there is no photo."""
     preprocessing = encoder.preprocessing
     if not photos:
-        shape = (_BATCH, preprocessing.size, preprocessing.size, 3)
-        return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        return np.random.default_rng(0).integers(0, 256, (_BATCH, *preprocessing.view_shape), dtype=np.uint8)
     min_side = preprocessing.min_side()
     return np.stack([preprocessing.center_view(load_image(photo, min_side=min_side)) for photo in photos])
 
@@ -84,7 +84,7 @@ def check_classifier(
     session = _session(model, "classifier.onnx")
     batches = [pixels[index : index + 1] for index in range(len(pixels))] if one_at_a_time else _batches(pixels)
     features = np.concatenate([encoder.encode_pixels(part) for part in batches])
-    found = [_run(session, "pixels", part, "classifier.onnx") for part in batches]
+    found = [_run(session, feeds_of(encoder.preprocessing, part), "classifier.onnx") for part in batches]
     return _compare("classifier.onnx", found, head, features, temperature, source)
 
 
@@ -97,7 +97,7 @@ def check_head(model: bytes, head: Head, *, temperature: float, features: Float3
         When the graph does not run, or differs by more than the tolerances.
     """
     session = _session(model, "head.onnx")
-    found = [_run(session, "features", part, "head.onnx") for part in _batches(features)]
+    found = [_run(session, {"features": part}, "head.onnx") for part in _batches(features)]
     return _compare("head.onnx", found, head, features, temperature, source)
 
 
@@ -117,9 +117,9 @@ def _session(model: bytes, name: str) -> Any:
         raise _unusable(name, error) from error
 
 
-def _run(session: Any, name: str, values: Any, file: str) -> tuple[Float32Array, Float32Array]:
+def _run(session: Any, feeds: dict[str, Any], file: str) -> tuple[Float32Array, Float32Array]:
     try:
-        logits, probabilities = session.run(["logits", "probabilities"], {name: values})
+        logits, probabilities = session.run(["logits", "probabilities"], feeds)
     except Exception as error:  # as above
         raise _unusable(file, error) from error
     return logits, probabilities

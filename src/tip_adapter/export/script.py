@@ -16,7 +16,9 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from tip_adapter.data.decoding import ImageSource, Preprocessing, load_image, read_image_bytes
+from tip_adapter.data.joined_preprocessing import JoinedPreprocessing
 from tip_adapter.errors import TipAdapterError
+from tip_adapter.export.inputs import inputs_of
 from tip_adapter.typing import UInt8Array
 
 __all__ = ["check_script", "script_files"]
@@ -25,9 +27,10 @@ _MAX_SAMPLES = 8
 _PRINT_DIGESTS = """
 import hashlib, json, sys
 sys.path.insert(0, "")
-from predict import view
+from predict import views
 settings, *photos = sys.argv[1:]
-print([hashlib.sha256(view(photo, json.loads(settings)).tobytes()).hexdigest() for photo in photos])
+seen = [views(photo, json.loads(settings)) for photo in photos]
+print([hashlib.sha256(b"".join(view.tobytes() for view in found.values())).hexdigest() for found in seen])
 """
 
 
@@ -51,7 +54,7 @@ def script_files() -> dict[str, bytes]:
     return found
 
 
-def check_script(preprocessing: Preprocessing, samples: Sequence[ImageSource] = ()) -> int:
+def check_script(preprocessing: Preprocessing | JoinedPreprocessing, samples: Sequence[ImageSource] = ()) -> int:
     """Compare what the script sees with what this package sees, also in files of odd kinds, and return in how many.
 
     Raises
@@ -61,6 +64,7 @@ def check_script(preprocessing: Preprocessing, samples: Sequence[ImageSource] = 
     """
     images = [*_odd_images(), *(read_image_bytes(sample) for sample in samples[:_MAX_SAMPLES])]
     expected = [preprocessing.center_view(load_image(image, min_side=preprocessing.min_side())) for image in images]
+    settings = {name: view.to_dict() for name, view in inputs_of(preprocessing).items()}
     with tempfile.TemporaryDirectory(prefix="tip-adapter-") as name:
         folder = Path(name)
         for part, content in script_files().items():
@@ -68,7 +72,7 @@ def check_script(preprocessing: Preprocessing, samples: Sequence[ImageSource] = 
             (folder / part).write_bytes(content)
         for index, image in enumerate(images):
             (folder / str(index)).write_bytes(image)
-        arguments = [json.dumps(preprocessing.to_dict()), *map(str, range(len(images)))]
+        arguments = [json.dumps(settings), *map(str, range(len(images)))]
         done = subprocess.run(
             [sys.executable, "-c", _PRINT_DIGESTS, *arguments], cwd=folder, capture_output=True, text=True, check=False
         )

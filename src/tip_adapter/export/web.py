@@ -1,4 +1,4 @@
-"""The folder of the npm package onnxruntime-web goes in; the files of the static web page come out."""
+"""The files of the static web page, with the runtime of the npm package onnxruntime-web."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tip_adapter.errors import InputError
 
-__all__ = ["ORT_WEB_FILES", "PAGE_FILES", "web_files"]
+__all__ = ["ORT_WEB_FILES", "PAGE_FILES", "web_files", "with_size"]
 
 PAGE_FILES = ("index.html", "style.css", "app.js", "classifier.js", "deep-png.js", "metadata.js", "resample.js")
 ORT_WEB_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
@@ -48,3 +48,18 @@ def web_files(ort_web: Path) -> dict[str, bytes]:
     page = files("tip_adapter.export").joinpath("static", "web")
     ours = {name: page.joinpath(name).read_bytes() for name in PAGE_FILES}
     return ours | {f"ort/{name}": (folder / name).read_bytes() for name in ORT_WEB_FILES}
+
+
+def with_size(page: dict[str, bytes], graph: bytes) -> dict[str, bytes]:
+    """Say on the page how much it downloads, its classifier included.
+
+    Examples
+    --------
+    >>> from tip_adapter.export.web import with_size
+    >>> with_size({"index.html": b"MEGABYTES MB"}, bytes(3_200_000))
+    {'index.html': b'3.2 MB'}
+    """
+    if not page:
+        return page
+    size = (sum(map(len, page.values())) + len(graph)) / 1e6
+    return page | {"index.html": page["index.html"].replace(b"MEGABYTES", f"{size:.{size < 10:d}f}".encode())}

@@ -149,8 +149,7 @@ class _Batches:
 
     def __init__(self, encoder: Encoder, reader: ImageReader, store: FeatureStore | None, batch_size: int) -> None:
         self.encoder, self.reader, self.store = encoder, reader, store
-        side = encoder.preprocessing.size
-        self.pixels = np.empty((batch_size, side, side, 3), dtype=np.uint8)
+        self.pixels = np.empty((batch_size, *encoder.preprocessing.view_shape), dtype=np.uint8)
         self.rows: list[tuple[int, int]] = []
         self.raw = np.zeros((len(reader.images), len(reader.view_keys), encoder.dim), dtype=np.float32)
         self.cached = 0

@@ -38,7 +38,7 @@ class PreparedImage:
         Index of the image that these bytes were first seen in: its own, or that of its twin, which is prepared instead.
     found : dict of int to ndarray of shape (D,)
         By index of the view, the features that the store has.
-    pixels : dict of int to ndarray of shape (S, S, 3), uint8
+    pixels : dict of int to ndarray of uint8
         By index of the view, the views that it lacks.
     error : ImageError, optional
         Why the image cannot be read.

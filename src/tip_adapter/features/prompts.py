@@ -206,7 +206,7 @@ def zero_shot_weights(
     Returns
     -------
     ndarray of shape (C, D), float32
-        Unit rows, in the order of ``class_texts``.
+        Unit rows, in the order of ``class_texts``; rows of NaN where the encoder has no text tower.
 
     Raises
     ------
@@ -231,6 +231,8 @@ def zero_shot_weights(
     texts = [_checked_texts(texts, name) for name, texts in zip(names, class_texts, strict=True)]
     if not texts:
         raise InputError("Expected at least one class, got none")
+    if not encoder.has_text_tower:
+        return np.full((len(texts), encoder.dim), np.nan, dtype=np.float32)
     # Not str.format: a class name may itself hold braces.
     prompts = [[template.replace("{}", text) for text in row for template in templates] for row in texts]
     distinct = list(dict.fromkeys(prompt for row in prompts for prompt in row))

@@ -32,7 +32,15 @@ __all__ = ["EncoderRecord", "FewShotModel", "MethodRecord"]
 
 @dataclass(frozen=True)
 class EncoderRecord:
-    """Which encoder a model was fitted with, and needs again."""
+    """Which encoder a model was fitted with, and needs again.
+
+    Attributes
+    ----------
+    name, image_id, text_id, dim, logit_scale, precision
+        As of the encoder.
+    member_ids : tuple of str
+        Of a joined encoder, the ids of its members' image towers.
+    """
 
     name: str
     image_id: str
@@ -40,6 +48,7 @@ class EncoderRecord:
     dim: int
     logit_scale: float
     precision: str = "fp32"
+    member_ids: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -285,7 +294,7 @@ class FewShotModel:
 
     @classmethod
     def _from_bundle(cls, arrays: Mapping[str, Any], config: Mapping[str, Any], pictures: Archive) -> FewShotModel:
-        encoder = EncoderRecord(**config["encoder"])
+        encoder = EncoderRecord(**config["encoder"] | {"member_ids": tuple(config["encoder"]["member_ids"])})
         record = config["shots"]
         features = features_from_state(arrays, "shots.", encoder.image_id, record["digests"], record["names"])
         labels = arrays["shots.labels"].astype(np.intp)

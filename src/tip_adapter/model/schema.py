@@ -125,12 +125,13 @@ _CONFIG = fields(
     {
         "encoder": fields(
             {
-                "name": text(longest=4096, pattern=r"(?![/\\]{2})[^\x00]+", named="the name of an encoder"),
+                "name": text(longest=4096, pattern=r"(?!(.*\+)?[/\\]{2})[^\x00]+", named="the name of an encoder"),
                 "image_id": text(pattern=r"[\w.:+/-]{1,200}", named="the id of a tower"),
                 "text_id": text(pattern=r"[\w.:+/-]{1,200}", named="the id of a tower"),
                 "dim": whole(1, 10**6),
                 "logit_scale": number(above=0, high=1e6),
-                "precision": one_of("fp32", "int8"),
+                "precision": text(longest=100, pattern=r"(fp32|int8)(\+(fp32|int8))*", named="a precision"),
+                "member_ids": items(text(pattern=r"[\w.:+/-]{1,200}", named="the id of a tower")),
             }
         ),
         "class_names": items(

@@ -16,7 +16,7 @@ from tip_adapter.heads.affinity import Cache, affinity, class_mass
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from tip_adapter.encoders.onnx import OnnxEncoder
+    from tip_adapter.encoders.base import BaseEncoder
     from tip_adapter.features.store import FeatureStore
     from tip_adapter.progress import Progress
 
@@ -67,7 +67,7 @@ class PrecisionReport:
 
 
 def guard_precision(
-    encoder: OnnxEncoder,
+    encoder: BaseEncoder,
     images: Sequence[ImageSource],
     labels: IntArray,
     zero_shot_weights: Float32Array | None,
@@ -84,8 +84,8 @@ def guard_precision(
 
     Parameters
     ----------
-    encoder : OnnxEncoder
-        With precision "int8".
+    encoder : BaseEncoder
+        With precision "int8", or a joined one with a member of it.
     images : sequence of N images
         At most 128 of them are taken, evenly.
     labels : ndarray of shape (N,), int

@@ -1,4 +1,4 @@
-"""The network of `lite` and views in; the same features out, with normalisation folded away: cheaper gradients."""
+"""The network of `lite-fast` and views in; the same features out, with normalisation folded away: cheaper gradients."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,7 @@ _OPSET, _IR_VERSION = 17, 8
 _FLOAT = 1  # onnx.TensorProto.FLOAT
 _TEXT_DIM, _LAYERS, _HEADS = 384, 6, 12
 _NORM_EPS = 1e-3
-# Of every stage: how often its block is repeated, and the stride of the first.
-_STAGES = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))
-_STRIDES = [stride if first == 0 else 1 for repeats, stride in _STAGES for first in range(repeats)]
-_SKIPS = [first > 0 for repeats, _ in _STAGES for first in range(repeats)]
+_STRIDES = (1, 2, 2, 2, 1, 2, 1)  # of the first block of every stage
 
 
 class _Network:
@@ -52,8 +49,8 @@ def class_rows(weights: Mapping[str, Float32Array]) -> Float32Array:
     return np.ascontiguousarray((columns / np.sqrt((columns**2).sum(axis=0))).T, dtype=np.float32)
 
 
-def image_graph(weights: Mapping[str, Float32Array], size: int) -> Any:
-    """Return EfficientNet-Lite0 up to its pooled feature, with normalisation folded into the convolutions.
+def image_graph(weights: Mapping[str, Float32Array], size: int, repeats: Sequence[int]) -> Any:
+    """Return an EfficientNet-Lite up to its pooled feature, with normalisation folded into the convolutions.
 
     Parameters
     ----------
@@ -61,6 +58,8 @@ def image_graph(weights: Mapping[str, Float32Array], size: int) -> Any:
         Of `sources.image_weights`.
     size : int
         Side of a view.
+    repeats : sequence of int
+        How often the block of each of the seven stages is repeated.
 
     Returns
     -------
@@ -71,26 +70,28 @@ def image_graph(weights: Mapping[str, Float32Array], size: int) -> Any:
     network.constant("zero", np.array(0, dtype=np.float32))
     network.constant("six", np.array(6, dtype=np.float32))
     x = _convolution(network, weights, "pixel_values", ("_conv_stem", "_bn0"), kernel=3, stride=2)
-    for index in range(len(_STRIDES)):
-        x = _block(network, weights, x, index)
+    firsts = [(place == 0, stride) for stride, n in zip(_STRIDES, repeats, strict=True) for place in range(n)]
+    for index, (first, stride) in enumerate(firsts):
+        x = _block(network, weights, x, f"_blocks.{index}.", stride=stride if first else 1, skips=not first)
     x = _convolution(network, weights, x, ("_conv_head", "_bn1"))
     network.add("Flatten", [network.add("GlobalAveragePool", [x], "pooled")], "image_embeds")
     dim = len(weights["_bn1.weight"])
     return _model(network, {"pixel_values": ["batch", 3, size, size]}, {"image_embeds": ["batch", dim]})
 
 
-def _block(network: _Network, weights: Mapping[str, Float32Array], inputs: str, index: int) -> str:
+def _block(
+    network: _Network, weights: Mapping[str, Float32Array], inputs: str, prefix: str, *, stride: int, skips: bool
+) -> str:
     """Expand, convolve each channel by itself, project; the input is added where shapes allow."""
-    prefix = f"_blocks.{index}."
     x = inputs
     if f"{prefix}_expand_conv.weight" in weights:
         x = _convolution(network, weights, x, (f"{prefix}_expand_conv", f"{prefix}_bn0"))
     channels = len(weights[f"{prefix}_bn1.weight"])
     kernel = math.isqrt(len(weights[f"{prefix}_depthwise_conv.weight"]) // channels)
     depthwise = (f"{prefix}_depthwise_conv", f"{prefix}_bn1")
-    x = _convolution(network, weights, x, depthwise, kernel=kernel, stride=_STRIDES[index], groups=channels)
+    x = _convolution(network, weights, x, depthwise, kernel=kernel, stride=stride, groups=channels)
     x = _convolution(network, weights, x, (f"{prefix}_project_conv", f"{prefix}_bn2"), clip=False)
-    return network.add("Add", [x, inputs], f"{prefix}sum") if _SKIPS[index] else x
+    return network.add("Add", [x, inputs], f"{prefix}sum") if skips else x
 
 
 def _convolution(

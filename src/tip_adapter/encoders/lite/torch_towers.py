@@ -1,20 +1,18 @@
-"""The towers of `lite` as torch modules, for training."""
+"""The towers of `lite-fast` as torch modules, for training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tip_adapter.encoders.lite import LITE_LOGIT_SCALE, LITE_PREPROCESSING, graphs, sources
+from tip_adapter.encoders.lite import LITE_LOGIT_SCALE, graphs, network, sources
 from tip_adapter.encoders.lite.folded import folded_features
 from tip_adapter.encoders.torch_encoder import TorchEncoder
 from tip_adapter.errors import require_extra
-from tip_adapter.typing import Float32Array
 
-__all__ = ["LiteImageTower", "LiteTextTower", "load_lite_torch"]
+__all__ = ["LiteImageTower", "LiteTextTower", "load_lite_torch", "load_network"]
 
 _KEY_DIM = 384
 
@@ -90,25 +88,26 @@ def embed_sentences(language_model: nn.Module, inputs_embeds: Tensor, attention_
 
 
 def load_lite_torch() -> TorchEncoder:
-    """Return `lite` on torch, with the same features as on ONNX Runtime within rounding."""
-    weights = sources.image_weights()
-    keys, values = (torch.from_numpy(array) for array in (sources.keys(), graphs.class_rows(weights)))
+    """Return `lite-fast` on torch, with the same features as on ONNX Runtime within rounding."""
+    rows = graphs.class_rows(sources.image_weights(0))
+    keys, values = (torch.from_numpy(array) for array in (sources.keys(), rows))
     return TorchEncoder(
-        "lite",
-        LiteImageTower(_network(weights)),
+        "lite-fast",
+        LiteImageTower(load_network(0)),
         LiteTextTower(_language_model(), keys, values),
         sources.tokenizer(),
-        LITE_PREPROCESSING,
+        network(0).preprocessing,
         logit_scale=LITE_LOGIT_SCALE,
         text_inputs=("input_ids", "attention_mask"),
     )
 
 
-def _network(weights: Mapping[str, Float32Array]) -> Any:
+def load_network(number: int) -> Any:
+    """Return EfficientNet-Lite0, 1 or 2 as a torch module."""
     architecture = require_extra("efficientnet_lite_pytorch", "torch")
-    network = architecture.EfficientNet.from_name("efficientnet-lite0")  # from_pretrained would download
+    network = architecture.EfficientNet.from_name(f"efficientnet-lite{number}")  # from_pretrained would download
     state = network.state_dict()
-    for name, flat in weights.items():
+    for name, flat in sources.image_weights(number).items():
         shape = state[name].shape
         # TensorFlow's order of axes: (height, width, in, out), and (in, out).
         stored = torch.from_numpy(flat).reshape(*shape[2:], *shape[:2][::-1])

@@ -16,11 +16,14 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import, or a host of its
 import onnxruntime
 
 
-def view(photo: str, settings: dict[str, Any]) -> np.ndarray[Any, Any]:
-    """Decode a photo, resize the shortest side and crop the middle, as the classifier was made."""
-    size, resize = settings["size"], settings["resize"]
-    image = EncodedImage(read_file(photo), (resize or size) if settings["draft"] else None).decode()
-    return center_view(image, size=size, resize=resize, interpolation=settings["interpolation"])
+def views(photo: str, settings: dict[str, dict[str, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+    """Decode a photo; for each input of the classifier resize the shortest side and crop the middle, as it was made."""
+    sides = [(one["resize"] or one["size"]) if one["draft"] else None for one in settings.values()]
+    image = EncodedImage(read_file(photo), None if None in sides else max(filter(None, sides))).decode()
+    return {
+        name: center_view(image, size=one["size"], resize=one["resize"], interpolation=one["interpolation"])
+        for name, one in settings.items()
+    }
 
 
 def main() -> int:
@@ -33,12 +36,12 @@ def main() -> int:
     classes, settings = json.loads(about["classes"]), json.loads(about["preprocessing"])
     for photo in photos:
         try:
-            pixels = view(photo, settings)
+            pixels = views(photo, settings)
         except UnreadableImageError as error:
             print(for_terminal(f"Expected {photo} to {error}"), file=sys.stderr)
             status = 1
             continue
-        (probabilities,) = session.run(["probabilities"], {"pixels": pixels[None]})[0]
+        (probabilities,) = session.run(["probabilities"], {name: view[None] for name, view in pixels.items()})[0]
         best = probabilities.argsort()[::-1][:3]
         found = ", ".join(f"{classes[index]} {100 * probabilities[index]:.1f} %" for index in best)
         print(for_terminal(f"{photo}: {found}"))

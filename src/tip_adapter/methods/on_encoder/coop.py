@@ -89,7 +89,7 @@ class CoOp(TrainedMethod):
     Notes
     -----
     The image tower is never run: `fit` takes features, or several views of each shot as features. A step costs one
-    pass of all class texts through the text tower, forth and back: 0.1 to 0.2 s for the 10 classes of `lite`, 4 s of
+    pass of all class texts through the text tower, forth and back: 0.1 to 0.2 s for 10 classes and `lite-fast`, 4 s of
     one core for 64 classes with the text tower of a CLIP. Up to 64 texts take one pass (0.8 GB there); more take
     passes of 64 that are computed twice, so that memory stays bounded and time grows in proportion: 16 s for 200
     classes, which makes large class lists a matter for the shorter schedules (`epochs`) or the other methods.

@@ -62,14 +62,14 @@ class FullFineTuning(FewShotMethod):
     wise_weight : float, default=0.5
         w, from 0 (the encoder as it was) to 1 (without averaging); `at_wise_weight` gives others afterwards. WiSE-FT
         recommends 0.5 for photos that may differ from the shots. On photos of the same kind 1 can be better: 85.2 %
-        against 81.5 % with `lite` on ten classes of clothes, 16 shots.
+        against 81.5 % with `lite-fast` on ten classes of clothes, 16 shots.
     learning_rate : float or "auto", default="auto"
         Of AdamW, after a linear warm-up of one epoch; then a cosine to 0. "auto" trains on three quarters of the shots
         with rates of `rates`, from the largest down until it gets worse, for half of the epochs, and takes the one
         whose averaged towers give the rest the best likelihood (with a validation set: trains on all shots, and takes
         the best accuracy on it). With one shot per class, and no validation set: FLYP's 1e-5.
     rates : sequence of float, default=(1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
-        FLYP's 1e-5 is meant for vision transformers and long training; `lite` wants 3e-4 at 16 shots.
+        FLYP's 1e-5 is meant for vision transformers and long training; `lite-fast` wants 3e-4 at 16 shots.
     epochs : int or "auto", default="auto"
         "auto" takes 20 with less than 8 shots per class, else 10.
     batch_size : int, default=32
@@ -108,10 +108,10 @@ class FullFineTuning(FewShotMethod):
     Notes
     -----
     Batch normalisation stays in evaluation mode: few shots make poor statistics. The 1,000 keys and values of the text
-    tower of `lite` are no parameters and stay. Other photos of the same class in a batch count as negatives, as in
+    tower of `lite-fast` are no parameters and stay. Other photos of the same class in a batch count as negatives, as in
     FLYP; a step draws one caption for each class. Memory: the towers' parameters five times over (values, gradients,
-    two moments, the last epoch; more with a checkpoint), and the activations of a batch: for `lite` 4 GB in all with
-    batches of 32 photos, less with smaller ones.
+    two moments, the last epoch; more with a checkpoint), and the activations of a batch: for `lite-fast` 4 GB in all
+    with batches of 32 photos, less with smaller ones.
 
     References
     ----------
@@ -203,7 +203,7 @@ class FullFineTuning(FewShotMethod):
         if not 0 <= self.wise_weight <= 1:
             raise InputError(f"Expected wise_weight from 0 to 1, got {self.wise_weight}.")
         if self.encoder is None:
-            raise InputError("FullFineTuning tunes an encoder: give one, such as encoder='lite'.")
+            raise InputError("FullFineTuning tunes an encoder: give one, such as encoder='lite-fast'.")
         X = _listed_photos(X)
         labels, seed = self._checked_labels(X, y), checked_seed(self.random_state)
         most = int(np.bincount(labels).max())

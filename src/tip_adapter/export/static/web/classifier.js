@@ -21,10 +21,13 @@ export class Classifier {
 
   /** Name the most probable classes of a photo: [{name, probability}], the most probable first. */
   async classify(blob, count = 5) {
-    const { size } = this.about.preprocessing;
-    const pixels = view(await pixelsOf(blob, this.about.preprocessing), this.about.preprocessing);
-    const input = new ort.Tensor("uint8", pixels, [1, size, size, 3]);
-    const { probabilities } = await this.session.run({ pixels: input }, ["probabilities"]);
+    const inputs = Object.entries(this.about.preprocessing);
+    const photo = await pixelsOf(blob, Math.max(...inputs.map(([, { size, resize }]) => resize ?? size)));
+    const feeds = inputs.map(([name, settings]) => {
+      const { size } = settings;
+      return [name, new ort.Tensor("uint8", view(photo, settings), [1, size, size, 3])];
+    });
+    const { probabilities } = await this.session.run(Object.fromEntries(feeds), ["probabilities"]);
     return this.about.classes
       .map((name, index) => ({ name, probability: probabilities.data[index] }))
       .sort((a, b) => b.probability - a.probability)
@@ -39,9 +42,9 @@ async function fetched(name) {
 }
 
 /** Decode as the classifier's own reader does: upright, colours as they are stored, transparent parts white. */
-async function pixelsOf(blob, { size, resize }) {
+async function pixelsOf(blob, shortest) {
   const bitmap = await createImageBitmap(blob, { imageOrientation: "from-image", colorSpaceConversion: "none" });
-  const enough = (4 * (resize ?? size)) / Math.min(bitmap.width, bitmap.height);
+  const enough = (4 * shortest) / Math.min(bitmap.width, bitmap.height);
   const scale = bitmap.width * bitmap.height > MAX_PIXELS ? Math.min(1, enough) : 1;
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(bitmap.width * scale));

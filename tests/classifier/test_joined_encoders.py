@@ -1,0 +1,89 @@
+"""Classifiers on joined encoders: fitted, saved, loaded, edited, and told which member is another one."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="the extra export is not installed")
+
+from tiny_onnx import some_photos, write_encoder
+from tip_adapter import ImageClassifier
+from tip_adapter.encoders import load_encoder
+from tip_adapter.errors import EncoderError
+
+LABELS = [("red", "green", "blue")[index % 3] for index in range(12)]
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return [write_encoder(tmp_path / f"tiny{seed}", seed=seed) for seed in (0, 1)]
+
+
+@pytest.fixture
+def fitted(folders):
+    return ImageClassifier(f"{folders[0]}+{folders[1]}+fake", "gda", store=None).fit(some_photos(12), LABELS)
+
+
+def test_it_is_saved_loaded_edited_and_explained(fitted, tmp_path):
+    queries = some_photos(6, seed=5)
+    assert fitted.predict(queries) == ["red", "green", "blue"] * 2
+    fitted.save(tmp_path / "joined.tip")
+    loaded = ImageClassifier.load(tmp_path / "joined.tip", store=None)
+    np.testing.assert_allclose(loaded.predict_proba(queries), fitted.predict_proba(queries), atol=1e-6)
+    loaded.add_shots(some_photos(3, seed=9), LABELS[:3])
+    again = ImageClassifier(fitted.model_.encoder.name, "gda", store=None)
+    again.method_parameters = dict(loaded.model_.method.held)
+    again.fit([*some_photos(12), *some_photos(3, seed=9)], [*LABELS, *LABELS[:3]])
+    np.testing.assert_allclose(loaded.predict_proba(queries), again.predict_proba(queries), atol=1e-4)
+    assert loaded.explain(queries[0]).answer == "red"
+
+
+def test_the_member_that_changed_is_named(fitted, folders, tmp_path):
+    fitted.save(tmp_path / "joined.tip")
+    write_encoder(tmp_path / "other", seed=7)
+    shutil.rmtree(folders[1])
+    shutil.move(tmp_path / "other", folders[1])
+    with pytest.raises(EncoderError, match=rf"in which {folders[1]} is another one \(id \w+, was \w+\): give that"):
+        ImageClassifier.load(tmp_path / "joined.tip", store=None).predict(some_photos(1))
+
+
+def test_the_member_that_is_missing_is_named(fitted, folders, tmp_path):
+    fitted.save(tmp_path / "joined.tip")
+    shutil.rmtree(folders[0])
+    with pytest.raises(EncoderError, match=f"needs {folders[0]}, which cannot be used. There is no encoder folder"):
+        ImageClassifier.load(tmp_path / "joined.tip", store=None).predict(some_photos(1))
+
+
+def test_members_that_moved_together_with_the_classifier_are_found(fitted, folders, tmp_path):
+    (tmp_path / "moved").mkdir()
+    fitted.save(tmp_path / "joined.tip")
+    for path in (*folders, tmp_path / "joined.tip"):
+        shutil.move(path, tmp_path / "moved" / path.name)
+    loaded = ImageClassifier.load(tmp_path / "moved" / "joined.tip", store=None)
+    assert loaded.predict(some_photos(3, seed=5)) == ["red", "green", "blue"]
+
+
+def test_another_text_tower_needs_no_photo_again(folders, tmp_path):
+    """The store keys on the image towers alone."""
+    store, name = tmp_path / "features.sqlite3", f"{folders[0]}+fake"
+    counts = []
+    ImageClassifier(name, "gda", store=store).fit(some_photos(12), LABELS)
+    (folders[0] / "onnx" / "text_model.onnx").write_bytes((folders[1] / "onnx" / "text_model.onnx").read_bytes())
+    ImageClassifier(name, "gda", store=store).fit(
+        some_photos(12), LABELS, progress=lambda done, total, cached: counts.append(cached)
+    )
+    assert counts[-1] == 12 or 12 in counts
+
+
+def seeing(folder):
+    encoder = load_encoder(folder)
+    encoder.has_text_tower = False
+    return encoder
+
+
+def test_without_any_text_tower_the_shots_decide(folders):
+    classifier = ImageClassifier(seeing(folders[0]), "auto", store=None).fit(some_photos(12), LABELS)
+    assert classifier.predict(some_photos(6, seed=5)) == ["red", "green", "blue"] * 2
+    with pytest.raises(EncoderError, match=r"ZeroShot needs the classes' texts, and the encoder .*/tiny0 has no text"):
+        ImageClassifier(seeing(folders[0]), "zero-shot", store=None).fit(some_photos(12), LABELS)
