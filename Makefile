@@ -28,6 +28,7 @@ docs: .venv/dev.done
 # On a quiet machine: about ten minutes. DATA is the folder of the benchmarks' data.
 benchmarks: .venv/dev.done
 	$(BIN)/python benchmarks/published_features.py $(DATA)/clip-vit-b32
+	$(BIN)/python benchmarks/lite.py $(DATA)/clothing
 	$(BIN)/python benchmarks/clothing.py $(DATA)/clothing
 	$(BIN)/python benchmarks/clothing.py $(DATA)/clothing --views 10
 	$(BIN)/python benchmarks/search.py $(DATA)/clip-vit-b32 --fraction 0.01

@@ -31,7 +31,7 @@ def sound_encoder(folder: Path) -> Path:
     write_encoder(folder)
     files = ("onnx/vision_model.onnx", "onnx/text_model.onnx", "tokenizer.json")
     hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}
-    text = {"context_length": 16, "pad_token": "[PAD]", "pad_to_context": False, "lowercase": False}
+    text = {"context_length": 16, "pad_token": "[PAD]", "pad_to_context": False, "clean": ""}
     note = {"format_version": 2, "logit_scale": 100.0, "text": text, "files": hashes}
     (folder / "tip_adapter.json").write_text(json.dumps(note))
     return folder

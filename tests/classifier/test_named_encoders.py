@@ -25,7 +25,12 @@ def asked(monkeypatch):
         repositories.append(repository)
         raise OSError("no network")
 
+    def listing(_, repository, **__):
+        repositories.append(repository)
+        raise OSError("no network")
+
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_tree", listing)
     return repositories
 
 
@@ -38,7 +43,13 @@ def saved(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["hub:somebody/something", "huggingface:somebody/something", "open-clip:ViT-B-16/openai"]
+    "name",
+    [
+        "hub:somebody/something",
+        "fake+hub:somebody/something",
+        "huggingface:somebody/something",
+        "open-clip:ViT-B-16/openai",
+    ],
 )
 def test_what_a_file_names_is_not_fetched(tmp_path, asked, name):
     pytest.importorskip("torch", reason="the extra torch is not installed")
@@ -69,7 +80,7 @@ def test_training_through_the_encoder_fetches_nothing_either(tmp_path, asked):
     assert asked == []
 
 
-@pytest.mark.parametrize("name", ["//host/share", "\\\\host\\share", "", "a\0b"])
+@pytest.mark.parametrize("name", ["//host/share", "fake+//host/share", "\\\\host\\share", "", "a\0b"])
 def test_names_that_are_none_are_refused(tmp_path, name):
     with pytest.raises(InputError, match="the name of an encoder"):
         saved(tmp_path, name)

@@ -80,7 +80,7 @@ def test_a_config_of_other_kinds_is_harmless_or_refused(folder, config):
 NOTE = {
     "format_version": 2,
     "logit_scale": 10.0,
-    "text": {"context_length": 16, "pad_token": "[PAD]", "pad_to_context": True, "lowercase": False},
+    "text": {"context_length": 16, "pad_token": "[PAD]", "pad_to_context": True, "clean": ""},
     "files": {},
 }
 

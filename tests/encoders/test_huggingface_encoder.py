@@ -53,7 +53,7 @@ def test_damaged_weights_are_one_line(folder):
 
 def test_another_kind_of_model_is_refused(folder):
     change_config(folder, model_type="bert")
-    with pytest.raises(EncoderError, match="of type clip or siglip, got 'bert'"):
+    with pytest.raises(EncoderError, match="of type clip, siglip, or one of photos alone, got 'bert'"):
         load_encoder(f"huggingface:{folder}")
 
 

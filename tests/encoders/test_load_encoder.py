@@ -5,7 +5,7 @@ import pytest
 
 from tip_adapter.encoders import ENCODER_PREFIXES, ENCODERS, export_encoder, load_encoder
 from tip_adapter.encoders import hub as hub_module
-from tip_adapter.encoders.hub import HUB_ALIASES, fetch
+from tip_adapter.encoders.hub import HUB_ALIASES
 from tip_adapter.errors import EncoderError, MissingExtraError
 
 
@@ -78,21 +78,6 @@ def test_the_local_cache_comes_first(clip_onnx, monkeypatch):
     assert load_encoder("clip-vit-b-16", logit_scale=7).logit_scale == 7
 
 
-def test_an_incomplete_cache_is_completed_with_the_wanted_files_only(tmp_path, monkeypatch):
-    calls = []
-
-    def snapshot(repository, *, allow_patterns, local_files_only=False):
-        calls.append(local_files_only)
-        assert "onnx/vision_model.onnx" in allow_patterns
-        assert not any("quantized" in pattern or pattern == "*" for pattern in allow_patterns)
-        return str(tmp_path)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    with pytest.raises(EncoderError, match=r"vision_model\.onnx, found none"):
-        load_encoder("hub:a/b")
-    assert calls == [True, False]
-
-
 @pytest.mark.parametrize("name", ["hub:a/b", "huggingface:a/b", "open-clip:ViT-B-16/openai", "clip-vit-b-32"])
 def test_without_leave_nothing_is_fetched(name, monkeypatch):
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -104,20 +89,6 @@ def test_without_leave_nothing_is_fetched(name, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     with pytest.raises(EncoderError, match=r"is not on this machine.* name it yourself with --encoder"):
         load_encoder(name, download=False)
-
-
-def test_a_repository_that_does_not_exist_is_said_so(monkeypatch):
-    import httpx2 as httpx
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
-
-    def snapshot(repository, *, allow_patterns, local_files_only=False):
-        if local_files_only:
-            raise LocalEntryNotFoundError("nothing here")
-        raise RepositoryNotFoundError("404", response=httpx.Response(404, request=httpx.Request("GET", "https://x")))
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    with pytest.raises(EncoderError, match="Found no repository a/b"):
-        fetch("a/b", ["*.json"])
 
 
 @pytest.mark.parametrize(("name", "module"), [("open-clip:ViT-B-16/openai", "open_clip"), ("huggingface:a/b", "torch")])

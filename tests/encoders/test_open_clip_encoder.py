@@ -169,8 +169,10 @@ def test_preprocessing_is_translated_or_refused():
     assert (squash.size, squash.resize, squash.interpolation) == (224, None, "bilinear")
     assert squash.mean[0] == pytest.approx(0.48145466)
     for settings in ({"size": (224, 200)}, {"size": 224, "resize_mode": "longest"}):
-        with pytest.raises(EncoderError, match="square views"):
+        with pytest.raises(EncoderError, match="square RGB views"):
             preprocessing_of(settings, "x")
+    with pytest.raises(EncoderError, match="got 'sharpen'"):
+        preprocessing_of({"size": 224, "sharpen": True}, "x")
     with pytest.raises(EncoderError, match="another way"):
         preprocessing_of({"size": 224, "interpolation": "random"}, "x")
 

@@ -47,7 +47,8 @@ EncoderOption = Annotated[
     typer.Option(
         "--encoder",
         "-e",
-        help="lite, clip-vit-b-32, hub:owner/name or a folder. Default: $TIP_ADAPTER_ENCODER, else clip-vit-b-32.",
+        help="lite, clip-vit-b-32, hub:owner/name, a folder, or several joined by +. "
+        "Default: $TIP_ADAPTER_ENCODER, else clip-vit-b-32.",
     ),
 ]
 WhereOption = Annotated[
@@ -65,7 +66,9 @@ WaitOption = Annotated[
 PrecisionOption = Annotated[
     str,
     typer.Option(
-        "--precision", help="fp32, or int8: about three times as fast, for transformers as ONNX graphs (not lite)."
+        "--precision",
+        help="fp32, or int8: about three times as fast, for transformers as ONNX graphs (not lite). "
+        "Joined encoders take one each: int8+fp32.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]

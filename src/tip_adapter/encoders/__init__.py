@@ -10,6 +10,7 @@ from pathlib import Path
 from tip_adapter.encoders.base import BaseEncoder, Encoder
 from tip_adapter.encoders.hub import HUB_ALIASES
 from tip_adapter.encoders.joined import JoinedEncoder, load_joined, member_names
+from tip_adapter.encoders.layouts import choose_layout
 from tip_adapter.encoders.precision import check_precision
 from tip_adapter.errors import EncoderError
 from tip_adapter.plugins import plugins
@@ -27,7 +28,7 @@ ENCODERS = {
 
 ENCODER_PREFIXES = {
     "hub:": "hub:owner/name, a Hugging Face repository with ONNX towers",
-    "huggingface:": "huggingface:owner/name or huggingface:/a/folder, CLIP or SigLIP on torch (extra torch)",
+    "huggingface:": "huggingface:owner/name or huggingface:/a/folder, CLIP, SigLIP or DINO on torch (extra torch)",
     "open-clip:": "open-clip:ViT-B-16/laion2b_s34b_b88k, a model of open_clip on torch (extra open-clip)",
 }
 """Beginnings of names that say where an encoder comes from."""
@@ -46,8 +47,8 @@ def load_encoder(
     name_or_path : str or path
         A name of `ENCODERS`; a name that begins with one of `ENCODER_PREFIXES`; or the path of a directory that holds
         ``onnx/vision_model.onnx``, ``onnx/text_model.onnx``, ``tokenizer.json`` and ``preprocessor_config.json``, the
-        layout of transformers.js and of `export_encoder`. Names with ``+`` between them are encoders whose features
-        stand side by side: see `JoinedEncoder`.
+        layout of transformers.js and of `export_encoder`, or has another of the layouts in docs/encoders.md. Names with
+        ``+`` between them are encoders whose features stand side by side: see `JoinedEncoder`.
     precision : {"fp32", "int8"}, default="fp32"
         Of the image tower. "int8" is for transformers as ONNX graphs, on processors with VNNI: three times as fast.
         Joined encoders take one for all, or one each: ``"int8+fp32"``.
@@ -218,7 +219,9 @@ def _load_open_clip(name: str, precision: str, logit_scale: float | None, *, dow
 def _load_directory(name: str, precision: str, logit_scale: float | None) -> BaseEncoder:
     from tip_adapter.encoders.onnx import OnnxEncoder
 
-    if not (Path(name) / "onnx").is_dir() and (Path(name) / "config.json").is_file():
+    folder = Path(name)
+    here = choose_layout(lambda part: (folder / part).is_file())
+    if here is None and not (folder / "onnx").is_dir() and (folder / "config.json").is_file():
         raise EncoderError(f"Expected {name} to hold ONNX towers, got a torch model: use huggingface:{name}")
     return OnnxEncoder(name, precision=precision, logit_scale=logit_scale)
 

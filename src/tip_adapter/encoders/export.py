@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from tip_adapter.data.decoding import Preprocessing
 from tip_adapter.encoders.file_hashes import file_sha256
-from tip_adapter.encoders.layout import METADATA_FILE, METADATA_VERSION, weight_files
+from tip_adapter.encoders.layout import METADATA_VERSION, layout_of, weight_files
+from tip_adapter.encoders.layouts import METADATA_FILE
 from tip_adapter.encoders.onnx import OnnxEncoder
 from tip_adapter.encoders.parity import PROBE_TEXTS, check_parity
 from tip_adapter.encoders.tokenizer import TextSettings, Tokenizer
@@ -41,7 +42,7 @@ class EncoderDescription:
 
     logit_scale: float
     preprocessing: Preprocessing
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -96,11 +97,11 @@ def copy_encoder(encoder: OnnxEncoder, out_dir: StrPath) -> Path:
     """
     source = encoder.layout.directory
     with _new_directory(Path(out_dir)) as directory:
-        files = [*weight_files(source).values(), *source.glob("*.json")]
-        for path in dict.fromkeys(files):
-            target = directory / path.relative_to(source)
-            target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(path, target)  # follows the links of the Hub's cache
+        layout = encoder.layout.files
+        for name in dict.fromkeys([*weight_files(source, layout), *layout.side_files]):
+            if (source / name).is_file():
+                (directory / name).parent.mkdir(exist_ok=True)
+                shutil.copyfile(source / name, directory / name)  # follows the links of the Hub's cache
         _write_metadata(directory, encoder.logit_scale, encoder.layout.text)
     return Path(out_dir)
 
@@ -110,7 +111,10 @@ def _write_graphs(encoder: TorchEncoder, folder: Path) -> None:
 
     size = encoder.preprocessing.size
     pixels = torch.zeros(2, 3, size, size)
-    _write_graph(encoder.image_tower, (pixels,), folder / "vision_model.onnx", ["pixel_values"], "image_embeds")
+    name = "vision_model" if encoder.has_text_tower else "model"
+    _write_graph(encoder.image_tower, (pixels,), folder / f"{name}.onnx", ["pixel_values"], "image_embeds")
+    if encoder.text_tower is None:
+        return
     texts = encoder.text_arguments(PROBE_TEXTS[1:3])  # two lengths: the mask has to matter in the trace
     _write_graph(encoder.text_tower, texts, folder / "text_model.onnx", list(encoder.text_inputs), "text_embeds")
 
@@ -165,22 +169,23 @@ def _plain_attention() -> Iterator[None]:
 def write_side_files(description: EncoderDescription, directory: Path) -> None:
     """Write what an ONNX directory needs besides its graphs."""
     tokenizer = description.tokenizer
-    (directory / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
     _write_json(directory / "preprocessor_config.json", description.preprocessing.to_preprocessor_config())
     if description.config:
         _write_json(directory / "config.json", description.config)
-    # For readers such as transformers.js; our own settings are in the metadata.
-    lengths = {"model_max_length": tokenizer.settings.context_length, "pad_token": tokenizer.settings.pad_token}
-    _write_json(directory / "tokenizer_config.json", lengths)
-    _write_metadata(directory, description.logit_scale, tokenizer.settings)
+    if tokenizer is not None:
+        (directory / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+        # For readers such as transformers.js; our own settings are in the metadata.
+        lengths = {"model_max_length": tokenizer.settings.context_length, "pad_token": tokenizer.settings.pad_token}
+        _write_json(directory / "tokenizer_config.json", lengths)
+    _write_metadata(directory, description.logit_scale, tokenizer.settings if tokenizer else None)
 
 
-def _write_metadata(directory: Path, logit_scale: float, settings: TextSettings) -> None:
+def _write_metadata(directory: Path, logit_scale: float, settings: TextSettings | None) -> None:
     content = {
         "format_version": METADATA_VERSION,
         "logit_scale": logit_scale,
-        "text": asdict(settings),
-        "files": {name: file_sha256(path) for name, path in weight_files(directory).items()},
+        "text": asdict(settings) if settings else None,
+        "files": {name: file_sha256(path) for name, path in weight_files(directory, layout_of(directory)).items()},
     }
     _write_json(directory / METADATA_FILE, content)
 

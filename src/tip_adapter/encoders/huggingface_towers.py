@@ -1,4 +1,4 @@
-"""A CLIP or SigLIP of transformers goes in; its halves come out as torch modules that give plain feature tensors."""
+"""Models of transformers as torch modules that give plain feature tensors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["ImageTower", "TextTower"]
+from tip_adapter.encoders.pooling import pooled, pooling_of
+
+__all__ = ["ImageTower", "TextTower", "VisionTower"]
 
 
 class ImageTower(nn.Module):
@@ -25,6 +27,33 @@ class ImageTower(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Encode (B, 3, S, S) into un-normalised features (B, D)."""
         features: Tensor = self.projection(self.vision_model(pixel_values=pixel_values).pooler_output)
+        return features
+
+
+class VisionTower(nn.Module):
+    """A model of photos alone: its pooled output, else what `pooling_of` says.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        Such as DINOv2.
+    n_patches : int or None
+        Of a view.
+    """
+
+    def __init__(self, model: Any, n_patches: int | None) -> None:
+        super().__init__()
+        self.model = model
+        self.n_patches = n_patches
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Encode (B, 3, S, S) into un-normalised features (B, D)."""
+        found = self.model(pixel_values=pixel_values)
+        pooler: Tensor | None = getattr(found, "pooler_output", None)
+        if pooler is not None:
+            return pooler.flatten(1)
+        hidden: Tensor = found.last_hidden_state
+        features: Tensor = pooled(hidden, pooling_of(tuple(hidden.shape), self.n_patches))
         return features
 
 

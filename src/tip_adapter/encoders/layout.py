@@ -1,28 +1,35 @@
-"""Read and check everything of an ONNX directory, in the layout of transformers.js, but the graphs themselves."""
+"""Read and check everything of an ONNX directory but the graphs themselves."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tip_adapter.data.decoding import Preprocessing
 from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.encoders.graph_files import graph_digest, graph_files
+from tip_adapter.encoders.layouts import LAYOUTS, METADATA_FILE, Layout, choose_layout
+from tip_adapter.encoders.open_clip_config import (
+    CLIP_LOGIT_SCALE,
+    SIGLIP_LOGIT_SCALE,
+    cleaning_of,
+    context_length_of,
+    logit_scale_of,
+    preprocessing_of,
+)
 from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
 from tip_adapter.errors import EncoderError
 from tip_adapter.storage.json_files import read_json
-from tip_adapter.storage.schema import fields, flag, mapping, number, one_of, text, whole
+from tip_adapter.storage.schema import fields, flag, mapping, number, one_of, optional, text, whole
 
 __all__ = [
-    "METADATA_FILE",
     "METADATA_VERSION",
-    "SIDE_FILES",
-    "TOWERS",
     "OnnxLayout",
+    "layout_of",
     "read_config",
     "read_layout",
     "text_weights",
@@ -30,17 +37,7 @@ __all__ = [
     "weight_files",
 ]
 
-TOWERS = ("vision_model", "text_model")
-METADATA_FILE = "tip_adapter.json"
-METADATA_VERSION = 2
-SIDE_FILES = (
-    "config.json",
-    "preprocessor_config.json",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    METADATA_FILE,
-)
+METADATA_VERSION = 3
 MAX_CONTEXT = 8192
 """Of tokens, far above what text towers take; tokenizers without a limit say more."""
 
@@ -50,19 +47,22 @@ _METADATA = fields(
     {
         "format_version": one_of(METADATA_VERSION),
         "logit_scale": number(above=0, high=1e6),
-        "text": fields(
-            {
-                "context_length": whole(1, MAX_CONTEXT),
-                "pad_token": text(),
-                "pad_to_context": flag,
-                "lowercase": flag,
-            }
+        "text": optional(
+            fields(
+                {
+                    "context_length": whole(1, MAX_CONTEXT),
+                    "pad_token": text(),
+                    "pad_to_context": flag,
+                    "clean": one_of("", "lower", "canonicalize"),
+                }
+            )
         ),
         "files": mapping(text(pattern="[0-9a-f]{64}", named="a SHA-256 in hexadecimal")),
     }
 )
 _CONTEXT_LENGTHS = {"clip": 77, "siglip": 64}
-_LOGIT_SCALES = {"clip": 100.0}  # where every released CLIP stopped, as it is clipped there
+_LOGIT_SCALES = {"clip": CLIP_LOGIT_SCALE, "siglip": SIGLIP_LOGIT_SCALE, "siglip2": SIGLIP_LOGIT_SCALE}
+_OPEN_CLIP = "open_clip"
 
 
 @dataclass(frozen=True)
@@ -72,30 +72,45 @@ class OnnxLayout:
     Attributes
     ----------
     directory : pathlib.Path
-    vision_model, text_model : pathlib.Path
-        The graphs.
+    files : Layout
+        Names of the files in it.
     preprocessing : Preprocessing
-    text : TextSettings
+    text : TextSettings or None
+        None without a text tower.
     logit_scale : float or None
         None when neither our export recorded it nor the kind of model tells.
     model_type : str or None
-        ``"clip"`` or ``"siglip"``, when config.json says so.
+        Such as ``"clip"`` or ``"siglip"``, when config.json says so; ``"open_clip"`` for its models.
     text_weights : str
         SHA-256 over the text tower, its vocabulary, and how texts are cut and padded.
+    patch_size : int or None
+        Side of the patches of a vision transformer, where config.json says it.
     """
 
     directory: Path
-    vision_model: Path
-    text_model: Path
+    files: Layout
     preprocessing: Preprocessing
-    text: TextSettings
+    text: TextSettings | None
     logit_scale: float | None
     model_type: str | None
     text_weights: str
+    patch_size: int | None = None
 
-    def tokenizer(self) -> TextTokenizer:
-        """Read the tokenizer, which is only needed once texts are encoded."""
-        path = self.directory / "tokenizer.json"
+    @property
+    def image_model(self) -> Path:
+        """Graph of the image tower."""
+        return self.directory / self.files.image_model
+
+    @property
+    def text_model(self) -> Path | None:
+        """Graph of the text tower, if there is one."""
+        return self.directory / self.files.text_model if self.files.text_model else None
+
+    def tokenizer(self, *, pad_to_context: bool = False) -> TextTokenizer:
+        """Read the tokenizer, which is only needed once texts are encoded; some graphs take one length alone."""
+        if self.text is None or self.files.tokenizer is None:
+            raise EncoderError(f"The encoder {self.directory} has no text tower")
+        path = self.directory / self.files.tokenizer
         try:
             if path.stat().st_size > _MAX_VOCABULARY_BYTES:
                 raise EncoderError(
@@ -106,7 +121,8 @@ class OnnxLayout:
             raise EncoderError(f"Expected {path} in UTF-8, got other bytes: fetch it again") from error
         except OSError as error:
             raise EncoderError(f"{path} cannot be read ({error.strerror}): check it, or fetch it again") from error
-        return TextTokenizer(content, self.text, source=str(path))
+        settings = replace(self.text, pad_to_context=True) if pad_to_context else self.text
+        return TextTokenizer(content, settings, source=str(path))
 
 
 def read_layout(directory: Path) -> OnnxLayout:
@@ -115,7 +131,7 @@ def read_layout(directory: Path) -> OnnxLayout:
     Parameters
     ----------
     directory : pathlib.Path
-        Holds ``onnx/vision_model.onnx``, ``onnx/text_model.onnx``, ``tokenizer.json``, ``preprocessor_config.json``.
+        In one of `LAYOUTS`.
 
     Returns
     -------
@@ -126,45 +142,98 @@ def read_layout(directory: Path) -> OnnxLayout:
     EncoderError
         When a file is missing, damaged, or not what our export recorded.
     """
-    vision_model, text_model = (directory / "onnx" / f"{tower}.onnx" for tower in TOWERS)
-    for path in (vision_model, text_model, directory / "tokenizer.json", directory / "preprocessor_config.json"):
-        if not path.is_file():
-            raise EncoderError(
-                f"Expected the encoder {directory} to have {path.relative_to(directory)}, found none: "
-                "it needs both ONNX towers, tokenizer.json and preprocessor_config.json (see export-encoder)"
-            )
+    files = layout_of(directory)
     metadata = _read_metadata(directory)
-    _check_recorded(directory, metadata)
-    config = _read_optional(directory / "config.json")
+    _check_recorded(directory, files, metadata)
+    config = _model_config(directory, files)
     model_type = config.get("model_type")
-    settings = _recorded_text(metadata) or usual_text_settings(directory, config)
+    if "vision_cfg" in config:
+        model_type = _OPEN_CLIP
+    settings = None
+    if files.text_model:
+        settings = _recorded_text(metadata) or _text_settings(directory, files, config)
+    known_scale = logit_scale_of(config) if model_type == _OPEN_CLIP else _LOGIT_SCALES.get(str(model_type))
     return OnnxLayout(
         directory=directory,
-        vision_model=vision_model,
-        text_model=text_model,
-        preprocessing=Preprocessing.from_preprocessor_config(read_config(directory / "preprocessor_config.json")),
+        files=files,
+        preprocessing=_preprocessing(directory / files.preprocessing),
         text=settings,
-        logit_scale=metadata.get("logit_scale", _LOGIT_SCALES.get(str(model_type))),
+        logit_scale=metadata.get("logit_scale", known_scale if files.text_model else CLIP_LOGIT_SCALE),
         model_type=model_type,
-        text_weights=text_weights(text_model, settings),
+        text_weights=text_weights(directory, files, settings),
+        patch_size=config["patch_size"] if _is_length(config.get("patch_size")) else None,
     )
 
 
-def weight_files(directory: Path) -> dict[str, Path]:
+def layout_of(directory: Path) -> Layout:
+    """Tell the layout of a folder, all of whose files are there.
+
+    Raises
+    ------
+    EncoderError
+        When one is missing.
+    """
+    files = choose_layout(lambda name: (directory / name).is_file()) or LAYOUTS[0]
+    for name in files.needed:
+        if not (directory / name).is_file():
+            raise EncoderError(
+                f"Expected the encoder {directory} to have {name}, found none: an encoder is a folder with "
+                f"{', '.join(LAYOUTS[0].needed)} (see export-encoder), or in another layout of docs/encoders.md"
+            )
+    return files
+
+
+def weight_files(directory: Path, files: Layout) -> dict[str, Path]:
     """Return the files that the features depend on by their names in the directory, external data included."""
-    graphs = [path for tower in TOWERS for path in graph_files(directory / "onnx" / f"{tower}.onnx")]
-    return {path.relative_to(directory).as_posix(): path for path in [*graphs, directory / "tokenizer.json"]}
+    graphs = [path for name in files.graphs for path in graph_files(directory / name)]
+    vocabulary = [directory / files.tokenizer] if files.tokenizer else []
+    return {path.relative_to(directory).as_posix(): path for path in [*graphs, *vocabulary]}
 
 
-def text_weights(text_model: Path, settings: TextSettings) -> str:
+def text_weights(directory: Path, files: Layout, settings: TextSettings | None) -> str:
     """Identify all that the features of texts depend on, as it is on the disk now."""
-    tokenizer = text_model.parents[1] / "tokenizer.json"
+    if settings is None or files.tokenizer is None or files.text_model is None:
+        return "none"
+    tokenizer = directory / files.tokenizer
     try:
         vocabulary = file_sha256(tokenizer)
     except OSError as error:
         raise EncoderError(f"{tokenizer} cannot be read ({error.strerror}): check it, or fetch it again") from error
-    content = [graph_digest(text_model), vocabulary, asdict(settings)]
+    content = [graph_digest(directory / files.text_model), vocabulary, asdict(settings)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _model_config(directory: Path, files: Layout) -> dict[str, Any]:
+    config = _read_optional(directory / files.config)
+    inner = config.get("model_cfg")
+    return inner if isinstance(inner, dict) else config
+
+
+def _preprocessing(path: Path) -> Preprocessing:
+    config = read_config(path)
+    if path.name == "preprocessor_config.json":
+        return Preprocessing.from_preprocessor_config(config)
+    inner = config.get("preprocess_cfg", config)
+    if not isinstance(inner, dict):
+        raise EncoderError(f"Expected preprocess_cfg in {path} to be an object, got {type(inner).__name__}")
+    return preprocessing_of(inner, str(path.parent))
+
+
+def _text_settings(directory: Path, files: Layout, config: Mapping[str, Any]) -> TextSettings:
+    """Work out how texts are cut where our export has not recorded it."""
+    folder = (directory / (files.tokenizer or "")).parent
+    if "vision_cfg" not in config:
+        return usual_text_settings(folder, config)
+    length = context_length_of(config)
+    if not _is_length(length):
+        raise EncoderError(f"Expected {directory / files.config} to give a context_length, got {length!r:.40}")
+    tokenizer_config = _read_optional(folder / "tokenizer_config.json")
+    return TextSettings(
+        context_length=int(length),
+        pad_token=_pad_token(folder, tokenizer_config, "clip"),
+        pad_to_context=True,
+        clean=cleaning_of(config, str(directory)),
+    )
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -201,7 +270,7 @@ def _read_metadata(directory: Path) -> dict[str, Any]:
 
 
 def _recorded_text(metadata: Mapping[str, Any]) -> TextSettings | None:
-    return TextSettings(**metadata["text"]) if metadata else None
+    return TextSettings(**metadata["text"]) if metadata.get("text") else None
 
 
 def usual_text_settings(directory: Path, config: Mapping[str, Any]) -> TextSettings:
@@ -241,8 +310,12 @@ def usual_text_settings(directory: Path, config: Mapping[str, Any]) -> TextSetti
         # Only CLIP reads its text feature at the end token, so that padding after it does not matter.
         pad_to_context=kind != "clip",
         # SigLIP 2 was trained on lower-cased texts; the tokenizer is Gemma's, which keeps the case.
-        lowercase=kind == "siglip" and str(tokenizer_config.get("tokenizer_class")).startswith(("Gemma", "Siglip2")),
+        clean="lower" if kind == "siglip" and _is_gemma(tokenizer_config) else "",
     )
+
+
+def _is_gemma(tokenizer_config: Mapping[str, Any]) -> bool:
+    return str(tokenizer_config.get("tokenizer_class")).startswith(("Gemma", "Siglip2"))
 
 
 def _is_length(value: Any) -> bool:
@@ -260,12 +333,12 @@ def _pad_token(directory: Path, tokenizer_config: Mapping[str, Any], kind: str) 
     raise EncoderError(f"Expected {directory}/tokenizer_config.json to name a pad_token: add it")
 
 
-def _check_recorded(directory: Path, metadata: Mapping[str, Any]) -> None:
+def _check_recorded(directory: Path, files: Layout, metadata: Mapping[str, Any]) -> None:
     """Tell a damaged copy of an export; the identity of an encoder does not hang on what is recorded."""
     recorded = metadata.get("files")
     if recorded is None:
         return
-    hashes = {name: file_sha256(path) for name, path in weight_files(directory).items()}
+    hashes = {name: file_sha256(path) for name, path in weight_files(directory, files).items()}
     for name in sorted(hashes | recorded):
         if hashes.get(name) != recorded.get(name):
             raise EncoderError(

@@ -1,4 +1,4 @@
-"""Views and texts go through the two ONNX graphs of a directory; features come out, without torch."""
+"""Encode views and texts with the ONNX graphs of a directory, without torch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.encoders.base import BaseEncoder
 from tip_adapter.encoders.layout import OnnxLayout, read_layout, text_weights
 from tip_adapter.encoders.onnx_tower import OnnxTower
+from tip_adapter.encoders.pooling import pooling_of
 from tip_adapter.encoders.precision import check_precision, eight_bit_products_are_exact, eight_bit_tower
 from tip_adapter.encoders.tokenizer import TextTokenizer
 from tip_adapter.errors import EncoderError, EncoderWarning, warn
@@ -20,6 +21,10 @@ from tip_adapter.typing import Float32Array, StrPath, UInt8Array
 __all__ = ["OnnxEncoder"]
 
 _TEXTS_PER_RUN = 32
+_IMAGE_INPUTS = ("pixel_values", "image", "images", "input")
+_TEXT_INPUTS = ("input_ids", "text", "input", "tokens")
+_IMAGE_OUTPUTS = ("image_embeds", "image_embedding", "embedding", "image_features")
+_TEXT_OUTPUTS = ("text_embeds", "text_embedding", "embedding", "text_features")
 
 
 class OnnxEncoder(BaseEncoder):
@@ -30,7 +35,7 @@ class OnnxEncoder(BaseEncoder):
     Parameters
     ----------
     directory : path
-        With ``onnx/vision_model.onnx``, ``onnx/text_model.onnx``, ``tokenizer.json`` and ``preprocessor_config.json``.
+        In one of the layouts of `tip_adapter.encoders.layouts.LAYOUTS`, such as that of transformers.js.
     name : str, optional
         How messages and saved classifiers call the encoder; by default its path.
     precision : {"fp32", "int8"}, default="fp32"
@@ -53,7 +58,10 @@ class OnnxEncoder(BaseEncoder):
     Notes
     -----
     A directory whose config.json says ``clip``, without a recorded scale, gets 100, where OpenAI's CLIP and nearly all
-    of its relatives end up, because training clips it there.
+    of its relatives end up, because training clips it there; so does a model of open_clip, but for its SigLIPs: 115.
+
+    A graph without text tower beside it may give tokens or places instead of one feature: see
+    `tip_adapter.encoders.pooling.pooling_of`.
     """
 
     preprocessing: Preprocessing
@@ -69,8 +77,8 @@ class OnnxEncoder(BaseEncoder):
         self.layout = read_layout(Path(directory))
         precision = _usable_precision(name or str(directory), precision)
         eight_bit = precision == "int8"
-        vision_model = eight_bit_tower(self.layout.vision_model) if eight_bit else self.layout.vision_model
-        tower = OnnxTower(vision_model, {"pixel_values"}, _output_names(self.layout))
+        image_model = eight_bit_tower(self.layout.image_model) if eight_bit else self.layout.image_model
+        tower = OnnxTower(image_model, _IMAGE_INPUTS, _image_outputs(self.layout))
         # Of several rows together, the 8-bit activations of one would depend on the others.
         self._views_per_run = 1 if eight_bit else tower.rows_per_run
         tower.expect_sizes({1: 3, 2: self.layout.preprocessing.size, 3: self.layout.preprocessing.size})
@@ -86,6 +94,7 @@ class OnnxEncoder(BaseEncoder):
             logit_scale=_logit_scale(self.layout, logit_scale),
             preprocessing=self.layout.preprocessing,
             precision=precision,
+            has_text_tower=self.layout.text_model is not None,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -120,9 +129,10 @@ class OnnxEncoder(BaseEncoder):
 
     def _encode_views(self, pixels: UInt8Array) -> Float32Array:
         def inputs_of(views: UInt8Array) -> dict[str, Float32Array]:
-            return {"pixel_values": self.preprocessing.normalize(views)}
+            return {tower.input: self.preprocessing.normalize(views)}
 
-        return self.image_tower.run_in_parallel(pixels, self._views_per_run, inputs_of)
+        tower = self.image_tower
+        return tower.run_in_parallel(pixels, self._views_per_run, inputs_of)
 
     def _encode_texts(self, texts: list[str]) -> Float32Array:
         tokenizer, tower = self._open_text_tower()
@@ -132,7 +142,7 @@ class OnnxEncoder(BaseEncoder):
         for start in range(0, len(texts), _TEXTS_PER_RUN):
             rows = order[start : start + _TEXTS_PER_RUN]
             ids, mask = tokenizer([texts[row] for row in rows])
-            found = tower.run({"input_ids": ids, "attention_mask": mask})
+            found = tower.run({tower.input: ids, "attention_mask": mask})
             if found.shape[1] != self.dim:
                 expected = f"text features of {self.dim} dimensions, as of the image tower"
                 raise EncoderError(f"Expected {expected}, got {found.shape[1]}: {tower.path} belongs to another model")
@@ -143,10 +153,12 @@ class OnnxEncoder(BaseEncoder):
         with self._opening:
             if self._text_tower is None or self._tokenizer is None:
                 self.image_tower  # noqa: B018 - a copy looks at first whether the files are the same
-                layout, optional = self.layout, {"attention_mask"}
-                tokenizer = layout.tokenizer()
-                tower = OnnxTower(layout.text_model, {"input_ids"}, _output_names(layout), optional)
-                if text_weights(layout.text_model, layout.text) != layout.text_weights:
+                layout = self.layout
+                path = layout.directory / str(layout.files.text_model)
+                tower = OnnxTower(path, _TEXT_INPUTS, _TEXT_OUTPUTS + _pooled_outputs(layout), {"attention_mask"})
+                tokenizer = layout.tokenizer(pad_to_context=isinstance(tower.input_shape[-1], int))
+                tower.expect_sizes({1: tokenizer.settings.context_length})
+                if text_weights(layout.directory, layout.files, layout.text) != layout.text_weights:
                     raise EncoderError(f"Expected {layout.directory} to stay as it is while it is used: load it again")
                 self._tokenizer, self._text_tower = tokenizer, tower
             return self._tokenizer, self._text_tower
@@ -164,17 +176,26 @@ def _usable_precision(name: str, precision: str) -> str:
     return "fp32"
 
 
-def _output_names(layout: OnnxLayout) -> tuple[str, ...]:
+def _image_outputs(layout: OnnxLayout) -> tuple[str, ...]:
+    """Names of the output that holds features, the best first."""
+    parts = () if layout.text_model else ("last_hidden_state", "output", "features")
+    return (*_IMAGE_OUTPUTS, *_pooled_outputs(layout), *parts)
+
+
+def _pooled_outputs(layout: OnnxLayout) -> tuple[str, ...]:
     """Of CLIP, the pooled output is not yet projected into the common space; SigLIP has no projection."""
-    projected = ("image_embeds", "text_embeds")
-    return projected if layout.model_type == "clip" else (*projected, "pooler_output")
+    return () if layout.model_type == "clip" and layout.text_model else ("pooler_output",)
 
 
 def _image_dim(tower: OnnxTower, layout: OnnxLayout) -> int:
-    if tower.output_dim is not None:
-        return tower.output_dim
-    size = layout.preprocessing.size
-    return int(tower.run({"pixel_values": np.zeros((1, 3, size, size), dtype=np.float32)}).shape[1])
+    shape, size = tower.output_shape, layout.preprocessing.size
+    if shape is not None and len(shape) == 2 and isinstance(shape[1], int):
+        return int(shape[1])
+    views = {tower.input: np.zeros((1, 3, size, size), dtype=np.float32)}
+    if not layout.text_model:
+        patch = layout.patch_size
+        tower.pooling = pooling_of(tower.shape_of(views), (size // patch) ** 2 if patch else None)
+    return int(tower.run(views).shape[1])
 
 
 def _logit_scale(layout: OnnxLayout, given: float | None) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tip_adapter.encoders.graph_files import graph_digest, weight_bytes
+from tip_adapter.encoders.pooling import pooled
 from tip_adapter.errors import EncoderError
 from tip_adapter.escaping import reason_of
 from tip_adapter.libraries import import_library
@@ -30,6 +31,12 @@ _ACTIVATIONS = 256 * 2**20  # bytes, of a view
 _LARGEST_DIM = 2**20
 _OPENING = threading.Lock()
 _DOUBLE_WEIGHTS = 128 * 2**20  # bytes
+_TYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+}
 
 
 class OnnxTower:
@@ -38,19 +45,25 @@ class OnnxTower:
     Parameters
     ----------
     path : pathlib.Path
-    required : set of str
-        Names of the inputs that the graph must have.
+    inputs : sequence of str
+        Names that the input may have which the graph needs.
     outputs : sequence of str
         Names of outputs that will do, best first.
     optional : set of str
-        Names of inputs that the graph may have.
+        Names of inputs that the graph may have besides.
 
     Attributes
     ----------
     digest : str
         SHA-256 over the files that were opened.
     input, output : str
-        Names of the first required input, and of the output that is taken.
+        Names of the needed input, and of the output that is taken.
+    input_shape, output_shape : list of int, str or None
+        As the graph declares them.
+    pooling : str
+        How features of parts become one; nothing at first.
+    one_by_one : bool
+        Whether the graph takes one row a run.
 
     Raises
     ------
@@ -59,7 +72,7 @@ class OnnxTower:
     """
 
     def __init__(
-        self, path: Path, required: set[str], outputs: Sequence[str], optional: set[str] | None = None
+        self, path: Path, inputs: Sequence[str], outputs: Sequence[str], optional: set[str] | None = None
     ) -> None:
         self.path = path
         self.weight_bytes = weight_bytes(path)
@@ -69,17 +82,30 @@ class OnnxTower:
         self._twice = self.weight_bytes <= _DOUBLE_WEIGHTS
         _open_again_after_forks(self)
         self._inputs = {node.name: node for node in self._session.get_inputs()}
-        if not required <= set(self._inputs) <= required | (optional or set()):
-            raise EncoderError(f"Expected {path} to have the inputs {sorted(required)}, got {sorted(self._inputs)}")
+        needed = set(self._inputs) - (optional or set())
+        if len(needed) != 1 or not needed <= set(inputs):
+            raise EncoderError(f"Expected {path} to have one input {' or '.join(inputs)}, got {sorted(self._inputs)}")
         found = {node.name: node for node in self._session.get_outputs()}
         output = next((found[name] for name in outputs if name in found), None)
         if output is None:
             raise EncoderError(f"Expected {path} to have an output {' or '.join(outputs)}, got {sorted(found)}")
-        self.input, self.output = next(iter(sorted(required))), output.name
-        self.output_dim = output.shape[-1] if output.shape and isinstance(output.shape[-1], int) else None
-        for node in self._inputs.values():
-            if node.shape and isinstance(node.shape[0], int):
-                raise EncoderError(f"Expected {path} to take batches of any size, got {node.shape[0]}: export it anew")
+        self.input, self.output, self.pooling = needed.pop(), output.name, ""
+        self.input_shape, self.output_shape = self._inputs[self.input].shape, output.shape
+        self._types = {name: self._type_of(node) for name, node in self._inputs.items()}
+        batches = {node.shape[0] for node in self._inputs.values() if node.shape and isinstance(node.shape[0], int)}
+        if batches - {1}:
+            raise EncoderError(f"Expected {path} to take batches of any size, got {max(batches)}: export it anew")
+        self.one_by_one = bool(batches)
+
+    @property
+    def is_half(self) -> bool:
+        """Whether the graph calculates in half precision."""
+        return self._types[self.input] is np.float16
+
+    def _type_of(self, node: Any) -> type[np.generic]:
+        if node.type not in _TYPES:
+            raise EncoderError(f"Expected {self.path} to take {', '.join(_TYPES)}, got {node.name} of {node.type}")
+        return _TYPES[node.type]
 
     def _opened(self, threads: int, *, spin: bool) -> Any:
         session = _open_session(self.path, threads, spin=spin, weights=self.weight_bytes)
@@ -92,14 +118,14 @@ class OnnxTower:
         return self._opened(usable_processors(), spin=self._twice)
 
     def expect_sizes(self, sizes: dict[int, int]) -> None:
-        """Compare the axes of the only input that have a fixed size."""
-        (node,) = self._inputs.values()
+        """Compare the axes of the needed input that have a fixed size."""
+        shape = self.input_shape
         for axis, size in sizes.items():
-            if len(node.shape) != 4 or (isinstance(node.shape[axis], int) and node.shape[axis] != size):
+            if len(shape) != 1 + len(sizes) or (isinstance(shape[axis], int) and shape[axis] != size):
                 expected = f"(batch, {', '.join(str(size) for size in sizes.values())})"
                 raise EncoderError(
-                    f"Expected {self.path} to take {node.name} of shape {expected} as preprocessor_config.json says, "
-                    f"got {tuple(node.shape)}: the files are of different models"
+                    f"Expected {self.path} to take {self.input} of shape {expected} as the files beside it say, "
+                    f"got {tuple(shape)}: the files are of different models"
                 )
 
     @property
@@ -109,19 +135,36 @@ class OnnxTower:
         Weights that stay in the processor's cache are read for nothing, and one row at a time keeps the activations
         there, too; large weights are worth sharing among a few rows.
         """
-        return 1 if self.weight_bytes <= _CACHED_WEIGHTS else 4
+        return 1 if self.one_by_one or self.weight_bytes <= _CACHED_WEIGHTS else 4
 
     def run(self, inputs: dict[str, NDArray[Any]]) -> Float32Array:
         """Run the graph on those of the inputs that it has, with all processors."""
-        return self._run(self._session, inputs)
+        rows = len(next(iter(inputs.values())))
+        if not self.one_by_one or rows == 1:
+            return self._run(self._session, inputs)
+        each = ({name: values[row : row + 1] for name, values in inputs.items()} for row in range(rows))
+        return np.concatenate([self._run(self._session, one) for one in each])
 
-    def _run(self, session: Any, inputs: dict[str, NDArray[Any]]) -> Float32Array:
-        feeds = {name: values for name, values in inputs.items() if name in self._inputs}
+    def shape_of(self, inputs: dict[str, NDArray[Any]]) -> tuple[int, ...]:
+        """Return the shape of the output for some inputs, before anything is pooled."""
+        return tuple(np.shape(self._outcome(self._session, inputs)))
+
+    def _outcome(self, session: Any, inputs: dict[str, NDArray[Any]]) -> Any:
+        feeds = {
+            name: values.astype(self._types[name], copy=False)
+            for name, values in inputs.items()
+            if name in self._inputs
+        }
         try:
             (features,) = session.run([self.output], feeds)
         except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
             raise EncoderError(f"The graph {self.path} failed: {reason_of(error, longest=300)}") from error
-        rows = len(next(iter(feeds.values())))
+        return features
+
+    def _run(self, session: Any, inputs: dict[str, NDArray[Any]]) -> Float32Array:
+        features, rows = self._outcome(session, inputs), len(next(iter(inputs.values())))
+        if self.pooling and np.ndim(features) > 2:
+            features = pooled(features.astype(np.float32), self.pooling)
         shape: tuple[int, ...] = getattr(features, "shape", ())
         kind = getattr(getattr(features, "dtype", None), "kind", "")
         if len(shape) != 2 or shape[0] != rows or not 0 < shape[1] <= _LARGEST_DIM or kind != "f":

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tip_adapter.data.decoding import Preprocessing
-from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
+from tip_adapter.encoders.open_clip_config import preprocessing_of
+from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer, with_canonical_texts
 from tip_adapter.encoders.torch_encoder import TorchEncoder
-from tip_adapter.errors import EncoderError, InputError, require_extra
+from tip_adapter.errors import EncoderError, require_extra
 from tip_adapter.escaping import reason_of
 
 __all__ = ["OpenClipTokenizer", "load_open_clip"]
 
 _PREFIX = "open-clip:"
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _PROBE_TEXTS = ("a photo of a cat.", "It's 12 RED  hats, isn't it?", "", "so many words " * 100)
 
@@ -72,38 +70,6 @@ def load_open_clip(name: str, *, logit_scale: float | None = None) -> TorchEncod
     )
 
 
-def preprocessing_of(settings: Mapping[str, Any], name: str) -> Preprocessing:
-    """Translate the ``preprocess_cfg`` of open_clip.
-
-    Parameters
-    ----------
-    settings : mapping
-        With ``size``, and perhaps ``mean``, ``std``, ``interpolation``, ``resize_mode``.
-    name : str
-        What messages call the encoder.
-
-    Returns
-    -------
-    preprocessing : Preprocessing
-
-    Raises
-    ------
-    EncoderError
-        When views are not square, or resized in another way.
-    """
-    size = settings["size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    mode = settings.get("resize_mode", "shortest")
-    if height != width or mode not in ("shortest", "squash"):
-        raise EncoderError(f"Expected {name} to take square views by shortest side or squashing, got {size} by {mode}")
-    mean, std = (tuple(settings.get(key) or usual) for key, usual in (("mean", _CLIP_MEAN), ("std", _CLIP_STD)))
-    interpolation = settings.get("interpolation", "bicubic")
-    try:
-        return Preprocessing(height, None if mode == "squash" else height, interpolation, mean, std)
-    except InputError as error:
-        raise EncoderError(f"The encoder {name} prepares photos in another way: {error}") from error
-
-
 class OpenClipTokenizer:
     """A tokenizer of open_clip, as it is; translated into a ``tokenizer.json`` only when that is asked for.
 
@@ -142,7 +108,7 @@ class OpenClipTokenizer:
             When it would give others.
         """
         content = self._wrapped.backend_tokenizer.to_str() if self._wrapped else _byte_pair_json(self._tokenizer)
-        for cleaned in (content, _with_canonical_texts(content)):
+        for cleaned in (content, with_canonical_texts(content)):
             translated = TextTokenizer(cleaned, self.settings, source=f"the tokenizer of {self._name}")
             if np.array_equal(translated(_PROBE_TEXTS)[0], self(_PROBE_TEXTS)[0]):
                 return translated.to_json()
@@ -187,19 +153,3 @@ def _byte_pair_json(tokenizer: Any) -> str:
         (end, tokenizer.eot_token_id), (start, tokenizer.sot_token_id), trim_offsets=False, add_prefix_space=False
     )
     return str(translated.to_str())
-
-
-def _with_canonical_texts(content: str) -> str:
-    """Let a tokenizer lower-case texts and drop punctuation first, as open_clip does for SigLIP."""
-    from tokenizers import Regex, Tokenizer, normalizers
-
-    tokenizer = Tokenizer.from_str(content)
-    steps = [
-        normalizers.Replace("_", " "),
-        normalizers.Replace(Regex(r"[!-/:-@\[-`{-~]"), ""),
-        normalizers.Lowercase(),
-        normalizers.Replace(Regex(r"\s+"), " "),
-        normalizers.Strip(),
-    ]
-    tokenizer.normalizer = normalizers.Sequence([*steps, *([tokenizer.normalizer] if tokenizer.normalizer else [])])
-    return str(tokenizer.to_str())

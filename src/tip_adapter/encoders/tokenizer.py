@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tip_adapter.errors import EncoderError
 from tip_adapter.escaping import reason_of
 
-__all__ = ["TextSettings", "TextTokenizer", "Tokenizer"]
+__all__ = ["TextSettings", "TextTokenizer", "Tokenizer", "with_canonical_texts"]
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,15 @@ class TextSettings:
     pad_to_context : bool
         Pad every text to the context length, as SigLIP needs; otherwise to the longest of the batch, which gives CLIP
         the same features several times faster.
-    lowercase : bool, default=False
-        Lower-case texts first, for SigLIP 2, whose ``tokenizer.json`` leaves that to others.
+    clean : {"", "lower", "canonicalize"}, default=""
+        What is done to texts first, where the ``tokenizer.json`` leaves that to others: lower case, for SigLIP 2; or
+        lower case without punctuation, as open_clip does for its SigLIPs.
     """
 
     context_length: int
     pad_token: str
     pad_to_context: bool
-    lowercase: bool = False
+    clean: str = ""
 
 
 class Tokenizer(Protocol):
@@ -83,6 +84,8 @@ class TextTokenizer:
 
         with _clear_errors(f"Expected {source} to be a tokenizer, got"):
             self._tokenizer = Tokenizer.from_str(tokenizer_json)
+            if settings.clean == "canonicalize":
+                self._tokenizer = Tokenizer.from_str(with_canonical_texts(tokenizer_json))
         pad_token, length = settings.pad_token, settings.context_length
         pad_id = self._tokenizer.token_to_id(pad_token)
         if pad_id is None:
@@ -96,7 +99,7 @@ class TextTokenizer:
 
     def __call__(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return token ids and attention mask, both of shape (T, L) with L ≤ context length."""
-        lowered = [text.lower() if self.settings.lowercase else text for text in texts]
+        lowered = [text.lower() if self.settings.clean == "lower" else text for text in texts]
         with _clear_errors(f"Expected {self._source} to encode texts, got"):
             encodings = self._tokenizer.encode_batch(lowered)
         if len({len(encoding.ids) for encoding in encodings}) != 1:
@@ -113,6 +116,22 @@ class TextTokenizer:
     def to_json(self) -> str:
         """Return the tokenizer in the form that it was built from, truncation and padding included."""
         return str(self._tokenizer.to_str())
+
+
+def with_canonical_texts(tokenizer_json: str) -> str:
+    """Let a tokenizer lower-case texts and drop punctuation first, as open_clip does for SigLIP."""
+    from tokenizers import Regex, Tokenizer, normalizers
+
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    steps = [
+        normalizers.Replace("_", " "),
+        normalizers.Replace(Regex(r"[!-/:-@\[-`{-~]"), ""),
+        normalizers.Lowercase(),
+        normalizers.Replace(Regex(r"\s+"), " "),
+        normalizers.Strip(),
+    ]
+    tokenizer.normalizer = normalizers.Sequence([*steps, *([tokenizer.normalizer] if tokenizer.normalizer else [])])
+    return str(tokenizer.to_str())
 
 
 @contextmanager

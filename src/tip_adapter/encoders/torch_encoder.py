@@ -33,9 +33,10 @@ class TorchEncoder(BaseEncoder):
     name : str
     image_tower : torch.nn.Module
         ``image_tower(pixel_values)`` of shape (B, 3, S, S) gives features (B, D).
-    text_tower : torch.nn.Module
+    text_tower : torch.nn.Module or None
         ``text_tower(*inputs)``, of token ids (T, L) and whatever else `text_inputs` names, gives features (T, D).
-    tokenizer : Tokenizer
+    tokenizer : Tokenizer or None
+        None where there is no text tower.
     preprocessing : Preprocessing
     logit_scale : float
     text_inputs : sequence of str
@@ -52,8 +53,8 @@ class TorchEncoder(BaseEncoder):
         self,
         name: str,
         image_tower: torch.nn.Module,
-        text_tower: torch.nn.Module,
-        tokenizer: Tokenizer,
+        text_tower: torch.nn.Module | None,
+        tokenizer: Tokenizer | None,
         preprocessing: Preprocessing,
         *,
         logit_scale: float,
@@ -64,7 +65,7 @@ class TorchEncoder(BaseEncoder):
         import torch
 
         self.image_tower = image_tower.eval()
-        self.text_tower = text_tower.eval()
+        self.text_tower = None if text_tower is None else text_tower.eval()
         self.tokenizer = tokenizer
         self.text_inputs = tuple(text_inputs)
         self.config = dict(config or {})
@@ -73,20 +74,25 @@ class TorchEncoder(BaseEncoder):
             dim = int(image_tower(torch.zeros(1, 3, size, size)).shape[1])
         self.architecture = architecture
         described = json.dumps([architecture, self.config, self.text_inputs], sort_keys=True)
-        vocabulary = json.dumps([tokenizer.identity, asdict(tokenizer.settings)], sort_keys=True)
+        text_weights = "none"
+        if text_tower is not None and tokenizer is not None:
+            vocabulary = json.dumps([tokenizer.identity, asdict(tokenizer.settings)], sort_keys=True)
+            text_weights = state_hash(text_tower, described + vocabulary)
         super().__init__(
             name,
             image_weights=state_hash(image_tower, described),
-            text_weights=state_hash(text_tower, described + vocabulary),
+            text_weights=text_weights,
             dim=dim,
             logit_scale=logit_scale,
             preprocessing=preprocessing,
+            has_text_tower=text_tower is not None,
         )
 
     def text_arguments(self, texts: Sequence[str]) -> tuple[torch.Tensor, ...]:
         """Return what the text tower takes: tensors (T, L) of int64, in the order of `text_inputs`."""
         import torch
 
+        assert self.tokenizer is not None  # noqa: S101 - only called where there is a text tower
         ids, mask = self.tokenizer(texts)
         inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
         return tuple(inputs[name] for name in self.text_inputs)
@@ -101,6 +107,7 @@ class TorchEncoder(BaseEncoder):
     def _encode_texts(self, texts: list[str]) -> Float32Array:
         import torch
 
+        assert self.text_tower is not None  # noqa: S101 - as above
         features = np.empty((len(texts), self.dim), dtype=np.float32)
         order = np.argsort([len(text) for text in texts], kind="stable")  # equal lengths together: little padding
         with torch.no_grad():

@@ -57,7 +57,11 @@ class TrainableEncoder:
     """
 
     def __init__(self, encoder: TorchEncoder) -> None:
-        self._encoder = encoder
+        if encoder.text_tower is None or encoder.tokenizer is None:
+            raise EncoderError(
+                f"The encoder {encoder.name} has no text tower, which training needs: choose {_WHAT_WORKS}"
+            )
+        self._encoder, self._text_tower, self._tokenizer = encoder, encoder.text_tower, encoder.tokenizer
         for tower in (encoder.image_tower, encoder.text_tower):
             tower.requires_grad_(False)
 
@@ -97,7 +101,7 @@ class TrainableEncoder:
     @property
     def tokenizer(self) -> Tokenizer:
         """How texts become token ids."""
-        return self._encoder.tokenizer
+        return self._tokenizer
 
     @property
     def image_tower(self) -> torch.nn.Module:
@@ -107,7 +111,7 @@ class TrainableEncoder:
     @property
     def text_tower(self) -> torch.nn.Module:
         """Token ids to features."""
-        return self._encoder.text_tower
+        return self._text_tower
 
     @property
     def prompt_tower(self) -> PromptTower:

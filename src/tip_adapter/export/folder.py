@@ -24,7 +24,7 @@ from tip_adapter.encoders.torch_encoder import TorchEncoder
 from tip_adapter.errors import EncoderError, InputError, ModelFileError, require_extra
 from tip_adapter.export.inputs import inputs_of
 from tip_adapter.export.models import ImageGraph, classifier_model, head_model, serialized, set_metadata
-from tip_adapter.export.parity import LOGIT_TOLERANCE, Parity, check_classifier, check_head, views_of
+from tip_adapter.export.parity import HALF_TOLERANCE, LOGIT_TOLERANCE, Parity, check_classifier, check_head, views_of
 from tip_adapter.export.script import check_script, script_files
 from tip_adapter.export.web import ORT_WEB_FILES, PAGE_FILES, web_files, with_size
 from tip_adapter.model.few_shot_model import FewShotModel
@@ -163,7 +163,9 @@ def _classifier_file(
     model, encoder, temperature = classifier.model_, classifier.encoder, classifier.model_.temperature
     photos, source = _sample_photos(model, samples)
     with ExitStack() as stack:
-        graph = classifier_model(_image_graphs(encoder, stack), model.head, temperature=temperature)
+        towers = _image_graphs(encoder, stack)
+        graph = classifier_model(towers, model.head, temperature=temperature)
+    alone = _one_at_a_time(model) or any(tower.one_by_one for tower in towers)
     parity = check_classifier(
         serialized(graph),
         encoder,
@@ -171,9 +173,10 @@ def _classifier_file(
         temperature=temperature,
         pixels=views_of(encoder, photos),
         source=source,
-        one_at_a_time=_one_at_a_time(model),
+        one_at_a_time=alone,
+        tolerance=HALF_TOLERANCE if any(tower.half for tower in towers) else LOGIT_TOLERANCE,
     )
-    description = _description(model, encoder, parity)
+    description = _description(model, encoder, parity, alone=alone)
     set_metadata(graph, _as_texts(description))
     return serialized(graph), parity, description
 
@@ -211,7 +214,17 @@ def _image_graph(encoder: Encoder, stack: ExitStack, pixels: str, share: float) 
             "exported, fit with another encoder, or export the head only"
         )
     tower = encoder.image_tower
-    return ImageGraph(tower.path, tower.input, tower.output, encoder.preprocessing, pixels, share)
+    return ImageGraph(
+        tower.path,
+        tower.input,
+        tower.output,
+        encoder.preprocessing,
+        pixels,
+        share,
+        pooling=tower.pooling,
+        one_by_one=tower.one_by_one,
+        half=tower.is_half,
+    )
 
 
 def _sample_photos(model: FewShotModel, samples: Sequence[ImageSource]) -> tuple[list[ImageSource], str]:
@@ -232,7 +245,9 @@ def _sample_features(model: FewShotModel) -> tuple[Float32Array, str]:
     return np.concatenate([rows, rows + noise]).astype(np.float32), "features of the shots, with and without noise"
 
 
-def _description(model: FewShotModel, encoder: Encoder | None, parity: Parity) -> dict[str, Any]:
+def _description(
+    model: FewShotModel, encoder: Encoder | None, parity: Parity, *, alone: bool = False
+) -> dict[str, Any]:
     """Everything that a reader of the files may want to know, as JSON values."""
     chosen = dict(model.method.chosen)
     heads = {name: getattr(model.head, name) for name in ("alpha", "beta") if hasattr(model.head, name)}
@@ -247,10 +262,10 @@ def _description(model: FewShotModel, encoder: Encoder | None, parity: Parity) -
     }
     if encoder is None:
         return described | {"input": "features (B, D) float32 of the encoder, of any length"}
-    inputs, alone = inputs_of(encoder.preprocessing), "; one a run, B = 1" if _one_at_a_time(model) else ""
+    inputs = inputs_of(encoder.preprocessing)
     shapes = " and ".join(f"{name} (B, {view.size}, {view.size}, 3)" for name, view in inputs.items())
     return described | {
-        "input": f"{shapes} uint8 RGB, resized and cropped, not normalised{alone}",
+        "input": f"{shapes} uint8 RGB, resized and cropped, not normalised{'; one a run, B = 1' if alone else ''}",
         "preprocessing": {name: view.to_dict() for name, view in inputs.items()},
     }
 

@@ -100,6 +100,12 @@ class GraphBuilder:
         tiny = self.constant(np.float32(np.finfo(np.float32).tiny))
         return self.add("Div", value, self.add("Max", length, tiny))
 
+    def mean(self, value: str, axis: int) -> str:
+        """Take the mean along one axis, which goes."""
+        if self.opset >= _REDUCTION_AXES_INPUT:
+            return self.add("ReduceMean", value, self.constant(np.array([axis], dtype=np.int64)), keepdims=0)
+        return self.add("ReduceMean", value, axes=[axis], keepdims=0)
+
     def top(self, value: str, count: int) -> tuple[str, str]:
         """Take the largest along the last axis: their values, and where they were, both (B, count)."""
         from onnx import helper

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter.data.preprocessing import Preprocessing
+from tip_adapter.encoders.pooling import FIRST_TOKEN, MEAN_OF_PLACES, MEAN_OF_TOKENS
 from tip_adapter.errors import EncoderError, InputError, require_extra
 from tip_adapter.escaping import reason_of
 from tip_adapter.export.graph import DEFAULT_OPSET, MIN_OPSET, GraphBuilder
@@ -90,6 +91,12 @@ class ImageGraph:
         Name of the classifier's input that the tower looks at; towers may share one.
     share : float
         What the tower's unit features are multiplied by, before those of all towers stand side by side.
+    pooling : str
+        How features of parts become one: see `tip_adapter.encoders.pooling`.
+    one_by_one : bool
+        Whether the graph takes one view a run.
+    half : bool
+        Whether it calculates in half precision.
     """
 
     path: Path
@@ -98,6 +105,9 @@ class ImageGraph:
     preprocessing: Preprocessing
     pixels: str = "pixels"
     share: float = 1.0
+    pooling: str = ""
+    one_by_one: bool = False
+    half: bool = False
 
 
 def classifier_model(towers: Sequence[ImageGraph], head: Any, *, temperature: float = 1.0) -> onnx.ModelProto:
@@ -132,16 +142,22 @@ def classifier_model(towers: Sequence[ImageGraph], head: Any, *, temperature: fl
     graphs = [compose.add_prefix(graph, prefix) for graph, prefix in zip(graphs, prefixes, strict=True)]
     builder = GraphBuilder(_opset(graphs[0]))
     for tower, prefix in zip(towers, prefixes, strict=True):
-        _append_normalization(builder, tower.preprocessing, tower.pixels, prefix + tower.pixel_values)
+        name = prefix + tower.pixel_values
+        _append_normalization(builder, tower.preprocessing, tower.pixels, name, half=tower.half)
     front = len(builder.nodes)
-    features = [prefix + tower.output for tower, prefix in zip(towers, prefixes, strict=True)]
+    features = []
+    for tower, graph, prefix in zip(towers, graphs, prefixes, strict=True):
+        output = prefix + tower.output
+        half = _is_half(graph.graph.output, output)
+        features.append(_pooled(builder, builder.cast(output, np.float32) if half else output, tower.pooling))
     _append_head(builder, head, _side_by_side(builder, features, [tower.share for tower in towers]), temperature)
+    batch = 1 if any(tower.one_by_one for tower in towers) else "batch"
     sizes = {tower.pixels: tower.preprocessing.size for tower in towers}
-    graph = helper.make_graph(
+    whole_graph = helper.make_graph(
         [*builder.nodes[:front], *(node for model in graphs for node in model.graph.node), *builder.nodes[front:]],
         "tip_adapter_classifier",
         [
-            helper.make_tensor_value_info(name, TensorProto.UINT8, ["batch", size, size, 3])
+            helper.make_tensor_value_info(name, TensorProto.UINT8, [batch, size, size, 3])
             for name, size in sizes.items()
         ],
         _outputs(head.n_classes),
@@ -154,7 +170,7 @@ def classifier_model(towers: Sequence[ImageGraph], head: Any, *, temperature: fl
         known = {opset.domain for opset in whole.opset_import}
         whole.opset_import.extend(opset for opset in other.opset_import if opset.domain not in known)
         whole.ir_version = max(whole.ir_version, other.ir_version)
-    whole.graph.CopyFrom(graph)
+    whole.graph.CopyFrom(whole_graph)
     return _described(whole)
 
 
@@ -192,14 +208,36 @@ def set_metadata(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
     helper.set_model_props(model, metadata)
 
 
-def _append_normalization(builder: GraphBuilder, preprocessing: Preprocessing, pixels: str, output: str) -> None:
+def _is_half(values: Sequence[onnx.ValueInfoProto], name: str) -> bool:
+    from onnx import TensorProto
+
+    kinds = {value.name: value.type.tensor_type.elem_type for value in values}
+    return bool(kinds.get(name) == TensorProto.FLOAT16)
+
+
+def _append_normalization(
+    builder: GraphBuilder, preprocessing: Preprocessing, pixels: str, output: str, *, half: bool
+) -> None:
     """`Preprocessing.normalize` as operators, with the same two constants per channel."""
     mean, std = (
         np.array(values, dtype=np.float64).reshape(3, 1, 1) for values in (preprocessing.mean, preprocessing.std)
     )
     values = builder.add("Cast", builder.add("Transpose", pixels, perm=[0, 3, 1, 2]), to=1)
     scaled = builder.add("Mul", values, builder.constant((1 / (255 * std)).astype(np.float32)))
-    builder.add("Sub", scaled, builder.constant((mean / std).astype(np.float32)), output=output)
+    shift = builder.constant((mean / std).astype(np.float32))
+    if half:
+        builder.add("Cast", builder.add("Sub", scaled, shift), to=10, output=output)
+    else:
+        builder.add("Sub", scaled, shift, output=output)
+
+
+def _pooled(builder: GraphBuilder, features: str, pooling: str) -> str:
+    """`pooling.pooled` as operators."""
+    if pooling == FIRST_TOKEN:
+        return builder.add("Gather", features, builder.constant(np.array(0)), axis=1)
+    for axis in {MEAN_OF_TOKENS: (1,), MEAN_OF_PLACES: (3, 2)}.get(pooling, ()):
+        features = builder.mean(features, axis)
+    return features
 
 
 def _side_by_side(builder: GraphBuilder, features: list[str], shares: list[float]) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from tip_adapter.data.decoding import Preprocessing
 from tip_adapter.encoders.base import BaseEncoder
 from tip_adapter.encoders.joined import JoinedEncoder
-from tip_adapter.encoders.layout import METADATA_FILE, METADATA_VERSION
+from tip_adapter.encoders.layout import METADATA_VERSION
+from tip_adapter.encoders.layouts import METADATA_FILE
 from tip_adapter.encoders.lite.sources import SOURCES
 from tip_adapter.encoders.onnx import OnnxEncoder
 from tip_adapter.errors import EncoderError, require_extra
