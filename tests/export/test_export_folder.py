@@ -92,8 +92,10 @@ def test_the_calibration_reaches_the_probabilities_only(encoder_folder, fitted, 
 
 
 def test_a_difference_writes_nothing(fitted, tmp_path, monkeypatch):
-    def wrong(builder, preprocessing, *names):
-        return honest(builder, type(preprocessing)(**{**vars(preprocessing), "mean": (0.5, 0.5, 0.5)}), *names)
+    def wrong(builder, preprocessing, *names, half):
+        return honest(
+            builder, type(preprocessing)(**{**vars(preprocessing), "mean": (0.5, 0.5, 0.5)}), *names, half=half
+        )
 
     honest = models._append_normalization
     monkeypatch.setattr(models, "_append_normalization", wrong)
