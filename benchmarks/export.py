@@ -28,6 +28,7 @@ from provenance import write_result
 from tip_adapter import ImageClassifier
 from tip_adapter.data import ImageDataset, load_dataset
 from tip_adapter.export import export_classifier
+from tip_adapter.export.inputs import feeds_of
 from tip_adapter.export.parity import views_of
 from tip_adapter.features.prompts import load_class_texts
 from tip_adapter.libraries import import_library
@@ -43,7 +44,7 @@ def compare_files(classifier: ImageClassifier, out: Path, test: ImageDataset) ->
     onnxruntime = import_library("onnxruntime")
     session = onnxruntime.InferenceSession(out / "classifier.onnx")
     batches = [pixels[start : start + 16] for start in range(0, len(pixels), 16)]
-    logits = np.concatenate([session.run(["logits"], {"pixels": batch})[0] for batch in batches])
+    logits = np.concatenate([session.run(["logits"], feeds_of(encoder.preprocessing, batch))[0] for batch in batches])
     head = onnxruntime.InferenceSession(out / "head.onnx")
     (alone,) = head.run(["logits"], {"features": features})
     return {
@@ -97,6 +98,7 @@ def compare_page(
 
     requests: list[str] = []
     errors: list[str] = []
+    sent = 0
     with served(out) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium)
         page = browser.new_page(viewport={"width": 1100, "height": 900})
@@ -105,6 +107,8 @@ def compare_page(
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.goto(address)
         page.wait_for_selector("html[data-ready=true]", timeout=120_000)
+        loaded = {url.removeprefix(address) or "index.html" for url in requests if url.startswith(address)}
+        sent = sum((out / name).stat().st_size for name in loaded)
         page.set_input_files("#photos", [str(photo) for photo in photos])
         page.wait_for_selector("html[data-waiting='0']", timeout=600_000)
         # The newest card comes first; photos are done in order.
@@ -121,6 +125,7 @@ def compare_page(
         "outside_requests": outside,
         "errors": errors,
         "median_ms_per_photo": float(np.median(milliseconds)),
+        "megabytes": sent / 1e6,
     }
 
 
@@ -140,7 +145,7 @@ def main() -> None:
     figures: dict[str, Any] = {"methods": {}}
     with tempfile.TemporaryDirectory() as name:
         for method in arguments.methods.split(","):
-            classifier = ImageClassifier("lite-fast", method, class_texts=texts)
+            classifier = ImageClassifier("lite", method, class_texts=texts)
             classifier.fit(arguments.folder / "train", shots=16)
             out = Path(name) / method
             export_classifier(classifier, out, ort_web=arguments.ort_web if method == "tip-adapter" else None)

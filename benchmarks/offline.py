@@ -47,8 +47,8 @@ time.sleep({wait})
 """
 ALONE = """
 import time, onnxruntime
-from tip_adapter.encoders.lite import network
-session = onnxruntime.InferenceSession(network(0).directory / "onnx" / "vision_model.onnx")
+from tip_adapter.encoders.lite import lite_directory
+session = onnxruntime.InferenceSession(lite_directory(0) / "onnx" / "vision_model.onnx")
 time.sleep({wait})
 """
 

@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("onnx", reason="the extra export is not installed")
 
+from tiny_models import write_clip
 from tiny_onnx import some_photos, write_encoder
 from tip_adapter import ImageClassifier
 from tip_adapter.encoders import load_encoder
@@ -87,3 +88,26 @@ def test_without_any_text_tower_the_shots_decide(folders):
     assert classifier.predict(some_photos(6, seed=5)) == ["red", "green", "blue"] * 2
     with pytest.raises(EncoderError, match=r"ZeroShot needs the classes' texts, and the encoder .*/tiny0 has no text"):
         ImageClassifier(seeing(folders[0]), "zero-shot", store=None).fit(some_photos(12), LABELS)
+
+
+def test_eight_bits_of_one_member_are_guarded_saved_and_exported(folders, tmp_path):
+    """A transformer in 8 bits beside a tower in full precision."""
+    pytest.importorskip("torch", reason="the extra torch is not installed")
+    from tip_adapter.encoders import export_encoder
+    from tip_adapter.encoders.precision import eight_bit_products_are_exact
+    from tip_adapter.export import export_classifier
+
+    if not eight_bit_products_are_exact():
+        pytest.skip("this processor has no VNNI")
+    (tmp_path / "clip").mkdir()
+    towers = export_encoder(f"huggingface:{write_clip(tmp_path / 'clip')}", tmp_path / "towers")
+    classifier = ImageClassifier(f"{towers}+{folders[0]}", "gda", precision="int8+fp32", store=None)
+    classifier.fit(some_photos(12), LABELS)
+    report = classifier.precision_report_
+    assert report.shots == 12
+    assert 0.9 < report.lowest_cosine < 1
+    classifier.save(tmp_path / "joined.tip")
+    loaded = ImageClassifier.load(tmp_path / "joined.tip", store=None)
+    assert loaded.encoder.precision == "int8+fp32"
+    assert loaded.predict(some_photos(3, seed=5)) == classifier.predict(some_photos(3, seed=5))
+    assert export_classifier(loaded, tmp_path / "out").classifier.same_top_class == 12

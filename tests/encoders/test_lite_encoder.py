@@ -47,6 +47,10 @@ def test_lite_joins_two_networks(prepared_lite, encoder):
     assert (both.name, both.dim, round(both.logit_scale, 3)) == ("lite", 2560, 20.0)
     first, second = both.towers
     assert (first.image_id, first.text_id) == (encoder.image_id, encoder.text_id)
+    nested = load_encoder("lite+fake")
+    np.testing.assert_allclose(
+        nested.encode_texts(["hat"])[:, :2560], both.encode_texts(["hat"]) * 20 / np.hypot(20, 20), atol=1e-5
+    )
     import torch
 
     pixels = np.random.default_rng(0).integers(0, 256, (2, 260, 260, 3), dtype=np.uint8)
@@ -55,7 +59,11 @@ def test_lite_joins_two_networks(prepared_lite, encoder):
         expected = tower(torch.from_numpy(second.preprocessing.normalize(pixels))).numpy()
     np.testing.assert_allclose(second.encode_pixels(pixels), expected, atol=1e-4)
     rows = load_network(2)._fc.weight.detach().double().numpy()
-    texts = both.encode_texts(["goldfish", "grand piano"])[:, 1280:]
+    found = both.encode_texts(["goldfish", "grand piano"])
+    np.testing.assert_allclose(
+        found[:, :1280], encoder.encode_texts(["goldfish", "grand piano"]) / np.sqrt(2), atol=1e-5
+    )
+    texts = found[:, 1280:]
     assert (unit(texts) @ unit(rows - rows.mean(axis=0)).T).argmax(axis=1).tolist() == [1, 579]
 
 
@@ -128,13 +136,13 @@ def test_it_needs_no_torch_and_once_prepared_no_package(encoder, tmp_path):
 def test_two_preparations_write_the_same_bytes(prepared_lite, monkeypatch, tmp_path):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     for name in ("onnx/vision_model.onnx", "onnx/text_model.onnx", "tip_adapter.json"):
-        assert (lite.prepare_network(lite.network(0)) / name).read_bytes() == (prepared_lite / name).read_bytes()
+        assert (lite.prepare_lite(0) / name).read_bytes() == (prepared_lite / name).read_bytes()
 
 
 def test_its_identity_is_the_same_on_every_machine(encoder):
     """A classifier that is fitted on one machine is used on others: another id means that they no longer can be."""
     assert encoder.image_weights == "0c17a0abdc915a83d6a6622b70cd764b81e4729a95ac00d80e5b000c3b675597"
-    assert encoder.text_weights == "b4e3bd5a920388b315bf657975a1c452476e6468ae057f3a752aed8d91d1eda8"
+    assert encoder.text_weights == "c8ddd23dc5416182caed20181d7c6f6fdf6ea42b9dd0b0abe97aa55cd0cb09ca"
 
 
 def test_so_is_that_of_lite(prepared_lite):
@@ -183,7 +191,7 @@ def test_it_can_be_exported_elsewhere(encoder, tmp_path):
 
 def test_the_second_preparation_does_nothing(prepared_lite, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    assert lite.prepare_network(lite.network(0)) == prepared_lite
+    assert lite.prepare_lite(0) == prepared_lite
 
 
 def test_eight_bits_are_refused(prepared_lite):
@@ -198,11 +206,11 @@ def test_of_two_that_prepare_at_once_the_first_wins_and_both_succeed(prepared_li
     def write_while_another_finishes(*arguments):
         if not started:
             started.append(True)
-            lite.prepare_network(lite.network(0))
+            lite.prepare_lite(0)
         write(*arguments)
 
     monkeypatch.setattr(export, "write_side_files", write_while_another_finishes)
-    directory = lite.prepare_network(lite.network(0))
+    directory = lite.prepare_lite(0)
     assert [path.name for path in directory.parent.iterdir()] == [directory.name]
     assert load_encoder("lite-fast").dim == 1280
 
@@ -253,7 +261,7 @@ def test_a_cache_folder_that_cannot_be_made_is_named(monkeypatch, tmp_path):
     (tmp_path / "cache").write_text("a file in the way")
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     with pytest.raises(EncoderError, match="set TIP_ADAPTER_CACHE"):
-        lite.prepare_network(lite.network(0))
+        lite.prepare_lite(0)
 
 
 def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):

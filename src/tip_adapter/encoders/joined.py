@@ -76,13 +76,9 @@ class JoinedEncoder(BaseEncoder):
         self.image_shares = tuple(
             share / math.sqrt(len(members)) for member in members for share in _image_shares_of(member)
         )
-        self._text_shares = tuple(
-            scale / (length or 1) * share
-            for scale, member in zip(scales, members, strict=True)
-            for share in _text_shares_of(member)
-        )
+        self._text_shares = tuple(scale / (length or 1) for scale in scales)
         precisions = [member.precision for member in members]
-        texts = [(tower.text_id, share) for tower, share in zip(self.towers, self._text_shares, strict=True)]
+        texts = [(member.text_id, share) for member, share in zip(members, self._text_shares, strict=True)]
         super().__init__(
             name,
             image_weights=json.dumps(ids),
@@ -96,7 +92,7 @@ class JoinedEncoder(BaseEncoder):
 
     def in_full_precision(self) -> JoinedEncoder:
         """The same encoders, all with weights of 32 bits."""
-        return JoinedEncoder(self.name, [member.in_full_precision() for member in self.members])
+        return type(self)(self.name, [member.in_full_precision() for member in self.members])
 
     def _encode_views(self, pixels: UInt8Array) -> Float32Array:
         views = self.preprocessing.split(pixels)
@@ -108,10 +104,10 @@ class JoinedEncoder(BaseEncoder):
 
     def _encode_texts(self, texts: list[str]) -> Float32Array:
         parts = [
-            np.float32(share) * _unit_rows(tower.encode_texts(texts))
-            if tower.has_text_tower
-            else np.zeros((len(texts), tower.dim), dtype=np.float32)
-            for tower, share in zip(self.towers, self._text_shares, strict=True)
+            np.float32(share) * _unit_rows(member.encode_texts(texts))
+            if member.has_text_tower
+            else np.zeros((len(texts), member.dim), dtype=np.float32)
+            for member, share in zip(self.members, self._text_shares, strict=True)
         ]
         return np.concatenate(parts, axis=1)
 
@@ -196,10 +192,6 @@ def _towers_of(member: BaseEncoder) -> tuple[BaseEncoder, ...]:
 
 def _image_shares_of(member: BaseEncoder) -> tuple[float, ...]:
     return member.image_shares if isinstance(member, JoinedEncoder) else (1.0,)
-
-
-def _text_shares_of(member: BaseEncoder) -> tuple[float, ...]:
-    return member._text_shares if isinstance(member, JoinedEncoder) else (1.0,)
 
 
 def _preprocessing_of(tower: BaseEncoder) -> Preprocessing:

