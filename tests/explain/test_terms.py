@@ -78,6 +78,8 @@ def test_a_class_without_shots(name):
     parts = TakenApart(head, shots[kept], labels[kept], EXACT[name]).contributions(queries)
     assert parts.exact
     close(parts.logits(), head.logits(queries))
+    for query in range(len(queries)):
+        close(parts.text[query, 2] + parts.to_class(query, 2).sum(), parts.logits()[query, 2])
 
 
 @pytest.mark.parametrize("name", ["gda", "prototype"])
@@ -104,7 +106,7 @@ def heads_without(head, shot):
 
 @given(
     seed=st.integers(0, 10_000),
-    counts=st.lists(st.integers(1, 4), min_size=2, max_size=5),
+    counts=st.lists(st.integers(0, 4), min_size=2, max_size=5).filter(any),
     kind=st.sampled_from(["cache", "channels", "tip-x", "neighbours"]),
     balanced=st.booleans(),
     alpha=st.sampled_from([0.0, 0.7, 30.0]),

@@ -84,6 +84,19 @@ def test_unequal_shots_do_not_decide():
     assert cache_logits(query, Cache.build(keys, labels, 2, balanced=False), 1.0).argmax() == 1
 
 
+@pytest.mark.parametrize("present", [[1], [3, 1], [0, 4, 5, 1]])
+def test_a_class_with_text_alone_is_lent_the_logit_of_the_runner_up(present):
+    rng = np.random.default_rng(2)
+    queries, keys, labels = unit(rng, 6, 8), unit(rng, 12, 8), np.resize(present, 12)
+    with_text = np.array([True, True, True, True, False, False, False])
+    plain = cache_logits(queries, Cache.build(keys, labels, 7), 4.0)
+    lent = cache_logits(queries, Cache.build(keys, labels, 7, with_text=with_text), 4.0)
+    np.testing.assert_array_equal(lent[:, present], plain[:, present])
+    for row, before in zip(lent, plain, strict=True):
+        expected = sorted(before[present])[-2 if len(present) > 1 else -1]
+        assert all(row[c] == (expected if with_text[c] else 0) for c in range(7) if c not in present)
+
+
 def test_sharp_affinities_do_not_overflow():
     rows = np.eye(2, dtype=np.float32)
     np.testing.assert_allclose(affinity(rows, rows, 500.0), np.eye(2), atol=1e-6)

@@ -24,7 +24,7 @@ def draw(seed, counts):
 
 
 @pytest.mark.parametrize("few", [0, 1, 2, 4, 8, 16])
-@pytest.mark.parametrize("name", ["gda", "proker", "auto"])
+@pytest.mark.parametrize("name", ["tip-adapter", "gda", "proker", "auto"])
 def test_a_class_with_few_shots_is_named_about_as_often_as_it_occurs(name, few):
     named = []
     for seed in range(6):

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from tip_adapter.heads.cache import neighbour_votes
-from tip_adapter.typing import Float32Array, FloatArray, IntArray
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 __all__ = ["CacheSum", "GaussianSum", "KernelSum", "NeighbourVotes", "PrototypeSum", "ShotPart"]
 
@@ -52,6 +52,8 @@ class CacheSum:
         C.
     balanced : bool
         Whether a shot counts ``mean shots per class / shots of its class``, as in `tip_adapter.heads.affinity.Cache`.
+    with_text : ndarray of shape (C,), bool, optional
+        Classes that have text: without shots, they have those of the runner-up. Default: none.
 
     Examples
     --------
@@ -66,6 +68,7 @@ class CacheSum:
     labels: IntArray
     n_classes: int
     balanced: bool
+    with_text: BoolArray | None = None
     is_sum = True
 
     @cached_property
@@ -74,7 +77,6 @@ class CacheSum:
 
     @cached_property
     def _mass(self) -> FloatArray:
-        """Sum of the values of every class's shots, (B, C)."""
         return _by_class(self.values, self.labels, self.n_classes)
 
     def _class_weights(self, counts: IntArray) -> FloatArray:
@@ -84,25 +86,41 @@ class CacheSum:
         weights: FloatArray = np.divide(counts.sum(), present * counts, out=np.zeros(len(counts)), where=counts > 0)
         return weights
 
+    def _weighed(self, mass: FloatArray, counts: IntArray) -> FloatArray:
+        """Logits of mass (..., C), the lent ones among them."""
+        result: FloatArray = mass * self._class_weights(counts)
+        if self.with_text is not None and counts.any():
+            lent = self.with_text & (counts == 0)
+            result[..., lent] = np.take_along_axis(result, _runner_up(result, counts)[..., None], axis=-1)
+        return result
+
     def logits(self) -> FloatArray:
         """Logits of all queries, (B, C)."""
-        result: FloatArray = self._mass * self._class_weights(self._counts)
-        return result
+        return self._weighed(self._mass, self._counts)
 
     def to_class(self, query: int, column: int) -> FloatArray:
         """What every shot adds to one class's logit of one query, (N,)."""
-        weight = self._class_weights(self._counts)[column]
-        result: FloatArray = np.where(self.labels == column, self.values[query] * weight, 0.0)
+        weights = self._class_weights(self._counts)
+        if self.with_text is not None and self.with_text[column] and not self._counts[column] and self._counts.any():
+            column = int(_runner_up(self._mass[query] * weights, self._counts))
+        result: FloatArray = np.where(self.labels == column, self.values[query] * weights[column], 0.0)
         return result
 
     def logits_without(self, query: int, shot: int) -> FloatArray:
         """Logits of one query without one of the shots, (C,)."""
         counts, mass, own = self._counts.copy(), self._mass[query].copy(), self.labels[shot]
         counts[own] -= 1
-        # The last shot of a class leaves nothing, not the rounding error of a difference.
+        # No rounding error of a difference after the last shot.
         mass[own] = mass[own] - float(self.values[query, shot]) if counts[own] else 0.0
-        result: FloatArray = mass * self._class_weights(counts)
-        return result
+        return self._weighed(mass, counts)
+
+
+def _runner_up(logits: FloatArray, counts: IntArray) -> IntArray:
+    """Column with the second largest logit (..., C) of the classes that have shots, or the only one."""
+    present = np.flatnonzero(counts)
+    place = max(0, len(present) - 2)
+    result: IntArray = present[np.argpartition(logits[..., present], place, axis=-1)[..., place]]
+    return result
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ from tip_adapter.heads import (
     zero_shot_logits,
 )
 from tip_adapter.heads.affinity import affinity
+from tip_adapter.heads.base import with_text
 from tip_adapter.heads.cache import text_divergence, text_log_probabilities, unit_channels
 from tip_adapter.heads.gaussian import Moments, crowding
 from tip_adapter.heads.linear import kernel_residuals
@@ -155,7 +156,7 @@ class TakenApart:
     >>> head = CacheHead(2, eye, 10.0, keys=eye, labels=labels, alpha=1.0, beta=1.0)
     >>> parts = TakenApart(head, eye, labels).contributions(eye[:1])
     >>> parts.text, parts.to_class(0, 0), parts.logits_without(0, 0)
-    (array([[10.,  0.]]), array([1., 0.]), array([10.        ,  0.36787942]))
+    (array([[10.,  0.]]), array([1., 0.]), array([10.36787942,  0.36787942]))
     """
 
     head: Head
@@ -179,7 +180,8 @@ class TakenApart:
         """
         head, n_shots = self.head, len(self.labels)
         if isinstance(head, CacheHead | ChannelCacheHead | TipXHead):
-            part = CacheSum(_values(head, queries), head.labels, head.n_classes, head.balanced)
+            texts = with_text(head.zero_shot_weights, head.n_classes)
+            part = CacheSum(_values(head, queries), head.labels, head.n_classes, head.balanced, texts)
             return Contributions(_text_term(head, queries), None, (part,), n_shots)
         if isinstance(head, NeighbourHead):
             votes = NeighbourVotes(queries @ head.keys.T, head.labels, head.n_classes, head.neighbours)

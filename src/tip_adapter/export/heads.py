@@ -157,7 +157,15 @@ def _class_mass(
         weights = weights * key_weights
     weighed = graph.add("Mul", values, graph.constant(weights.astype(np.float32)))
     labels: IntArray = np.repeat(cache.classes, counts).astype(np.int64)
-    return graph.add("MatMul", weighed, _one_hot(graph, graph.constant(labels), cache.n_classes))
+    mass = graph.add("MatMul", weighed, _one_hot(graph, graph.constant(labels), cache.n_classes))
+    if not len(cache.lent) or not len(cache.classes):
+        return mass
+    present = graph.add("Gather", mass, graph.constant(cache.classes.astype(np.int64)), axis=1)
+    largest, _ = graph.top(present, min(2, len(cache.classes)))
+    second = graph.add("Gather", largest, graph.constant(np.array([-1], dtype=np.int64)), axis=1)
+    lent = np.zeros(cache.n_classes, dtype=np.bool_)
+    lent[cache.lent] = True
+    return graph.add("Where", graph.constant(lent), second, mass)
 
 
 def _one_hot(graph: GraphBuilder, labels: str, n_classes: int) -> str:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tip_adapter.processors import usable_processors
-from tip_adapter.typing import Float32Array, FloatArray, IntArray
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 __all__ = ["Cache", "affinity", "cache_logits", "class_mass", "mass_from_cosines", "tip_logits"]
 
@@ -49,6 +49,8 @@ class Cache:
         What one key of each of those classes counts.
     n_classes : int
         C, the classes without keys included.
+    lent : ndarray of shape (L,)
+        Classes without keys whose logit is that of the runner-up among the others; of the rest without keys it is 0.
     """
 
     keys: Float32Array
@@ -57,9 +59,18 @@ class Cache:
     starts: IntArray
     weights: FloatArray
     n_classes: int
+    lent: IntArray
 
     @classmethod
-    def build(cls, keys: Float32Array, labels: IntArray, n_classes: int, *, balanced: bool = True) -> Cache:
+    def build(
+        cls,
+        keys: Float32Array,
+        labels: IntArray,
+        n_classes: int,
+        *,
+        balanced: bool = True,
+        with_text: BoolArray | None = None,
+    ) -> Cache:
         """Sort keys by class and weigh the classes.
 
         Parameters
@@ -71,6 +82,10 @@ class Cache:
         balanced : bool, default=True
             Weigh each key by ``mean shots per class / shots of its class``, so that a class does not win by having more
             photos. With equal shots this changes nothing. False is the raw sum of the paper.
+        with_text : ndarray of shape (C,), bool, optional
+            Classes that have text. Without keys, such a class is lent the cache logit of the runner-up: on a photo of
+            another class, the most that a wrong class has; on a photo of its own, as much as the others have but for
+            the one that happens to be nearest. So its text competes with theirs. Default: none.
 
         Returns
         -------
@@ -92,7 +107,8 @@ class Cache:
             keys = np.ascontiguousarray(keys[order])
         classes, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
         weights = len(labels) / (len(classes) * counts) if balanced else np.ones(len(classes))
-        return cls(keys, order, classes, starts, weights, n_classes)
+        lent = np.flatnonzero([] if with_text is None else with_text)
+        return cls(keys, order, classes, starts, weights, n_classes, np.setdiff1d(lent, classes))
 
 
 def affinity(queries: Float32Array, keys: Float32Array, beta: float) -> Float32Array:
@@ -145,7 +161,7 @@ def class_mass(values: Float32Array | FloatArray, cache: Cache) -> FloatArray:
     Returns
     -------
     ndarray of shape (B, C), float64
-        0 for classes without keys.
+        For classes without keys 0, or that of the runner-up (`Cache.lent`).
 
     Examples
     --------
@@ -164,6 +180,23 @@ def class_mass(values: Float32Array | FloatArray, cache: Cache) -> FloatArray:
         # Many keys in a class: short float32 sums, then float64, keep 1e-5 relative.
         sums = np.add.reduceat(sums, np.searchsorted(owners, np.arange(len(cache.starts))), axis=1, dtype=np.float64)
     result[:, cache.classes] = sums * cache.weights
+    if len(cache.lent):
+        result[:, cache.lent] = runner_up(result[:, cache.classes])[:, None]
+    return result
+
+
+def runner_up(values: FloatArray) -> FloatArray:
+    """Second largest of each row of (B, P), or the only one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads.affinity import runner_up
+    >>> runner_up(np.array([[1.0, 3.0, 2.0]]))
+    array([2.])
+    """
+    place = max(0, values.shape[1] - 2)
+    result: FloatArray = np.partition(values, place, axis=1)[:, place]
     return result
 
 

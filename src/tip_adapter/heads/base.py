@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from tip_adapter.typing import Float32Array, FloatArray
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray
 
 __all__ = ["Head", "row_chunks", "softmax", "zero_shot_logits"]
 
@@ -84,6 +84,21 @@ def same_texts(zero_shot_weights: Float32Array) -> bool:
     known = zero_shot_weights[~np.isnan(zero_shot_weights[:, 0])]
     # Two rows tell nearly always, and quickly.
     return all(len(rows) == 0 or bool(np.abs(rows - rows[0]).max() <= SAME_TEXT) for rows in (known[:2], known))
+
+
+def with_text(zero_shot_weights: Float32Array | None, n_classes: int) -> BoolArray:
+    """Which classes, (C,), have a text that says something; none where all have the same.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads.base import with_text
+    >>> with_text(np.array([[1, 0], [0, 1], [np.nan, np.nan]], dtype=np.float32), 3)
+    array([ True,  True, False])
+    """
+    if zero_shot_weights is None or same_texts(zero_shot_weights):
+        return np.zeros(n_classes, dtype=np.bool_)
+    return ~np.isnan(zero_shot_weights[:, 0])
 
 
 def softmax(logits: FloatArray) -> FloatArray:

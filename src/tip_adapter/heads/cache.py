@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from tip_adapter.heads.affinity import Cache, affinity, class_mass, tip_logits
-from tip_adapter.heads.base import row_chunks, zero_shot_logits
+from tip_adapter.heads.base import row_chunks, with_text, zero_shot_logits
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 __all__ = [
@@ -24,9 +24,17 @@ __all__ = [
 ]
 
 
+def cache_of(head: CacheHead | TipXHead | ChannelCacheHead) -> Cache:
+    """Sort the keys of a head by class."""
+    texts = with_text(head.zero_shot_weights, head.n_classes)
+    return Cache.build(head.keys, head.labels, head.n_classes, balanced=head.balanced, with_text=texts)
+
+
 @dataclasses.dataclass(frozen=True)
 class CacheHead:
     """Tip-Adapter's formula: ``s·f·Wᵀ + α·exp(-β(1 - f·Fᵀ))·Y``.
+
+    A class with text but without keys gets, as its cache logit, that of the runner-up among the others.
 
     Parameters
     ----------
@@ -66,7 +74,7 @@ class CacheHead:
     @cached_property
     def cache(self) -> Cache:
         """The keys sorted by class."""
-        return Cache.build(self.keys, self.labels, self.n_classes, balanced=self.balanced)
+        return cache_of(self)
 
     def logits(self, features: Float32Array) -> Float32Array:
         """Logits (B, C) of unit features (B, D)."""
@@ -124,7 +132,7 @@ class TipXHead:
     @cached_property
     def cache(self) -> Cache:
         """The keys sorted by class."""
-        return Cache.build(self.keys, self.labels, self.n_classes, balanced=self.balanced)
+        return cache_of(self)
 
     @cached_property
     def key_texts(self) -> FloatArray:
@@ -256,7 +264,7 @@ class ChannelCacheHead:
     @cached_property
     def cache(self) -> Cache:
         """The keys sorted by class."""
-        return Cache.build(self.keys, self.labels, self.n_classes, balanced=self.balanced)
+        return cache_of(self)
 
     def logits(self, features: Float32Array) -> Float32Array:
         """Logits (B, C) of unit features (B, D)."""
