@@ -175,7 +175,7 @@ def adapted(script: str) -> str:
     """Let a script of a case use today's names and this source, and show all that is printed."""
     for old, new in RENAMED.items():
         script = script.replace(old, new)
-    script = script.replace("tail -${TAIL:-4}", "cat")
+    script = re.sub(r"tail -(\$\{TAIL:-4\}|\d)", "cat", script)
     return script.replace("export PYTHONPATH=$(cd .. && pwd)", f"export PYTHONPATH={SOURCE}:$(cd .. && pwd)")
 
 

@@ -1,6 +1,7 @@
 """Nothing is lost: many editors, killed commands, readers beside a writer, and photos that have to be forgotten.
 
-Usage: python benchmarks/durability.py [--edits 5] [--seconds 20] [--only editors,kills,readers,forgetting] [--strace]
+Usage: python benchmarks/durability.py [--edits 5] [--seconds 20] [--only editors,kills,readers,forgetting]
+       python benchmarks/durability.py --strace
 
 editors     processes × threads × cache folders × kills: edits acknowledged, and how many of them are there at the end
 kills       each writing command is killed at its first, second, … call that renames, links, makes or deletes something
@@ -10,7 +11,7 @@ readers     loads beside a writer that never pauses
 forgetting  `remove --forget` and `purge`, killed and repeated: bytes of the photo that are left anywhere
 saves       how long a saved edit takes, at 10,000 shots
 
-Exits with 1 when a figure is not as promised.
+Exits with 1 when a figure is not as promised. `--strace` kills and forgets alone, and has a result of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ CALLS = frozenset({"os.rename", "os.remove", "os.link", "os.symlink", "os.mkdir"
 """What Python calls the system calls that change names."""
 
 SYSTEM_CALLS = ("rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir")
+
+PARTS = ("editors", "kills", "readers", "forgetting", "saves")
 
 CLASSES = ("hat", "shoe", "scarf")
 
@@ -311,32 +314,27 @@ class Scene:
         return found
 
 
+def kills(scene: Scene, arguments: list[str], *, strace: bool) -> Iterator[str]:
+    """Kill a command at each of its calls in turn, on a scene as it was; after each kill, say where it was."""
+    for name in SYSTEM_CALLS if strace else ("call",):
+        for call in itertools.count(1):
+            scene.reset()
+            if not (killed_at_system_call(name, call, arguments) if strace else killed_at(call, arguments)):
+                break
+            yield f"{name} {call}"
+
+
 def count_kills(scene: Scene, command: str, *, strace: bool = False) -> dict[str, Any]:
     """Kill a command at each of its calls; look at what is there, and whether it works when it is run again."""
     arguments = scene.arguments(command)
     scene.reset()
     before = scene.state()
     assert not killed_at(0, arguments)
-    after, faults = scene.state(), list[str]()
-    points: Iterator[tuple[str, int]] = (
-        ((name, call) for name in SYSTEM_CALLS for call in itertools.count(1))
-        if strace
-        else (("call", call) for call in itertools.count(1))
-    )
-    kills, done = 0, set[str]()
-    for name, call in points:
-        if name in done:
-            if not strace or done == set(SYSTEM_CALLS):
-                break
-            continue
-        scene.reset()
-        died = killed_at_system_call(name, call, arguments) if strace else killed_at(call, arguments)
-        if not died:
-            done.add(name)
-            continue
-        kills += 1
-        faults += check_after_kill(scene, command, before, after, f"{name} {call}")
-    return {"command": command, "kills": kills, "faults": faults, "ok": kills > 0 and not faults}
+    after, faults, count = scene.state(), list[str](), 0
+    for where in kills(scene, arguments, strace=strace):
+        count += 1
+        faults += check_after_kill(scene, command, before, after, where)
+    return {"command": command, "kills": count, "faults": faults, "ok": count > 0 and not faults}
 
 
 def check_after_kill(
@@ -426,7 +424,7 @@ def write_on(path: str) -> None:
 # ---------------------------------------------------------------- forgetting
 
 
-def count_traces(scene: Scene, command: str) -> dict[str, Any]:
+def count_traces(scene: Scene, command: str, *, strace: bool = False) -> dict[str, Any]:
     """Kill a command that forgets at each of its calls, repeat it, and look for the photo in every byte."""
     from tip_adapter.features.store import FeatureStore
     from tip_adapter.model.few_shot_model import FewShotModel
@@ -435,25 +433,20 @@ def count_traces(scene: Scene, command: str) -> dict[str, Any]:
     scene.reset()
     model = FewShotModel.load(place / "c.tip")
     shots = model.shots if command != "purge" else model.journal[-1].undo.removed.shots  # type: ignore[union-attr]
-    row = 0
-    digest = shots.features.digests[row]
+    digest = shots.features.digests[0]
     with FeatureStore() as store:
         ((stored,),) = store._connection.execute("SELECT vector FROM features WHERE digest = ?", [digest]).fetchall()
-    traces = [digest.encode(), Path(shots.features.names[row]).name.encode(), stored, shots.thumbnails[shots.ids[row]]]
-    left, kills, refused, longest = 0, 0, 0, 0
-    for call in itertools.count(1):
-        scene.reset()
-        if not killed_at(call, arguments):
-            break
-        kills += 1
+    traces = [digest.encode(), Path(shots.features.names[0]).name.encode(), stored, shots.thumbnails[shots.ids[0]]]
+    left, count, refused = 0, 0, 0
+    for _ in kills(scene, arguments, strace=strace):
+        count += 1
         try:
             killed_at(0, arguments)
         except RuntimeError:
             refused += 1
-        files = [path.read_bytes() for path in place.rglob("*") if path.is_file() and "template" not in path.parts]
-        longest = max(longest, len(files))
+        files = [path.read_bytes() for path in place.rglob("*") if path.is_file()]
         left += sum(trace in data for trace in traces for data in files)
-    return {"command": command, "kills": kills, "refused": refused, "traces left": left, "ok": kills > 0 and not left}
+    return {"command": command, "kills": count, "refused": refused, "traces left": left, "ok": count > 0 and not left}
 
 
 # ---------------------------------------------------------------- saves
@@ -493,12 +486,12 @@ def show(rows: list[dict[str, Any]]) -> None:
         print("  ".join(f"{name} {value}" for name, value in row.items() if value not in ([], None)), flush=True)
 
 
-def run(arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+def run(arguments: argparse.Namespace, wanted: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """Run what was asked for."""
     parts: dict[str, list[dict[str, Any]]] = {}
 
     def part(name: str, rows: Iterator[dict[str, Any]]) -> None:
-        if name in arguments.only.split(","):
+        if name in wanted:
             print(f"--- {name}")
             parts[name] = []
             for row in rows:
@@ -523,10 +516,13 @@ def run(arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
             ),
         ),
     )
-    if {"kills", "forgetting"} & set(arguments.only.split(",")):
+    if {"kills", "forgetting"} & set(wanted):
         scene = Scene(next(new))
         part("kills", (count_kills(scene, command, strace=arguments.strace) for command in COMMANDS))
-        part("forgetting", (count_traces(scene, command) for command in ("remove --forget", "purge")))
+        part(
+            "forgetting",
+            (count_traces(scene, command, strace=arguments.strace) for command in ("remove --forget", "purge")),
+        )
     part("readers", (count_reads(next(new), arguments.seconds) for _ in range(1)))
     part("saves", (time_saves(next(new)) for _ in range(1)))
     return parts
@@ -545,10 +541,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--edits", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--only", default="editors,kills,readers,forgetting,saves")
+    parser.add_argument("--only", help=f"some of {PARTS}, with commas between")
     parser.add_argument("--strace", action="store_true")
-    parts = run(parser.parse_args())
-    write_result("durability", parts)
+    arguments = parser.parse_args()
+    wanted = ("kills", "forgetting") if arguments.strace else PARTS
+    parts = run(arguments, arguments.only.split(",") if arguments.only else wanted)
+    if parts.keys() == set(wanted):
+        write_result("durability_strace" if arguments.strace else "durability", parts)
     failed = [row for rows in parts.values() for row in rows if not row.get("ok", True)]
     print(json.dumps({"failed": failed}) if failed else "all as promised")
     sys.exit(bool(failed))

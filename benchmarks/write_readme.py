@@ -91,7 +91,7 @@ def durability(figures: Figures) -> str:
         ["… that failed", f"{reads['failed']}"],
         ["kills of commands that forget", f"{total('forgetting', 'kills')}"],
         ["… after which a repetition left a trace", f"{total('forgetting', 'traces left')}"],
-        [f"a saved edit at {saves['shots']} shots, loading included", f"{saves['edit, s']} s, {saves['MB']} MB"],
+        [f"a saved edit at {saves['shots']} shots, loading included", f"{saves['edit_s']} s, {saves['MB']} MB"],
     ]
     return table(["", ""], rows)
 
