@@ -4,13 +4,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test check docs format clean benchmarks comparison
+.PHONY: demo test coverage check wheel docs format clean benchmarks comparison
 
 demo: .venv/lite.done
 	$(BIN)/tip-adapter demo --output demo
 
 test: .venv/dev.done
 	$(BIN)/python -m pytest -q
+
+# The tests, and a failure where they run less of the package than before.
+coverage: .venv/dev.done
+	$(BIN)/python -m pytest -q --cov=tip_adapter
 
 check: .venv/dev.done
 	$(BIN)/ruff check .
@@ -24,6 +28,12 @@ check: .venv/dev.done
 # The documentation site in docs/_build; a broken link is an error.
 docs: .venv/dev.done
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+
+# dist/*.whl, installed with what it asks for in an empty environment, where it has to learn and predict.
+wheel: .venv/dev.done
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	TIP_ADAPTER_WHEEL="$$(echo "$$PWD"/dist/*.whl)" $(BIN)/python -m pytest -q tests/test_wheel.py
 
 # On a quiet machine: about ten minutes. DATA is the folder of the benchmarks' data.
 benchmarks: .venv/dev.done
@@ -74,4 +84,4 @@ format: .venv/dev.done
 	touch $@
 
 clean:
-	rm -rf .venv demo docs/_build
+	rm -rf .venv demo dist docs/_build

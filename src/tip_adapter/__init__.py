@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tip_adapter.errors import TipAdapterError
     from tip_adapter.methods import METHODS, TipAdapter, ZeroShot
 
+__version__ = "0.1.0"
+
 __all__ = [
     "ENCODERS",
     "METHODS",
