@@ -21,7 +21,8 @@ from provenance import write_result
 from tip_adapter import ImageClassifier
 from tip_adapter.data import load_dataset
 from tip_adapter.explain.explainer import Explainer
-from tip_adapter.features.extraction import FeatureSet, extract_features
+from tip_adapter.features.extraction import extract_features
+from tip_adapter.features.feature_set import FeatureSet
 from tip_adapter.features.prompts import load_class_texts
 from tip_adapter.methods import METHODS
 from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel

@@ -22,7 +22,8 @@ from tip_adapter.methods import METHODS
 from tip_adapter.methods.left_out import left_out_logits
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.trust.conformal import prediction_sets
-from tip_adapter.trust.doctor import Photos, contradicted, diagnose
+from tip_adapter.trust.doctor import contradicted, diagnose
+from tip_adapter.trust.duplicates import Photos
 from tip_adapter.trust.metrics import accuracy, bootstrap_interval, expected_calibration_error
 from tip_adapter.trust.out_of_distribution import familiarity_parts
 

@@ -30,33 +30,6 @@ from types import FrameType, ModuleType
 
 from tip_adapter.libraries import import_library
 
-__all__ = [
-    "DatasetError",
-    "DuplicateWarning",
-    "EncoderError",
-    "EncoderWarning",
-    "FeatureError",
-    "FeatureWarning",
-    "ImageError",
-    "InputError",
-    "MissingExtraError",
-    "ModelFileError",
-    "OutOfReachError",
-    "PluginWarning",
-    "ShotsWarning",
-    "SkippableError",
-    "SplitError",
-    "StorageWarning",
-    "TipAdapterError",
-    "TrainingError",
-    "TrainingWarning",
-    "TruncatedImageError",
-    "install_command",
-    "probably",
-    "require_extra",
-    "warn",
-]
-
 
 class TipAdapterError(Exception):
     """Base of every error that this package raises on purpose."""

@@ -7,8 +7,6 @@ import re
 import unicodedata
 from typing import Any
 
-__all__ = ["for_csv", "for_html", "for_json", "for_markdown", "for_terminal", "reason_of", "shortened"]
-
 HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories without a shape of their own, which steer a terminal, end a line or turn its direction."""
 

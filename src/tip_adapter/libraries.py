@@ -7,8 +7,6 @@ import os
 import sys
 from types import ModuleType
 
-__all__ = ["NO_TELEMETRY", "import_library"]
-
 NO_TELEMETRY = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 """Read by ONNX Runtime, and by huggingface_hub with hf-xet and transformers, while they are imported."""
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichBar
     from rich.progress import TaskID
 
-__all__ = ["Display", "Progress", "announce", "progress_bar"]
-
 QUIET_SECONDS = 30.0
 """How long nothing is printed where stderr is no terminal."""
 

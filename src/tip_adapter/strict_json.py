@@ -7,8 +7,6 @@ import math
 import re
 from typing import Any
 
-__all__ = ["parse_json"]
-
 _MAX_DIGITS = 300
 _MAX_DEPTH = 100
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")

@@ -20,8 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BoolArray", "Float32Array", "FloatArray", "IntArray", "StrPath", "UInt8Array"]
-
 FloatArray = NDArray[np.floating[Any]]
 Float32Array = NDArray[np.float32]
 IntArray = NDArray[np.intp]

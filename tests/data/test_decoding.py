@@ -9,14 +9,8 @@ import pytest
 from PIL import Image, ImageFile
 
 from image_files import encoded, png_of_size
-from tip_adapter.data.decoding import (
-    FORMATS,
-    decode_image,
-    image_digest,
-    image_name,
-    load_image,
-    read_image_bytes,
-)
+from tip_adapter.data.decoding import decode_image, image_digest, image_name, load_image, read_image_bytes
+from tip_adapter.data.pixels import FORMATS
 from tip_adapter.errors import ImageError
 
 GRADIENT = np.stack(np.broadcast_arrays(np.arange(0, 240, 8)[None, :], np.arange(0, 200, 10)[:, None], 90), -1).astype(

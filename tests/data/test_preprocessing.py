@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tip_adapter.data.decoding import Preprocessing, load_image
-from tip_adapter.data.preprocessing import PREPROCESSING_VERSION
+from tip_adapter.data.decoding import load_image
+from tip_adapter.data.preprocessing import PREPROCESSING_VERSION, Preprocessing
 from tip_adapter.errors import EncoderError, InputError
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

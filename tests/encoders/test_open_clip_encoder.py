@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tip_adapter.encoders import export_encoder, load_encoder
-from tip_adapter.encoders.open_clip import preprocessing_of
+from tip_adapter.encoders.open_clip_config import preprocessing_of
 from tip_adapter.errors import EncoderError
 
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from image_files import encoded, png, png_of_size, tiff
 from tiny_onnx import some_photos
-from tip_adapter.data.decoding import Preprocessing
+from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.errors import TipAdapterError
 from tip_adapter.export import export_classifier, script
 from tip_adapter.export.script import check_script

@@ -13,7 +13,8 @@ from PIL import Image
 from tip_adapter.data.decoding import image_digest, load_image
 from tip_adapter.encoders.fake import FakeEncoder
 from tip_adapter.errors import FeatureError, ImageError, InputError, ModelFileError
-from tip_adapter.features.extraction import FeatureSet, extract_features
+from tip_adapter.features.extraction import extract_features
+from tip_adapter.features.feature_set import FeatureSet
 from tip_adapter.features.pipeline import ImageReader
 from tip_adapter.features.store import FeatureStore
 from tip_adapter.processors import usable_processors

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tip_adapter.errors import ModelFileError, TipAdapterError
-from tip_adapter.features.extraction import FeatureSet
+from tip_adapter.features.feature_set import FeatureSet
 from tip_adapter.methods import METHODS
-from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel, MethodRecord
+from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
+from tip_adapter.model.fitting import MethodRecord
 from tip_adapter.model.picture_archive import Thumbnails
 from tip_adapter.model.shots import Shots, shot_ids
 from tip_adapter.storage.bundles import load_bundle, save_bundle

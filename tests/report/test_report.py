@@ -15,7 +15,8 @@ from tip_adapter.report import Mistake, PhotoStrip, ReportContent, page, render_
 from tip_adapter.report.charts import coverage_points, landscape_cells, reliability_points
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.trust.conformal import ConformalScores
-from tip_adapter.trust.doctor import BadImage, Diagnosis, Photos, diagnose
+from tip_adapter.trust.doctor import BadImage, Diagnosis, diagnose
+from tip_adapter.trust.duplicates import Photos
 from tip_adapter.trust.evaluation import evaluate_probabilities
 from tip_adapter.trust.out_of_distribution import Familiarity
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from tip_adapter.features.store import FeatureStore
     from tip_adapter.progress import Progress
 
-__all__ = ["DEFAULT_SHOTS", "BenchmarkData", "Draw", "Draws", "PhotoSettings", "prepare"]
-
 DEFAULT_SHOTS = (1, 2, 4, 8, 16)
 
 

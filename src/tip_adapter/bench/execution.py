@@ -28,8 +28,6 @@ from tip_adapter.storage.atomic import write_file
 from tip_adapter.trust.metrics import accuracy, expected_calibration_error, negative_log_likelihood, wilson_interval
 from tip_adapter.typing import FloatArray, IntArray, StrPath
 
-__all__ = ["Job", "execute", "load_data"]
-
 
 @dataclass(frozen=True)
 class Job:

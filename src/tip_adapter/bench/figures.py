@@ -17,8 +17,6 @@ from tip_adapter.errors import require_extra
 from tip_adapter.escaping import for_terminal, shortened
 from tip_adapter.storage.atomic import write_file
 
-__all__ = ["draw_figures"]
-
 # Okabe and Ito's colours, which people with any kind of colour vision tell apart; shapes say the same again.
 COLORS = {"training-free": "#0072B2", "trained": "#D55E00", "on-encoder": "#009E73"}
 MARKERS = {"training-free": "o", "trained": "s", "on-encoder": "D"}

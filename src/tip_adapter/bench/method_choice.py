@@ -8,8 +8,6 @@ from tip_adapter.errors import InputError, probably
 from tip_adapter.methods import METHODS
 from tip_adapter.methods.spec import MethodSpec, read_method
 
-__all__ = ["GROUPS", "choose_methods", "group_of"]
-
 GROUPS = ("default", "all", "training-free", "trained", "on-encoder")
 """What stands for several methods: "default" is all that work on features, "on-encoder" those that need gradients of
 the encoder itself."""

@@ -20,8 +20,6 @@ from tip_adapter.methods.spec import MethodSpec
 UNAVERAGED = 1
 """The WiSE-FT weight that takes the end of the training as it is."""
 
-__all__ = ["Plan", "described_stale", "make_plan"]
-
 
 @dataclass
 class Plan:

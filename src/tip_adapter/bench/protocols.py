@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from tip_adapter.errors import InputError
 
-__all__ = ["FAIR", "FEW", "LEAST_SEEDS", "PAPER", "choose_protocols", "few_shot_validation", "tuning_of"]
-
 FAIR, PAPER, FEW = "fair", "paper", "paper-few"
 
 LEAST_SEEDS = 3

@@ -11,8 +11,6 @@ from typing import Any
 
 from tip_adapter.processors import usable_processors
 
-__all__ = ["code_digest", "machine", "versions"]
-
 PACKAGES = ("tip-adapter", "numpy", "scipy", "scikit-learn", "torch", "onnxruntime", "pillow")
 
 

@@ -16,20 +16,6 @@ from tip_adapter.storage.json_files import read_json
 from tip_adapter.storage.schema import fields, flag, items, mapping, number, one_of, optional, text, whole
 from tip_adapter.strict_json import parse_json
 
-__all__ = [
-    "DONE",
-    "FAILED",
-    "FOLDER",
-    "FORMAT",
-    "NOT_APPLICABLE",
-    "Record",
-    "Records",
-    "load_records",
-    "read_record",
-    "write_collection",
-    "write_record",
-]
-
 FORMAT = "tip-adapter benchmark run 1"
 COLLECTION_FORMAT = "tip-adapter benchmark runs 1"
 DONE, FAILED, NOT_APPLICABLE = "done", "failed", "not applicable"

@@ -19,8 +19,6 @@ from tip_adapter.storage.atomic import write_file
 from tip_adapter.storage.tables import write_table
 from tip_adapter.typing import StrPath
 
-__all__ = ["Overview", "Report", "overviews", "reasons", "write_report"]
-
 COLUMNS = ("NLL", "ECE", "fit s", "predict s", "parameters", "peak MB")
 
 EXPLANATION = """\

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from tip_adapter.features.store import FeatureStore
     from tip_adapter.progress import Progress
 
-__all__ = ["BenchmarkResult", "RunProgress", "run"]
-
 RunProgress = Callable[[int, int, str], None]
 """Called after every run with the runs done, the runs in all, and what was run."""
 

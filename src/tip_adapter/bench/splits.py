@@ -14,8 +14,6 @@ from tip_adapter.data.sampling import split_dataset
 from tip_adapter.errors import DatasetError
 from tip_adapter.typing import IntArray, StrPath
 
-__all__ = ["ImageSplits", "load_splits", "with_classes_of"]
-
 HALVES = (0.5, 0.5)
 
 

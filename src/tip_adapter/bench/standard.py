@@ -16,8 +16,6 @@ from tip_adapter.features.prompts import TEMPLATES
 from tip_adapter.storage.json_files import read_json
 from tip_adapter.typing import StrPath
 
-__all__ = ["STANDARD_DATASETS", "StandardDataset", "load_standard", "standard_name"]
-
 
 @dataclass(frozen=True)
 class StandardDataset:

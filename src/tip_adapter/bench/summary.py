@@ -16,8 +16,6 @@ from tip_adapter.bench.protocols import FAIR
 from tip_adapter.bench.records import Record
 from tip_adapter.trust.metrics import wilson_interval
 
-__all__ = ["Gap", "Row", "Setting", "gaps", "settings_of", "summarise"]
-
 LEVEL = 0.95
 
 

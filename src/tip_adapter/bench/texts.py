@@ -13,8 +13,6 @@ from tip_adapter.features.prompts import load_class_texts, resolve_templates, te
 from tip_adapter.storage.json_files import read_json
 from tip_adapter.typing import StrPath
 
-__all__ = ["class_texts_of", "templates_of"]
-
 
 def class_texts_of(splits: ImageSplits, class_texts: StrPath | None) -> tuple[tuple[str, ...], ...]:
     """Choose the words for every class of a data set.

@@ -19,8 +19,6 @@ from tip_adapter.bench.execution import Job, execute, load_data
 from tip_adapter.errors import TipAdapterError
 from tip_adapter.features.feature_data import FeatureData
 
-__all__ = ["main"]
-
 
 def main(jobs: TextIO, answers: TextIO) -> None:
     """Run jobs until there is no more.

@@ -17,8 +17,6 @@ from pathlib import Path
 
 from tip_adapter.bench.execution import Job
 
-__all__ = ["run_jobs"]
-
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 

@@ -14,8 +14,6 @@ from tip_adapter.storage.bundle_files import fingerprint
 from tip_adapter.storage.bundles import finish_forgetting, load_bundle
 from tip_adapter.storage.locking import FolderLock, locked
 
-__all__ = ["ChangingPart", "EditingSession"]
-
 _T = TypeVar("_T")
 
 

@@ -25,8 +25,6 @@ from tip_adapter.typing import Float32Array, IntArray
 if TYPE_CHECKING:
     from tip_adapter.progress import Progress
 
-__all__ = ["AddedShots", "EditingPart"]
-
 
 @dataclass(frozen=True)
 class AddedShots:

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from tip_adapter.methods import FewShotMethod
     from tip_adapter.progress import Progress
 
-__all__ = ["DEFAULT_METHOD", "ENCODER_VARIABLE", "EncodingPart", "default_encoder"]
-
 _T = TypeVar("_T")
 
 ENCODER_VARIABLE = "TIP_ADAPTER_ENCODER"

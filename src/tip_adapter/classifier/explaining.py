@@ -16,8 +16,6 @@ from tip_adapter.model.predictions import Results
 if TYPE_CHECKING:
     from tip_adapter.progress import Progress
 
-__all__ = ["ExplainingPart"]
-
 
 class ExplainingPart(EncodingPart):
     """The part of `ImageClassifier` that says why."""

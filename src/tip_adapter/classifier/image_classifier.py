@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from tip_adapter.model.shots import Shots
     from tip_adapter.progress import Progress
 
-__all__ = ["ImageClassifier"]
-
 
 class ImageClassifier(SavingPart, EditingPart, TrustingPart):
     """Few-shot image classifier: a frozen encoder, class texts, and a method on its features.

@@ -23,16 +23,6 @@ from tip_adapter.model.picture_archive import Thumbnails
 from tip_adapter.model.shots import Shots, shot_ids
 from tip_adapter.typing import IntArray
 
-__all__ = [
-    "EncodedPhotos",
-    "LabelledImages",
-    "as_tuples",
-    "check_classes_left",
-    "images_of",
-    "labelled_images",
-    "new_shots",
-]
-
 
 @dataclass(frozen=True)
 class LabelledImages:

@@ -25,8 +25,6 @@ from tip_adapter.typing import BoolArray, Float32Array, FloatArray
 if TYPE_CHECKING:
     from tip_adapter.progress import Progress
 
-__all__ = ["PredictingPart", "calibration_of", "known_photos"]
-
 
 class PredictingPart(ExplainingPart):
     """The part of `ImageClassifier` that answers."""

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from tip_adapter.methods import FewShotMethod
     from tip_adapter.progress import Progress
 
-__all__ = ["RefittingPart"]
-
 
 class RefittingPart(ChangingPart):
     """The part of `ImageClassifier` that fits again what was fitted before."""

@@ -21,8 +21,6 @@ from tip_adapter.typing import StrPath
 if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
 
-__all__ = ["SavingPart"]
-
 
 def _encoder_of(bundle: Bundle, model: FewShotModel) -> str:
     """Where the encoder is that was saved: a folder may have moved together with the classifier beside it."""

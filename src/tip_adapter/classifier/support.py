@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
     from tip_adapter.methods import FewShotMethod
 
-__all__ = ["Support", "expect_text_tower", "record_of", "recorded_encoder", "recorded_texts", "shots_of"]
-
 
 @dataclass(frozen=True, eq=False)
 class Support:

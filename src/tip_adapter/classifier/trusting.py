@@ -27,10 +27,9 @@ from tip_adapter.typing import StrPath
 if TYPE_CHECKING:
     from tip_adapter.progress import Progress
     from tip_adapter.report import ComparedMethod, ExplainedPhoto
-    from tip_adapter.trust.doctor import BadImage, Diagnosis, Photos
+    from tip_adapter.trust.doctor import BadImage, Diagnosis
+    from tip_adapter.trust.duplicates import Photos
     from tip_adapter.trust.evaluation import Evaluation
-
-__all__ = ["Calibrated", "TrustingPart"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +170,8 @@ class TrustingPart(PredictingPart, ChangingPart):
         Diagnosis
         """
         from tip_adapter.data.thumbnails import make_thumbnails, picture_hash
-        from tip_adapter.trust.doctor import BadImage, Photos
+        from tip_adapter.trust.doctor import BadImage
+        from tip_adapter.trust.duplicates import Photos
 
         model, apart = self._fitted(), None
         if other is not None:
@@ -257,7 +257,8 @@ def _calibrated(model: FewShotModel, extraction: Extraction, names: Sequence[str
 
 def _diagnosis_of(model: FewShotModel, other: Photos | None = None, bad_images: Sequence[BadImage] = ()) -> Diagnosis:
     from tip_adapter.data.thumbnails import picture_hash
-    from tip_adapter.trust.doctor import Photos, diagnose
+    from tip_adapter.trust.doctor import diagnose
+    from tip_adapter.trust.duplicates import Photos
 
     shots = model.shots
     pictures = [shots.thumbnails[name] for name in shots.ids if name in shots.thumbnails]

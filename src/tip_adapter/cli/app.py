@@ -25,8 +25,6 @@ from tip_adapter.errors import (
     TruncatedImageError,
 )
 
-__all__ = ["app", "main"]
-
 INTERRUPTED = 130
 CHOOSE_ENCODER = ("fit", "embed", "bench", "fine-tune")
 """Commands that use an encoder of their own choice."""

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from tip_adapter.bench.runner import BenchmarkResult, RunProgress
     from tip_adapter.progress import Progress
 
-__all__ = ["bench"]
-
 
 def bench(
     data: Annotated[

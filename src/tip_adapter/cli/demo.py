@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from tip_adapter.data import ImageDataset
     from tip_adapter.demo import DemoResult
 
-__all__ = ["demo"]
-
 
 def demo(
     photos: Annotated[

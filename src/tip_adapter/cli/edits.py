@@ -9,15 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
-from tip_adapter.cli.options import (
-    WAIT_S,
-    JsonOption,
-    ModelArgument,
-    SkipBadOption,
-    SplitOption,
-    WaitOption,
-    WhereOption,
-)
+from tip_adapter.cli.options import JsonOption, ModelArgument, SkipBadOption, SplitOption, WaitOption, WhereOption
 from tip_adapter.cli.output import (
     echo,
     echo_json,
@@ -31,13 +23,12 @@ from tip_adapter.cli.output import (
     whole,
 )
 from tip_adapter.cli.photos import find_photos, read_photos
+from tip_adapter.storage.locking import WAIT_S
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.classifier.editing import AddedShots
     from tip_adapter.data import Findings
-
-__all__ = ["add", "classes", "journal", "purge", "refit", "relabel", "remove", "shots", "undo"]
 
 EditedArgument = Annotated[str, typer.Argument(help="A saved classifier such as clothes.tip; it is updated in place.")]
 IdsArgument = Annotated[

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
     from tip_adapter.features.extraction import Extraction
 
-__all__ = ["embed"]
-
 
 @dataclass(frozen=True)
 class _Photos:

@@ -10,8 +10,6 @@ import typer
 from tip_adapter.cli.options import JsonOption
 from tip_adapter.cli.output import echo, echo_json, echo_next
 
-__all__ = ["export_encoder"]
-
 
 def export_encoder(
     encoder: Annotated[

@@ -27,8 +27,6 @@ from tip_adapter.cli.photos import find_photos
 if TYPE_CHECKING:
     from tip_adapter.explain.explanation import Explanation
 
-__all__ = ["explain"]
-
 BAR = 12
 """Characters of the longest bar."""
 

@@ -11,8 +11,6 @@ from tip_adapter.cli.options import JsonOption, ModelArgument, WhereOption
 from tip_adapter.cli.output import echo, echo_json, echo_next
 from tip_adapter.cli.photos import find_photos
 
-__all__ = ["export"]
-
 
 def export(
     model: ModelArgument,

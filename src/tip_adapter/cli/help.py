@@ -7,8 +7,6 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-__all__ = ["ReadableCommand", "ReadableGroup"]
-
 WORDS = {"str": "text", "Path": "path", "int": "number", "float": "number"}
 
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.model.few_shot_model import FewShotModel
 
-__all__ = ["described", "info"]
-
 
 def info(
     about: Annotated[

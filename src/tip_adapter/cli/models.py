@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from tip_adapter.data import Findings, ImageDataset
     from tip_adapter.trust.evaluation import Evaluation
 
-__all__ = ["evaluate", "fit"]
-
 
 def fit(
     data: Annotated[

@@ -7,31 +7,6 @@ from typing import Annotated
 
 import typer
 
-from tip_adapter.storage.locking import WAIT_S
-
-__all__ = [
-    "WAIT_S",
-    "ClassTextsOption",
-    "DataArgument",
-    "EncoderOption",
-    "JsonOption",
-    "ModelArgument",
-    "PhotosArgument",
-    "PrecisionOption",
-    "SeedOption",
-    "ShotsOption",
-    "SkipBadOption",
-    "SplitOption",
-    "TableOption",
-    "TemplateOption",
-    "TruncatedOption",
-    "ViewsOption",
-    "WaitOption",
-    "WhereOption",
-    "read_class_texts",
-    "templates",
-]
-
 ModelArgument = Annotated[
     str, typer.Argument(help="A saved classifier: a folder such as clothes.tip, or hub:owner/name.")
 ]

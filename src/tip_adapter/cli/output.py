@@ -21,26 +21,6 @@ if TYPE_CHECKING:
 
     from tip_adapter.classifier import ImageClassifier
 
-__all__ = [
-    "Column",
-    "ReaderLeft",
-    "command_line",
-    "drop",
-    "echo",
-    "echo_json",
-    "echo_next",
-    "echo_skipped",
-    "echo_table",
-    "flush",
-    "number",
-    "percent",
-    "skipped_rows",
-    "spare",
-    "text",
-    "warn_of_stale",
-    "whole",
-]
-
 NARROWEST = 14
 """Characters that a column of text keeps, before columns move to a table below."""
 

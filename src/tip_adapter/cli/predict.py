@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from tip_adapter.model.predictions import PredictionSets
     from tip_adapter.trust.conformal import SetKind
 
-__all__ = ["predict"]
-
 CoverageOption = Annotated[
     float | None,
     typer.Option("--coverage", help="Give prediction sets that contain the true class this often, such as 0.9."),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tip_adapter.cli.options import (
-    WAIT_S,
     ClassTextsOption,
     EncoderOption,
     JsonOption,
@@ -34,13 +33,12 @@ from tip_adapter.cli.output import (
     text,
 )
 from tip_adapter.cli.photos import read_photos
+from tip_adapter.storage.locking import WAIT_S
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.data import ImageDataset
     from tip_adapter.trust.doctor import BadImage, Diagnosis
-
-__all__ = ["calibrate", "check_page_path", "doctor"]
 
 SHOWN = 12
 """Rows of a table of findings on the terminal; JSON and the page have them all."""

@@ -29,8 +29,6 @@ from tip_adapter.errors import EncoderError
 if TYPE_CHECKING:
     from tip_adapter.methods.trained.loop import TrainingProgress
 
-__all__ = ["fine_tune"]
-
 
 def fine_tune(
     data: DataArgument,

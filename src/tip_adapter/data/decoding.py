@@ -31,25 +31,8 @@ from tip_adapter.data.pixels import (
     rgb_of_image,
     upright,
 )
-from tip_adapter.data.preprocessing import PREPROCESSING_VERSION, Preprocessing
 from tip_adapter.errors import ImageError, TruncatedImageError
 from tip_adapter.typing import StrPath
-
-__all__ = [
-    "FORMATS",
-    "MAX_FILE_BYTES",
-    "PREPROCESSING_VERSION",
-    "ImageSource",
-    "Preprocessing",
-    "decode_image",
-    "decoded_image",
-    "encoded_image",
-    "image_digest",
-    "image_name",
-    "image_size",
-    "load_image",
-    "read_image_bytes",
-]
 
 LONGEST_PATH = 1000
 """Longer texts are images in base64."""

@@ -13,8 +13,6 @@ from tip_adapter.data.parts import Part, chosen_part
 from tip_adapter.data.sequences import column_names, is_one_image, list_images, list_items, list_labels
 from tip_adapter.errors import DatasetError
 
-__all__ = ["images_of_frame", "is_frame", "labelled_images_of_frame"]
-
 NAME = Path("the table")
 """What messages call it."""
 

@@ -14,8 +14,6 @@ from tip_adapter.data.preprocessing import Preprocessing, random_crop
 from tip_adapter.errors import InputError
 from tip_adapter.typing import UInt8Array
 
-__all__ = ["JoinedPreprocessing"]
-
 
 @dataclass(frozen=True)
 class JoinedPreprocessing:

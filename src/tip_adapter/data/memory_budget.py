@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-__all__ = ["MemoryBudget", "return_free_memory"]
-
 T = TypeVar("T")
 
 

@@ -15,8 +15,6 @@ from tip_adapter.data.pixels import RESAMPLING, center_view
 from tip_adapter.errors import EncoderError, InputError
 from tip_adapter.typing import Float32Array, UInt8Array
 
-__all__ = ["PREPROCESSING_VERSION", "Preprocessing", "random_crop"]
-
 MAX_SIDE = 4096
 """Of a view, and of the resize before it: four times what any encoder takes, and no memory to speak of."""
 
@@ -57,7 +55,7 @@ class Preprocessing:
     --------
     >>> import numpy as np
     >>> from PIL import Image
-    >>> from tip_adapter.data.decoding import Preprocessing
+    >>> from tip_adapter.data.preprocessing import Preprocessing
     >>> clip = Preprocessing(size=224, resize=224, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
     >>> view = clip.center_view(Image.new("RGB", (640, 480), "white"))
     >>> view.shape, clip.normalize(view[None]).shape
@@ -248,7 +246,7 @@ class Preprocessing:
 
         Examples
         --------
-        >>> from tip_adapter.data.decoding import Preprocessing
+        >>> from tip_adapter.data.preprocessing import Preprocessing
         >>> half = [0.5, 0.5, 0.5]
         >>> config = {"size": {"height": 256, "width": 256}, "resample": 2, "image_mean": half, "image_std": half}
         >>> siglip = Preprocessing.from_preprocessor_config(config)

@@ -13,8 +13,6 @@ from numpy.typing import ArrayLike
 from tip_adapter.errors import InputError, ShotsWarning, warn
 from tip_adapter.typing import IntArray
 
-__all__ = ["check_seed", "sample_shots", "shots_at_most", "split_dataset"]
-
 NAMED = 5
 """Classes that a warning names."""
 

@@ -12,8 +12,6 @@ from PIL import Image
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.errors import ImageError, InputError
 
-__all__ = ["Images", "Labels", "column_names", "is_one_image", "list_images", "list_items", "list_labels"]
-
 Images = ImageSource | Iterable[ImageSource]
 """One image, or several: a list, generator, column, series, stack; see `list_images`."""
 

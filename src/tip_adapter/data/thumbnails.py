@@ -13,8 +13,6 @@ from tip_adapter.data.decoding import ImageSource, decode_image, decoded_image, 
 from tip_adapter.processors import usable_processors
 from tip_adapter.typing import BoolArray
 
-__all__ = ["make_thumbnails", "picture_hash"]
-
 SIDE = 128
 
 

@@ -14,8 +14,6 @@ from PIL import Image
 from tip_adapter.storage.atomic import write_folder
 from tip_adapter.typing import FloatArray
 
-__all__ = ["DIGIT_TEXTS", "clothing_texts", "write_clothing", "write_digits"]
-
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 DIGIT_TEXTS = {name: (f"the handwritten digit {name}",) for name in DIGITS}
 DIGIT_SIDE, DIGIT_MARGIN = 64, 10

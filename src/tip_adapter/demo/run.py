@@ -23,8 +23,6 @@ from tip_adapter.trust.evaluation import Evaluation
 from tip_adapter.trust.metrics import wilson_interval
 from tip_adapter.typing import StrPath
 
-__all__ = ["DemoResult", "run_demo", "support_and_queries"]
-
 
 @dataclass(frozen=True, eq=False)
 class DemoResult:

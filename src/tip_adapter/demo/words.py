@@ -9,8 +9,6 @@ from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.trust.class_texts import doubt_texts
 from tip_adapter.typing import FloatArray
 
-__all__ = ["search_in_words", "texts_in_words"]
-
 
 def search_in_words(model: FewShotModel) -> str:
     """Say what the chosen α and β of Tip-Adapter mean for these photos.

@@ -10,12 +10,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from tip_adapter.data.decoding import ImageSource, Preprocessing, load_image
+from tip_adapter.data.decoding import ImageSource, load_image
 from tip_adapter.data.joined_preprocessing import JoinedPreprocessing
+from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.errors import EncoderError, InputError
 from tip_adapter.typing import Float32Array, UInt8Array
-
-__all__ = ["BaseEncoder", "Encoder"]
 
 
 @runtime_checkable

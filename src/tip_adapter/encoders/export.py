@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tip_adapter.data.decoding import Preprocessing
+from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.encoders.layout import METADATA_VERSION, layout_of, weight_files
 from tip_adapter.encoders.layouts import METADATA_FILE
@@ -25,13 +25,6 @@ from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
     import torch
-
-__all__ = [
-    "EncoderDescription",
-    "copy_encoder",
-    "export_towers",
-    "write_side_files",
-]
 
 _OPSET = 17
 

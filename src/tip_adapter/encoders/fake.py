@@ -6,11 +6,9 @@ import hashlib
 
 import numpy as np
 
-from tip_adapter.data.decoding import Preprocessing
+from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.encoders.base import BaseEncoder
 from tip_adapter.typing import Float32Array, UInt8Array
-
-__all__ = ["FakeEncoder"]
 
 _GRID = 4  # the view is averaged to 4 × 4 colours
 _VERSION = "fake 1"

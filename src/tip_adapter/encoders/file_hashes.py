@@ -15,8 +15,6 @@ from tip_adapter.storage.atomic import write_file
 from tip_adapter.storage.cache_folder import cache_dir
 from tip_adapter.storage.json_files import read_json
 
-__all__ = ["file_sha256", "remembered"]
-
 # A file changed again within the clock's granularity would keep its stamp: fresh files are not remembered, as in git.
 _SETTLED_S = 2.0
 

@@ -12,8 +12,6 @@ from pathlib import Path
 from tip_adapter.encoders.file_hashes import file_sha256, remembered
 from tip_adapter.errors import EncoderError
 
-__all__ = ["graph_digest", "graph_files", "weight_bytes"]
-
 # The messages of onnx.proto that lead to tensors: of each, the numbers of the fields to follow, and what they hold.
 _MESSAGES: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},

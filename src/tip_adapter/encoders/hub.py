@@ -21,8 +21,6 @@ from tip_adapter.libraries import import_library
 if TYPE_CHECKING:
     from tip_adapter.encoders.onnx import OnnxEncoder
 
-__all__ = ["HUB_ALIASES", "HubModel", "HubPlace", "cached", "fetch", "load_hub_encoder", "not_here"]
-
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

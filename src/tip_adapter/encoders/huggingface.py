@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tip_adapter.data.decoding import Preprocessing
+from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.encoders.hub import HubPlace, cached, fetch, not_here
 from tip_adapter.encoders.layout import read_config, usual_text_settings
 from tip_adapter.encoders.open_clip_config import CLIP_LOGIT_SCALE
@@ -17,8 +17,6 @@ from tip_adapter.encoders.torch_encoder import TorchEncoder, quiet_transformers
 from tip_adapter.errors import EncoderError, require_extra
 from tip_adapter.escaping import reason_of
 from tip_adapter.libraries import import_library
-
-__all__ = ["load_huggingface"]
 
 _MODEL_TYPES = ("clip", "siglip")
 _SMALL_FILES = ("*.json", "merges.txt", "vocab.txt", "*.model")

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from tip_adapter.encoders.pooling import pooled, pooling_of
 
-__all__ = ["ImageTower", "TextTower", "VisionTower"]
-
 
 class ImageTower(nn.Module):
     """The image half, projection included.

@@ -14,8 +14,6 @@ from tip_adapter.encoders.base import BaseEncoder
 from tip_adapter.errors import EncoderError
 from tip_adapter.typing import Float32Array, UInt8Array
 
-__all__ = ["JoinedEncoder", "load_joined", "member_names"]
-
 
 class JoinedEncoder(BaseEncoder):
     r"""Encoders whose unit features stand side by side, each divided by √M, so that the whole is of unit length.

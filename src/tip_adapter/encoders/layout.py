@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tip_adapter.data.decoding import Preprocessing
+from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.encoders.graph_files import graph_digest, graph_files
 from tip_adapter.encoders.layouts import LAYOUTS, METADATA_FILE, Layout, choose_layout
@@ -25,17 +25,6 @@ from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
 from tip_adapter.errors import EncoderError
 from tip_adapter.storage.json_files import read_json
 from tip_adapter.storage.schema import fields, flag, mapping, number, one_of, optional, text, whole
-
-__all__ = [
-    "METADATA_VERSION",
-    "OnnxLayout",
-    "layout_of",
-    "read_config",
-    "read_layout",
-    "text_weights",
-    "usual_text_settings",
-    "weight_files",
-]
 
 METADATA_VERSION = 3
 MAX_CONTEXT = 8192

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-__all__ = ["LAYOUTS", "METADATA_FILE", "Layout", "choose_layout"]
-
 METADATA_FILE = "tip_adapter.json"
 _TOKENIZER_FILES = ("special_tokens_map.json", "tokenizer_config.json")
 

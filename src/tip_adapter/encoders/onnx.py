@@ -18,8 +18,6 @@ from tip_adapter.encoders.tokenizer import TextTokenizer
 from tip_adapter.errors import EncoderError, EncoderWarning, warn
 from tip_adapter.typing import Float32Array, StrPath, UInt8Array
 
-__all__ = ["OnnxEncoder"]
-
 _TEXTS_PER_RUN = 32
 _IMAGE_INPUTS = ("pixel_values", "image", "images", "input")
 _TEXT_INPUTS = ("input_ids", "text", "input", "tokens")

@@ -23,8 +23,6 @@ from tip_adapter.libraries import import_library
 from tip_adapter.processors import usable_processors
 from tip_adapter.typing import Float32Array
 
-__all__ = ["OnnxTower"]
-
 _SILENT = 4  # severity "fatal": what matters is raised as well
 _CACHED_WEIGHTS = 64 * 2**20  # bytes
 _ACTIVATIONS = 256 * 2**20  # bytes, of a view

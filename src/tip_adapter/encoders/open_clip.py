@@ -15,8 +15,6 @@ from tip_adapter.encoders.torch_encoder import TorchEncoder
 from tip_adapter.errors import EncoderError, require_extra
 from tip_adapter.escaping import reason_of
 
-__all__ = ["OpenClipTokenizer", "load_open_clip"]
-
 _PREFIX = "open-clip:"
 _PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _PROBE_TEXTS = ("a photo of a cat.", "It's 12 RED  hats, isn't it?", "", "so many words " * 100)

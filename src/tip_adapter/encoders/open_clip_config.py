@@ -8,15 +8,6 @@ from typing import Any
 from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.errors import EncoderError, InputError
 
-__all__ = [
-    "CLIP_LOGIT_SCALE",
-    "SIGLIP_LOGIT_SCALE",
-    "cleaning_of",
-    "context_length_of",
-    "logit_scale_of",
-    "preprocessing_of",
-]
-
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _SETTINGS = {"size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color"}

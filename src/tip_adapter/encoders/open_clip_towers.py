@@ -6,8 +6,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["ImageTower", "TextTower"]
-
 
 class ImageTower(nn.Module):
     """The image half.

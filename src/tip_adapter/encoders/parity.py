@@ -8,8 +8,6 @@ from tip_adapter.encoders.base import Encoder
 from tip_adapter.errors import EncoderError
 from tip_adapter.typing import Float32Array
 
-__all__ = ["PARITY_TOLERANCE", "PROBE_TEXTS", "check_parity"]
-
 PARITY_TOLERANCE = 1e-4
 PROBE_TEXTS = ("a", "a photo of a cat.", "a blurry photo of the large red hat of a person", "so many words " * 100)
 """Of several lengths, so that a graph that has learned one length by heart is found out; the last is cut."""

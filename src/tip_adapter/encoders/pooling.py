@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["FIRST_TOKEN", "MEAN_OF_PLACES", "MEAN_OF_TOKENS", "pooled", "pooling_of"]
-
 FIRST_TOKEN, MEAN_OF_TOKENS, MEAN_OF_PLACES = "first token", "mean of tokens", "mean of places"
 
 

@@ -26,8 +26,6 @@ from tip_adapter.storage.json_files import read_json
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["PRECISIONS", "check_precision", "eight_bit_products_are_exact", "eight_bit_tower"]
-
 PRECISIONS = ("fp32", "int8")
 _RECIPE = "int8-1: MatMul and Gemm with constant weights, dynamic, signed, one scale for each output"
 _NOTE = "int8.json"

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from tip_adapter.errors import EncoderError
 from tip_adapter.escaping import reason_of
 
-__all__ = ["TextSettings", "TextTokenizer", "Tokenizer", "with_canonical_texts"]
-
 
 @dataclass(frozen=True)
 class TextSettings:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.data.decoding import Preprocessing
+from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.encoders.base import BaseEncoder
 from tip_adapter.encoders.tokenizer import Tokenizer
 from tip_adapter.libraries import import_library
@@ -19,8 +19,6 @@ from tip_adapter.typing import Float32Array, UInt8Array
 
 if TYPE_CHECKING:
     import torch
-
-__all__ = ["TorchEncoder", "quiet_transformers", "state_hash"]
 
 _TEXTS_PER_RUN = 32
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from tip_adapter.data.decoding import Preprocessing
+from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.encoders.base import Encoder
 from tip_adapter.encoders.tokenizer import Tokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder
@@ -16,8 +16,6 @@ from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
     import torch
-
-__all__ = ["PromptTower", "TrainableEncoder", "load_trainable_encoder"]
 
 _WHAT_WORKS = "lite-fast, huggingface:owner/name, or huggingface:/a/folder"
 

@@ -16,8 +16,6 @@ from tip_adapter.heads.base import row_chunks
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
-__all__ = ["Explainer"]
-
 FIXED = {
     "zero-shot": "The answer is the texts' alone; shots have no part in it.",
     "tip-adapter": "Without a shot: as if it were removed, with the same α and β.",

@@ -7,8 +7,6 @@ from typing import Any
 
 from tip_adapter.typing import FloatArray
 
-__all__ = ["Explanation", "ShotEvidence", "Term"]
-
 _CANCELLING = 4.0
 """From so many times their sum on, terms are better shown as the sum that is left of them."""
 

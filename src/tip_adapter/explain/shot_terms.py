@@ -15,8 +15,6 @@ import numpy as np
 from tip_adapter.heads.cache import neighbour_votes
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
-__all__ = ["CacheSum", "GaussianSum", "KernelSum", "NeighbourVotes", "PrototypeSum", "ShotPart"]
-
 
 class ShotPart(Protocol):
     """Logits (B, C) that come from N shots."""

@@ -31,8 +31,6 @@ from tip_adapter.heads.gaussian import Moments, crowding
 from tip_adapter.heads.linear import kernel_residuals
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
-__all__ = ["Contributions", "TakenApart"]
-
 SAME = 1e-4
 """Largest difference, relative, between the weights of a head and what its shots should have made of them."""
 

@@ -33,8 +33,6 @@ from tip_adapter.storage.locking import locked
 from tip_adapter.strict_json import parse_json
 from tip_adapter.typing import Float32Array, StrPath
 
-__all__ = ["DESCRIPTION_FILE", "ExportReport", "export_classifier"]
-
 DESCRIPTION_FILE = "classifier.json"
 FORMAT = "tip-adapter export 1"
 _MAX_THUMBNAILS = 64

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["DEFAULT_OPSET", "MIN_OPSET", "PREFIX", "GraphBuilder"]
-
 DEFAULT_OPSET = 17
 MIN_OPSET = 13  # softmax along one axis, axes of sums as an input
 PREFIX = "tip_adapter."

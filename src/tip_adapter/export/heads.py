@@ -15,8 +15,6 @@ from tip_adapter.heads.base import same_texts
 from tip_adapter.heads.cache import TEXT_TEMPERATURE, TIE
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
-__all__ = ["HEAD_GRAPHS", "head_graph"]
-
 
 def head_graph(graph: GraphBuilder, head: Any, features: str) -> str:
     """Append the formula of a head.

@@ -6,8 +6,6 @@ from tip_adapter.data.joined_preprocessing import JoinedPreprocessing
 from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.typing import UInt8Array
 
-__all__ = ["feeds_of", "inputs_of"]
-
 
 def inputs_of(preprocessing: Preprocessing | JoinedPreprocessing) -> dict[str, Preprocessing]:
     """Return the inputs by name, and how the pixels of each are cut.

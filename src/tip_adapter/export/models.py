@@ -19,8 +19,6 @@ from tip_adapter.export.heads import head_graph
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["ImageGraph", "classifier_model", "head_model", "serialized", "set_metadata"]
-
 _MAX_BYTES = 2**31 - 1  # protobuf's limit for one message
 _IR_VERSION = 8  # what runtimes since 2021 read
 

@@ -18,8 +18,6 @@ from tip_adapter.heads import Head, softmax
 from tip_adapter.libraries import import_library
 from tip_adapter.typing import Float32Array, FloatArray, UInt8Array
 
-__all__ = ["HALF_TOLERANCE", "LOGIT_TOLERANCE", "Parity", "check_classifier", "check_head", "views_of"]
-
 LOGIT_TOLERANCE = 1e-3
 HALF_TOLERANCE = 5e-2
 """For towers in half precision, whose operators ONNX Runtime fuses in other ways in a larger graph."""

@@ -15,13 +15,12 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from tip_adapter.data.decoding import ImageSource, Preprocessing, load_image, read_image_bytes
+from tip_adapter.data.decoding import ImageSource, load_image, read_image_bytes
 from tip_adapter.data.joined_preprocessing import JoinedPreprocessing
+from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.errors import TipAdapterError
 from tip_adapter.export.inputs import inputs_of
 from tip_adapter.typing import UInt8Array
-
-__all__ = ["check_script", "script_files"]
 
 _MAX_SAMPLES = 8
 _PRINT_DIGESTS = """

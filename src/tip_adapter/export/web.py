@@ -7,8 +7,6 @@ from pathlib import Path
 
 from tip_adapter.errors import InputError
 
-__all__ = ["ORT_WEB_FILES", "PAGE_FILES", "web_files", "with_size"]
-
 PAGE_FILES = ("index.html", "style.css", "app.js", "classifier.js", "deep-png.js", "metadata.js", "resample.js")
 ORT_WEB_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 """Of the package's folder `dist`: its part for the processor, without WebGPU and WebNN."""

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from tip_adapter.features.store import FeatureStore
     from tip_adapter.progress import Progress
 
-__all__ = ["Extraction", "FeatureSet", "extract_features"]
-
 
 @dataclass(frozen=True)
 class Extraction:

@@ -13,8 +13,6 @@ import numpy as np
 from tip_adapter.errors import DatasetError, FeatureError
 from tip_adapter.typing import Float32Array, IntArray
 
-__all__ = ["DEFAULT_LOGIT_SCALE", "FeatureData", "Part", "check_part", "digest"]
-
 DEFAULT_LOGIT_SCALE = 100.0
 
 

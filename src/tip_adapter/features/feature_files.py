@@ -21,16 +21,6 @@ from tip_adapter.storage.atomic import write_file
 from tip_adapter.strict_json import parse_json
 from tip_adapter.typing import Float32Array, FloatArray, StrPath
 
-__all__ = [
-    "TrainingFeatures",
-    "check_feature_path",
-    "is_feature_file",
-    "load_feature_file",
-    "load_training_features",
-    "save_feature_file",
-    "save_parts",
-]
-
 NORM_TOLERANCE = 1e-3
 """Rows of float16 are this close to unit length; they are taken as they are, as every method takes them."""
 

@@ -13,8 +13,6 @@ from numpy.typing import ArrayLike
 from tip_adapter.errors import FeatureError
 from tip_adapter.typing import Float32Array
 
-__all__ = ["FeatureSet"]
-
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
@@ -39,7 +37,7 @@ class FeatureSet:
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.features.extraction import FeatureSet
+    >>> from tip_adapter.features.feature_set import FeatureSet
     >>> raw = np.array([[[3.0, 0.0], [0.0, 3.0]]], dtype=np.float32)
     >>> FeatureSet(raw, "my-encoder", ("digest",), ("a.jpg",)).unit
     array([[0.70710677, 0.70710677]], dtype=float32)

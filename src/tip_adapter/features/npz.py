@@ -14,8 +14,6 @@ from numpy.lib import format as npy
 from tip_adapter.errors import DatasetError
 from tip_adapter.escaping import reason_of
 
-__all__ = ["Arrays", "read_arrays"]
-
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 MOST_COMPRESSED = 100

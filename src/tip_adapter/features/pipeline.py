@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from tip_adapter.encoders.base import Encoder
     from tip_adapter.features.store import FeatureStore
 
-__all__ = ["CENTER_VIEW", "ImageReader", "PreparedImage", "prepared_in_order"]
-
 CENTER_VIEW = "center"
 
 

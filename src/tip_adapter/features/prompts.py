@@ -16,16 +16,6 @@ from tip_adapter.typing import Float32Array, FloatArray, StrPath
 if TYPE_CHECKING:
     from tip_adapter.encoders.base import Encoder
 
-__all__ = [
-    "DEFAULT_TEMPLATES",
-    "TEMPLATES",
-    "load_class_texts",
-    "resolve_templates",
-    "text_of",
-    "texts_for",
-    "zero_shot_weights",
-]
-
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "ensemble": (
         "itap of a {}.",

@@ -19,8 +19,6 @@ from tip_adapter.storage.atomic import can_write
 from tip_adapter.storage.cache_folder import CACHE_VARIABLE, cache_dir
 from tip_adapter.typing import Float32Array, FloatArray, StrPath
 
-__all__ = ["SCHEMA_VERSION", "FeatureKey", "FeatureStore"]
-
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 30.0
 # Two variables a key and one for the encoder must stay below 999, the smallest limit of any SQLite build.

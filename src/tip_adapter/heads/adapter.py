@@ -9,8 +9,6 @@ import numpy as np
 from tip_adapter.heads.base import zero_shot_logits
 from tip_adapter.typing import Float32Array
 
-__all__ = ["AdapterHead"]
-
 
 @dataclasses.dataclass(frozen=True)
 class AdapterHead:

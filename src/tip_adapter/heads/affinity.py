@@ -22,8 +22,6 @@ import numpy as np
 from tip_adapter.processors import usable_processors
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
-__all__ = ["Cache", "affinity", "cache_logits", "class_mass", "mass_from_cosines", "tip_logits"]
-
 CHUNK_ELEMENTS = 4_000_000
 """Affinities that one thread holds at a time: 16 MB."""
 

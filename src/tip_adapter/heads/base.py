@@ -9,8 +9,6 @@ import numpy as np
 
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray
 
-__all__ = ["Head", "row_chunks", "softmax", "zero_shot_logits"]
-
 
 class Head(Protocol):
     """A formula on features."""

@@ -11,18 +11,6 @@ from tip_adapter.heads.affinity import Cache, affinity, class_mass, tip_logits
 from tip_adapter.heads.base import row_chunks, with_text, zero_shot_logits
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
-__all__ = [
-    "CacheHead",
-    "ChannelCacheHead",
-    "NeighbourHead",
-    "TipXHead",
-    "counted_votes",
-    "neighbour_votes",
-    "text_divergence",
-    "text_log_probabilities",
-    "unit_channels",
-]
-
 
 def cache_of(head: CacheHead | TipXHead | ChannelCacheHead) -> Cache:
     """Sort the keys of a head by class."""

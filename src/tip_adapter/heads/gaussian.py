@@ -10,8 +10,6 @@ import numpy as np
 
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
-__all__ = ["Moments", "crowding", "gaussian_classifier", "spanned"]
-
 EMPTY = 1e-6
 """Within-class scatter per shot of unit features below which there is none: one shot a class, or copies."""
 

@@ -9,8 +9,6 @@ import numpy as np
 from tip_adapter.heads.base import row_chunks, zero_shot_logits
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
-__all__ = ["KernelHead", "LinearHead"]
-
 
 @dataclasses.dataclass(frozen=True)
 class LinearHead:

@@ -22,8 +22,6 @@ from tip_adapter.methods.selection.weight import choose, harms, likely_weights, 
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
-__all__ = ["Auto", "AutoResult"]
-
 MAX_KERNEL_SHOTS = 6000
 """With more shots ProKeR, whose cost grows with their cube, takes no part."""
 

@@ -20,8 +20,6 @@ from tip_adapter.methods.inputs import aligned, as_labels, as_names, as_numpy, c
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
-__all__ = ["ABSENT_LOGIT", "FewShotMethod"]
-
 ABSENT_LOGIT = -1e4
 """Logit of a class that has no shots, for methods that do not ask its text: it is never predicted."""
 

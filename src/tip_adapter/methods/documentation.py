@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from tip_adapter.methods import method_class
 from tip_adapter.methods.spec import parameters_of, shown
 
-__all__ = ["MethodDocumentation", "document"]
-
 
 @dataclass(frozen=True)
 class MethodDocumentation:

@@ -12,17 +12,6 @@ from tip_adapter.data.sequences import list_items, list_labels
 from tip_adapter.errors import FeatureError, FeatureWarning, InputError, warn
 from tip_adapter.typing import Float32Array, IntArray
 
-__all__ = [
-    "aligned",
-    "as_labels",
-    "as_names",
-    "as_numpy",
-    "checked_views",
-    "checked_weights",
-    "given_or_auto",
-    "unit_rows",
-]
-
 NORM_TOLERANCE = 1e-3
 """Rows of float16 features are this close to unit length; they are taken as they are."""
 

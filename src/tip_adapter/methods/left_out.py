@@ -17,8 +17,6 @@ from tip_adapter.methods.selection.cache_search import MAX_FOLDS, support_folds
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import Float32Array, IntArray
 
-__all__ = ["LeftOut", "left_out_logits"]
-
 TRAINED_FOLDS = 4
 """Folds of methods that train, each of which is a training."""
 

@@ -12,8 +12,6 @@ from typing import Any
 from tip_adapter.errors import InputError
 from tip_adapter.methods import FewShotMethod, method_class
 
-__all__ = ["GIVEN", "MethodSpec", "parameters_of", "read_method", "shown"]
-
 SEPARATOR = ":"
 
 GIVEN = ("zero_shot_weights", "class_names", "logit_scale", "encoder", "class_texts", "checkpoint", "progress")

@@ -12,8 +12,6 @@ from tip_adapter.methods.selection.cache_search import support_folds
 from tip_adapter.methods.selection.evidence import Evidence, evidence_from_support, evidence_from_validation
 from tip_adapter.typing import BoolArray, Float32Array, IntArray
 
-__all__ = ["SupportSet"]
-
 
 @dataclass(frozen=True)
 class SupportSet:

@@ -27,8 +27,6 @@ from tip_adapter.storage.locking import FolderLock
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.typing import Float32Array, FloatArray, IntArray, StrPath
 
-__all__ = ["EncoderRecord", "FewShotModel", "MethodRecord"]
-
 
 @dataclass(frozen=True)
 class EncoderRecord:

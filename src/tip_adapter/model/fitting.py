@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
     from tip_adapter.methods import FewShotMethod
 
-__all__ = ["MethodRecord", "calibrate_on_shots", "fit_method", "make_estimator"]
-
 
 @dataclass(frozen=True)
 class MethodRecord:

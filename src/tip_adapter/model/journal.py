@@ -14,18 +14,6 @@ from tip_adapter.model.shots import Shots, features_from_state, features_state
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.typing import Float32Array
 
-__all__ = [
-    "ClassRecord",
-    "JournalEntry",
-    "MovedShots",
-    "Undo",
-    "forget",
-    "journal_from_state",
-    "journal_pictures",
-    "journal_state",
-    "now",
-]
-
 
 def now() -> str:
     """Give the time, to the second, in UTC.

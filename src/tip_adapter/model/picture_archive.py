@@ -11,8 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from tip_adapter.errors import ModelFileError, StorageWarning, warn
 from tip_adapter.storage.atomic import MissingFileError
 
-__all__ = ["Archive", "Source", "Thumbnails", "archived_thumbnails", "pack", "thumbnail_archive"]
-
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
 """The date of every picture in an archive, so that the same pictures give the same bytes."""
 

@@ -12,8 +12,6 @@ import numpy as np
 from tip_adapter.errors import InputError
 from tip_adapter.typing import BoolArray, FloatArray
 
-__all__ = ["Prediction", "PredictionSet", "PredictionSets", "Results", "Skipped", "named_sets", "top_predictions"]
-
 T = TypeVar("T")
 
 Skipped = tuple[tuple[str, str], ...]

@@ -27,8 +27,6 @@ from tip_adapter.storage.schema import (
     whole,
 )
 
-__all__ = ["CALIBRATION_PREFIX", "HEAD_PREFIX", "JOURNAL_PREFIX", "SHARED", "check_saved"]
-
 HEAD_PREFIX = "head."
 CALIBRATION_PREFIX = "calibration."
 JOURNAL_PREFIX = "journal."

@@ -14,8 +14,6 @@ from tip_adapter.features.feature_set import FeatureSet
 from tip_adapter.model.picture_archive import Source, Thumbnails
 from tip_adapter.typing import Float32Array, IntArray
 
-__all__ = ["Shots", "features_from_state", "features_state", "shot_ids"]
-
 
 @dataclass(frozen=True, eq=False)
 class Shots:

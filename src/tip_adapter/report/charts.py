@@ -14,16 +14,6 @@ from tip_adapter.trust.conformal import ConformalScores, prediction_sets
 from tip_adapter.trust.metrics import reliability
 from tip_adapter.typing import FloatArray, IntArray
 
-__all__ = [
-    "SHOWN_FROM",
-    "Plot",
-    "confusion_cells",
-    "coverage_points",
-    "landscape_cells",
-    "reliability_points",
-    "waterfall_bars",
-]
-
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 
 LABEL_GAP = 0.06

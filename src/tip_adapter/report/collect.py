@@ -19,8 +19,6 @@ from tip_adapter.report import Mistake, PhotoStrip, ReportContent
 from tip_adapter.trust.doctor import Diagnosis
 from tip_adapter.typing import FloatArray, IntArray
 
-__all__ = ["pictures_of", "report_content"]
-
 SIDE = 96
 """Pixels of the photos in a report."""
 

@@ -14,8 +14,6 @@ from tip_adapter.trust.doctor import Diagnosis
 from tip_adapter.trust.evaluation import Evaluation
 from tip_adapter.typing import FloatArray, IntArray
 
-__all__ = ["ComparedMethod", "ExplainedPhoto", "Mistake", "PhotoStrip", "ReportContent"]
-
 PHOTO_SIDE = 320
 """Pixels of the longer side of a photo that is explained."""
 

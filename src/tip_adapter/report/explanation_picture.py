@@ -18,8 +18,6 @@ from tip_adapter.report.pictures import check_plot_path
 from tip_adapter.storage.atomic import write_file
 from tip_adapter.typing import UInt8Array
 
-__all__ = ["save_explanation"]
-
 INK, PALE, LINE = "#1a1a1a", "#6b6b6b", "#c8c8c8"
 FOR, AGAINST = "#0b62a4", "#c4500a"
 """Blue and orange: told apart by all eyes, in print too."""

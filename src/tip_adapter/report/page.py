@@ -24,8 +24,6 @@ from tip_adapter.report.content import ComparedMethod, ExplainedPhoto, ReportCon
 from tip_adapter.trust.doctor import Diagnosis
 from tip_adapter.trust.metrics import wilson_interval
 
-__all__ = ["MAX_PICTURE_BYTES", "render_doctor", "render_report"]
-
 MAX_PICTURE_BYTES = 6_000_000
 """Pictures of one page, as text. With more photos some of the right ones are left out, and the page says so."""
 

@@ -16,8 +16,6 @@ from tip_adapter.escaping import shortened
 from tip_adapter.storage.atomic import write_file
 from tip_adapter.typing import IntArray, StrPath
 
-__all__ = ["EvidenceRow", "check_plot_path", "save_confusion_matrix", "save_evidence"]
-
 MAX_LABEL, LETTER_INCHES = 32, 0.09
 """Letters of a name beside the confusion matrix, and how wide a letter is."""
 

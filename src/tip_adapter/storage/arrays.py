@@ -16,8 +16,6 @@ from tip_adapter.storage.atomic import read_file, write_file
 from tip_adapter.strict_json import parse_json
 from tip_adapter.typing import StrPath
 
-__all__ = ["Arrays", "arrays_from_bytes", "arrays_to_bytes", "load_arrays", "save_arrays"]
-
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 # A header takes about a hundred bytes an array.
 MAX_HEADER_BYTES = 16 * 2**20

@@ -21,20 +21,6 @@ try:
 except ImportError:  # Windows: leftovers stay there, since nobody knows whose they are
     fcntl = None  # type: ignore[assignment]
 
-__all__ = [
-    "MissingFileError",
-    "can_write",
-    "clear_errors",
-    "flush_folder",
-    "new_folder",
-    "read_checked",
-    "read_file",
-    "replace_file",
-    "sweep_leftovers",
-    "write_file",
-    "write_folder",
-]
-
 MAX_FILE_BYTES = 8 * 2**30
 
 T = TypeVar("T", int, int | None)

@@ -16,28 +16,6 @@ from tip_adapter.storage.locking import LOCK_FILE
 from tip_adapter.strict_json import parse_json
 from tip_adapter.typing import StrPath
 
-__all__ = [
-    "ARRAYS_FILE",
-    "CARD_FILE",
-    "CONFIG_FILE",
-    "DATA_FILES",
-    "FORMAT",
-    "FORMAT_VERSION",
-    "MAX_CONFIG_BYTES",
-    "RESERVED",
-    "THUMBNAILS_FILE",
-    "check_replaceable",
-    "config_bytes",
-    "config_digest",
-    "data_path",
-    "fingerprint",
-    "is_bundle",
-    "is_own",
-    "parse_config",
-    "plain_config",
-    "read_config",
-]
-
 FORMAT_VERSION = 3
 FORMAT = "tip-adapter"
 CONFIG_FILE = "config.json"

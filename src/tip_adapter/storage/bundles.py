@@ -45,8 +45,6 @@ from tip_adapter.storage.locking import LOCK_FILE, FolderLock, locked
 from tip_adapter.storage.schema import fields, items, text
 from tip_adapter.typing import StrPath
 
-__all__ = ["Bundle", "finish_forgetting", "load_bundle", "push_to_hub", "save_bundle"]
-
 T = TypeVar("T")
 
 READS = 20

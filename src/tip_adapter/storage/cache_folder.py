@@ -7,8 +7,6 @@ from pathlib import Path
 
 from platformdirs import user_cache_dir
 
-__all__ = ["CACHE_VARIABLE", "cache_dir"]
-
 CACHE_VARIABLE = "TIP_ADAPTER_CACHE"
 
 

@@ -10,8 +10,6 @@ from pathlib import Path
 from tip_adapter.errors import InputError, TipAdapterError
 from tip_adapter.libraries import import_library
 
-__all__ = ["HUB_PREFIX", "download_folder", "upload_folder"]
-
 HUB_PREFIX = "hub:"
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from tip_adapter.strict_json import parse_json
 
-__all__ = ["read_json"]
-
 MOST_BYTES = 64 * 2**20
 
 

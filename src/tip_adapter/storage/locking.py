@@ -11,8 +11,6 @@ from pathlib import Path
 
 from tip_adapter.errors import StorageWarning, TipAdapterError, warn
 
-__all__ = ["LOCK_FILE", "WAIT_S", "FolderLock", "locked"]
-
 LOCK_FILE = ".lock"
 WAIT_S = 60.0
 """An edit takes a fraction of a second, and even a queue of many editors is through by then."""

@@ -11,23 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "ArrayRule",
-    "Rule",
-    "check_arrays",
-    "fields",
-    "flag",
-    "items",
-    "lengths_of",
-    "mapping",
-    "number",
-    "one_of",
-    "optional",
-    "plain",
-    "text",
-    "whole",
-]
-
 Rule = Callable[[Any, str], None]
 """Raises a ValueError that names the place of a value which is not as it should be."""
 

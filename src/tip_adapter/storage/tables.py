@@ -13,8 +13,6 @@ from tip_adapter.errors import InputError, require_extra
 from tip_adapter.escaping import for_csv
 from tip_adapter.storage.atomic import write_file
 
-__all__ = ["check_table_path", "write_table"]
-
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 

@@ -18,8 +18,6 @@ from tip_adapter.trust.metrics import expected_calibration_error, negative_log_l
 from tip_adapter.trust.out_of_distribution import Familiarity, familiarity_parts
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
-__all__ = ["Calibration", "CalibrationSource", "fit_temperature"]
-
 CalibrationSource = Literal["shots", "photos", "none"]
 
 FEW_SHOTS = 2.0

@@ -16,8 +16,6 @@ import numpy as np
 
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
-__all__ = ["TextDoubts", "doubt_texts", "is_no_word", "text_areas"]
-
 ALL_BELOW, ONE_BELOW = 0.7, 0.6
 """Mean area, and area of one class, that two standard errors must leave below. On real photos good names reach means of
 .88 (`lite-fast`, clothes) and .99 (CLIP, cars), and single ones .61; codes and names of other things .5."""

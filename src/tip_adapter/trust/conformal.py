@@ -11,8 +11,6 @@ import numpy as np
 from tip_adapter.errors import InputError
 from tip_adapter.typing import BoolArray, FloatArray, IntArray
 
-__all__ = ["ConformalScores", "SetKind", "check_share", "prediction_sets"]
-
 SetKind = Literal["lac", "aps"]
 
 

@@ -21,18 +21,6 @@ from tip_adapter.trust.calibration import FEW_SHOTS, fit_temperature
 from tip_adapter.trust.duplicates import Duplicate, Photos, find_duplicates
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray, StrPath
 
-__all__ = [
-    "BadImage",
-    "ClassNeed",
-    "Diagnosis",
-    "Duplicate",
-    "Photos",
-    "SuspiciousLabel",
-    "contradicted",
-    "diagnose",
-    "find_small_images",
-]
-
 CONTRADICTED = 0.1
 """A label is suspicious when its class is less than this times as probable as the most probable class."""
 
@@ -149,7 +137,8 @@ def diagnose(
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.trust.doctor import Photos, diagnose
+    >>> from tip_adapter.trust.doctor import diagnose
+    >>> from tip_adapter.trust.duplicates import Photos
     >>> features = np.eye(2, dtype=np.float32)[[0, 0, 0, 0, 1, 1, 1, 1, 1]]
     >>> names = tuple(f"{index}.jpg" for index in range(9))
     >>> shots = Photos(features, np.array([0, 0, 0, 0, 1, 1, 1, 1, 0]), names, names)

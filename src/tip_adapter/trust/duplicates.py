@@ -12,8 +12,6 @@ from tip_adapter.errors import DuplicateWarning, warn
 from tip_adapter.heads.base import row_chunks
 from tip_adapter.typing import BoolArray, Float32Array, IntArray
 
-__all__ = ["Duplicate", "Photos", "find_duplicates", "warn_of_copies"]
-
 SAME_FEATURE = 0.97
 """Cosine from which two photos show the same, with every encoder looked at."""
 

@@ -19,8 +19,6 @@ from tip_adapter.trust.metrics import (
 )
 from tip_adapter.typing import FloatArray, IntArray
 
-__all__ = ["Evaluation", "evaluate_probabilities"]
-
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:

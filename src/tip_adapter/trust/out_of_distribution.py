@@ -11,8 +11,6 @@ from tip_adapter.errors import InputError
 from tip_adapter.trust.conformal import check_share
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
-__all__ = ["Familiarity", "familiarity_parts"]
-
 SMALLEST = 1e-9
 """Probabilities nearer to 0 or 1 than this say no more."""
 

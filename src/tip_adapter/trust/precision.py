@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from tip_adapter.features.store import FeatureStore
     from tip_adapter.progress import Progress
 
-__all__ = ["MAX_FLIPPED", "PrecisionReport", "guard_precision", "left_out_predictions"]
-
 MAX_FLIPPED = 0.05
 """Share of the shots that int8 may name another class for, by default."""
 

@@ -12,17 +12,6 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-__all__ = [
-    "FORMATS",
-    "HEAD_BYTES",
-    "Container",
-    "TruncatedImageError",
-    "UnreadableImageError",
-    "exif_orientation",
-    "image_format",
-    "read_container",
-]
-
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 HEAD_BYTES = 64
 """Beginning of a file that tells its format."""

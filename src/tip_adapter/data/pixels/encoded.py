@@ -23,8 +23,6 @@ from tip_adapter.data.pixels.containers import (
 )
 from tip_adapter.data.pixels.samples import Depth, rgb_of_deep_image, rgb_of_image, smallest_depth
 
-__all__ = ["MAX_DECODED_BYTES", "MAX_JPEG_PIXELS", "MAX_PIXELS", "EncodedImage", "upright"]
-
 MAX_DECODED_BYTES = 2**29
 """What decoding an image may take in memory."""
 MAX_PIXELS, MAX_JPEG_PIXELS = 89_000_000, 400_000_000

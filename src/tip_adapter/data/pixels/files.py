@@ -7,8 +7,6 @@ import stat
 
 from tip_adapter.data.pixels.containers import UnreadableImageError
 
-__all__ = ["MAX_FILE_BYTES", "read_file"]
-
 MAX_FILE_BYTES = 2**27
 
 

@@ -14,8 +14,6 @@ from PIL import Image
 
 from tip_adapter.data.pixels.containers import UnreadableImageError
 
-__all__ = ["Depth", "rgb_of_array", "rgb_of_deep_image", "rgb_of_image", "smallest_depth"]
-
 Samples = np.ndarray[Any, Any]
 
 _DEPTHS = (8, 10, 12, 14, 16)

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-__all__ = ["RESAMPLING", "center_view"]
-
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _MAX_RATIO = (
     32  # of the sides; the ends of a longer strip, which would take gigabytes when resized, are not seen anyway

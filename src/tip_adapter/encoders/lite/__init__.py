@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from tip_adapter.data.decoding import Preprocessing
+from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.encoders.base import BaseEncoder
 from tip_adapter.encoders.joined import JoinedEncoder
 from tip_adapter.encoders.layout import METADATA_VERSION

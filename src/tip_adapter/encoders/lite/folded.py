@@ -7,8 +7,6 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["folded_features"]
-
 
 def folded_features(network: Any, pixel_values: Tensor) -> Tensor:
     """Do what ``network.extract_features`` does in evaluation mode, with fewer steps to remember for the way back.

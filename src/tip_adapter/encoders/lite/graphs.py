@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from tip_adapter.typing import Float32Array
 
-__all__ = ["SHARPNESS", "class_rows", "image_graph", "sentence_graph", "text_graph"]
-
 SHARPNESS = 10.0
 _OPSET, _IR_VERSION = 17, 8
 _FLOAT = 1  # onnx.TensorProto.FLOAT

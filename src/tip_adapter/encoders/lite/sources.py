@@ -15,8 +15,6 @@ from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
 from tip_adapter.errors import EncoderError, MissingExtraError, install_command, require_extra
 from tip_adapter.typing import Float32Array
 
-__all__ = ["LANGUAGE_MODEL", "SOURCES", "image_weights", "keys", "text_weights", "tokenizer"]
-
 _HERE = Path(__file__).parent
 SOURCES = {
     "image weights 0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",

@@ -12,8 +12,6 @@ from tip_adapter.encoders.lite.folded import folded_features
 from tip_adapter.encoders.torch_encoder import TorchEncoder
 from tip_adapter.errors import require_extra
 
-__all__ = ["LiteImageTower", "LiteTextTower", "load_lite_torch", "load_network"]
-
 _KEY_DIM = 384
 
 

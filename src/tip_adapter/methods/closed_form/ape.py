@@ -19,8 +19,6 @@ from tip_adapter.methods.selection.weight import choose
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
-__all__ = ["APE", "channel_scores"]
-
 BETAS = (5.5, 1.0, 2.5, 12.0, 25.0)
 FRACTIONS = (0.75, 0.5, 1.0)
 GAMMAS = (1.0, 0.0, 5.0, 20.0)

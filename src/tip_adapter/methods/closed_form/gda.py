@@ -17,8 +17,6 @@ from tip_adapter.methods.selection.weight import choose
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
-__all__ = ["GDA", "gaussian_fit", "gaussian_offsets"]
-
 PRIOR = SpreadPrior({1: 0.15, 2: 0.4, 4: 1.0, 8: 1.4, 16: 2.0})
 """Measured on four sets of CLIP ViT-B/32 features."""
 

@@ -17,8 +17,6 @@ from tip_adapter.methods.selection.weight import nll_and_accuracy
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
-__all__ = ["KNN"]
-
 NEIGHBOURS = (1, 2, 3, 5, 8, 12, 16, 24, 32)
 """What "auto" tries, as far as there are shots."""
 

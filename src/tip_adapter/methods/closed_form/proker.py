@@ -22,8 +22,6 @@ from tip_adapter.methods.selection.weight import Choice, choose
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
-__all__ = ["KernelRidge", "ProKeR", "choose_kernel", "kernel_offsets"]
-
 PRIOR = SpreadPrior({1: 0.12, 2: 0.18, 16: 0.3}, growth=0.0)
 """Measured on CLIP ViT-B/32 features. The regression itself speaks up as shots are added, so nothing is scaled up."""
 

@@ -14,8 +14,6 @@ from tip_adapter.methods.selection.line_search import best_likelihood_alpha
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
-__all__ = ["Prototype"]
-
 
 class Prototype(FewShotMethod):
     """Nearest class mean, ``scale · f·μ_cᵀ / ‖μ_c‖`` with ``μ_c`` the mean of the class's shots.

@@ -11,8 +11,6 @@ from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.cache_search import search
 from tip_adapter.methods.support_set import SupportSet
 
-__all__ = ["TipAdapter"]
-
 
 class TipAdapter(FewShotMethod):
     """Tip-Adapter, ``s·f·Wᵀ + α·exp(-β(1 - f·Fᵀ))·Y``, without training.

@@ -19,8 +19,6 @@ from tip_adapter.methods.selection.weight import choose
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray
 
-__all__ = ["TipX"]
-
 BETAS = (5.5, 1.0, 2.5, 12.0, 25.0)
 MIXES = (0.5, 0.0, 2.0, 8.0)
 """What "auto" tries for β and for γ/α, what is taken without evidence first."""

@@ -9,8 +9,6 @@ from tip_adapter.heads import LinearHead
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.support_set import SupportSet
 
-__all__ = ["ZeroShot"]
-
 
 class ZeroShot(FewShotMethod):
     """CLIP's zero-shot classifier, ``s·f·Wᵀ``.

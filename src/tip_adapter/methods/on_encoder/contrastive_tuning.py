@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders.trainable import TrainableEncoder
 
-__all__ = ["TunedTowers", "class_logits", "contrastive_loss", "tune"]
-
 CHECKPOINT_EVERY_S = 30.0
 """A checkpoint of both towers and their moments takes a second to write, as long as an epoch of few shots."""
 

@@ -28,8 +28,6 @@ from tip_adapter.typing import StrPath
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CoOp", "aligned_texts", "paper_epochs"]
-
 _PAPER_EPOCHS = {1: 50, 2: 100, 4: 100, 8: 200, 16: 200}
 
 

@@ -31,8 +31,6 @@ from tip_adapter.typing import Float32Array, IntArray, StrPath
 if TYPE_CHECKING:
     from tip_adapter.encoders.torch_encoder import TorchEncoder
 
-__all__ = ["FullFineTuning"]
-
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
 ONE_SHOT_RATE = 1e-5
 MANY_SHOTS = 8

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from tip_adapter.encoders.trainable import TrainableEncoder
 
-__all__ = ["ClassPosition", "LearnedPrompts", "content_tokens", "word_embeddings"]
-
 ClassPosition = Literal["end", "middle", "front"]
 CLASS_POSITIONS = ("end", "middle", "front")
 

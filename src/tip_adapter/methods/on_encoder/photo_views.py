@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tip_adapter.data.decoding import ImageSource, Preprocessing, load_image
+from tip_adapter.data.decoding import ImageSource, load_image
+from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.errors import InputError
 from tip_adapter.processors import usable_processors
 from tip_adapter.typing import IntArray, UInt8Array
-
-__all__ = ["MEMORY_LIMIT", "PhotoViews", "cut_views"]
 
 MEMORY_LIMIT = 512 * 2**20
 """Bytes of views that are kept in memory; more are kept in a temporary file."""

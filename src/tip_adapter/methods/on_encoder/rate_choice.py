@@ -15,8 +15,6 @@ from tip_adapter.storage.atomic import write_file
 from tip_adapter.storage.json_files import read_json
 from tip_adapter.typing import IntArray
 
-__all__ = ["RateChoice", "choose_rate", "held_out_shots"]
-
 FILE_FORMAT = "tip-adapter learning rates 1"
 
 

@@ -19,8 +19,6 @@ from tip_adapter.methods.selection.weight import nll_and_accuracy
 from tip_adapter.methods.trained.loop import Schedule, TrainingProgress
 from tip_adapter.typing import IntArray, StrPath
 
-__all__ = ["Apart", "TuningTask"]
-
 
 @dataclass(frozen=True)
 class Apart:

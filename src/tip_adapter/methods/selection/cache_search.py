@@ -18,8 +18,6 @@ from tip_adapter.methods.selection.line_search import best_accuracy_alpha, best_
 from tip_adapter.methods.selection.prior import CACHE_PRIOR, WEAK_WIDTH, likely_ratio
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
-__all__ = ["Landscape", "SearchPoint", "SearchResult", "landscape", "search", "support_folds"]
-
 MAX_FOLDS = 8
 MAX_COSINES = 50_000_000
 """Cosines of left-out shots to keys held at a time (200 MB); with more, a part of the shots is scored."""

@@ -15,8 +15,6 @@ import numpy as np
 from tip_adapter.methods.selection.cache_search import MAX_FOLDS, support_folds
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
-__all__ = ["Evidence", "Fit", "Rule", "evidence_from_support", "evidence_from_validation", "spread"]
-
 Fit = Callable[[BoolArray], Callable[[Float32Array], FloatArray]]
 """Fit an expert to the shots that a mask (N,) keeps; the result turns unit features (B, D) into logits (B, C), 0 for
 classes without a kept shot."""

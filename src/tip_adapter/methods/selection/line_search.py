@@ -10,8 +10,6 @@ import numpy as np
 
 from tip_adapter.typing import FloatArray, IntArray
 
-__all__ = ["best_accuracy_alpha", "best_likelihood_alpha", "surprises"]
-
 MAX_RATIO = 50.0
 """Largest α considered for accuracy, as the ratio of spreads over classes: beyond it the text no longer speaks, and
 where images are all right for every large α, the largest would say nothing but overflow."""

@@ -13,8 +13,6 @@ import numpy as np
 from tip_adapter.methods.selection.line_search import best_likelihood_alpha, surprises
 from tip_adapter.typing import FloatArray, IntArray
 
-__all__ = ["CACHE_PRIOR", "WEAK_WIDTH", "SpreadPrior", "likely_ratio"]
-
 WEAK_WIDTH = float(np.log(4.0))
 """Where shots are not few the prior is this wide: it only bounds α where a handful of images says nothing about it."""
 

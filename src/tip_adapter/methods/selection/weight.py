@@ -18,8 +18,6 @@ from tip_adapter.methods.selection.line_search import best_accuracy_alpha, surpr
 from tip_adapter.methods.selection.prior import WEAK_WIDTH, SpreadPrior, likely_ratio
 from tip_adapter.typing import FloatArray, IntArray
 
-__all__ = ["Choice", "choose", "harms", "likely_weights", "nll_and_accuracy"]
-
 
 def nll_and_accuracy(logits: FloatArray, labels: IntArray) -> tuple[float, float]:
     """Negative log-likelihood (nats per image) and accuracy; NaN without images.

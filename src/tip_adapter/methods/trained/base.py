@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-__all__ = ["Fold", "TrainedMethod", "TrainingSet", "folds_of", "require_text_for_all", "text_logits"]
-
 
 @dataclass(frozen=True)
 class TrainingSet:

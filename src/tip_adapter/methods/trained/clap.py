@@ -17,8 +17,6 @@ from tip_adapter.typing import FloatArray
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CLAP", "class_constraints"]
-
 
 class CLAP(TrainedMethod):
     """Class-adaptive linear probe, ``s·f·norm(w)ᵀ`` with ``w`` held near the text features ``t = 10·W``.

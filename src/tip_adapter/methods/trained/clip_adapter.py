@@ -19,8 +19,6 @@ from tip_adapter.typing import Float32Array
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CLIPAdapter"]
-
 RATIOS = (0.2, 0.4, 0.6, 0.8)
 PAPER_RATIO = 0.2
 REDUCTION = 4

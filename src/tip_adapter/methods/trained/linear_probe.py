@@ -17,8 +17,6 @@ from tip_adapter.methods.selection.weight import nll_and_accuracy
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
-__all__ = ["LinearProbe"]
-
 STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
 """What "auto" tries, from the most to the least regularised, each started from the one before."""
 

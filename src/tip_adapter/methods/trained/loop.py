@@ -22,15 +22,6 @@ from tip_adapter.typing import StrPath
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "Schedule",
-    "TrainingProgress",
-    "TrainingRun",
-    "checked_seed",
-    "require_torch",
-    "train",
-]
-
 TrainingProgress = Callable[[int, int, float], None]
 """Called after every step with the steps done, the steps in all, and the loss."""
 

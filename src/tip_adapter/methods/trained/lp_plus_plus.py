@@ -16,8 +16,6 @@ from tip_adapter.methods.trained.base import require_text_for_all
 from tip_adapter.methods.trained.loop import TrainingProgress, TrainingRun
 from tip_adapter.typing import Float32Array
 
-__all__ = ["LPPlusPlus", "probe_gradients", "step_sizes"]
-
 MOMENTUM = 0.9
 ALPHA_EVERY = 10
 """α moves once in so many iterations, w in each."""

@@ -14,8 +14,6 @@ from tip_adapter.typing import FloatArray
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TEXT_NORM", "residual_head", "residual_logits"]
-
 TEXT_NORM = 10.0
 """TaskRes and CLAP change CLIP's *un-normalised* text features, which are about 10 long, and normalise the result;
 their learning rates are meant for that length."""

@@ -14,8 +14,6 @@ from tip_adapter.methods.trained.residuals import TEXT_NORM, residual_head, resi
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TaskRes"]
-
 
 class TaskRes(TrainedMethod):
     """Task residuals, ``s·f·norm(W + αX/10)ᵀ`` with X learned.

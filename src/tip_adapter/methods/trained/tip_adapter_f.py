@@ -21,8 +21,6 @@ from tip_adapter.typing import Float32Array, FloatArray
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TipAdapterF"]
-
 TRAINING_BETA = 1.0
 INITIAL_ALPHAS = (1.0, 10.0)
 """Where "auto" keeps the α of the training, about the official code's range: keys learn little with less, and with more

@@ -12,18 +12,6 @@ from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.journal import JournalEntry, Undo, now
 from tip_adapter.model.shots import Shots
 
-__all__ = [
-    "CALIBRATION",
-    "HYPER_PARAMETERS",
-    "Edit",
-    "checked",
-    "class_column",
-    "finished",
-    "labels_as_names",
-    "names_of",
-    "started",
-]
-
 HYPER_PARAMETERS, CALIBRATION = "hyper-parameters", "calibration"
 
 

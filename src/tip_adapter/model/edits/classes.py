@@ -14,16 +14,6 @@ from tip_adapter.model.journal import ClassRecord, MovedShots, Undo
 from tip_adapter.model.shots import Shots
 from tip_adapter.typing import Float32Array
 
-__all__ = [
-    "add_class",
-    "check_new_name",
-    "remove_class",
-    "rename_class",
-    "with_class",
-    "with_class_record",
-    "without_class",
-]
-
 
 def add_class(
     model: FewShotModel, name: str, texts: tuple[str, ...], weights: Float32Array | None, new: Shots | None = None

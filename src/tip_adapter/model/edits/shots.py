@@ -12,8 +12,6 @@ from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.journal import MovedShots, Undo, forget
 from tip_adapter.model.shots import Shots
 
-__all__ = ["add_shots", "all_among", "forget_photos", "named", "relabel_shots", "remove_shots", "shot_rows"]
-
 SHORTEST_PREFIX = 4
 
 

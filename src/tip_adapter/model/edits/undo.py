@@ -14,8 +14,6 @@ from tip_adapter.model.fitting import MethodRecord
 from tip_adapter.model.journal import JournalEntry, Undo
 from tip_adapter.model.shots import Shots
 
-__all__ = ["undo_last"]
-
 FOR_GOOD = ("forget",)
 """Actions that changed the shots and cannot be taken back."""
 

@@ -12,15 +12,6 @@ from tip_adapter.errors import InputError
 from tip_adapter.trust.metrics.checks import checked_indices, checked_scores
 from tip_adapter.typing import FloatArray, IntArray
 
-__all__ = [
-    "accuracy",
-    "bootstrap_interval",
-    "confusion_matrix",
-    "per_class_recall",
-    "top_k_accuracy",
-    "wilson_interval",
-]
-
 
 def accuracy(predictions: ArrayLike, labels: ArrayLike) -> float:
     """Return the share of right predictions.

@@ -10,8 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from tip_adapter.errors import InputError
 from tip_adapter.typing import FloatArray, IntArray
 
-__all__ = ["checked_indices", "checked_probabilities", "checked_scores"]
-
 
 def checked_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[FloatArray, IntArray]:
     """Return scores (B, C) and labels (B,) that fit each other, or raise InputError."""

@@ -9,8 +9,6 @@ from tip_adapter.errors import InputError
 from tip_adapter.trust.metrics.checks import checked_probabilities, checked_scores
 from tip_adapter.typing import FloatArray, IntArray
 
-__all__ = ["expected_calibration_error", "log_softmax", "negative_log_likelihood", "reliability"]
-
 
 def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, *, n_bins: int = 15) -> float:
     """Return how far confidence is from accuracy, on average over bins of confidence.
