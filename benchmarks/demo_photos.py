@@ -1,6 +1,6 @@
 """Draw the photos of the demo at random from the clothing photos, and make them small: 8 shots and 12 queries a class.
 
-Usage: python benchmarks/demo_photos.py ../shared/data/clothing src/tip_adapter/demo/clothing
+Usage: python benchmarks/demo_photos.py ../shared/data/clothing src/tip_adapter/cli/demo/clothing
 
 Shots come from train/, queries from test/, so none is both. The draw is `default_rng(SEED)` over the sorted file names;
 no photo was left out or exchanged. Pixels alone are written: no metadata of the originals, and names that are numbers.

@@ -1,4 +1,4 @@
-"""The exceptions of this package, and the one way to ask for an optional dependency.
+"""The exceptions and warnings of this package.
 
 Every error a user can cause is a `TipAdapterError`, with one line that says what was expected, what came, and what to
 do::
@@ -26,9 +26,7 @@ import difflib
 import sys
 import warnings
 from collections.abc import Iterable
-from types import FrameType, ModuleType
-
-from tip_adapter.libraries import import_library
+from types import FrameType
 
 
 class TipAdapterError(Exception):
@@ -154,38 +152,6 @@ def probably(name: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def require_extra(module: str, extra: str) -> ModuleType:
-    """Import an optional dependency, or say in one line how to install it.
-
-    Parameters
-    ----------
-    module : str
-        Name of the module, such as ``"torch"``.
-    extra : str
-        The extra of this package that brings it, such as ``"torch"``.
-
-    Returns
-    -------
-    module
-
-    Raises
-    ------
-    MissingExtraError
-        When the module, or one that it needs, is not installed.
-
-    Examples
-    --------
-    >>> from tip_adapter.errors import require_extra
-    >>> require_extra("json", "data").__name__
-    'json'
-    """
-    try:
-        return import_library(module)
-    except ImportError as error:
-        missing = error.name or module
-        raise MissingExtraError(f"{missing} is needed and not installed: {install_command(extra)}") from error
 
 
 def warn(message: str, category: type[Warning]) -> None:

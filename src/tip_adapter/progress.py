@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from tip_adapter.escaping import for_terminal
+from tip_adapter.storage.escaping import for_terminal
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichBar

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tip_adapter.demo import write_clothing
+from tip_adapter.cli.demo.photos import write_clothing
 
 CLASSES = ("hat", "shoes", "dress")
 

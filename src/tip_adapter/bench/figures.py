@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tip_adapter.bench.summary import Gap, Row, Setting
-from tip_adapter.errors import require_extra
-from tip_adapter.escaping import for_terminal, shortened
+from tip_adapter.libraries import require_extra
 from tip_adapter.storage.atomic import write_file
+from tip_adapter.storage.escaping import for_terminal, shortened
 
 # Okabe and Ito's colours, which people with any kind of colour vision tell apart; shapes say the same again.
 COLORS = {"training-free": "#0072B2", "trained": "#D55E00", "on-encoder": "#009E73"}

@@ -14,7 +14,7 @@ from tip_adapter.errors import InputError
 from tip_adapter.storage.atomic import write_file
 from tip_adapter.storage.json_files import read_json
 from tip_adapter.storage.schema import fields, flag, items, mapping, number, one_of, optional, text, whole
-from tip_adapter.strict_json import parse_json
+from tip_adapter.storage.strict_json import parse_json
 
 FORMAT = "tip-adapter benchmark run 1"
 COLLECTION_FORMAT = "tip-adapter benchmark runs 1"

@@ -14,8 +14,8 @@ from tip_adapter.bench.protocols import FAIR, LEAST_SEEDS
 from tip_adapter.bench.records import Record, Records, load_records, write_collection
 from tip_adapter.bench.summary import Gap, Row, Setting, gaps, settings_of, summarise
 from tip_adapter.errors import MissingExtraError
-from tip_adapter.escaping import for_markdown
 from tip_adapter.storage.atomic import write_file
+from tip_adapter.storage.escaping import for_markdown
 from tip_adapter.storage.tables import write_table
 from tip_adapter.typing import StrPath
 

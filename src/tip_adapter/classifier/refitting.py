@@ -11,7 +11,6 @@ import numpy as np
 
 from tip_adapter.classifier.changing import ChangingPart
 from tip_adapter.errors import InputError, ModelFileError, TipAdapterError
-from tip_adapter.escaping import reason_of
 from tip_adapter.features.feature_set import FeatureSet
 from tip_adapter.features.pipeline import CENTER_VIEW
 from tip_adapter.heads import CacheHead, Head
@@ -20,6 +19,7 @@ from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.fitting import MethodRecord, calibrate_on_shots, fit_method, make_estimator
 from tip_adapter.model.journal import JournalEntry, Undo
 from tip_adapter.progress import announce
+from tip_adapter.storage.escaping import reason_of
 from tip_adapter.typing import Float32Array
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import Annotated, NoReturn, TextIO
 
 import typer
 
-from tip_adapter.cli import bench, demo, edits, embed, encoders, explain, export, info, models, predict, trust, tuning
+from tip_adapter.cli import bench, edits, embed, encoders, explain, export, info, models, predict, trust, tuning
+from tip_adapter.cli.demo.command import demo
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
 from tip_adapter.cli.output import ReaderLeft, drop, echo, flush
 from tip_adapter.errors import (
@@ -57,7 +58,7 @@ def _options(
 
 
 USE, TRUST, COMPARE, DEPLOY = "Learn and use", "Trust and correct", "Compare", "Encoders and deployment"
-app.command(rich_help_panel=USE, cls=ReadableCommand)(demo.demo)
+app.command(rich_help_panel=USE, cls=ReadableCommand)(demo)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(models.fit)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(predict.predict)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(explain.explain)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tip_adapter.escaping import for_json, for_terminal
+from tip_adapter.storage.escaping import for_json, for_terminal
 
 if TYPE_CHECKING:
     from rich.table import Table

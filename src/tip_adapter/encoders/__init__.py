@@ -13,7 +13,7 @@ from tip_adapter.encoders.joined import JoinedEncoder, load_joined, member_names
 from tip_adapter.encoders.layouts import choose_layout
 from tip_adapter.encoders.precision import check_precision
 from tip_adapter.errors import EncoderError
-from tip_adapter.plugins import plugins
+from tip_adapter.libraries import plugins
 from tip_adapter.typing import StrPath
 
 __all__ = ["ENCODERS", "ENCODER_PREFIXES", "Encoder", "export_encoder", "load_encoder", "members_of"]

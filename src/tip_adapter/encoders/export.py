@@ -19,7 +19,8 @@ from tip_adapter.encoders.onnx import OnnxEncoder
 from tip_adapter.encoders.parity import PROBE_TEXTS, check_parity
 from tip_adapter.encoders.tokenizer import TextSettings, Tokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder
-from tip_adapter.errors import EncoderError, require_extra
+from tip_adapter.errors import EncoderError
+from tip_adapter.libraries import require_extra
 from tip_adapter.storage.atomic import new_folder
 from tip_adapter.typing import StrPath
 

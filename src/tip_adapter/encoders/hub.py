@@ -15,8 +15,8 @@ from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.encoders.layouts import LAYOUTS, choose_layout
 from tip_adapter.encoders.precision import check_precision
 from tip_adapter.errors import EncoderError, OutOfReachError, install_command
-from tip_adapter.escaping import reason_of
 from tip_adapter.libraries import import_library
+from tip_adapter.storage.escaping import reason_of
 
 if TYPE_CHECKING:
     from tip_adapter.encoders.onnx import OnnxEncoder

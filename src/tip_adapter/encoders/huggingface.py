@@ -14,9 +14,9 @@ from tip_adapter.encoders.layout import read_config, usual_text_settings
 from tip_adapter.encoders.open_clip_config import CLIP_LOGIT_SCALE
 from tip_adapter.encoders.tokenizer import TextTokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder, quiet_transformers
-from tip_adapter.errors import EncoderError, require_extra
-from tip_adapter.escaping import reason_of
-from tip_adapter.libraries import import_library
+from tip_adapter.errors import EncoderError
+from tip_adapter.libraries import import_library, require_extra
+from tip_adapter.storage.escaping import reason_of
 
 _MODEL_TYPES = ("clip", "siglip")
 _SMALL_FILES = ("*.json", "merges.txt", "vocab.txt", "*.model")

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from tip_adapter.encoders.graph_files import graph_digest, weight_bytes
 from tip_adapter.encoders.pooling import pooled
 from tip_adapter.errors import EncoderError
-from tip_adapter.escaping import reason_of
 from tip_adapter.libraries import import_library
 from tip_adapter.processors import usable_processors
+from tip_adapter.storage.escaping import reason_of
 from tip_adapter.typing import Float32Array
 
 _SILENT = 4  # severity "fatal": what matters is raised as well

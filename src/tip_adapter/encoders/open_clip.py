@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from tip_adapter.encoders.open_clip_config import preprocessing_of
 from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer, with_canonical_texts
 from tip_adapter.encoders.torch_encoder import TorchEncoder
-from tip_adapter.errors import EncoderError, require_extra
-from tip_adapter.escaping import reason_of
+from tip_adapter.errors import EncoderError
+from tip_adapter.libraries import require_extra
+from tip_adapter.storage.escaping import reason_of
 
 _PREFIX = "open-clip:"
 _PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"

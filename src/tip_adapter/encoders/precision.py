@@ -16,11 +16,11 @@ import numpy as np
 
 from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.encoders.graph_files import graph_digest
-from tip_adapter.errors import EncoderError, require_extra
-from tip_adapter.escaping import reason_of
-from tip_adapter.libraries import import_library
+from tip_adapter.errors import EncoderError
+from tip_adapter.libraries import import_library, require_extra
 from tip_adapter.storage.atomic import new_folder
 from tip_adapter.storage.cache_folder import cache_dir
+from tip_adapter.storage.escaping import reason_of
 from tip_adapter.storage.json_files import read_json
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tip_adapter.errors import EncoderError
-from tip_adapter.escaping import reason_of
+from tip_adapter.storage.escaping import reason_of
 
 
 @dataclass(frozen=True)

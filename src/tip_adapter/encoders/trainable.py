@@ -11,7 +11,8 @@ from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.encoders.base import Encoder
 from tip_adapter.encoders.tokenizer import Tokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder
-from tip_adapter.errors import EncoderError, require_extra
+from tip_adapter.errors import EncoderError
+from tip_adapter.libraries import require_extra
 from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:

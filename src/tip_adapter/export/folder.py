@@ -21,16 +21,17 @@ from tip_adapter.encoders.base import Encoder
 from tip_adapter.encoders.joined import JoinedEncoder
 from tip_adapter.encoders.onnx import OnnxEncoder
 from tip_adapter.encoders.torch_encoder import TorchEncoder
-from tip_adapter.errors import EncoderError, InputError, ModelFileError, require_extra
+from tip_adapter.errors import EncoderError, InputError, ModelFileError
 from tip_adapter.export.inputs import inputs_of
 from tip_adapter.export.models import ImageGraph, classifier_model, head_model, serialized, set_metadata
 from tip_adapter.export.parity import HALF_TOLERANCE, LOGIT_TOLERANCE, Parity, check_classifier, check_head, views_of
 from tip_adapter.export.script import check_script, script_files
 from tip_adapter.export.web import ORT_WEB_FILES, PAGE_FILES, web_files, with_size
+from tip_adapter.libraries import require_extra
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.storage.atomic import read_file, write_folder
 from tip_adapter.storage.locking import locked
-from tip_adapter.strict_json import parse_json
+from tip_adapter.storage.strict_json import parse_json
 from tip_adapter.typing import Float32Array, StrPath
 
 DESCRIPTION_FILE = "classifier.json"

@@ -11,10 +11,11 @@ import numpy as np
 
 from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.encoders.pooling import FIRST_TOKEN, MEAN_OF_PLACES, MEAN_OF_TOKENS
-from tip_adapter.errors import EncoderError, InputError, require_extra
-from tip_adapter.escaping import reason_of
+from tip_adapter.errors import EncoderError, InputError
 from tip_adapter.export.graph import DEFAULT_OPSET, MIN_OPSET, GraphBuilder
 from tip_adapter.export.heads import head_graph
+from tip_adapter.libraries import require_extra
+from tip_adapter.storage.escaping import reason_of
 
 if TYPE_CHECKING:
     import onnx

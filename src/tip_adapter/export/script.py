@@ -44,9 +44,9 @@ def script_files() -> dict[str, bytes]:
     """
     pixels = files("tip_adapter.data").joinpath("pixels")
     found = {f"pixels/{part.name}": part.read_bytes() for part in pixels.iterdir() if part.name.endswith(".py")}
-    found["escaping.py"] = files("tip_adapter").joinpath("escaping.py").read_bytes()
+    found["escaping.py"] = files("tip_adapter.storage").joinpath("escaping.py").read_bytes()
     found["predict.py"] = files("tip_adapter.export").joinpath("static", "predict.py").read_bytes()
-    ours = ((b"tip_adapter.data.pixels", b"pixels"), (b"tip_adapter.escaping", b"escaping"))
+    ours = ((b"tip_adapter.data.pixels", b"pixels"), (b"tip_adapter.storage.escaping", b"escaping"))
     for name in found:
         for module, beside in ours:
             found[name] = found[name].replace(module, beside)

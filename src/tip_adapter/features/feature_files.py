@@ -18,7 +18,7 @@ from tip_adapter.errors import DatasetError, FeatureError, InputError
 from tip_adapter.features.feature_data import DEFAULT_LOGIT_SCALE, FeatureData, Part, check_part
 from tip_adapter.features.npz import Arrays, read_arrays
 from tip_adapter.storage.atomic import write_file
-from tip_adapter.strict_json import parse_json
+from tip_adapter.storage.strict_json import parse_json
 from tip_adapter.typing import Float32Array, FloatArray, StrPath
 
 NORM_TOLERANCE = 1e-3

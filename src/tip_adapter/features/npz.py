@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from tip_adapter.errors import DatasetError
-from tip_adapter.escaping import reason_of
+from tip_adapter.storage.escaping import reason_of
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 

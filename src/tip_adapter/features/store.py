@@ -14,9 +14,9 @@ from typing import Self
 import numpy as np
 
 from tip_adapter.errors import FeatureError, ModelFileError, StorageWarning, TipAdapterError, warn
-from tip_adapter.escaping import reason_of
 from tip_adapter.storage.atomic import can_write
 from tip_adapter.storage.cache_folder import CACHE_VARIABLE, cache_dir
+from tip_adapter.storage.escaping import reason_of
 from tip_adapter.typing import Float32Array, FloatArray, StrPath
 
 SCHEMA_VERSION = 1

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import InputError, probably
-from tip_adapter.plugins import Plugin, plugins
+from tip_adapter.libraries import Plugin, plugins
 
 if TYPE_CHECKING:
     from tip_adapter.methods.auto import Auto

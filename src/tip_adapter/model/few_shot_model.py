@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from tip_adapter.errors import InputError, ModelFileError
-from tip_adapter.escaping import for_markdown
 from tip_adapter.heads import Head, head_from_state, head_state, softmax
 from tip_adapter.model.fitting import MethodRecord
 from tip_adapter.model.journal import JournalEntry, journal_from_state, journal_pictures, journal_state
@@ -23,6 +22,7 @@ from tip_adapter.model.schema import CALIBRATION_PREFIX, HEAD_PREFIX, JOURNAL_PR
 from tip_adapter.model.shots import Shots, features_from_state, features_state
 from tip_adapter.storage.bundle_files import plain_config
 from tip_adapter.storage.bundles import Bundle, load_bundle, save_bundle
+from tip_adapter.storage.escaping import for_markdown
 from tip_adapter.storage.locking import FolderLock
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.typing import Float32Array, FloatArray, IntArray, StrPath

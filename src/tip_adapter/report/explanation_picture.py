@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from tip_adapter.data.decoding import ImageSource, load_image
-from tip_adapter.errors import require_extra
-from tip_adapter.escaping import shortened
 from tip_adapter.explain.explanation import Explanation, ShotEvidence
+from tip_adapter.libraries import require_extra
 from tip_adapter.report.pictures import check_plot_path
 from tip_adapter.storage.atomic import write_file
+from tip_adapter.storage.escaping import shortened
 from tip_adapter.typing import UInt8Array
 
 INK, PALE, LINE = "#1a1a1a", "#6b6b6b", "#c8c8c8"

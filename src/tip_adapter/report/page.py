@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from tip_adapter.escaping import for_html, for_terminal, shortened
 from tip_adapter.report.charts import (
     SHOWN_FROM,
     Plot,
@@ -21,6 +20,7 @@ from tip_adapter.report.charts import (
     waterfall_bars,
 )
 from tip_adapter.report.content import ComparedMethod, ExplainedPhoto, ReportContent
+from tip_adapter.storage.escaping import for_html, for_terminal, shortened
 from tip_adapter.trust.doctor import Diagnosis
 from tip_adapter.trust.metrics import wilson_interval
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from tip_adapter.data.decoding import ImageSource, load_image
-from tip_adapter.errors import InputError, require_extra
-from tip_adapter.escaping import shortened
+from tip_adapter.errors import InputError
+from tip_adapter.libraries import require_extra
 from tip_adapter.storage.atomic import write_file
+from tip_adapter.storage.escaping import shortened
 from tip_adapter.typing import IntArray, StrPath
 
 MAX_LABEL, LETTER_INCHES = 32, 0.09

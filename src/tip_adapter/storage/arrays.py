@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tip_adapter.errors import InputError, ModelFileError
 from tip_adapter.storage.atomic import read_file, write_file
-from tip_adapter.strict_json import parse_json
+from tip_adapter.storage.strict_json import parse_json
 from tip_adapter.typing import StrPath
 
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")

@@ -13,7 +13,7 @@ from typing import Any
 from tip_adapter.errors import InputError, ModelFileError, TipAdapterError
 from tip_adapter.storage.atomic import MissingFileError, can_write, read_file
 from tip_adapter.storage.locking import LOCK_FILE
-from tip_adapter.strict_json import parse_json
+from tip_adapter.storage.strict_json import parse_json
 from tip_adapter.typing import StrPath
 
 FORMAT_VERSION = 3

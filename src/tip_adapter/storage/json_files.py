@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tip_adapter.strict_json import parse_json
+from tip_adapter.storage.strict_json import parse_json
 
 MOST_BYTES = 64 * 2**20
 
@@ -26,7 +26,7 @@ def read_json(path: Path, *, most: int = MOST_BYTES) -> Any:
     Raises
     ------
     ValueError
-        When it cannot be read, is larger, or `tip_adapter.strict_json.parse_json` refuses it; the message says why, and
+        When it cannot be read, is larger, or `parse_json` refuses it; the message says why, and
         not which file.
     """
     try:

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tip_adapter.errors import InputError, require_extra
-from tip_adapter.escaping import for_csv
+from tip_adapter.errors import InputError
+from tip_adapter.libraries import require_extra
 from tip_adapter.storage.atomic import write_file
+from tip_adapter.storage.escaping import for_csv
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 

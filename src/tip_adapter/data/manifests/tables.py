@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tip_adapter.data.files import read_file
-from tip_adapter.errors import DatasetError, require_extra
+from tip_adapter.errors import DatasetError
+from tip_adapter.libraries import require_extra
 
 Row = tuple[int, dict[str, Any]]
 

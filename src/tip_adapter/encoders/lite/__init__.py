@@ -15,7 +15,8 @@ from tip_adapter.encoders.layout import METADATA_VERSION
 from tip_adapter.encoders.layouts import METADATA_FILE
 from tip_adapter.encoders.lite.sources import SOURCES
 from tip_adapter.encoders.onnx import OnnxEncoder
-from tip_adapter.errors import EncoderError, require_extra
+from tip_adapter.errors import EncoderError
+from tip_adapter.libraries import require_extra
 from tip_adapter.storage.atomic import new_folder
 from tip_adapter.storage.cache_folder import cache_dir
 from tip_adapter.typing import Float32Array

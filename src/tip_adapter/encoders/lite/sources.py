@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from tip_adapter.encoders.file_hashes import file_sha256
 from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
-from tip_adapter.errors import EncoderError, MissingExtraError, install_command, require_extra
+from tip_adapter.errors import EncoderError, MissingExtraError, install_command
+from tip_adapter.libraries import require_extra
 from tip_adapter.typing import Float32Array
 
 _HERE = Path(__file__).parent

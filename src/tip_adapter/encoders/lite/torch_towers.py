@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tip_adapter.encoders.lite import LITE_LOGIT_SCALE, graphs, preprocessing_of, sources
 from tip_adapter.encoders.lite.folded import folded_features
 from tip_adapter.encoders.torch_encoder import TorchEncoder
-from tip_adapter.errors import require_extra
+from tip_adapter.libraries import require_extra
 
 _KEY_DIM = 384
 

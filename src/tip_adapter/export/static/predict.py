@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tip_adapter.data.pixels import EncodedImage, UnreadableImageError, center_view, read_file
-from tip_adapter.escaping import for_terminal
+from tip_adapter.storage.escaping import for_terminal
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import, or a host of its maker is looked up
 import onnxruntime

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.errors import InputError, TrainingError, TrainingWarning, require_extra, warn
-from tip_adapter.escaping import reason_of
+from tip_adapter.errors import InputError, TrainingError, TrainingWarning, warn
+from tip_adapter.libraries import require_extra
 from tip_adapter.storage.arrays import load_arrays, save_arrays
-from tip_adapter.strict_json import parse_json
+from tip_adapter.storage.escaping import reason_of
+from tip_adapter.storage.strict_json import parse_json
 from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:

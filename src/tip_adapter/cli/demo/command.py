@@ -13,8 +13,8 @@ from tip_adapter.cli.options import ClassTextsOption, JsonOption, read_class_tex
 from tip_adapter.cli.output import command_line, echo, echo_json, percent
 
 if TYPE_CHECKING:
+    from tip_adapter.cli.demo.run import DemoResult
     from tip_adapter.data import ImageDataset
-    from tip_adapter.demo import DemoResult
 
 
 def demo(
@@ -34,7 +34,7 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Show in one go what a few photos bring: accuracy, seconds, one prediction explained, and a report."""
-    from tip_adapter.demo import run_demo, support_and_queries
+    from tip_adapter.cli.demo.run import run_demo, support_and_queries
     from tip_adapter.errors import InputError
     from tip_adapter.storage.bundle_files import check_replaceable
 
@@ -69,7 +69,7 @@ def demo(
 
 def _photos(photos: Path | None, digits: bool, output: Path) -> tuple[Path, Mapping[str, Sequence[str]] | None, str]:
     """The folder to learn from, words for its classes, and a title."""
-    from tip_adapter.demo import DIGIT_TEXTS, clothing_texts, write_clothing, write_digits
+    from tip_adapter.cli.demo.photos import DIGIT_TEXTS, clothing_texts, write_clothing, write_digits
 
     if photos is not None:
         return photos, None, f"Tip-Adapter on {photos.name}"

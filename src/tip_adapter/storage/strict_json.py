@@ -31,7 +31,7 @@ def parse_json(data: bytes | str) -> Any:
 
     Examples
     --------
-    >>> from tip_adapter.strict_json import parse_json
+    >>> from tip_adapter.storage.strict_json import parse_json
     >>> parse_json('{"a": [1, 2.5, "é"]}')
     {'a': [1, 2.5, 'é']}
     >>> parse_json('{"a": NaN}')

@@ -9,17 +9,10 @@ import pytest
 from PIL import Image
 
 from tip_adapter.classifier import ImageClassifier
+from tip_adapter.cli.demo.photos import DIGIT_TEXTS, TEST_DIGITS_PER_CLASS, clothing_texts, write_clothing, write_digits
+from tip_adapter.cli.demo.run import run_demo, support_and_queries
+from tip_adapter.cli.demo.words import search_in_words
 from tip_adapter.data import load_dataset
-from tip_adapter.demo import (
-    DIGIT_TEXTS,
-    clothing_texts,
-    run_demo,
-    support_and_queries,
-    write_clothing,
-    write_digits,
-)
-from tip_adapter.demo.photos import TEST_DIGITS_PER_CLASS
-from tip_adapter.demo.words import search_in_words
 from tip_adapter.errors import DatasetError
 
 

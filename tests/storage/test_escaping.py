@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tip_adapter.escaping import for_csv, for_html, for_json, for_markdown, for_terminal
+from tip_adapter.storage.escaping import for_csv, for_html, for_json, for_markdown, for_terminal
 
 ANY = st.text(st.characters(codec=None), max_size=20)
 

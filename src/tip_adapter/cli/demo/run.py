@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from tip_adapter.classifier import ImageClassifier
+from tip_adapter.cli.demo.words import search_in_words, texts_in_words
 from tip_adapter.data import ImageDataset, load_splits
 from tip_adapter.data.sampling import sample_shots
-from tip_adapter.demo.words import search_in_words, texts_in_words
 from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import DatasetError
 from tip_adapter.explain.explanation import Explanation

@@ -22,7 +22,7 @@ TEST_DIGITS_PER_CLASS = 40
 
 def clothing_texts() -> dict[str, tuple[str, ...]]:
     """Return the words for the classes of `write_clothing`, such as "long sleeve shirt" for longsleeve."""
-    texts = json.loads((files("tip_adapter.demo") / "clothing" / "class_texts.json").read_text(encoding="utf-8"))
+    texts = json.loads((files("tip_adapter.cli.demo") / "clothing" / "class_texts.json").read_text(encoding="utf-8"))
     return {name: (text,) for name, text in texts.items()}
 
 
@@ -44,7 +44,7 @@ def write_clothing(folder: Path) -> Path:
     Drawn at random from the "clothing dataset (small)" of Alexey Grigorev, CC0 1.0, by ``benchmarks/demo_photos.py``.
     """
     contents: dict[str, bytes] = {}
-    _collect(files("tip_adapter.demo") / "clothing", "", contents)
+    _collect(files("tip_adapter.cli.demo") / "clothing", "", contents)
     write_folder(folder, contents)
     return folder
 
