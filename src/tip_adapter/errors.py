@@ -124,14 +124,6 @@ class StorageWarning(UserWarning):
 def install_command(extra: str) -> str:
     """Say how to install an extra; from the source, because no registry has this package, and anyone may take its name.
 
-    Parameters
-    ----------
-    extra : str
-
-    Returns
-    -------
-    str
-
     Examples
     --------
     >>> from tip_adapter.errors import install_command

@@ -22,20 +22,6 @@ def import_library(name: str) -> ModuleType:
     ONNX Runtime would look up a host of its maker a few seconds after the first session, and `huggingface_hub` would
     ask for a list of coding agents before a download. A lint rule keeps the rest of the package from importing them.
 
-    Parameters
-    ----------
-    name : str
-        Such as ``"onnxruntime"`` or ``"onnxruntime.quantization"``.
-
-    Returns
-    -------
-    module
-
-    Raises
-    ------
-    ImportError
-        When it is not installed.
-
     Examples
     --------
     >>> from tip_adapter.libraries import import_library
@@ -52,22 +38,6 @@ def import_library(name: str) -> ModuleType:
 
 def require_extra(module: str, extra: str) -> ModuleType:
     """Import an optional dependency, or say in one line how to install it.
-
-    Parameters
-    ----------
-    module : str
-        Name of the module, such as ``"torch"``.
-    extra : str
-        The extra of this package that brings it, such as ``"torch"``.
-
-    Returns
-    -------
-    module
-
-    Raises
-    ------
-    MissingExtraError
-        When the module, or one that it needs, is not installed.
 
     Examples
     --------

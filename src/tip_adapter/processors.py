@@ -12,11 +12,6 @@ _CGROUPS = Path("/sys/fs/cgroup")
 def usable_processors() -> int:
     """Count the processors that this process may use; containers often allow fewer than there are.
 
-    Returns
-    -------
-    int
-        At least 1.
-
     Examples
     --------
     >>> from tip_adapter.processors import usable_processors

@@ -24,16 +24,7 @@ class Progress(Protocol):
     """What `extract_features` calls whenever images are finished."""
 
     def __call__(self, done: int, total: int, cached: int) -> None:
-        """Take note.
-
-        Parameters
-        ----------
-        done : int
-            Images finished so far, those that were skipped or taken from the store among them.
-        total : int
-        cached : int
-            How many of those done needed no encoding: they were in the store, or the same as an earlier one.
-        """
+        """Take note."""
 
 
 class Display(Progress, Protocol):
@@ -56,20 +47,6 @@ def announce(progress: Progress | None, words: str, unit: str = "") -> None:
 @contextlib.contextmanager
 def progress_bar(description: str, *, unit: str = "images", seconds: float = QUIET_SECONDS) -> Iterator[Display]:
     """Show the progress of what happens inside.
-
-    Parameters
-    ----------
-    description : str
-        What is going on, such as ``"Encoding"``.
-    unit : str, default="images"
-        What is counted.
-    seconds : float, default=30
-        Between the lines where stderr is no terminal; what takes less time prints none.
-
-    Yields
-    ------
-    Display
-        To be passed on as ``progress``.
 
     Examples
     --------

@@ -145,32 +145,7 @@ def prepare(
     few: bool = False,
     progress: Progress | None = None,
 ) -> BenchmarkData:
-    """Load features, or encode the photos that are needed, and draw the support sets.
-
-    Parameters
-    ----------
-    source : path-like, str or FeatureData
-        A .npz file, a folder, a manifest, the name of a standard data set, or features.
-    settings : PhotoSettings
-    shots : sequence of int, or None
-        None takes those of 1, 2, 4, 8 and 16 that there are photos for.
-    n_seeds : int
-    validation : bool
-        Whether validation photos are needed.
-    few : bool, default=False
-        Whether training photos apart from the shots are needed, to validate on.
-    progress : Progress, optional
-        Of the encoding.
-
-    Returns
-    -------
-    BenchmarkData
-
-    Raises
-    ------
-    DatasetError
-        When it is no data set, or has too few photos of a class.
-    """
+    """Load features, or encode the photos that are needed, and draw the support sets."""
     if isinstance(source, FeatureData):
         return BenchmarkData(source, _draws_of_features(source, shots, n_seeds))
     if is_feature_file(source):

@@ -98,23 +98,7 @@ class Job:
 
 
 def load_data(path: StrPath, base: Mapping[str, Any]) -> FeatureData:
-    """Load the features of a job, and check that they are those that were planned with.
-
-    Parameters
-    ----------
-    path : path-like
-    base : mapping
-        Of the job.
-
-    Returns
-    -------
-    FeatureData
-
-    Raises
-    ------
-    InputError
-        When the file changed since.
-    """
+    """Load the features of a job, and check that they are those that were planned with."""
     data = load_feature_file(path, name=base["dataset"])
     if data.digest != base["digests"]["test"]:
         raise InputError(f"Expected {path} as it was when the benchmark began, got other features: start it again.")
@@ -122,18 +106,7 @@ def load_data(path: StrPath, base: Mapping[str, Any]) -> FeatureData:
 
 
 def execute(job: Job, data: FeatureData) -> str:
-    """Fit, predict, measure, and write the result.
-
-    Parameters
-    ----------
-    job : Job
-    data : FeatureData
-
-    Returns
-    -------
-    str
-        Status of the record that was written.
-    """
+    """Fit, predict, measure, and write the result."""
     twin = None
     try:
         figures, twin = _measure(job, data)

@@ -35,23 +35,7 @@ Curves = dict[str, list[Row]]
 
 
 def draw_figures(folder: Path, rows: Sequence[Row], gaps: Sequence[Gap]) -> list[Path]:
-    """Draw all figures that the rows allow, each as .png and .svg.
-
-    Parameters
-    ----------
-    folder : Path
-    rows : sequence of Row
-    gaps : sequence of Gap
-
-    Returns
-    -------
-    list of Path
-
-    Raises
-    ------
-    MissingExtraError
-        When the extra `plot` is not installed.
-    """
+    """Draw all figures that the rows allow, each as .png and .svg."""
     require_extra("matplotlib.figure", "plot")
     by_setting: dict[Setting, list[Row]] = defaultdict(list)
     for row in rows:

@@ -16,15 +16,6 @@ the encoder itself."""
 def group_of(name: str) -> str:
     """Say how a method adapts, for the colours of figures.
 
-    Parameters
-    ----------
-    name : str
-        One of `METHODS`, or a label that begins with one.
-
-    Returns
-    -------
-    {"training-free", "trained", "on-encoder"}
-
     Examples
     --------
     >>> from tip_adapter.bench.method_choice import group_of
@@ -47,16 +38,6 @@ def choose_methods(wanted: str | Sequence[str]) -> tuple[MethodSpec, ...]:
     wanted : str or sequence of str
         Names of `METHODS` or `GROUPS`, separated by commas; parameters follow a name after colons, as in
         ``"tip-adapter:alpha=1:beta=5.5"``.
-
-    Returns
-    -------
-    tuple of MethodSpec
-        Each once, in the given order.
-
-    Raises
-    ------
-    InputError
-        When a name or a parameter is unknown; the message lists the valid ones.
 
     Examples
     --------

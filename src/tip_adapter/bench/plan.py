@@ -63,27 +63,7 @@ def make_plan(
     redo: bool = False,
     cores: int = 1,
 ) -> Plan:
-    """Lay out all runs.
-
-    Parameters
-    ----------
-    data_sets : sequence of BenchmarkData
-        Each with a path.
-    methods : sequence of MethodSpec
-    protocols : sequence of str
-    output : Path
-        Folder of results.
-    logits : bool, default=False
-        Keep raw logits of the test photos.
-    redo : bool, default=False
-        Make runs again that are there already.
-    cores : int, default=1
-        Threads of methods that work on the encoder; all others have one each.
-
-    Returns
-    -------
-    Plan
-    """
+    """Lay out all runs."""
     plan = Plan()
     for data in data_sets:
         layout = _Layout(data, output, logits, redo, cores)
@@ -274,15 +254,6 @@ def _file_name(text: str) -> str:
 
 
 def described_stale(stale: Sequence[tuple[Any, str]]) -> str:
-    """Say in a few words which results are in the way.
-
-    Parameters
-    ----------
-    stale : sequence of (path, reason)
-
-    Returns
-    -------
-    str
-    """
+    """Say in a few words which results are in the way."""
     reasons = sorted({reason for _, reason in stale})
     return f"{len(stale)} result{'s' * (len(stale) != 1)} ({'; '.join(reasons[:3])}; the first: {stale[0][0]})"

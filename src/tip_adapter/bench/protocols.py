@@ -37,20 +37,6 @@ PUBLISHED_TUNING = {
 def choose_protocols(wanted: str) -> tuple[str, ...]:
     """Read names of protocols.
 
-    Parameters
-    ----------
-    wanted : {"fair", "paper", "paper-few", "both"}
-        Several are separated by commas; "both" is "fair,paper".
-
-    Returns
-    -------
-    tuple of str
-
-    Raises
-    ------
-    InputError
-        When it is another.
-
     Examples
     --------
     >>> from tip_adapter.bench.protocols import choose_protocols
@@ -68,14 +54,6 @@ def choose_protocols(wanted: str) -> tuple[str, ...]:
 def few_shot_validation(shots: int) -> int:
     """How many photos per class the protocol "paper-few" tunes on: CoOp's number, at most four.
 
-    Parameters
-    ----------
-    shots : int
-
-    Returns
-    -------
-    int
-
     Examples
     --------
     >>> from tip_adapter.bench.protocols import few_shot_validation
@@ -87,16 +65,6 @@ def few_shot_validation(shots: int) -> int:
 
 def tuning_of(method: str, protocol: str) -> str:
     """Say how a method's hyper-parameters are chosen.
-
-    Parameters
-    ----------
-    method : str
-        One of `tip_adapter.METHODS`.
-    protocol : {"fair", "paper", "paper-few"}
-
-    Returns
-    -------
-    str
 
     Examples
     --------

@@ -16,12 +16,7 @@ PACKAGES = ("tip-adapter", "numpy", "scipy", "scikit-learn", "torch", "onnxrunti
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on, as far as they are installed.
-
-    Returns
-    -------
-    dict of str to str
-    """
+    """Versions of Python and of the packages that results depend on, as far as they are installed."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -33,12 +28,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory and system; nothing that names a person or a computer.
-
-    Returns
-    -------
-    dict
-    """
+    """Processor, cores, memory and system; nothing that names a person or a computer."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -51,13 +41,7 @@ def machine() -> dict[str, Any]:
 
 @cache
 def code_digest() -> str:
-    """Hash the source of this package, so that results of two states of it can be told apart.
-
-    Returns
-    -------
-    str
-        The first twelve digits of a SHA-256.
-    """
+    """Hash the source of this package, so that results of two states of it can be told apart."""
     import tip_adapter
 
     whole = hashlib.sha256()

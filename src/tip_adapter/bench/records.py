@@ -99,19 +99,7 @@ class Records:
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a result, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-    record : mapping
-        Without NaN, which JSON does not know and no table should hold.
-
-    Raises
-    ------
-    InputError
-        When a number is NaN or infinite.
-    """
+    """Write a result, whole or not at all."""
     try:
         text = json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False)
     except ValueError as error:
@@ -120,21 +108,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_record(path: Path) -> Record:
-    """Read a result.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    Record
-
-    Raises
-    ------
-    InputError
-        When it is damaged, or of another format or version; the message is what a list of such files says.
-    """
+    """Read a result."""
     try:
         record = read_json(path)
     except ValueError as error:
@@ -143,22 +117,7 @@ def read_record(path: Path) -> Record:
 
 
 def load_records(folder: Path) -> Records:
-    """Read all results of a folder: its files of single runs, or the one file that a report made of them.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    Records
-        Sorted by data set, protocol, method, shots and seed.
-
-    Raises
-    ------
-    InputError
-        When there are no results at all.
-    """
+    """Read all results of a folder: its files of single runs, or the one file that a report made of them."""
     good, others = [], []
     for name, content in _contents(folder):
         try:
@@ -174,13 +133,7 @@ def load_records(folder: Path) -> Records:
 
 
 def write_collection(path: Path, runs: Sequence[Record]) -> None:
-    """Write many results as one small file: a line of what they share, then a line each.
-
-    Parameters
-    ----------
-    path : Path
-    runs : sequence of Record
-    """
+    """Write many results as one small file: a line of what they share, then a line each."""
     shared = {
         key: value
         for key, value in (runs[0] if runs else {}).items()

@@ -107,16 +107,7 @@ def write_report(folder: StrPath, *, figures: bool = True) -> Report:
 
 
 def overviews(rows: Sequence[Row]) -> list[Overview]:
-    """Lay out a table per setting: a method a line, its accuracy by shots, and what it costs at the most shots.
-
-    Parameters
-    ----------
-    rows : sequence of Row
-
-    Returns
-    -------
-    list of Overview
-    """
+    """Lay out a table per setting: a method a line, its accuracy by shots, and what it costs at the most shots."""
     by_setting: dict[Setting, dict[str, dict[int, Row]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         by_setting[row.setting][row.method][row.shots] = row
@@ -288,16 +279,7 @@ def _facts(records: Records, settings: dict[tuple[str, str, str, str], Setting],
 
 
 def reasons(runs: Sequence[Record]) -> list[str]:
-    """Say why runs have no figures, each reason once, with the runs it holds for.
-
-    Parameters
-    ----------
-    runs : sequence of Record
-
-    Returns
-    -------
-    list of str
-    """
+    """Say why runs have no figures, each reason once, with the runs it holds for."""
     grouped: dict[tuple[str, str, str], dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     for run in runs:
         shots = grouped[run["dataset"], run["protocol"], run["reason"]][run["method"]]

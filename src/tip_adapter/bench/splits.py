@@ -56,24 +56,6 @@ def load_splits(source: StrPath, *, name: str | None = None, skip_bad: bool = Fa
 
     Without splits, half of every class's photos, always the same ones, are the test set.
 
-    Parameters
-    ----------
-    source : path
-        What `tip_adapter.data.load_dataset` takes.
-    name : str, optional
-        Default: the name of the folder or file.
-    skip_bad : bool, default=False
-        Go on without what cannot be read.
-
-    Returns
-    -------
-    ImageSplits
-
-    Raises
-    ------
-    DatasetError
-        When it is no data set, has no train or test split, or a split has classes that "train" has not.
-
     Examples
     --------
     >>> import tempfile

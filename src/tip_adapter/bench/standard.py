@@ -104,15 +104,6 @@ test set, so that it has no validation split.
 def standard_name(name: str) -> str | None:
     """Find the standard data set that a name means, whatever its case and hyphens.
 
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    str or None
-        A key of `STANDARD_DATASETS`.
-
     Examples
     --------
     >>> from tip_adapter.bench.standard import standard_name
@@ -131,26 +122,7 @@ def _plain(name: str) -> str:
 
 
 def load_standard(name: str, root: StrPath) -> ImageSplits:
-    """Read the official splits of a standard data set.
-
-    Parameters
-    ----------
-    name : str
-        Such as "stanford_cars"; see `STANDARD_DATASETS`.
-    root : path
-        Folder that holds the folders of the data sets.
-
-    Returns
-    -------
-    ImageSplits
-
-    Raises
-    ------
-    InputError
-        When there is no standard data set of that name.
-    DatasetError
-        When files are missing; the message says what goes where.
-    """
+    """Read the official splits of a standard data set."""
     key = standard_name(name)
     if key is None:
         raise InputError(f"Unknown data set {name!r}: choose one of {', '.join(STANDARD_DATASETS)}.")

@@ -116,16 +116,7 @@ class Gap:
 
 
 def settings_of(runs: Iterable[Record]) -> dict[tuple[str, str, str, str], Setting]:
-    """Name the settings of runs, so that two states of a data set have two names.
-
-    Parameters
-    ----------
-    runs : iterable of Record
-
-    Returns
-    -------
-    dict of (dataset, dataset id, encoder, protocol) to Setting
-    """
+    """Name the settings of runs, so that two states of a data set have two names."""
     keys = {tuple(str(run[key]) for key in ("dataset", "dataset_id", "encoder", "protocol")) for run in runs}
     states = defaultdict(set)
     for dataset, identity, encoder, _ in keys:
@@ -139,18 +130,7 @@ def settings_of(runs: Iterable[Record]) -> dict[tuple[str, str, str, str], Setti
 
 
 def summarise(runs: Sequence[Record]) -> list[Row]:
-    """Average runs over their support sets.
-
-    Parameters
-    ----------
-    runs : sequence of Record
-        Finished ones.
-
-    Returns
-    -------
-    list of Row
-        By setting, method and shots.
-    """
+    """Average runs over their support sets."""
     settings = settings_of(runs)
     groups = defaultdict(list)
     for run in runs:
@@ -213,18 +193,7 @@ def _right(run: Record) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
 
 
 def gaps(runs: Sequence[Record]) -> list[Gap]:
-    """Pair runs on the same support set under "fair" and under another protocol.
-
-    Parameters
-    ----------
-    runs : sequence of Record
-        Finished ones.
-
-    Returns
-    -------
-    list of Gap
-        By data set, method and shots.
-    """
+    """Pair runs on the same support set under "fair" and under another protocol."""
     settings = settings_of(runs)
     found: dict[tuple[str, str, str, int], dict[int, dict[str, Record]]] = defaultdict(lambda: defaultdict(dict))
     for run in runs:

@@ -19,19 +19,9 @@ def class_texts_of(splits: ImageSplits, class_texts: StrPath | None) -> tuple[tu
 
     Parameters
     ----------
-    splits : ImageSplits
     class_texts : path, optional
         A JSON file: class to text or texts, or, as CLIP_benchmark has it, name of a data set to the list of its
         classes' texts in the order of labels (of a folder: alphabetical).
-
-    Returns
-    -------
-    tuple of C tuples of str
-
-    Raises
-    ------
-    InputError
-        When the file fits neither way.
     """
     if class_texts is None:
         return texts_for(splits.class_names, splits.class_texts)
@@ -52,19 +42,9 @@ def templates_of(splits: ImageSplits, templates: str | Sequence[str] | None) -> 
 
     Parameters
     ----------
-    splits : ImageSplits
     templates : str or sequence of str, optional
         What `tip_adapter.features.prompts.resolve_templates` takes; or the path of a JSON file, a list of templates or,
         as CLIP_benchmark has it, name of a data set to the list of its templates, with ``{c}`` where the class goes.
-
-    Returns
-    -------
-    tuple of str
-
-    Raises
-    ------
-    InputError
-        When the file has no templates for the data set, or one has no place for the class.
     """
     if templates is None:
         return splits.templates or resolve_templates("ensemble")

@@ -21,12 +21,7 @@ from tip_adapter.features.feature_data import FeatureData
 
 
 def main(jobs: TextIO, answers: TextIO) -> None:
-    """Run jobs until there is no more.
-
-    Parameters
-    ----------
-    jobs, answers : text stream
-    """
+    """Run jobs until there is no more."""
     loaded: dict[str, FeatureData] = {}
     for line in jobs:
         message: dict[str, Any] = json.loads(line)

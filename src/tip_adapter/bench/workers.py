@@ -25,19 +25,6 @@ def run_jobs(jobs: Sequence[Job], n_processes: int, threads: int) -> Generator[t
 
     Leaving the iteration early, on an error or Ctrl-C, ends the processes at once; results are written whole or not at
     all, so none is half there.
-
-    Parameters
-    ----------
-    jobs : sequence of Job
-    n_processes : int
-    threads : int
-        Of each process.
-
-    Yields
-    ------
-    job : Job
-    died : str or None
-        Why the process could not write a result; None where it did.
     """
     waiting, finished = deque(jobs), queue.Queue[tuple[Job, str | None]]()
     preload = ["tip_adapter.methods", *(["torch"] if any(_trains(job) for job in jobs) else [])]

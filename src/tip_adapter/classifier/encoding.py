@@ -36,13 +36,7 @@ DEFAULT_METHOD = "auto"
 
 
 def default_encoder() -> str:
-    """Name the encoder that is used where none is given.
-
-    Returns
-    -------
-    str
-        The environment variable ``TIP_ADAPTER_ENCODER``, else ``"clip-vit-b-32"``.
-    """
+    """Name the encoder that is used where none is given."""
     return os.environ.get(ENCODER_VARIABLE) or "clip-vit-b-32"
 
 

@@ -40,13 +40,7 @@ class Support:
 
 
 def expect_text_tower(estimator: FewShotMethod, encoder: Encoder) -> None:
-    """Raise for a method that stands on class texts where the encoder reads none.
-
-    Raises
-    ------
-    EncoderError
-        Naming both.
-    """
+    """Raise for a method that stands on class texts where the encoder reads none."""
     from tip_adapter.methods.closed_form.zero_shot import ZeroShot
 
     if not encoder.has_text_tower and (estimator.needs_text or isinstance(estimator, ZeroShot)):

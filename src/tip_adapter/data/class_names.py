@@ -36,12 +36,6 @@ def name_of_label(label: object) -> str:
     Missing are None, NaN and its relatives of pandas, and blank text. Whole numbers are named by their digits, also
     where they come as floats: pandas makes 1.0 of 1 in a column with a gap.
 
-    Raises
-    ------
-    InputError
-        When it is no label of one class: a list, a dictionary, 1.5. True and False are none either: the text encoder
-        reads the names of classes.
-
     Examples
     --------
     >>> from tip_adapter.data.class_names import name_of_label
@@ -75,23 +69,7 @@ def is_missing(label: object) -> bool:
 def number_labels(labels: Iterable[object], *, source: str = "the labels") -> tuple[IntArray, tuple[str, ...]]:
     """Number labels by the sorted names of their classes; whole numbers by their size.
 
-    Parameters
-    ----------
-    labels : iterable of N labels
-        See `name_of_label`.
-    source : str, default="the labels"
-        What messages call them.
-
-    Returns
-    -------
-    numbers : ndarray of shape (N,), intp
-    class_names : tuple of C str
-
-    Raises
-    ------
-    DatasetError
-        When a label is missing, no label, differs from another only in case, or some are text and some are numbers;
-        the message names the rows.
+    Shapes: → (N,).
 
     Examples
     --------

@@ -160,20 +160,7 @@ def load_dataset(
 
 
 def load_splits(source: StrPath, *, min_classes: int = 2, skip_bad: bool = False) -> dict[str, ImageDataset]:
-    """Read all splits of a data set, by name; the whole under an empty name where there are none.
-
-    Parameters
-    ----------
-    source : path
-        As `load_dataset` takes it.
-    min_classes : int, default=2
-        Fewest classes to accept in the split train and in a whole; other splits may have one.
-    skip_bad : bool, default=False
-
-    Returns
-    -------
-    dict of str to ImageDataset
-    """
+    """Read all splits of a data set, by name; the whole under an empty name where there are none."""
     path, findings = checked_path(source), Findings(skip_bad=skip_bad)
     parts = [part for part in _parts(path, findings) if part.split != UNLABELLED]
     fewest = {part.split: min_classes if part.split in ("", "train") else 1 for part in parts}

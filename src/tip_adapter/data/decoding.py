@@ -67,19 +67,7 @@ def read_image_bytes(source: ImageSource) -> bytes:
     So everything after this has one kind of image to deal with, and equal pixels have equal digests. A Pillow image
     that was opened and not loaded yet gives the bytes of its file: Pillow would keep the pixels of every one.
 
-    Parameters
-    ----------
-    source : path, bytes, PIL.Image.Image, or ndarray of shape (H, W), (H, W, 3) or (H, W, 4)
-        Arrays are booleans, integers or floating-point numbers, scaled as samples of files are.
-
-    Returns
-    -------
-    data : bytes
-
-    Raises
-    ------
-    ImageError
-        When the file cannot be read, or the pixels cannot be an image.
+    Shapes: `source` (H, W).
 
     Examples
     --------
@@ -111,13 +99,7 @@ def read_image_bytes(source: ImageSource) -> bytes:
 
 @contextmanager
 def encoded_image(source: ImageSource) -> Iterator[bytes]:
-    """Hold the bytes of an image as `read_image_bytes` gives them; other threads wait while too many are held.
-
-    Raises
-    ------
-    ImageError
-        When the file cannot be read, or the pixels cannot be an image.
-    """
+    """Hold the bytes of an image as `read_image_bytes` gives them; other threads wait while too many are held."""
     size = 0
     if isinstance(source, str | os.PathLike):
         try:
@@ -142,25 +124,9 @@ def decode_image(data: bytes, *, name: str, min_side: int | None = None, allow_t
 
     Parameters
     ----------
-    data : bytes
-        The content of an image file.
-    name : str
-        What messages call the image.
     min_side : int or None, default=None
         When given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, with both sides still at least twice this
         many pixels. None decodes in full.
-    allow_truncated : bool, default=False
-        Take what can be decoded of a file that is cut short, or damaged further down.
-
-    Returns
-    -------
-    image : PIL.Image.Image
-        Of mode RGB.
-
-    Raises
-    ------
-    ImageError
-        When the data are empty, of another format, damaged, cut short, or take too much memory.
 
     Examples
     --------
@@ -193,11 +159,6 @@ def decoded_image(
 def image_size(source: ImageSource) -> tuple[int, int]:
     """Return width and height of an image, without decoding it.
 
-    Raises
-    ------
-    ImageError
-        When it cannot be read.
-
     Examples
     --------
     >>> import numpy as np
@@ -227,21 +188,7 @@ def _opened(data: bytes, name: str, min_side: int | None) -> Iterator[EncodedIma
 def load_image(source: ImageSource, *, min_side: int | None = None, allow_truncated: bool = False) -> Image.Image:
     """Read and decode an image: `read_image_bytes`, then `decode_image`.
 
-    Parameters
-    ----------
-    source : path, bytes, PIL.Image.Image, or ndarray of shape (H, W), (H, W, 3) or (H, W, 4)
-    min_side, allow_truncated
-        As in `decode_image`.
-
-    Returns
-    -------
-    image : PIL.Image.Image
-        Of mode RGB.
-
-    Raises
-    ------
-    ImageError
-        When the image cannot be read or decoded.
+    Shapes: `source` (H, W).
 
     Examples
     --------

@@ -36,13 +36,7 @@ def is_file(path: Path) -> bool:
 
 
 def entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the other files in a folder, in any order.
-
-    Raises
-    ------
-    DatasetError
-        When the folder cannot be read.
-    """
+    """Names of the folders and of the other files in a folder, in any order."""
     inside = inside_archive(folder)
     if inside is not None:
         return open_archive(inside[0]).entries(inside[1]) or ([], [])
@@ -94,13 +88,7 @@ def archived_size(path: Path) -> int:
 
 
 def read_archived(path: Path) -> bytes | None:
-    """Read a file in an archive; None where the path leads into none.
-
-    Raises
-    ------
-    ImageError
-        When there is no such file, or it is damaged, encrypted, a link, or too large.
-    """
+    """Read a file in an archive; None where the path leads into none."""
     inside = inside_archive(path)
     if inside is None or not inside[1]:
         return None
@@ -111,13 +99,7 @@ def read_archived(path: Path) -> bytes | None:
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """Read a file of at most so many bytes.
-
-    Raises
-    ------
-    DatasetError
-        When it cannot be read, or is larger.
-    """
+    """Read a file of at most so many bytes."""
     inside = inside_archive(path)
     try:
         if inside is not None and inside[1]:

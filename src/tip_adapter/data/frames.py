@@ -35,11 +35,6 @@ def labelled_images_of_frame(data: Any, prefer: Sequence[str] = ()) -> tuple[lis
 
     Of several splits the first of those preferred is taken.
 
-    Raises
-    ------
-    DatasetError
-        When a column is missing, or several could be meant; or there are several splits, and none is preferred.
-
     Examples
     --------
     >>> from tip_adapter.data.frames import labelled_images_of_frame

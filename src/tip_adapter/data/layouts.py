@@ -27,20 +27,7 @@ _CLASS_IN_NAME = "-!-"  # Teachable Machine calls its samples "class-!-number"
 
 
 def folder_parts(reader: FolderReader, root: Path, *, as_it_is: bool = False) -> list[Part]:
-    """Find the parts of a folder: one, or one for each split.
-
-    Parameters
-    ----------
-    reader : FolderReader
-    root : Path
-    as_it_is : bool
-        Take the folders in it for classes, whatever they are called.
-
-    Returns
-    -------
-    list of Part
-        Photos and classes are read when a part is loaded.
-    """
+    """Find the parts of a folder: one, or one for each split."""
     if as_it_is:
         return [_class_folders(reader, root)]
     folder = _unwrapped(reader, root)

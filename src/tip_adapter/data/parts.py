@@ -35,13 +35,7 @@ class Part:
 
 
 def chosen_part(parts: Sequence[Part], split: str | None, prefer: Sequence[str], source: Path) -> Part:
-    """Choose a part by the name of its split, or else the first that is preferred.
-
-    Raises
-    ------
-    DatasetError
-        When there is no such split, or none is named where there are several.
-    """
+    """Choose a part by the name of its split, or else the first that is preferred."""
     labelled = [part for part in parts if part.split != UNLABELLED]
     available = ", ".join(called(part) for part in labelled if part.split) or "no splits"
     if split is not None:

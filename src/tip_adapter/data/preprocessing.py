@@ -101,11 +101,6 @@ class Preprocessing:
         random_views : bool, default=False
             Random views need more: the smallest crop, half of the area at a ratio of 3/4, is only √(½·¾) = .61 of the
             shortest side wide, and should still be sampled down by two rather than up.
-
-        Returns
-        -------
-        min_side : int or None
-            In pixels; None when draft decoding is off.
         """
         if not self.draft:
             return None
@@ -118,14 +113,7 @@ class Preprocessing:
 
         (transformers rounds an odd margin down instead: its crop can start one pixel earlier.)
 
-        Parameters
-        ----------
-        image : PIL.Image.Image
-            RGB, as `decode_image` returns it.
-
-        Returns
-        -------
-        pixels : ndarray of shape (size, size, 3), uint8
+        Shapes: → (size, size, 3).
         """
         return center_view(image, size=self.size, resize=self.resize, interpolation=self.interpolation)
 
@@ -135,16 +123,7 @@ class Preprocessing:
         This is torchvision's ``RandomResizedCrop(scale=(.5, 1), ratio=(3/4, 4/3))`` and ``RandomHorizontalFlip``, the
         views that Tip-Adapter averages into a cache key.
 
-        Parameters
-        ----------
-        image : PIL.Image.Image
-            RGB, as `decode_image` returns it. One decoded image serves any number of views.
-        rng : numpy.random.Generator
-            Advanced by a number of draws that depends on the image, so give each image its own.
-
-        Returns
-        -------
-        pixels : ndarray of shape (size, size, 3), uint8
+        Shapes: → (size, size, 3).
 
         References
         ----------
@@ -160,18 +139,7 @@ class Preprocessing:
     def normalize(self, pixels: UInt8Array) -> Float32Array:
         """Turn views into the encoder's input: ``(pixels / 255 - mean) / std``, channels first.
 
-        Parameters
-        ----------
-        pixels : ndarray of shape (B, size, size, 3), uint8
-
-        Returns
-        -------
-        inputs : contiguous ndarray of shape (B, 3, size, size), float32
-
-        Raises
-        ------
-        InputError
-            When shape or type differ.
+        Shapes: `pixels` (B, size, size, 3) → (B, 3, size, size).
         """
         self.check_views(pixels)
         mean, std = (np.array(values, dtype=np.float64).reshape(3, 1, 1) for values in (self.mean, self.std))
@@ -181,13 +149,7 @@ class Preprocessing:
         return inputs
 
     def check_views(self, pixels: UInt8Array) -> None:
-        """Raise unless the pixels are views as `center_view` makes them.
-
-        Raises
-        ------
-        InputError
-            When shape or type differ.
-        """
+        """Raise unless the pixels are views as `center_view` makes them."""
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != self.view_shape:
             expected = f"uint8 views of shape (B, {self.size}, {self.size}, 3)"
             raise InputError(f"Expected {expected}, got {pixels.dtype} of shape {pixels.shape}: take center_view's")
@@ -198,13 +160,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Preprocessing:
-        """Build from what `to_dict` returned.
-
-        Raises
-        ------
-        InputError
-            When a setting is missing, unknown, or out of range.
-        """
+        """Build from what `to_dict` returned."""
         names = {field.name for field in fields(cls)}
         if set(settings) != names:
             raise InputError(f"Expected the preprocessing settings {sorted(names)}, got {sorted(settings)}")
@@ -238,11 +194,6 @@ class Preprocessing:
     @classmethod
     def from_preprocessor_config(cls, config: Mapping[str, Any]) -> Preprocessing:
         """Build from the content of a Hugging Face ``preprocessor_config.json``, of CLIP's or SigLIP's form.
-
-        Raises
-        ------
-        EncoderError
-            When the file asks for a step that this class does not do.
 
         Examples
         --------

@@ -32,28 +32,7 @@ def sample_shots(
     differently, or adding items to another class, leaves them as they are. And the draw is nested: with the same seed,
     the items of 4 shots are among those of 8.
 
-    Parameters
-    ----------
-    labels : array-like of shape (N,)
-        Integers or names.
-    shots : int or None
-        Items per class (K), at least 1. None takes all of them.
-    random_state : int
-        Seed, at least 0.
-    at_most : bool, default=False
-        Take all items of a class that has fewer than `shots`, instead of raising.
-    class_names : sequence of str, optional
-        Names that integer labels index, for messages.
-
-    Returns
-    -------
-    indices : ndarray of shape (n_sampled,), intp
-        In ascending order.
-
-    Raises
-    ------
-    InputError
-        When a class has fewer items than `shots`, or an argument is out of range.
+    Shapes: `labels` (N,) → (n_sampled,).
 
     Examples
     --------
@@ -89,31 +68,12 @@ def shots_at_most(
     For classifiers of one's own photos, where classes differ in how many there are. A comparison at K shots needs
     exactly K, and `sample_shots`.
 
-    Parameters
-    ----------
-    labels : array-like of shape (N,)
-        Integers or names.
-    shots : int or None
-        Most items per class, at least 1. None takes all of them.
-    random_state : int
-        Seed, at least 0.
-    class_names : sequence of str, optional
-        Names that integer labels index, for the warning.
-
-    Returns
-    -------
-    indices : ndarray of shape (n_sampled,), intp
-        In ascending order.
+    Shapes: `labels` (N,) → (n_sampled,).
 
     Warns
     -----
     ShotsWarning
         When a class has fewer items than `shots`.
-
-    Raises
-    ------
-    InputError
-        When an argument is out of range.
 
     Examples
     --------
@@ -142,27 +102,7 @@ def split_dataset(
 ) -> tuple[IntArray, ...]:
     """Divide items into disjoint parts that hold about the same share of every class.
 
-    Parameters
-    ----------
-    labels : array-like of shape (N,)
-        Integers or names.
-    fractions : sequence of float
-        Share of each part, positive, with a sum of at most 1. What is left over is in no part.
-    random_state : int
-        Seed, at least 0. As in `sample_shots`, a class's draw does not depend on the other classes.
-    class_names : sequence of str, optional
-        Names that integer labels index, for messages.
-
-    Returns
-    -------
-    parts : tuple of ndarrays of intp
-        Indices in ascending order, one array per fraction. A part's count of a class is its exact share rounded, such
-        that parts that together make up the whole leave nothing out.
-
-    Raises
-    ------
-    InputError
-        When a fraction is out of range, or a part would miss a class altogether.
+    Shapes: `labels` (N,).
 
     Examples
     --------

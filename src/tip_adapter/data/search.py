@@ -28,18 +28,6 @@ def find_images(sources: StrPath | Iterable[StrPath], *, findings: Findings | No
         Files, whatever their suffix, but for manifests, which stand for the photos they name; folders and archives,
         searched to any depth for images; and patterns with ``*``, ``?``, ``[...]`` and ``**``, for shells that leave
         them alone. A folder that matches a pattern is searched too.
-    findings : Findings, optional
-        Where files that are passed over are noted. With its ``skip_bad`` sources that are not there are, too.
-
-    Returns
-    -------
-    paths : list of Path
-        In the order of the sources, sorted within each, each file once.
-
-    Raises
-    ------
-    DatasetError
-        When a source stands for no image.
 
     Examples
     --------

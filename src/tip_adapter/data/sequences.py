@@ -29,11 +29,6 @@ def list_images(images: Any) -> list[ImageSource]:
     with the channels first or last, or a dictionary of ``bytes`` and ``path``, as Hugging Face stores images. Anything
     else stays as it is in the list, and is refused where it is read, so that it can be skipped as a bad photo.
 
-    Raises
-    ------
-    InputError
-        When it is no sequence of images: a dictionary, a set, an array of another shape.
-
     Examples
     --------
     >>> import numpy as np
@@ -63,11 +58,6 @@ def is_one_image(value: Any) -> bool:
 
 def list_labels(labels: Any) -> list[Any]:
     """List labels by iterating over them once, as Python's own values; one label alone is a list of one.
-
-    Raises
-    ------
-    InputError
-        When there is not one label for each image: a dictionary, a set, a table, an array of several columns.
 
     Examples
     --------

@@ -19,22 +19,6 @@ SIDE = 128
 def make_thumbnails(images: Sequence[ImageSource], side: int = SIDE) -> list[bytes]:
     """Shrink photos, in threads.
 
-    Parameters
-    ----------
-    images : sequence of path, bytes, Image or array
-    side : int, default=128
-        Pixels of the longer side.
-
-    Returns
-    -------
-    list of bytes
-        JPEG files.
-
-    Raises
-    ------
-    ImageError
-        When a photo cannot be read.
-
     Examples
     --------
     >>> import numpy as np
@@ -63,20 +47,7 @@ def picture_hash(thumbnail: bytes) -> BoolArray:
 
     Each bit says whether the grey of one of 8 × 8 fields is darker than that of the next to its right.
 
-    Parameters
-    ----------
-    thumbnail : bytes
-        An image file, such as `make_thumbnails` gives.
-
-    Returns
-    -------
-    ndarray of shape (2, 64), bool
-        Of the picture, and of its mirror image.
-
-    Raises
-    ------
-    ImageError
-        When it is damaged, or too large.
+    Shapes: → (2, 64).
 
     Examples
     --------

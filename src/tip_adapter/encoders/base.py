@@ -163,28 +163,14 @@ class BaseEncoder(ABC):
         return hashlib.sha256(self.text_weights.encode()).hexdigest()
 
     def encode_pixels(self, pixels: UInt8Array) -> Float32Array:
-        """Encode views (B, S, S, 3) of uint8, or rows of joined views, into un-normalised features (B, D).
-
-        Raises
-        ------
-        InputError
-            When shape or type of the views differ.
-        """
+        """Encode views (B, S, S, 3) of uint8, or rows of joined views, into un-normalised features (B, D)."""
         self.preprocessing.check_views(pixels)
         if len(pixels) == 0:
             return np.empty((0, self.dim), dtype=np.float32)
         return self._encode_views(pixels)
 
     def encode_texts(self, texts: Sequence[str]) -> Float32Array:
-        """Encode T texts into un-normalised features (T, D).
-
-        Raises
-        ------
-        InputError
-            When `texts` is one string, or holds something else than strings.
-        EncoderError
-            When there is no text tower.
-        """
+        """Encode T texts into un-normalised features (T, D)."""
         if not self.has_text_tower:
             raise EncoderError(
                 f"The encoder {self.name} has no text tower: name one that reads texts, alone or joined "
@@ -201,13 +187,7 @@ class BaseEncoder(ABC):
         return self
 
     def encode_images(self, images: Sequence[ImageSource]) -> Float32Array:
-        """Decode B photos, take the middle of each, and encode them in one batch: features (B, D).
-
-        Raises
-        ------
-        ImageError
-            When a photo cannot be decoded.
-        """
+        """Decode B photos, take the middle of each, and encode them in one batch: features (B, D)."""
         if isinstance(images, str | bytes):
             raise InputError("Expected a sequence of images, got a single one: put it into a list")
         if len(images) == 0:

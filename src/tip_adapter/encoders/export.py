@@ -41,26 +41,7 @@ class EncoderDescription:
 
 
 def export_towers(encoder: TorchEncoder, out_dir: StrPath) -> Path:
-    """Write both towers as ONNX graphs with a dynamic batch, check them against torch, and put them in place.
-
-    Parameters
-    ----------
-    encoder : TorchEncoder
-    out_dir : path
-        Must not exist yet.
-
-    Returns
-    -------
-    directory : pathlib.Path
-
-    Raises
-    ------
-    EncoderError
-        When the folder exists, or the graphs' features differ from torch's by more than 1e-4 on unit rows. Nothing is
-        left behind then.
-    MissingExtraError
-        When a package of the extra `torch` is missing.
-    """
+    """Write both towers as ONNX graphs with a dynamic batch, check them against torch, and put them in place."""
     require_extra("onnx", "torch")
     with _new_directory(Path(out_dir)) as directory:
         (directory / "onnx").mkdir()
@@ -72,23 +53,7 @@ def export_towers(encoder: TorchEncoder, out_dir: StrPath) -> Path:
 
 
 def copy_encoder(encoder: OnnxEncoder, out_dir: StrPath) -> Path:
-    """Copy an encoder that is an ONNX directory already, such as `lite` or a downloaded one.
-
-    Parameters
-    ----------
-    encoder : OnnxEncoder
-    out_dir : path
-        Must not exist yet.
-
-    Returns
-    -------
-    directory : pathlib.Path
-
-    Raises
-    ------
-    EncoderError
-        When the folder exists.
-    """
+    """Copy an encoder that is an ONNX directory already, such as `lite` or a downloaded one."""
     source = encoder.layout.directory
     with _new_directory(Path(out_dir)) as directory:
         layout = encoder.layout.files

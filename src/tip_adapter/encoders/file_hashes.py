@@ -26,14 +26,6 @@ def file_sha256(path: Path) -> str:
     kept in the cache folder under the file's path, and trusted as long as size, inode, modification time and change
     time (which programs cannot set back) stay the same to the nanosecond.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-
-    Returns
-    -------
-    digest : str
-
     Examples
     --------
     >>> from tip_adapter.encoders.file_hashes import file_sha256
@@ -44,20 +36,7 @@ def file_sha256(path: Path) -> str:
 
 
 def remembered(path: Path, fact: str, find_out: Callable[[Path], str]) -> str:
-    """Return a text that depends on a file's content alone, found out anew only when the file has changed.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    fact : str
-        What the text is called in the note.
-    find_out : callable
-        Reads the file.
-
-    Returns
-    -------
-    text : str
-    """
+    """Return a text that depends on a file's content alone, found out anew only when the file has changed."""
     path = path.resolve()
     note = cache_dir() / "hashes" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
     stamp = _stamp(path)

@@ -61,37 +61,13 @@ def graph_files(graph: Path) -> list[Path]:
 
 
 def graph_digest(graph: Path) -> str:
-    """Identify a graph with its weights: a SHA-256 over the names and contents of its files.
-
-    Parameters
-    ----------
-    graph : pathlib.Path
-
-    Returns
-    -------
-    digest : str
-        In hexadecimal.
-    """
+    """Identify a graph with its weights: a SHA-256 over the names and contents of its files."""
     hashes = {path.name: file_sha256(path) for path in graph_files(graph)}
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
 def weight_bytes(graph: Path) -> int:
-    """Add up the sizes of a graph and its external weights.
-
-    Parameters
-    ----------
-    graph : pathlib.Path
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    EncoderError
-        When they are larger than this machine's memory, where loading them would end the process.
-    """
+    """Add up the sizes of a graph and its external weights."""
     size = sum(path.stat().st_size for path in graph_files(graph))
     memory = _memory_bytes()
     if memory is not None and size > memory:

@@ -68,11 +68,6 @@ class HubPlace:
     def parse(cls, text: str) -> HubPlace:
         """Read ``owner/name``, ``owner/name@revision``, and either with ``//folder``.
 
-        Raises
-        ------
-        EncoderError
-            When the folder leads out of the repository.
-
         Examples
         --------
         >>> from tip_adapter.encoders.hub import HubPlace
@@ -98,28 +93,7 @@ class HubPlace:
 def load_hub_encoder(
     name: str, *, precision: str = "fp32", logit_scale: float | None = None, download: bool = True
 ) -> OnnxEncoder:
-    """Load an encoder from a repository with ONNX towers in one of `LAYOUTS`.
-
-    Parameters
-    ----------
-    name : str
-        An alias, or ``hub:owner/name[@revision][//folder]``.
-    precision : str, default="fp32"
-        "int8" is made here, of the graphs that are downloaded for "fp32".
-    logit_scale : float, optional
-        Instead of the known one.
-    download : bool, default=True
-        Whether it may be fetched where it is not in the local cache.
-
-    Returns
-    -------
-    encoder : OnnxEncoder
-
-    Raises
-    ------
-    EncoderError
-        When the repository is out of reach, or holds no such encoder.
-    """
+    """Load an encoder from a repository with ONNX towers in one of `LAYOUTS`."""
     from tip_adapter.encoders.onnx import OnnxEncoder
 
     check_precision(name, precision)
@@ -158,25 +132,7 @@ def _wanted(place: HubPlace) -> list[str]:
 
 
 def cached(place: HubPlace, patterns: Sequence[str], is_complete: Callable[[Path], bool]) -> Path | None:
-    """Return the folder of a repository's snapshot in the local cache; None where it is not, or not whole.
-
-    Parameters
-    ----------
-    place : HubPlace
-    patterns : sequence of str
-        Of the files that are wanted.
-    is_complete : callable
-        Tells of a folder in the cache whether it has all that is needed.
-
-    Returns
-    -------
-    pathlib.Path or None
-
-    Raises
-    ------
-    EncoderError
-        When this is no name of a repository.
-    """
+    """Return the folder of a repository's snapshot in the local cache; None where it is not, or not whole."""
     hub, errors = import_library("huggingface_hub"), import_library("huggingface_hub.errors")
     try:
         directory = Path(
@@ -192,26 +148,7 @@ def cached(place: HubPlace, patterns: Sequence[str], is_complete: Callable[[Path
 
 
 def fetch(place: HubPlace, patterns: Sequence[str]) -> Path:
-    """Download a repository's snapshot into the local cache, with a progress bar, and check what arrived.
-
-    Parameters
-    ----------
-    place : HubPlace
-    patterns : sequence of str
-        Of the files that are wanted.
-
-    Returns
-    -------
-    directory : pathlib.Path
-
-    Raises
-    ------
-    OutOfReachError
-        When the download fails.
-    EncoderError
-        When there is no such repository or revision, it is private, the disk is full, or the bytes are not those that
-        the Hub has.
-    """
+    """Download a repository's snapshot into the local cache, with a progress bar, and check what arrived."""
     hub = import_library("huggingface_hub")
     with _clear_errors(place):
         directory = Path(hub.snapshot_download(place.repository, allow_patterns=list(patterns), **place.options))
@@ -220,13 +157,7 @@ def fetch(place: HubPlace, patterns: Sequence[str]) -> Path:
 
 
 def _check_arrived(directory: Path) -> None:
-    """Compare files with their names in the cache, which are the hashes that the Hub has of them.
-
-    Raises
-    ------
-    EncoderError
-        When one differs; it is deleted, so that it is fetched again.
-    """
+    """Compare files with their names in the cache, which are the hashes that the Hub has of them."""
     for path in sorted(directory.rglob("*")):
         stored = path.resolve()
         if not path.is_symlink() or not stored.is_file():

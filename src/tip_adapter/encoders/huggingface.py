@@ -24,28 +24,7 @@ _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # the second only where
 
 
 def load_huggingface(name: str, *, logit_scale: float | None = None, download: bool = True) -> TorchEncoder:
-    """Load a CLIP, a SigLIP, or a model of photos alone (DINO, ViT, ConvNeXT …) with transformers.
-
-    Parameters
-    ----------
-    name : str
-        ``huggingface:owner/name``, or ``huggingface:`` and the path of a folder as `save_pretrained` writes it.
-    logit_scale : float, optional
-        Instead of the model's own.
-    download : bool, default=True
-        Whether it may be fetched where it is not in the local cache.
-
-    Returns
-    -------
-    encoder : TorchEncoder
-
-    Raises
-    ------
-    EncoderError
-        When the model is out of reach, damaged, or reads texts but is neither CLIP nor SigLIP.
-    MissingExtraError
-        When torch or transformers are not installed.
-    """
+    """Load a CLIP, a SigLIP, or a model of photos alone (DINO, ViT, ConvNeXT …) with transformers."""
     for module in ("torch", "transformers"):
         require_extra(module, "torch")
     directory = _directory_of(name, download)

@@ -84,17 +84,7 @@ class TextTower(nn.Module):
     def forward_embeddings(self, inputs_embeds: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Encode input embeddings (T, L, E), which prompt tuning may have learned, into features (T, D).
 
-        Parameters
-        ----------
-        inputs_embeds : torch.Tensor of shape (T, L, E)
-        input_ids : torch.Tensor of shape (T, L)
-            Tells CLIP where a text ends.
-        attention_mask : torch.Tensor of shape (T, L)
-            Not needed, as in `forward`.
-
-        Returns
-        -------
-        features : torch.Tensor of shape (T, D)
+        Shapes: `inputs_embeds` (T, L, E), `input_ids` (T, L), `attention_mask` (T, L) → (T, D).
         """
         # transformers' own forward builds the causal mask and finds the end token, from ids only; so it gets ids, and
         # what it looks up for them is replaced.

@@ -113,17 +113,6 @@ class JoinedEncoder(BaseEncoder):
 def member_names(name: str, is_one: Callable[[str], bool]) -> list[str]:
     """Take a name apart at its plus signs, but for those that belong to the path of a folder.
 
-    Parameters
-    ----------
-    name : str
-    is_one : callable
-        Tells whether a part of the name is the path of a folder.
-
-    Returns
-    -------
-    list of str
-        One name, where nothing is joined.
-
     Examples
     --------
     >>> from tip_adapter.encoders.joined import member_names
@@ -147,26 +136,7 @@ def load_joined(
     precision: str,
     load: Callable[[str, str], BaseEncoder],
 ) -> JoinedEncoder:
-    """Load the members of a joined encoder.
-
-    Parameters
-    ----------
-    name : str
-    members : sequence of str
-    precision : str
-        One for all members, or as many as members, with ``+`` between them.
-    load : callable
-        Loads an encoder by its name and precision.
-
-    Returns
-    -------
-    JoinedEncoder
-
-    Raises
-    ------
-    EncoderError
-        When a member cannot be loaded; the message names it.
-    """
+    """Load the members of a joined encoder."""
     precisions = precision.split("+") if "+" in precision else [precision] * len(members)
     if not all(members):
         raise EncoderError(f"Expected names with + between them, got {name!r:.200}: name an encoder on both sides")

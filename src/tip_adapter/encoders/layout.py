@@ -115,22 +115,7 @@ class OnnxLayout:
 
 
 def read_layout(directory: Path) -> OnnxLayout:
-    """Read and check the small files of an ONNX directory, and hash the large ones.
-
-    Parameters
-    ----------
-    directory : pathlib.Path
-        In one of `LAYOUTS`.
-
-    Returns
-    -------
-    layout : OnnxLayout
-
-    Raises
-    ------
-    EncoderError
-        When a file is missing, damaged, or not what our export recorded.
-    """
+    """Read and check the small files of an ONNX directory, and hash the large ones."""
     files = layout_of(directory)
     metadata = _read_metadata(directory)
     _check_recorded(directory, files, metadata)
@@ -155,13 +140,7 @@ def read_layout(directory: Path) -> OnnxLayout:
 
 
 def layout_of(directory: Path) -> Layout:
-    """Tell the layout of a folder, all of whose files are there.
-
-    Raises
-    ------
-    EncoderError
-        When one is missing.
-    """
+    """Tell the layout of a folder, all of whose files are there."""
     files = choose_layout(lambda name: (directory / name).is_file()) or LAYOUTS[0]
     for name in files.needed:
         if not (directory / name).is_file():
@@ -263,24 +242,7 @@ def _recorded_text(metadata: Mapping[str, Any]) -> TextSettings | None:
 
 
 def usual_text_settings(directory: Path, config: Mapping[str, Any]) -> TextSettings:
-    """Work out what the files of CLIP and SigLIP leave unsaid.
-
-    Parameters
-    ----------
-    directory : pathlib.Path
-        With the files that go with the tokenizer.
-    config : mapping
-        Content of config.json.
-
-    Returns
-    -------
-    settings : TextSettings
-
-    Raises
-    ------
-    EncoderError
-        When the files tell neither context length nor padding token.
-    """
+    """Work out what the files of CLIP and SigLIP leave unsaid."""
     kind = str(config.get("model_type"))
     tokenizer_config = _read_optional(directory / "tokenizer_config.json")
     text_config = config.get("text_config")

@@ -75,15 +75,6 @@ LAYOUTS = (
 def choose_layout(has: Callable[[str], bool]) -> Layout | None:
     """Tell the layout of a folder, or of a repository.
 
-    Parameters
-    ----------
-    has : callable
-        Whether there is a file of this name.
-
-    Returns
-    -------
-    Layout or None
-
     Examples
     --------
     >>> from tip_adapter.encoders.layouts import choose_layout

@@ -143,13 +143,7 @@ class OnnxEncoder(BaseEncoder):
     def read_texts(self, texts: list[str]) -> Float32Array:
         """Run the text tower on at least one text, however long its features are: it may be that of several encoders.
 
-        Parameters
-        ----------
-        texts : list of T str
-
-        Returns
-        -------
-        ndarray of shape (T, any), float32
+        Shapes: → (T, any).
         """
         tokenizer, tower = self._open_text_tower()
         parts = []

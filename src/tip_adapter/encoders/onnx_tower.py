@@ -174,17 +174,7 @@ class OnnxTower:
     ) -> Float32Array:
         """Run the graph on a few rows at a time, on as many such pieces at once as there are processors.
 
-        Parameters
-        ----------
-        rows : ndarray of shape (B, ...)
-            B ≥ 1.
-        rows_per_run : int
-        inputs_of : callable
-            Makes the graph's inputs of some rows; called in the threads.
-
-        Returns
-        -------
-        ndarray of shape (B, D), float32
+        Shapes: `rows` (B, ...) → (B, D).
         """
         pieces = [rows[start : start + rows_per_run] for start in range(0, len(rows), rows_per_run)]
         if len(pieces) == 1:

@@ -29,19 +29,6 @@ def load_open_clip(name: str, *, logit_scale: float | None = None) -> TorchEncod
     name : str
         ``open-clip:architecture/weights``, such as ``open-clip:ViT-B-16/laion2b_s34b_b88k``; open_clip's
         ``list_pretrained()`` has the pairs.
-    logit_scale : float, optional
-        Instead of the model's own.
-
-    Returns
-    -------
-    encoder : TorchEncoder
-
-    Raises
-    ------
-    EncoderError
-        When there is no such pair, the weights are out of reach, or the model prepares photos in another way.
-    MissingExtraError
-        When open_clip is not installed.
     """
     open_clip = require_extra("open_clip", "open-clip")
     architecture, _, weights = name.removeprefix(_PREFIX).partition("/")
@@ -99,13 +86,7 @@ class OpenClipTokenizer:
         return self._name
 
     def to_json(self) -> str:
-        """Translate into a ``tokenizer.json`` that gives the same ids.
-
-        Raises
-        ------
-        EncoderError
-            When it would give others.
-        """
+        """Translate into a ``tokenizer.json`` that gives the same ids."""
         content = self._wrapped.backend_tokenizer.to_str() if self._wrapped else _byte_pair_json(self._tokenizer)
         for cleaned in (content, with_canonical_texts(content)):
             translated = TextTokenizer(cleaned, self.settings, source=f"the tokenizer of {self._name}")

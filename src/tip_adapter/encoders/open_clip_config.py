@@ -18,24 +18,7 @@ SIGLIP_LOGIT_SCALE = 115.0  # released SigLIPs ended between 112 and 118: to 3 %
 
 
 def preprocessing_of(settings: Mapping[str, Any], name: str) -> Preprocessing:
-    """Translate the ``preprocess_cfg`` of open_clip.
-
-    Parameters
-    ----------
-    settings : mapping
-        With ``size``, and perhaps ``mean``, ``std``, ``interpolation``, ``resize_mode``.
-    name : str
-        What messages call the encoder.
-
-    Returns
-    -------
-    preprocessing : Preprocessing
-
-    Raises
-    ------
-    EncoderError
-        When a setting is unknown, views are not square, or resized in another way.
-    """
+    """Translate the ``preprocess_cfg`` of open_clip."""
     if unknown := sorted(set(settings) - _SETTINGS):
         raise EncoderError(
             f"Expected {name} to prepare photos by {', '.join(sorted(_SETTINGS))}, got {unknown[0]!r:.40}"
@@ -63,13 +46,7 @@ def context_length_of(config: Mapping[str, Any]) -> Any:
 
 
 def cleaning_of(config: Mapping[str, Any], name: str) -> str:
-    """Return what is done to texts before they are cut into tokens.
-
-    Raises
-    ------
-    EncoderError
-        When it is something unknown.
-    """
+    """Return what is done to texts before they are cut into tokens."""
     options = _text_config(config).get("tokenizer_kwargs") or {}
     if not isinstance(options, dict) or set(options) - {"clean"} or options.get("clean", "") not in _CLEANING:
         raise EncoderError(

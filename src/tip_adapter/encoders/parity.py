@@ -14,19 +14,7 @@ PROBE_TEXTS = ("a", "a photo of a cat.", "a blurry photo of the large red hat of
 
 
 def check_parity(expected: Encoder, other: Encoder, otherwise: str) -> None:
-    """Raise unless both encoders give the same features of a few views and texts.
-
-    Parameters
-    ----------
-    expected, other : Encoder
-    otherwise : str
-        What the error says at the end.
-
-    Raises
-    ------
-    EncoderError
-        When features differ by more than 1e-4 on unit rows.
-    """
+    """Raise unless both encoders give the same features of a few views and texts."""
     pixels = np.random.default_rng(0).integers(0, 256, (3, *expected.preprocessing.view_shape), dtype=np.uint8)
     comparisons = [("image", expected.encode_pixels(pixels), other.encode_pixels(pixels))]
     if expected.has_text_tower:

@@ -13,18 +13,6 @@ def pooling_of(shape: tuple[int, ...], n_patches: int | None) -> str:
     The class token, which stands first, sums up a view in the DINO family and in other vision transformers; without
     one, the mean over all patches does, and over all places of a network of convolutions.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Of the output for some views: (B, D), (B, tokens, D) or (B, D, height, width).
-    n_patches : int or None
-        How many patches a view has; where that is not known, a square number of tokens is taken for the patches alone.
-
-    Returns
-    -------
-    str
-        Empty where there is nothing to pool.
-
     Examples
     --------
     >>> from tip_adapter.encoders.pooling import pooling_of

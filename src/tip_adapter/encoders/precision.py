@@ -40,13 +40,7 @@ _PROBE = (
 
 
 def check_precision(name: str, precision: str) -> None:
-    """Raise for a precision that no encoder has.
-
-    Raises
-    ------
-    EncoderError
-        When it is none of `PRECISIONS`.
-    """
+    """Raise for a precision that no encoder has."""
     if precision not in PRECISIONS:
         valid = ", ".join(PRECISIONS)
         raise EncoderError(f"Unknown precision {precision!r} for the encoder {name}: choose one of {valid}")
@@ -57,10 +51,6 @@ def eight_bit_products_are_exact() -> bool:
     """Tell whether this processor multiplies bytes without overflow: those with VNNI, or with Arm's dot product.
 
     Older ones add pairs of products in 16 bits, which overflow: features would be wrong, and another machine's.
-
-    Returns
-    -------
-    bool
     """
     onnxruntime = import_library("onnxruntime")
     session = onnxruntime.InferenceSession(base64.b64decode(_PROBE), providers=["CPUExecutionProvider"])
@@ -73,22 +63,6 @@ def eight_bit_tower(tower: Path) -> Path:
 
     Activations are quantised while it runs, with a scale from all the rows of the run. So only runs of one image give
     the same feature whatever other images there are.
-
-    Parameters
-    ----------
-    tower : pathlib.Path
-        The graph in full precision.
-
-    Returns
-    -------
-    pathlib.Path
-
-    Raises
-    ------
-    EncoderError
-        When the tower is made of convolutions, or cannot be quantised.
-    MissingExtraError
-        When it is not made yet, and the package onnx is not installed.
     """
     key = hashlib.sha256(f"{_RECIPE}\n{graph_digest(tower)}".encode()).hexdigest()
     folder = cache_dir() / "encoders" / f"int8-{key[:16]}"

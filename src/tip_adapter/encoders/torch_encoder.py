@@ -116,19 +116,7 @@ class TorchEncoder(BaseEncoder):
 
 
 def state_hash(module: torch.nn.Module, described: str) -> str:
-    """Return a hash of a module's weights that does not depend on file formats.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    described : str
-        Whatever else features depend on.
-
-    Returns
-    -------
-    digest : str
-        SHA-256 in hexadecimal.
-    """
+    """Return a hash of a module's weights that does not depend on file formats."""
     digest = hashlib.sha256(f"{type(module).__qualname__} {described}".encode())
     for key, tensor in sorted(module.state_dict().items()):
         array = np.ascontiguousarray(tensor.detach().cpu().float().numpy())

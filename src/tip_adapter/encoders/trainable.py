@@ -114,13 +114,7 @@ class TrainableEncoder:
 
     @property
     def prompt_tower(self) -> PromptTower:
-        """The text tower, as one that takes input embeddings.
-
-        Raises
-        ------
-        EncoderError
-            When it does not.
-        """
+        """The text tower, as one that takes input embeddings."""
         tower = self.text_tower
         if not isinstance(tower, PromptTower):
             raise EncoderError(f"The text tower of {self.name} takes no input embeddings: choose {_WHAT_WORKS}")
@@ -129,15 +123,7 @@ class TrainableEncoder:
     def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """Encode views with gradients.
 
-        Parameters
-        ----------
-        pixels : torch.Tensor of shape (B, S, S, 3), uint8
-            Views as `Preprocessing` makes them.
-
-        Returns
-        -------
-        features : torch.Tensor of shape (B, D)
-            Not normalised.
+        Shapes: `pixels` (B, S, S, 3) → (B, D).
         """
         import torch
 
@@ -155,12 +141,7 @@ class TrainableEncoder:
         return features
 
     def tunable_copy(self) -> TrainableEncoder:
-        """Copy both towers; in the copy, all parameters are trainable.
-
-        Returns
-        -------
-        TrainableEncoder
-        """
+        """Copy both towers; in the copy, all parameters are trainable."""
         twin = TrainableEncoder(copy.deepcopy(self._encoder))
         for tower in (twin.image_tower, twin.text_tower):
             tower.requires_grad_(True)
@@ -171,13 +152,7 @@ class TrainableEncoder:
         return twin
 
     def trainable_parameters(self) -> list[torch.nn.Parameter]:
-        """List the parameters that are trainable and that features depend on; a classifier head left over is not.
-
-        Returns
-        -------
-        list of torch.nn.Parameter
-            In a fixed order.
-        """
+        """List the parameters that are trainable and that features depend on; a classifier head left over is not."""
         import torch
 
         tried = [
@@ -195,18 +170,7 @@ class TrainableEncoder:
         return [parameter for parameter, gradient in zip(tried, gradients, strict=True) if gradient is not None]
 
     def as_encoder(self, name: str) -> TorchEncoder:
-        """Give what the towers are now as a regular encoder, with the identity of its weights.
-
-        Parameters
-        ----------
-        name : str
-            How messages call it.
-
-        Returns
-        -------
-        TorchEncoder
-            It shares the towers: further training changes its features, but not its ids.
-        """
+        """Give what the towers are now as a regular encoder, with the identity of its weights."""
         source = self._encoder
         return TorchEncoder(
             name,
@@ -229,17 +193,6 @@ def load_trainable_encoder(encoder: StrPath | Encoder | TrainableEncoder) -> Tra
     encoder : str, path, Encoder or TrainableEncoder
         ``lite-fast``; ``huggingface:`` and a repository or a folder. An encoder stands for its name, if it is one of
         these.
-
-    Returns
-    -------
-    TrainableEncoder
-
-    Raises
-    ------
-    EncoderError
-        When the encoder is of another kind: ONNX graphs, for example, have no gradients.
-    MissingExtraError
-        When packages of the extra `torch` or, for ``lite-fast``, of the extra `lite` are missing.
 
     Examples
     --------

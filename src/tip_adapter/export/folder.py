@@ -79,35 +79,6 @@ def export_classifier(
 
     Both graphs are compared with the Python classifier before anything is written, and the script's pixels with its
     pixels, which have to be the same. The figures go into the metadata.
-
-    Parameters
-    ----------
-    classifier : ImageClassifier
-        Fitted.
-    out_dir : path
-        New, empty, or an earlier export, which is replaced.
-    samples : sequence of path, bytes, Image or array
-        Photos to compare on. Default: the small pictures of the shots that the classifier holds, else noise.
-    ort_web : path, optional
-        The npm package onnxruntime-web, such as ``node_modules/onnxruntime-web``: a web page is written as well.
-    head_only : bool, default=False
-        Write ``head.onnx`` alone, which needs no encoder.
-
-    Returns
-    -------
-    ExportReport
-
-    Raises
-    ------
-    InputError
-        When a part of the classifier has no ONNX form, the folder is in use, or files of onnxruntime-web are missing.
-    EncoderError
-        When the encoder is out of reach, or has no graph.
-    TipAdapterError
-        When a graph differs from the Python classifier by more than 1e-3 in a logit (1e-5 of the largest, where
-        that is more), or the script in a pixel; nothing is written then.
-    MissingExtraError
-        When the package onnx is not installed.
     """
     require_extra("onnx", "export")
     out = Path(out_dir)

@@ -17,25 +17,7 @@ from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 
 def head_graph(graph: GraphBuilder, head: Any, features: str) -> str:
-    """Append the formula of a head.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-    head : Head
-    features : str
-        Value of unit features (B, D).
-
-    Returns
-    -------
-    str
-        Value of the logits (B, C).
-
-    Raises
-    ------
-    InputError
-        When the head has no ONNX form.
-    """
+    """Append the formula of a head."""
     build = HEAD_GRAPHS.get(type(head).__name__)
     if build is None:
         known = ", ".join(HEAD_GRAPHS)

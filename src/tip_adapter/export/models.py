@@ -110,29 +110,7 @@ class ImageGraph:
 
 
 def classifier_model(towers: Sequence[ImageGraph], head: Any, *, temperature: float = 1.0) -> onnx.ModelProto:
-    """Join normalisation, an encoder's image towers and a head into one ONNX model.
-
-    Parameters
-    ----------
-    towers : sequence of ImageGraph
-    head : Head
-    temperature : float, default=1.0
-
-    Returns
-    -------
-    onnx.ModelProto
-        Inputs ``pixels`` (B, S, S, 3) uint8, resized and cropped, one for every view of joined encoders. Outputs
-        ``logits`` and ``probabilities`` (B, C).
-
-    Raises
-    ------
-    InputError
-        When the head has no ONNX form.
-    EncoderError
-        When the graph cannot be read, or its operators are too old.
-    MissingExtraError
-        When the package onnx is not installed.
-    """
+    """Join normalisation, an encoder's image towers and a head into one ONNX model."""
     require_extra("onnx", "export")
     from onnx import TensorProto, compose, helper
 
@@ -174,21 +152,7 @@ def classifier_model(towers: Sequence[ImageGraph], head: Any, *, temperature: fl
 
 
 def serialized(model: onnx.ModelProto) -> bytes:
-    """Turn a model into the bytes of an .onnx file.
-
-    Parameters
-    ----------
-    model : onnx.ModelProto
-
-    Returns
-    -------
-    bytes
-
-    Raises
-    ------
-    InputError
-        When it is larger than such a file can be.
-    """
+    """Turn a model into the bytes of an .onnx file."""
     size = model.ByteSize()
     if not 0 < size <= _MAX_BYTES:
         raise InputError(

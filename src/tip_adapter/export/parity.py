@@ -75,13 +75,7 @@ def check_classifier(
     one_at_a_time: bool = False,
     tolerance: float = LOGIT_TOLERANCE,
 ) -> Parity:
-    """Compare a merged graph with encoder and head, in batches of several sizes, or one view at a time.
-
-    Raises
-    ------
-    TipAdapterError
-        When the graph does not run, or differs by more than the tolerances.
-    """
+    """Compare a merged graph with encoder and head, in batches of several sizes, or one view at a time."""
     session = _session(model, "classifier.onnx")
     batches = [pixels[index : index + 1] for index in range(len(pixels))] if one_at_a_time else _batches(pixels)
     features = np.concatenate([encoder.encode_pixels(part) for part in batches])
@@ -90,13 +84,7 @@ def check_classifier(
 
 
 def check_head(model: bytes, head: Head, *, temperature: float, features: Float32Array, source: str) -> Parity:
-    """Compare the graph of a head with the head.
-
-    Raises
-    ------
-    TipAdapterError
-        When the graph does not run, or differs by more than the tolerances.
-    """
+    """Compare the graph of a head with the head."""
     session = _session(model, "head.onnx")
     found = [_run(session, {"features": part}, "head.onnx") for part in _batches(features)]
     return _compare("head.onnx", found, head, features, temperature, source)

@@ -54,13 +54,7 @@ def script_files() -> dict[str, bytes]:
 
 
 def check_script(preprocessing: Preprocessing | JoinedPreprocessing, samples: Sequence[ImageSource] = ()) -> int:
-    """Compare what the script sees with what this package sees, also in files of odd kinds, and return in how many.
-
-    Raises
-    ------
-    TipAdapterError
-        When a view differs in a single pixel, or the script does not run.
-    """
+    """Compare what the script sees with what this package sees, also in files of odd kinds, and return in how many."""
     images = [*_odd_images(), *(read_image_bytes(sample) for sample in samples[:_MAX_SAMPLES])]
     expected = [preprocessing.center_view(load_image(image, min_side=preprocessing.min_side())) for image in images]
     settings = {name: view.to_dict() for name, view in inputs_of(preprocessing).items()}

@@ -15,21 +15,6 @@ ORT_WEB_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-sim
 def web_files(ort_web: Path) -> dict[str, bytes]:
     """Collect the page and the runtime it needs; nothing is fetched, and the page fetches nothing from elsewhere.
 
-    Parameters
-    ----------
-    ort_web : pathlib.Path
-        Where npm put the package: ``node_modules/onnxruntime-web``, or its folder ``dist``.
-
-    Returns
-    -------
-    dict of str to bytes
-        Contents by name.
-
-    Raises
-    ------
-    InputError
-        When files are missing.
-
     Examples
     --------
     >>> from tip_adapter.export.web import PAGE_FILES

@@ -59,39 +59,6 @@ def extract_features(
     What the store holds is not encoded again, nor is an image that occurs twice. Every finished batch is in the store
     when the next one begins, so a run that is interrupted or killed goes on where it ended.
 
-    Parameters
-    ----------
-    encoder : Encoder
-    images : image, or iterable of images
-        As `tip_adapter.data.sequences.list_images` takes them.
-    views : int
-        1 takes the centre view; V ≥ 2 takes V random crops with random flips.
-    random_state : int
-        Seed of the random views, ≥ 0. A view depends on seed, image and its own index only, not on the other images.
-    store : FeatureStore, optional
-        Default: nothing is kept.
-    batch_size : int
-        Views per call of the encoder.
-    skip_bad : bool
-        Go on without images that cannot be read, and list them.
-    allow_truncated : bool
-        Take what can be decoded of files that are cut short. Their features are not stored.
-    progress : Progress, optional
-        Called as ``progress(done, total, cached)``.
-
-    Returns
-    -------
-    Extraction
-
-    Raises
-    ------
-    InputError
-        When an argument does not fit, or there is no image.
-    ImageError
-        When an image cannot be read and ``skip_bad`` is off, or none can be read.
-    FeatureError
-        When the encoder returns features of another shape than it declares, or NaN.
-
     Examples
     --------
     >>> import numpy as np

@@ -151,15 +151,6 @@ class FeatureData:
 def digest(*arrays: np.ndarray[Any, Any]) -> str:
     """Hash arrays with their kinds and shapes.
 
-    Parameters
-    ----------
-    *arrays : ndarray
-
-    Returns
-    -------
-    str
-        SHA-256 in hexadecimal digits.
-
     Examples
     --------
     >>> import numpy as np

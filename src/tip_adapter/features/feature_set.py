@@ -98,16 +98,7 @@ class FeatureSet:
         return replace(self, raw=self.raw.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32))
 
     def subset(self, indices: ArrayLike) -> Self:
-        """Return the features of some of the images, in the given order.
-
-        Parameters
-        ----------
-        indices : array-like of int, or of N bool
-
-        Returns
-        -------
-        FeatureSet
-        """
+        """Return the features of some of the images, in the given order."""
         positions = np.asarray(indices)
         # An empty list is an array of floats, which cannot index.
         chosen = np.arange(len(self))[positions if positions.size else positions.astype(np.intp)]
@@ -135,24 +126,7 @@ class FeatureSet:
         return self._of_checked(raw, self.encoder_id, tuple(digests), tuple(names), unit)
 
     def inserted(self, other: FeatureSet, before: Sequence[int]) -> Self:
-        """Return these features with others among them; unit rows that are known already are kept.
-
-        Parameters
-        ----------
-        other : FeatureSet
-            M images of the same encoder, with equally many views.
-        before : sequence of M int, ascending
-            Before which row of these features each of the others goes.
-
-        Returns
-        -------
-        FeatureSet
-
-        Raises
-        ------
-        FeatureError
-            When they do not fit together.
-        """
+        """Return these features with others among them; unit rows that are known already are kept."""
         self._check_alike([self, other])
         places = list(before)
         raw = np.insert(self.raw, places, other.raw, axis=0)

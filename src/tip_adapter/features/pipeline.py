@@ -88,17 +88,7 @@ class ImageReader:
         self._lock = threading.Lock()
 
     def prepare(self, index: int) -> PreparedImage:
-        """Read one image.
-
-        Parameters
-        ----------
-        index : int
-
-        Returns
-        -------
-        PreparedImage
-            With what is wrong with it, if anything is: only the main thread knows what to do about it.
-        """
+        """Read one image."""
         try:
             with encoded_image(self.images[index]) as data:
                 return self._prepared(data, index)
@@ -157,19 +147,7 @@ class ImageReader:
 
 
 def prepared_in_order(reader: ImageReader, ahead: int) -> Generator[PreparedImage]:
-    """Prepare all images in threads, some ahead of need, and hand them out in order.
-
-    Parameters
-    ----------
-    reader : ImageReader
-    ahead : int
-        How many prepared images may wait in memory; at least two for each thread do.
-
-    Yields
-    ------
-    PreparedImage
-        Of image 0, of image 1, …
-    """
+    """Prepare all images in threads, some ahead of need, and hand them out in order."""
     threads = usable_processors()
     ahead = max(ahead, 2 * threads)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")

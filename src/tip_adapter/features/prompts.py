@@ -37,20 +37,6 @@ PROMPTS_PER_BATCH = 256
 def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     """Turn the name of a set, one template, or several templates into checked templates.
 
-    Parameters
-    ----------
-    templates : str or sequence of str
-        A name of ``TEMPLATES``, or templates with ``{}`` where the class goes.
-
-    Returns
-    -------
-    tuple of str
-
-    Raises
-    ------
-    InputError
-        When there is no template, or one has no ``{}``.
-
     Examples
     --------
     >>> from tip_adapter.features.prompts import resolve_templates
@@ -78,20 +64,6 @@ def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
 
 def load_class_texts(path: StrPath) -> dict[str, tuple[str, ...]]:
     """Read a JSON file that maps names of classes to words for them.
-
-    Parameters
-    ----------
-    path : path-like
-        A JSON object such as ``{"outwear": ["jacket", "coat"], "tee": "t-shirt"}``.
-
-    Returns
-    -------
-    dict of str to tuple of str
-
-    Raises
-    ------
-    InputError
-        When the file cannot be read, is not JSON, or maps a class to something else than one text or several.
 
     Examples
     --------
@@ -141,22 +113,6 @@ def texts_for(class_names: Sequence[str], mapping: Mapping[Any, Sequence[str]] |
 
     A class without words of its own keeps its name, with underscores read as spaces: folders write ``tabby_cat``.
     Hyphens stay, since they belong to words such as *t-shirt*.
-
-    Parameters
-    ----------
-    class_names : sequence of str, C of them
-    mapping : mapping of class names to texts, optional
-        As read by `load_class_texts`; a text alone stands for a sequence of one.
-
-    Returns
-    -------
-    tuple of tuple of str
-        Texts of class 0, of class 1, …
-
-    Raises
-    ------
-    InputError
-        When the mapping names a class that does not exist.
 
     Examples
     --------

@@ -49,23 +49,6 @@ HEADS: dict[str, type[Any]] = {
 def head_state(head: Head) -> tuple[str, dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
     """Take a head apart for saving.
 
-    Parameters
-    ----------
-    head : Head
-
-    Returns
-    -------
-    kind : str
-        Its name in `HEADS`.
-    arrays : dict of str to ndarray
-    parameters : dict of str to number, bool or None
-        Whatever is no array; JSON can hold it.
-
-    Raises
-    ------
-    InputError
-        When the head is none of `HEADS`.
-
     Examples
     --------
     >>> from tip_adapter.heads import LinearHead, head_state
@@ -82,22 +65,6 @@ def head_state(head: Head) -> tuple[str, dict[str, np.ndarray[Any, Any]], dict[s
 
 def head_from_state(kind: str, arrays: Mapping[str, np.ndarray[Any, Any]], parameters: Mapping[str, Any]) -> Head:
     """Put a head together again; the inverse of `head_state`.
-
-    Parameters
-    ----------
-    kind : str
-        Name in `HEADS`.
-    arrays, parameters : mapping
-        As from `head_state`.
-
-    Returns
-    -------
-    Head
-
-    Raises
-    ------
-    InputError
-        When the kind is unknown, or its fields are not the given ones.
 
     Examples
     --------

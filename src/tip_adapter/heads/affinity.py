@@ -71,12 +71,10 @@ class Cache:
     ) -> Cache:
         """Sort keys by class and weigh the classes.
 
+        Shapes: `keys` (N, D), `labels` (N,), `with_text` (C,).
+
         Parameters
         ----------
-        keys : ndarray of shape (N, D), float32
-            Unit rows.
-        labels : ndarray of shape (N,), integers in [0, C)
-        n_classes : int
         balanced : bool, default=True
             Weigh each key by ``mean shots per class / shots of its class``, so that a class does not win by having more
             photos. With equal shots this changes nothing. False is the raw sum of the paper.
@@ -84,10 +82,6 @@ class Cache:
             Classes that have text. Without keys, such a class is lent the cache logit of the runner-up: on a photo of
             another class, the most that a wrong class has; on a photo of its own, as much as the others have but for
             the one that happens to be nearest. So its text competes with theirs. Default: none.
-
-        Returns
-        -------
-        Cache
 
         Examples
         --------
@@ -112,19 +106,7 @@ class Cache:
 def affinity(queries: Float32Array, keys: Float32Array, beta: float) -> Float32Array:
     """Affinity of every query to every key, ``exp(-β (1 - cosine))``.
 
-    Parameters
-    ----------
-    queries : ndarray of shape (B, D), float32
-        Unit rows.
-    keys : ndarray of shape (N, D), float32
-        Unit rows.
-    beta : float
-        Sharpness, at least 0: the larger, the more only near keys count.
-
-    Returns
-    -------
-    ndarray of shape (B, N), float32
-        In (0, 1] for unit rows.
+    Shapes: `queries` (B, D), `keys` (N, D) → (B, N).
 
     References
     ----------
@@ -150,16 +132,7 @@ def _exponential(scaled_cosines: Float32Array, beta: float) -> Float32Array:
 def class_mass(values: Float32Array | FloatArray, cache: Cache) -> FloatArray:
     """Sum per-key values by class and weigh them, ``A·Y`` with class-balanced values.
 
-    Parameters
-    ----------
-    values : ndarray of shape (B, N), float32 or float64
-        One value per query and key, columns in the order of `cache.keys`.
-    cache : Cache
-
-    Returns
-    -------
-    ndarray of shape (B, C), float64
-        For classes without keys 0, or that of the runner-up (`Cache.lent`).
+    Shapes: `values` (B, N) → (B, C).
 
     Examples
     --------
@@ -210,17 +183,7 @@ def _pieces(cache: Cache) -> tuple[IntArray, IntArray]:
 def cache_logits(queries: Float32Array, cache: Cache, beta: float) -> Float32Array:
     """Cache logits ``A·Y`` of many queries, in chunks on all cores, in bounded memory.
 
-    Parameters
-    ----------
-    queries : ndarray of shape (B, D), float32
-        Unit rows.
-    cache : Cache
-    beta : float
-        Sharpness of the affinity, at least 0.
-
-    Returns
-    -------
-    ndarray of shape (B, C), float32
+    Shapes: `queries` (B, D) → (B, C).
 
     References
     ----------
@@ -248,17 +211,7 @@ def cache_logits(queries: Float32Array, cache: Cache, beta: float) -> Float32Arr
 def mass_from_cosines(cosines: Float32Array, cache: Cache, beta: float) -> FloatArray:
     """Cache logits ``A·Y`` from cosines already computed: for one β after another only the exponential changes.
 
-    Parameters
-    ----------
-    cosines : ndarray of shape (B, N), float32
-        Columns in the order of `cache.keys`; -inf leaves a key out for that query.
-    cache : Cache
-    beta : float
-        Sharpness, above 0.
-
-    Returns
-    -------
-    ndarray of shape (B, C), float64
+    Shapes: `cosines` (B, N) → (B, C).
 
     Examples
     --------
@@ -299,21 +252,7 @@ def tip_logits(
 ) -> Float32Array:
     """Tip-Adapter's logits, ``s·f·Wᵀ + α·A·Y``.
 
-    Parameters
-    ----------
-    text_logits : ndarray of shape (B, C), float32
-        Zero-shot logits ``s·f·Wᵀ`` of the queries.
-    queries : ndarray of shape (B, D), float32
-        Unit rows.
-    cache : Cache
-    alpha : float
-        Weight of the cache against the text, at least 0. With 0 the cache is not even computed.
-    beta : float
-        Sharpness of the affinity, at least 0.
-
-    Returns
-    -------
-    ndarray of shape (B, C), float32
+    Shapes: `text_logits` (B, C), `queries` (B, D) → (B, C).
 
     References
     ----------

@@ -26,20 +26,7 @@ def zero_shot_logits(
     A class without text (a row of NaN) gets the average probability of the classes with text, the prior that says
     nothing about it. Where all classes have one and the same text, the texts say nothing: all logits are 0.
 
-    Parameters
-    ----------
-    features : ndarray of shape (B, D), float32
-        Unit rows.
-    zero_shot_weights : ndarray of shape (C, D), float32, or None
-        Unit rows; None is no text for any class: all logits are 0.
-    logit_scale : float
-        s, the inverse temperature the encoder was trained with.
-    n_classes : int
-        C.
-
-    Returns
-    -------
-    ndarray of shape (B, C), float32
+    Shapes: `features` (B, D), `zero_shot_weights` (C, D) → (B, C).
 
     References
     ----------
@@ -102,13 +89,7 @@ def with_text(zero_shot_weights: Float32Array | None, n_classes: int) -> BoolArr
 def softmax(logits: FloatArray) -> FloatArray:
     """Probabilities of logits along the last axis, in float64.
 
-    Parameters
-    ----------
-    logits : ndarray of shape (..., C)
-
-    Returns
-    -------
-    ndarray of shape (..., C), float64
+    Shapes: `logits` (..., C) → (..., C).
 
     Examples
     --------
@@ -128,14 +109,6 @@ CHUNK_ELEMENTS = 8_000_000
 
 def row_chunks(n_rows: int, n_columns: int) -> Iterator[slice]:
     """Cut rows into runs whose table of pairs with all columns fits in bounded memory.
-
-    Parameters
-    ----------
-    n_rows, n_columns : int
-
-    Yields
-    ------
-    slice
 
     Examples
     --------

@@ -148,15 +148,7 @@ def text_log_probabilities(features: Float32Array, zero_shot_weights: Float32Arr
     In float64: texts see most images nearly alike, so divergences are small differences of large numbers, which Tip-X
     then enlarges a thousandfold.
 
-    Parameters
-    ----------
-    features : ndarray of shape (B, D), float32
-    zero_shot_weights : ndarray of shape (C, D), float32
-        Rows of NaN are left out.
-
-    Returns
-    -------
-    ndarray of shape (B, classes with text), float64
+    Shapes: `features` (B, D), `zero_shot_weights` (C, D) → (B, classes with text).
 
     Examples
     --------
@@ -177,15 +169,7 @@ def text_log_probabilities(features: Float32Array, zero_shot_weights: Float32Arr
 def text_divergence(queries: FloatArray, keys: FloatArray) -> FloatArray:
     """Kullback-Leibler divergence of every query's text probabilities from every key's.
 
-    Parameters
-    ----------
-    queries : ndarray of shape (B, T), float64
-    keys : ndarray of shape (N, T), float64
-        Log-probabilities.
-
-    Returns
-    -------
-    ndarray of shape (B, N), float64
+    Shapes: `queries` (B, T), `keys` (N, T) → (B, N).
 
     Examples
     --------
@@ -267,14 +251,7 @@ class ChannelCacheHead:
 def unit_channels(features: Float32Array, channels: IntArray) -> Float32Array:
     """Keep some channels of features and normalise the rows; rows of zeros stay.
 
-    Parameters
-    ----------
-    features : ndarray of shape (B, D), float32
-    channels : ndarray of shape (Q,)
-
-    Returns
-    -------
-    ndarray of shape (B, Q), float32
+    Shapes: `features` (B, D), `channels` (Q,) → (B, Q).
 
     Examples
     --------
@@ -333,18 +310,7 @@ TIE = 1e-3
 def neighbour_votes(cosines: Float32Array, labels: IntArray, n_classes: int, neighbours: int) -> Float32Array:
     """Logarithm of the smoothed share of votes of the nearest keys.
 
-    Parameters
-    ----------
-    cosines : ndarray of shape (B, N), float32
-        -inf for keys without a vote.
-    labels : ndarray of shape (N,), integers in [0, C)
-    n_classes : int
-    neighbours : int
-        k, from 1 to N.
-
-    Returns
-    -------
-    ndarray of shape (B, C), float32
+    Shapes: `cosines` (B, N), `labels` (N,) → (B, C).
 
     Examples
     --------
@@ -360,17 +326,7 @@ def neighbour_votes(cosines: Float32Array, labels: IntArray, n_classes: int, nei
 def counted_votes(similar: Float32Array, owners: IntArray, n_classes: int) -> Float32Array:
     """Logarithm of the smoothed share of votes of the nearest keys, once those are found.
 
-    Parameters
-    ----------
-    similar : ndarray of shape (B, k), float32
-        Cosines of the k nearest keys of every query; -inf for keys without a vote.
-    owners : ndarray of shape (B, k), integers in [0, C)
-        Their classes.
-    n_classes : int
-
-    Returns
-    -------
-    ndarray of shape (B, C), float32
+    Shapes: `similar` (B, k), `owners` (B, k) → (B, C).
 
     Examples
     --------

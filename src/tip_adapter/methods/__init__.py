@@ -136,20 +136,6 @@ def describe(name: str) -> str:
 def method_class(name: str) -> type[FewShotMethod]:
     """Look a method up by its name.
 
-    Parameters
-    ----------
-    name : str
-        One of `METHODS`.
-
-    Returns
-    -------
-    type
-
-    Raises
-    ------
-    InputError
-        When there is none of that name.
-
     Examples
     --------
     >>> from tip_adapter.methods import method_class

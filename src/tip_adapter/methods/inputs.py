@@ -41,13 +41,7 @@ def as_labels(y: Any) -> Any:
 
 
 def as_names(class_names: Any) -> list[Any] | None:
-    """List class names, whose order says which row of the weights, or which number, is whose.
-
-    Raises
-    ------
-    InputError
-        When they are one text, or have no order.
-    """
+    """List class names, whose order says which row of the weights, or which number, is whose."""
     if class_names is None:
         return None
     if isinstance(class_names, str) or not hasattr(class_names, "__len__"):
@@ -59,14 +53,7 @@ def as_names(class_names: Any) -> list[Any] | None:
 def unit_rows(features: Float32Array) -> Float32Array:
     """Give rows unit length, with a warning where they had another.
 
-    Parameters
-    ----------
-    features : ndarray of shape (N, D), float32
-
-    Returns
-    -------
-    ndarray of shape (N, D), float32
-        The same array where all rows have length 1 (to 0.001). Rows of zeros stay.
+    Shapes: `features` (N, D) → (N, D).
 
     Warns
     -----
@@ -95,20 +82,7 @@ def unit_rows(features: Float32Array) -> Float32Array:
 def checked_views(views: Any, expected: tuple[int, ...]) -> Float32Array:
     """Check features of several views of each shot, and give them unit length.
 
-    Parameters
-    ----------
-    views : array-like or tensor of shape (N, V, D)
-    expected : tuple of int
-        (N, D), the shape of the shots' own features.
-
-    Returns
-    -------
-    ndarray of shape (N, V, D), float32
-
-    Raises
-    ------
-    FeatureError
-        When they do not fit the features, or one is zero or not finite.
+    Shapes: `views` (N, V, D) → (N, V, D).
 
     Examples
     --------
@@ -129,24 +103,7 @@ def checked_views(views: Any, expected: tuple[int, ...]) -> Float32Array:
 def checked_weights(zero_shot_weights: Any, dim: int, class_names: Sequence[str] | None) -> Float32Array:
     """Check zero-shot weights against the features and the class names.
 
-    Parameters
-    ----------
-    zero_shot_weights : array-like or tensor of shape (C, D)
-    dim : int
-        D of the features.
-    class_names : sequence of C str, or None
-
-    Returns
-    -------
-    ndarray of shape (C, D), float32
-        A copy: unit rows, all of them NaN for a class without text.
-
-    Raises
-    ------
-    FeatureError
-        When they do not fit the features, or no row is finite.
-    InputError
-        When they are not as many as the class names.
+    Shapes: `zero_shot_weights` (C, D) → (C, D).
 
     Examples
     --------
@@ -178,25 +135,7 @@ def aligned(
 ) -> tuple[Any, IntArray, IntArray]:
     """Bring labels, class names and texts into one order of classes.
 
-    Parameters
-    ----------
-    y : ndarray of shape (N,)
-        Class names, or integers that index the classes.
-    class_names : sequence of C str, or None
-    n_texts : int or None
-        C, where zero-shot weights are known.
-
-    Returns
-    -------
-    classes : ndarray of shape (C,), sorted
-    labels : ndarray of shape (N,), integers that index `classes`
-    columns : ndarray of shape (C,)
-        The zero-shot row of each class.
-
-    Raises
-    ------
-    InputError
-        When labels do not fit the classes, or names are missing or double.
+    Shapes: `y` (N,) → (C,).
 
     Examples
     --------
@@ -235,21 +174,6 @@ def aligned(
 
 def given_or_auto(name: str, value: float | str) -> float | None:
     """Read a hyper-parameter: a number that is at least 0, or "auto" as None.
-
-    Parameters
-    ----------
-    name : str
-        For the message.
-    value : float or "auto"
-
-    Returns
-    -------
-    float or None
-
-    Raises
-    ------
-    InputError
-        When it is neither.
 
     Examples
     --------

@@ -54,28 +54,13 @@ def left_out_logits(method: FewShotMethod, X: Any, y: Any, *, queries: Any = Non
     One shot of every class is left out at once, in at most 8 folds (4 for methods that train), and the method is fitted
     to the rest with every hyper-parameter as it was chosen from all shots.
 
+    Shapes: `X` (N, D), `y` (N,), `queries` (N, D), `views` (N, V, D).
+
     Parameters
     ----------
-    method : FewShotMethod
-        Fitted.
-    X : array-like of shape (N, D)
-        Features of the shots, as `fit` was given.
-    y : array-like of shape (N,)
-        Their classes, as `fit` was given.
     queries : array-like of shape (N, D), optional
         The same shots as a photo to classify would be seen. A key is the mean of several views and easier to recognise
         than a photo seen once, so where there are several views, one view of each shot is the fair question.
-    views : array-like of shape (N, V, D), optional
-        As `fit` was given, to a method that takes views: the fits to the rest train on the views of the rest.
-
-    Returns
-    -------
-    LeftOut
-
-    Raises
-    ------
-    InputError
-        When queries are not as many as shots, or the method takes photos: fitting it again is too much work.
 
     Examples
     --------

@@ -51,26 +51,6 @@ def make_estimator(
 ) -> FewShotMethod:
     """Build an estimator that is not fitted.
 
-    Parameters
-    ----------
-    method : str or FewShotMethod
-        A name of `tip_adapter.METHODS`, also with parameters ("tip-adapter:alpha=1"), or an estimator, which is cloned.
-    parameters : mapping
-        They replace the method's own.
-    encoder : str, path or Encoder, optional
-        For methods that tune with its gradients.
-
-    Returns
-    -------
-    FewShotMethod
-
-    Raises
-    ------
-    InputError
-        When there is no such method or parameter, or the method changes the encoder itself.
-    EncoderError
-        When the method needs gradients, and the encoder has none.
-
     Examples
     --------
     >>> from tip_adapter.model.fitting import make_estimator
@@ -115,27 +95,7 @@ def fit_method(
 ) -> tuple[Head, MethodRecord]:
     """Fit an estimator to a support set.
 
-    Parameters
-    ----------
-    estimator : FewShotMethod
-    features : ndarray of shape (N, D), float32
-        Unit rows.
-    labels : ndarray of shape (N,), integers in [0, C)
-    zero_shot_weights : ndarray of shape (C, D), float32
-        Unit rows; NaN for a class without text.
-    logit_scale : float
-    class_texts : sequence of C sequences of str
-        For methods that tune prompts.
-    class_names : sequence of C str, optional
-        For messages; the labels stay numbers.
-    views : ndarray of shape (N, V, D), float32, optional
-        Unit rows of the shots' views, for a method that takes views; the others do not look at them.
-
-    Returns
-    -------
-    head : Head
-    record : MethodRecord
-        With nothing held, for a method that holds nothing: see `FewShotMethod.held_parameters`.
+    Shapes: `features` (N, D), `labels` (N,), `zero_shot_weights` (C, D), `views` (N, V, D).
 
     Examples
     --------
@@ -178,23 +138,7 @@ def calibrate_on_shots(
 ) -> Calibration | None:
     """Learn from left-out shots what the answers of a fitted estimator are worth.
 
-    Parameters
-    ----------
-    estimator : FewShotMethod
-        As `fit_method` left it.
-    features : ndarray of shape (N, D), float32
-        Unit rows, as it was fitted to.
-    labels : ndarray of shape (N,), integers in [0, C)
-    queries : ndarray of shape (N, D), float32, optional
-        The shots as a photo would be seen; see `tip_adapter.methods.left_out.left_out_logits`.
-    views : ndarray of shape (N, V, D), float32, optional
-        As `fit_method` was given.
-
-    Returns
-    -------
-    Calibration or None
-        None for a method that tunes with the encoder's gradients: tuning several times more takes too long. None, too,
-        where Ctrl-C ends the trainings without some of the shots: the training on all of them is over, and is kept.
+    Shapes: `features` (N, D), `labels` (N,), `queries` (N, D), `views` (N, V, D).
 
     Examples
     --------

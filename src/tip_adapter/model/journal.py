@@ -16,13 +16,7 @@ from tip_adapter.typing import Float32Array
 
 
 def now() -> str:
-    """Give the time, to the second, in UTC.
-
-    Returns
-    -------
-    str
-        Such as ``2025-03-01T12:00:00+00:00``.
-    """
+    """Give the time, to the second, in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -213,20 +207,7 @@ def journal_pictures(journal: Sequence[JournalEntry]) -> dict[str, Source]:
 def journal_state(
     journal: Sequence[JournalEntry], pictures: Collection[str]
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray[Any, Any]]]:
-    """Take a journal apart for saving.
-
-    Parameters
-    ----------
-    journal : sequence of JournalEntry
-    pictures : collection of str
-        The photos whose pictures are saved, by SHA-256.
-
-    Returns
-    -------
-    entries : list of dict
-        JSON values.
-    arrays : dict of str to ndarray
-    """
+    """Take a journal apart for saving."""
     entries: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for entry in journal:
@@ -280,26 +261,7 @@ def journal_from_state(
     pictures: Archive,
     encoder_id: str,
 ) -> tuple[JournalEntry, ...]:
-    """Put a journal together again; the inverse of `journal_state`.
-
-    Parameters
-    ----------
-    entries, arrays
-        As from `journal_state`.
-    pictures : Archive
-        Holds the pictures of the removed shots among others.
-    encoder_id : str
-        Of the features.
-
-    Returns
-    -------
-    tuple of JournalEntry
-
-    Raises
-    ------
-    KeyError, TypeError
-        When something is missing.
-    """
+    """Put a journal together again; the inverse of `journal_state`."""
     return tuple(_entry(facts, arrays, pictures, encoder_id) for facts in entries)
 
 

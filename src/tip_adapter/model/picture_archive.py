@@ -18,15 +18,6 @@ LONG_AGO = (1980, 1, 1, 0, 0, 0)
 def thumbnail_archive(pictures: Mapping[str, bytes]) -> bytes:
     """Put pictures into one ZIP archive, which any viewer opens: thousands of files would take minutes to flush.
 
-    Parameters
-    ----------
-    pictures : mapping of str to bytes
-        JPEG files, by SHA-256 of their photos.
-
-    Returns
-    -------
-    bytes
-
     Examples
     --------
     >>> from tip_adapter.model.picture_archive import Archive, thumbnail_archive
@@ -63,24 +54,7 @@ class Archive:
         self._data, self._own, self._warned = b"", False, False
 
     def read(self, digest: str) -> bytes:
-        """Read one picture.
-
-        Parameters
-        ----------
-        digest : str
-            SHA-256 of the photo.
-
-        Returns
-        -------
-        bytes
-
-        Raises
-        ------
-        KeyError
-            When it was forgotten since the classifier was loaded.
-        ModelFileError
-            When it is not in the archive, or the archive is damaged.
-        """
+        """Read one picture."""
         try:
             entry = self._archive().getinfo(f"{digest}.jpg")
             if entry.compress_type != zipfile.ZIP_STORED:  # ours are: a small archive cannot become a large picture
@@ -126,19 +100,7 @@ Source = bytes | tuple[Archive, str]
 
 
 def pack(sources: Mapping[str, Source]) -> tuple[bytes, set[str]]:
-    """Put pictures into one archive; one that holds just these is taken as it is.
-
-    Parameters
-    ----------
-    sources : mapping of str to Source
-        By SHA-256 of their photos.
-
-    Returns
-    -------
-    archive : bytes
-    found : set of str
-        The photos whose pictures are in it: all but those that were forgotten since the classifier was loaded.
-    """
+    """Put pictures into one archive; one that holds just these is taken as it is."""
     archives = {None if isinstance(source, bytes) else source[0] for source in sources.values()}
     if len(archives) == 1 and (archive := archives.pop()) is not None:
         whole = archive.whole(sources)
@@ -178,12 +140,7 @@ class Thumbnails(Mapping[str, bytes]):
         return Thumbnails, (self.readable(),)
 
     def readable(self) -> dict[str, bytes]:
-        """Read all pictures but those that were forgotten since the classifier was loaded.
-
-        Returns
-        -------
-        dict of id to bytes
-        """
+        """Read all pictures but those that were forgotten since the classifier was loaded."""
         found = {}
         for name in self.sources:
             with contextlib.suppress(KeyError):
@@ -231,18 +188,6 @@ class Thumbnails(Mapping[str, bytes]):
 def archived_thumbnails(
     archive: Archive, ids: Sequence[str], digests: Sequence[str], with_picture: Collection[str]
 ) -> Thumbnails:
-    """Say where the pictures of shots are in an archive.
-
-    Parameters
-    ----------
-    archive : Archive
-    ids, digests : sequence of N str
-    with_picture : collection of str
-        Ids of the shots that have one.
-
-    Returns
-    -------
-    Thumbnails
-    """
+    """Say where the pictures of shots are in an archive."""
     wanted = set(with_picture)
     return Thumbnails({name: (archive, one) for name, one in zip(ids, digests, strict=True) if name in wanted})

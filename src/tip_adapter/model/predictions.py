@@ -109,24 +109,7 @@ def top_predictions(
 ) -> list[Prediction]:
     """Name the most probable classes of every photo.
 
-    Parameters
-    ----------
-    probabilities : ndarray of shape (B, C)
-    class_names : sequence of C str
-    paths : sequence of B str
-    top_k : int
-        Classes per photo; all of them where there are fewer.
-    none : ndarray of shape (B,), bool, optional
-        Photos that show none of the classes.
-
-    Returns
-    -------
-    list of Prediction
-
-    Raises
-    ------
-    InputError
-        When `top_k` is no number of at least 1.
+    Shapes: `probabilities` (B, C), `none` (B,).
 
     Examples
     --------
@@ -224,16 +207,7 @@ def named_sets(
 ) -> tuple[PredictionSet, ...]:
     """Name the classes of every set, the most probable first.
 
-    Parameters
-    ----------
-    probabilities : ndarray of shape (B, C)
-    inside : ndarray of shape (B, C), bool
-    class_names : sequence of C str
-    paths : sequence of B str
-
-    Returns
-    -------
-    tuple of PredictionSet
+    Shapes: `probabilities` (B, C), `inside` (B, C).
 
     Examples
     --------

@@ -186,18 +186,7 @@ _LARGEST_EXPONENT = 80.0
 
 
 def check_saved(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Check all that was read of a saved classifier, but its pictures.
-
-    Parameters
-    ----------
-    config : mapping
-    arrays : mapping of str to ndarray
-
-    Raises
-    ------
-    ValueError
-        When something is not as `FewShotModel.save` writes it; the message names what, and what was expected.
-    """
+    """Check all that was read of a saved classifier, but its pictures."""
     _CONFIG(config, "config")
     shots, head = config["shots"], config["head"]
     sizes = {

@@ -181,17 +181,6 @@ def shot_ids(digests: Sequence[str], taken: Sequence[str] = ()) -> tuple[str, ..
 def features_state(features: FeatureSet, prefix: str) -> dict[str, Float32Array]:
     """Take the numbers of features apart for saving.
 
-    Parameters
-    ----------
-    features : FeatureSet
-    prefix : str
-        Of the names.
-
-    Returns
-    -------
-    dict of str to ndarray
-        ``features`` (N, D), the means over the views, and only where there are several ``views`` (N, V, D).
-
     Examples
     --------
     >>> import numpy as np
@@ -208,26 +197,7 @@ def features_state(features: FeatureSet, prefix: str) -> dict[str, Float32Array]
 def features_from_state(
     arrays: Mapping[str, Float32Array], prefix: str, encoder_id: str, digests: Sequence[str], names: Sequence[str]
 ) -> FeatureSet:
-    """Put features together again; the inverse of `features_state`.
-
-    Parameters
-    ----------
-    arrays, prefix
-        As from and for `features_state`.
-    encoder_id, digests, names
-        See `FeatureSet`.
-
-    Returns
-    -------
-    FeatureSet
-
-    Raises
-    ------
-    KeyError
-        When the features are missing.
-    InputError
-        When views and features do not fit each other.
-    """
+    """Put features together again; the inverse of `features_state`."""
     means, views = arrays[f"{prefix}features"], arrays.get(f"{prefix}views")
     if views is not None and (views.ndim != 3 or (len(views), views.shape[2]) != means.shape):
         raise InputError(f"its views of shape {views.shape} do not fit its features of shape {means.shape}")

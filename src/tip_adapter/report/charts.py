@@ -63,14 +63,7 @@ class Plot:
 def reliability_points(probabilities: FloatArray, labels: IntArray) -> list[dict[str, float]]:
     """List the bins with photos: confidence, accuracy, count, and share of all photos.
 
-    Parameters
-    ----------
-    probabilities : ndarray of shape (B, C)
-    labels : ndarray of shape (B,)
-
-    Returns
-    -------
-    list of dict
+    Shapes: `probabilities` (B, C), `labels` (B,).
     """
     counts, confidence, accuracy = reliability(probabilities, labels)
     return [
@@ -87,16 +80,7 @@ def reliability_points(probabilities: FloatArray, labels: IntArray) -> list[dict
 def coverage_points(scores: ConformalScores, probabilities: FloatArray, labels: IntArray) -> list[dict[str, Any]]:
     """Measure sets of classes at several wanted coverages; those that need more calibration photos are left out.
 
-    Parameters
-    ----------
-    scores : ConformalScores
-    probabilities : ndarray of shape (B, C)
-    labels : ndarray of shape (B,)
-
-    Returns
-    -------
-    list of dict
-        wanted, covered, size, and whether the size is written: the last one is, and those before it with room.
+    Shapes: `probabilities` (B, C), `labels` (B,).
     """
     points: list[dict[str, Any]] = []
     rows = np.arange(len(labels))
@@ -117,19 +101,7 @@ def coverage_points(scores: ConformalScores, probabilities: FloatArray, labels: 
 
 
 def landscape_cells(landscape: Landscape, chosen: tuple[float, float]) -> dict[str, Any]:
-    """Lay out the landscape: cells with a depth in [0, 1], labels of the axes, and where the chosen pair lies.
-
-    Parameters
-    ----------
-    landscape : Landscape
-        Of geometrically spaced α and β.
-    chosen : tuple of (α, β)
-
-    Returns
-    -------
-    dict
-        cells (row, column, depth, text), ticks of both axes, and the point as shares of the width and the height.
-    """
+    """Lay out the landscape: cells with a depth in [0, 1], labels of the axes, and where the chosen pair lies."""
     least = float(landscape.nll.min())
     cells = [
         {
@@ -166,15 +138,7 @@ def _place(value: float, axis: FloatArray) -> float | None:
 def confusion_cells(confusion: IntArray) -> list[dict[str, Any]]:
     """List the cells that hold photos, with how deep each is drawn.
 
-    Parameters
-    ----------
-    confusion : ndarray of shape (C, C)
-        Rows are true classes.
-
-    Returns
-    -------
-    list of dict
-        row, column, count, share of the row, right.
+    Shapes: `confusion` (C, C).
     """
     totals = np.maximum(confusion.sum(axis=1), 1)
     return [
@@ -190,17 +154,7 @@ def confusion_cells(confusion: IntArray) -> list[dict[str, Any]]:
 
 
 def waterfall_bars(explanation: Explanation) -> list[dict[str, Any]]:
-    """Place a bar for each part of a margin, beginning where the one before it ends, and the whole at the end.
-
-    Parameters
-    ----------
-    explanation : Explanation
-
-    Returns
-    -------
-    list of dict
-        With name, value, and `left` and `width` in per cent; `zero`, in the last, is where 0 lies.
-    """
+    """Place a bar for each part of a margin, beginning where the one before it ends, and the whole at the end."""
     parts = explanation.margin_parts()
     ends = np.concatenate(([0.0], np.cumsum(list(parts.values()), dtype=float)))
     low, room = float(ends.min()), float(np.ptp(ends)) or 1.0

@@ -41,17 +41,7 @@ MAX_ROWS = 100
 
 
 def render_report(content: ReportContent) -> str:
-    """Make the page of an evaluation.
-
-    Parameters
-    ----------
-    content : ReportContent
-
-    Returns
-    -------
-    str
-        HTML that asks for nothing from outside.
-    """
+    """Make the page of an evaluation."""
     evaluation = content.evaluation
     best = content.probabilities.argmax(axis=1)
     pictures = _within_budget(content, best)
@@ -89,20 +79,7 @@ def render_report(content: ReportContent) -> str:
 
 
 def render_doctor(diagnosis: Diagnosis, title: str, thumbnails: Mapping[str, bytes] | None = None) -> str:
-    """Make the page of a diagnosis.
-
-    Parameters
-    ----------
-    diagnosis : Diagnosis
-    title : str
-    thumbnails : mapping of photo name to bytes, optional
-        JPEG pictures.
-
-    Returns
-    -------
-    str
-        HTML that asks for nothing from outside.
-    """
+    """Make the page of a diagnosis."""
     budget, shots = MAX_PICTURE_BYTES, {}
     for name, data in (thumbnails or {}).items():
         budget -= len(data) * 4 // 3

@@ -48,19 +48,7 @@ class EvidenceRow:
 
 
 def save_evidence(path: StrPath, rows: Sequence[EvidenceRow]) -> None:
-    """Draw queries with their nearest shots, one row each.
-
-    Parameters
-    ----------
-    path : path-like
-        A .png or .jpg file.
-    rows : sequence of EvidenceRow
-
-    Raises
-    ------
-    InputError
-        When there is no row, or the ending is another.
-    """
+    """Draw queries with their nearest shots, one row each."""
     path = Path(path)
     if not rows or path.suffix.lower() not in (".png", ".jpg"):
         raise InputError(f"Expected at least one row and a .png or .jpg file, got {len(rows)} rows and {path}.")
@@ -114,19 +102,7 @@ def _fitted(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.ImageFont | Im
 
 
 def check_plot_path(path: Path) -> None:
-    """Refuse a path that no plot can be written to, before any work is done.
-
-    Parameters
-    ----------
-    path : Path
-
-    Raises
-    ------
-    InputError
-        When the ending is another than .png, .svg or .pdf.
-    MissingExtraError
-        When the extra `plot` is not installed.
-    """
+    """Refuse a path that no plot can be written to, before any work is done."""
     if path.suffix.lower() not in PLOT_SUFFIXES:
         raise InputError(f"Expected a picture file ending in .png, .svg or .pdf, got {path}: rename it.")
     require_extra("matplotlib.figure", "plot")
@@ -135,19 +111,7 @@ def check_plot_path(path: Path) -> None:
 def save_confusion_matrix(path: StrPath, confusion: IntArray, class_names: Sequence[str]) -> None:
     """Draw a confusion matrix: rows are true classes, shares of each row are colours, counts are written.
 
-    Parameters
-    ----------
-    path : path-like
-        A file that matplotlib can write: .png, .svg, .pdf.
-    confusion : ndarray of shape (C, C), counts
-    class_names : sequence of C str
-
-    Raises
-    ------
-    MissingExtraError
-        When the extra `plot` is not installed.
-    InputError
-        When the ending is another.
+    Shapes: `confusion` (C, C).
     """
     path = Path(path)
     check_plot_path(path)

@@ -26,20 +26,6 @@ Arrays = Mapping[str, NDArray[Any]]
 def save_arrays(path: StrPath, arrays: Arrays, metadata: Mapping[str, str]) -> None:
     """Save arrays and text as one safetensors file with a checksum, whole or not at all.
 
-    Parameters
-    ----------
-    path : path-like
-    arrays : mapping of str to ndarray
-    metadata : mapping of str to str
-        The key ``sha256`` is taken.
-
-    Raises
-    ------
-    InputError
-        When an array is not of numbers.
-    TipAdapterError
-        When the file cannot be written or the disk is full.
-
     Examples
     --------
     >>> import numpy as np, pathlib, tempfile
@@ -57,22 +43,7 @@ def save_arrays(path: StrPath, arrays: Arrays, metadata: Mapping[str, str]) -> N
 
 
 def load_arrays(path: StrPath) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Load what `save_arrays` saved, and check that it is unchanged.
-
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    arrays : dict of str to ndarray
-    metadata : dict of str to str
-
-    Raises
-    ------
-    ModelFileError
-        When the file is missing, truncated or changed.
-    """
+    """Load what `save_arrays` saved, and check that it is unchanged."""
     path = Path(path)
     arrays, metadata = arrays_from_bytes(read_file(path), path)
     checksum = metadata.pop("sha256", None)
@@ -84,22 +55,7 @@ def load_arrays(path: StrPath) -> tuple[dict[str, NDArray[Any]], dict[str, str]]
 
 
 def arrays_to_bytes(arrays: Arrays, metadata: Mapping[str, str] | None = None) -> bytes:
-    """Return arrays and text in the safetensors format.
-
-    Parameters
-    ----------
-    arrays : mapping of str to ndarray
-    metadata : mapping of str to str, optional
-
-    Returns
-    -------
-    bytes
-
-    Raises
-    ------
-    InputError
-        When an array is not of numbers.
-    """
+    """Return arrays and text in the safetensors format."""
     import safetensors.numpy
 
     plain = {name: _plain(array, name) for name, array in arrays.items()}
@@ -107,24 +63,7 @@ def arrays_to_bytes(arrays: Arrays, metadata: Mapping[str, str] | None = None) -
 
 
 def arrays_from_bytes(data: bytes, path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Read arrays and text in the safetensors format.
-
-    Parameters
-    ----------
-    data : bytes
-    path : pathlib.Path
-        For messages.
-
-    Returns
-    -------
-    arrays : dict of str to ndarray
-    metadata : dict of str to str
-
-    Raises
-    ------
-    ModelFileError
-        When the bytes are truncated, damaged, or declare an oversized header.
-    """
+    """Read arrays and text in the safetensors format."""
     import safetensors
     import safetensors.numpy
 

@@ -35,16 +35,6 @@ def write_file(path: Path, data: bytes) -> None:
 
     Siblings that were left by processes that are gone are deleted.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-    data : bytes
-
-    Raises
-    ------
-    TipAdapterError
-        When it cannot be written or the disk is full; what was there before stays.
-
     Examples
     --------
     >>> import pathlib, tempfile
@@ -62,20 +52,7 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def replace_file(path: Path, data: bytes, mode: int | None = None) -> None:
-    """Write a file through a temporary sibling; the new name is not flushed to the disk yet.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    data : bytes
-    mode : int, optional
-        Permissions. Default: as new files get them.
-
-    Raises
-    ------
-    OSError
-        When it cannot be written; what was there before stays.
-    """
+    """Write a file through a temporary sibling; the new name is not flushed to the disk yet."""
     temporary, descriptor = _made(path, _new_file)
     try:
         # Open, and so claimed, until it has its name: nobody takes it for a leftover.
@@ -97,17 +74,6 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
     """Write files into a folder: a new one is there with all of them or not at all, in an old one each is replaced.
 
     Other files stay, and so do permissions.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    contents : mapping of str to bytes
-        Relative names, checked by the caller, with ``/`` between folders; replaced in this order.
-
-    Raises
-    ------
-    TipAdapterError
-        When it cannot be written or the disk is full.
     """
     with clear_errors(path):
         path = path.resolve()
@@ -132,22 +98,6 @@ def new_folder(path: Path, *, accept_existing: bool = False) -> Iterator[Path]:
     """Fill a temporary sibling that gets its name, flushed to the disk, when the block ends well; else it goes.
 
     Siblings that were left by processes that are gone are deleted.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Must not exist, or be empty.
-    accept_existing : bool, default=False
-        Leave what another process put there meanwhile.
-
-    Yields
-    ------
-    pathlib.Path
-
-    Raises
-    ------
-    OSError
-        When it cannot be written, or something else is there by the end.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep_siblings(path)
@@ -174,24 +124,7 @@ def new_folder(path: Path, *, accept_existing: bool = False) -> Iterator[Path]:
 
 
 def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
-    """Read a regular file of a bounded size.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    max_bytes : int
-
-    Returns
-    -------
-    bytes
-
-    Raises
-    ------
-    MissingFileError
-        When it is missing.
-    ModelFileError
-        When it is no regular file, larger, or cannot be read.
-    """
+    """Read a regular file of a bounded size."""
     try:
         status = path.stat()
         # A pipe or a device would be read for ever.
@@ -207,23 +140,7 @@ def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
 
 
 def read_checked(path: Path, checksum: str) -> bytes:
-    """Read a file whose SHA-256 is known.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    checksum : str
-        SHA-256 in hexadecimal digits.
-
-    Returns
-    -------
-    bytes
-
-    Raises
-    ------
-    ModelFileError
-        When it cannot be read, or is not as it was saved.
-    """
+    """Read a file whose SHA-256 is known."""
     data = read_file(path)
     if hashlib.sha256(data).hexdigest() != checksum:
         raise ModelFileError(f"{path} is not as it was saved, its checksum differs: copy it or save it again")
@@ -231,12 +148,7 @@ def read_checked(path: Path, checksum: str) -> bytes:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make new names in a folder survive a power cut; Windows offers no such call.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-    """
+    """Make new names in a folder survive a power cut; Windows offers no such call."""
     if os.name == "posix":
         _flush(folder)
 
@@ -251,22 +163,7 @@ def can_write(path: Path) -> bool:
 
 @contextlib.contextmanager
 def clear_errors(path: Path) -> Iterator[None]:
-    """Turn the system's errors into one line.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        What is being written.
-
-    Yields
-    ------
-    None
-
-    Raises
-    ------
-    TipAdapterError
-        In place of an OSError.
-    """
+    """Turn the system's errors into one line."""
     try:
         yield
     except OSError as error:

@@ -86,17 +86,7 @@ def config_digest(whole: Mapping[str, Any]) -> str:
 
 
 def check_replaceable(path: Path) -> None:
-    """Refuse to save where something else than a saved classifier is; ask this before long work, too.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-
-    Raises
-    ------
-    TipAdapterError
-        When there is a file, a folder of another kind, or one that cannot be written.
-    """
+    """Refuse to save where something else than a saved classifier is; ask this before long work, too."""
     if not can_write(path):
         raise TipAdapterError(f"{path} cannot be written: make it writable, or choose another place")
     if path.is_dir() and (is_bundle(path) or all(name == LOCK_FILE or is_own(name) for name in os.listdir(path))):
@@ -107,15 +97,6 @@ def check_replaceable(path: Path) -> None:
 
 def fingerprint(path: StrPath) -> str | None:
     """Tell saved states apart: the checksum of the config, which holds those of all other files.
-
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    str or None
-        None where nothing is saved.
 
     Examples
     --------

@@ -77,21 +77,7 @@ class Bundle:
     forgetting: list[dict[str, str]] = field(default_factory=list)
 
     def read_thumbnails(self) -> tuple[bytes, bool]:
-        """Read the thumbnails, or those of the present state where others have saved there since.
-
-        Returns
-        -------
-        data : bytes
-        own : bool
-            Whether they are those of this state.
-
-        Raises
-        ------
-        MissingFileError
-            When there are none any more.
-        ModelFileError
-            When they are not as they were saved.
-        """
+        """Read the thumbnails, or those of the present state where others have saved there since."""
         name = THUMBNAILS_FILE
         try:
             return read_checked(data_path(self.path, name, self.checksums[name]), self.checksums[name]), True
@@ -112,35 +98,6 @@ def save_bundle(
     """Save arrays, a config and thumbnails in one folder, so that readers find the former state or the new one.
 
     Only files of saved classifiers are touched: others, and a model card that somebody edited, stay. Permissions stay.
-
-    Parameters
-    ----------
-    path : path-like
-        The folder, ``*.tip`` by custom. A classifier saved there before is replaced; anything else is refused.
-    arrays : mapping of str to ndarray
-        Stored bit by bit.
-    config : mapping
-        JSON values, readable in ``config.json``, whose keys `RESERVED` are taken. Tuples come back as lists.
-    thumbnails : bytes
-    card : str
-        Text of ``README.md``.
-    forgetting : sequence of dict
-        Shots that are forgotten with this save: until the last byte of the former state is gone, the config names them.
-    lock : FolderLock, optional
-        Of the folder, where the caller holds it.
-
-    Returns
-    -------
-    str
-        Fingerprint of what was saved.
-
-    Raises
-    ------
-    InputError
-        When an array is not of numbers, or the config not of JSON values.
-    TipAdapterError
-        When the folder exists and is no saved classifier, cannot be written, another process holds its lock, or the
-        disk is full; what was saved there before stays.
 
     Examples
     --------
@@ -178,22 +135,6 @@ def save_bundle(
 def load_bundle(path: StrPath) -> Bundle:
     """Load what `save_bundle` saved, and check that it is unchanged.
 
-    Parameters
-    ----------
-    path : path-like
-        The folder, or ``hub:owner/name`` (``hub:owner/name@revision``) for a repository of the Hugging Face Hub.
-
-    Returns
-    -------
-    Bundle
-
-    Raises
-    ------
-    ModelFileError
-        When there is no saved classifier, it is truncated or changed, or a newer version wrote it.
-    TipAdapterError
-        When the Hub cannot be reached.
-
     Examples
     --------
     >>> from tip_adapter.storage.bundles import load_bundle
@@ -207,47 +148,14 @@ def load_bundle(path: StrPath) -> Bundle:
 
 
 def finish_forgetting(lock: FolderLock) -> list[dict[str, str]]:
-    """Delete what saves that were killed left in a folder; with that, a forgetting that was interrupted is complete.
-
-    Parameters
-    ----------
-    lock : FolderLock
-        Of the folder of a saved classifier.
-
-    Returns
-    -------
-    list of dict
-        The shots whose forgetting was interrupted, as given to `save_bundle`.
-    """
+    """Delete what saves that were killed left in a folder; with that, a forgetting that was interrupted is complete."""
     with clear_errors(lock.folder):
         _sweep(lock.folder, lock, {})
         return _end_forgetting(lock.folder)
 
 
 def push_to_hub(path: StrPath, repo_id: str, *, private: bool = True) -> str:
-    """Upload a saved classifier, once it has shown to be whole, to the Hugging Face Hub.
-
-    Parameters
-    ----------
-    path : path-like
-        A folder that `save_bundle` wrote.
-    repo_id : str
-        ``owner/name``, made where it does not exist.
-    private : bool
-        Whether a new repository is private: a classifier may hold thumbnails of its shots.
-
-    Returns
-    -------
-    str
-        Address of the commit.
-
-    Raises
-    ------
-    ModelFileError
-        When the saved classifier is not whole.
-    TipAdapterError
-        When the Hub refuses or cannot be reached.
-    """
+    """Upload a saved classifier, once it has shown to be whole, to the Hugging Face Hub."""
     bundle = load_bundle(Path(path))
     bundle.read_thumbnails()
     names = [data_path(bundle.path, *item).name for item in bundle.checksums.items()]

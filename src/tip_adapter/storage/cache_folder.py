@@ -16,10 +16,6 @@ def cache_dir() -> Path:
     The environment variable ``TIP_ADAPTER_CACHE`` overrides the operating system's user cache folder. The folder is not
     made here: whoever writes makes it.
 
-    Returns
-    -------
-    pathlib.Path
-
     Examples
     --------
     >>> from tip_adapter.storage.cache_folder import cache_dir

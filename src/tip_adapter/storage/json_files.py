@@ -11,24 +11,7 @@ MOST_BYTES = 64 * 2**20
 
 
 def read_json(path: Path, *, most: int = MOST_BYTES) -> Any:
-    """Read a JSON file.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    most : int
-        Bytes that it may have.
-
-    Returns
-    -------
-    dict, list, str, int, float, bool or None
-
-    Raises
-    ------
-    ValueError
-        When it cannot be read, is larger, or `parse_json` refuses it; the message says why, and
-        not which file.
-    """
+    """Read a JSON file."""
     try:
         with path.open("rb") as file:
             data = file.read(most + 1)

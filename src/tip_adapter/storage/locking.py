@@ -37,24 +37,6 @@ class FolderLock:
 def locked(folder: Path, wait_s: float = WAIT_S, *, longer: str = "") -> Iterator[FolderLock]:
     """Hold the lock of a folder; it ends with the process, however that ends.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        It must exist.
-    wait_s : float, default=60
-        How long to wait for another holder, in seconds.
-    longer : str, optional
-        What lets the caller's user wait longer.
-
-    Yields
-    ------
-    FolderLock
-
-    Raises
-    ------
-    TipAdapterError
-        When another process holds it for longer, or the folder cannot be written.
-
     Warns
     -----
     StorageWarning

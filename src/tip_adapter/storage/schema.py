@@ -184,21 +184,7 @@ class ArrayRule:
 
 
 def check_arrays(arrays: Mapping[str, NDArray[Any]], rules: Mapping[str, ArrayRule], sizes: dict[str, int]) -> None:
-    """Check all arrays of a file.
-
-    Parameters
-    ----------
-    arrays : mapping of str to ndarray
-    rules : mapping of str to ArrayRule
-        One for each array that may be there.
-    sizes : dict of str to int
-        Lengths of axes that are known; those that arrays tell are added.
-
-    Raises
-    ------
-    ValueError
-        When an array is missing, unknown, of another shape or kind, or holds other numbers.
-    """
+    """Check all arrays of a file."""
     unknown = sorted(set(arrays) - set(rules))
     missing = sorted(name for name, rule in rules.items() if rule.required and name not in arrays)
     if missing or unknown:
@@ -241,13 +227,7 @@ def _check_numbers(name: str, array: NDArray[Any], rule: ArrayRule, sizes: Mappi
 
 
 def lengths_of(**lists: Sequence[Any]) -> int:
-    """The common length of lists.
-
-    Raises
-    ------
-    ValueError
-        When they have different ones.
-    """
+    """The common length of lists."""
     lengths = {name: len(each) for name, each in lists.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(

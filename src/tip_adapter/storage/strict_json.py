@@ -15,20 +15,6 @@ _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 def parse_json(data: bytes | str) -> Any:
     """Parse JSON in UTF-8, with or without a byte order mark.
 
-    Parameters
-    ----------
-    data : bytes or str
-
-    Returns
-    -------
-    dict, list, str, int, float, bool or None
-
-    Raises
-    ------
-    ValueError
-        When it is no JSON, is nested more than 100 deep, names something twice, or holds a number that is none, too
-        long or too large, or half of a character that takes two.
-
     Examples
     --------
     >>> from tip_adapter.storage.strict_json import parse_json

@@ -18,19 +18,7 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 
 def check_table_path(path: Path) -> None:
-    """Refuse a path whose ending names no known kind of table, before any work is done.
-
-    Parameters
-    ----------
-    path : Path
-
-    Raises
-    ------
-    InputError
-        When the ending is another.
-    MissingExtraError
-        When it is .parquet and the extra `data` is missing.
-    """
+    """Refuse a path whose ending names no known kind of table, before any work is done."""
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"Expected an output ending in {', '.join(SUFFIXES)}, got {path}: rename it.")
     if path.suffix.lower() == ".parquet":
@@ -39,20 +27,6 @@ def check_table_path(path: Path) -> None:
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as a table, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        Its ending chooses the kind.
-    rows : sequence of mapping
-        All with the same keys.
-
-    Raises
-    ------
-    InputError
-        When the ending is unknown.
-    TipAdapterError
-        When it cannot be written.
 
     Examples
     --------

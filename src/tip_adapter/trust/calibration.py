@@ -36,16 +36,7 @@ def fit_temperature(logits: FloatArray, labels: IntArray) -> float:
 
     Minimises the negative log-likelihood of all photos plus ``(log T / 0.5)² / 2``.
 
-    Parameters
-    ----------
-    logits : ndarray of shape (n, C)
-        Of photos that the classifier has not seen.
-    labels : ndarray of shape (n,), integers in [0, C)
-
-    Returns
-    -------
-    float
-        Above 1 for a classifier that is too sure; 1 without photos.
+    Shapes: `logits` (n, C), `labels` (n,).
 
     References
     ----------
@@ -193,13 +184,7 @@ class Calibration:
         return f"temperature {self.temperature:.3g} from {self.origin} ({errors})"
 
     def state(self) -> tuple[dict[str, FloatArray], dict[str, Any]]:
-        """Take apart into arrays and plain values, to be saved.
-
-        Returns
-        -------
-        arrays : dict of str to ndarray
-        values : dict
-        """
+        """Take apart into arrays and plain values, to be saved."""
         arrays = {
             "true": self.scores.true,
             "ahead": self.scores.ahead,
@@ -214,17 +199,7 @@ class Calibration:
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, FloatArray], values: Mapping[str, Any]) -> Calibration:
-        """Put together what `state` took apart.
-
-        Parameters
-        ----------
-        arrays : mapping of str to ndarray
-        values : mapping
-
-        Returns
-        -------
-        Calibration
-        """
+        """Put together what `state` took apart."""
         scores = ConformalScores(arrays["true"], arrays["ahead"])
         familiarity = Familiarity(arrays["means"], arrays["spreads"], arrays["familiar"])
         pairs = {

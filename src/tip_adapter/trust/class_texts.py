@@ -74,19 +74,7 @@ def doubt_texts(
 ) -> TextDoubts:
     """Find texts that seem to be of little use.
 
-    Parameters
-    ----------
-    class_names : sequence of C str
-    class_texts : sequence of C sequences of str
-        An empty one for a class without text, which is not looked at.
-    zero_shot_weights : ndarray of shape (C, D)
-    features : ndarray of shape (N, D)
-        Unit rows of the shots.
-    labels : ndarray of shape (N,)
-
-    Returns
-    -------
-    TextDoubts
+    Shapes: `zero_shot_weights` (C, D), `features` (N, D), `labels` (N,).
 
     Examples
     --------
@@ -124,19 +112,7 @@ def text_areas(
 ) -> tuple[FloatArray, FloatArray]:
     """Measure how well the text of each class tells its shots from the others.
 
-    Parameters
-    ----------
-    zero_shot_weights : ndarray of shape (C, D)
-        Rows of NaN for classes without text.
-    features : ndarray of shape (N, D)
-    labels : ndarray of shape (N,)
-
-    Returns
-    -------
-    areas : ndarray of shape (C,), float64
-        Under the ROC curve; NaN without text, or without shots on both sides.
-    errors : ndarray of shape (C,), float64
-        Standard error of an area by chance: ``sqrt((K + M + 1) / (12·K·M))`` with K shots of the class and M others.
+    Shapes: `zero_shot_weights` (C, D), `features` (N, D), `labels` (N,) → (C,).
 
     References
     ----------
@@ -172,14 +148,6 @@ def text_areas(
 
 def is_no_word(text: str) -> bool:
     """Tell codes from words: no letters at all, or beside digits only single letters, pairs, and words like "class".
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    bool
 
     Examples
     --------

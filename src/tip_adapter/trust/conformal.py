@@ -65,24 +65,6 @@ class ConformalScores:
         probability of the classes before it plus a random share of its own ("aps"). Where sets may not be empty, the
         most probable class is in every set, so its score is -inf.
 
-        Parameters
-        ----------
-        coverage : float
-            Wanted share of sets that hold the true class, in (0, 1).
-        kind : {"lac", "aps"}, default="lac"
-        allow_empty : bool, default=False
-        random_state : int, default=0
-            Of the random shares.
-
-        Returns
-        -------
-        float
-
-        Raises
-        ------
-        InputError
-            When the coverage is out of range, or there are too few calibration photos for it.
-
         References
         ----------
         Sadinle, Lei and Wasserman, "Least Ambiguous Set-Valued Classifiers With Bounded Error Levels", JASA 2019.
@@ -128,22 +110,13 @@ def prediction_sets(
 ) -> BoolArray:
     """Take the classes that are no less conforming than the threshold.
 
+    Shapes: `probabilities` (B, C), `shares` (B,) → (B, C).
+
     Parameters
     ----------
-    probabilities : ndarray of shape (B, C)
-    threshold : float
-        Of `ConformalScores.threshold`, with the same `kind` and `allow_empty`.
-    kind : {"lac", "aps"}, default="lac"
-        "lac" gives the smallest sets on average; "aps" gives hard photos larger sets and easy ones smaller.
-    allow_empty : bool, default=False
-        Whether a photo that is like no class may get an empty set. If not, the most probable class is always in.
     shares : ndarray of shape (B,), optional
         For "aps": a random number in [0, 1) for each photo. Without it the whole probability counts, and sets cover
         less than wanted.
-
-    Returns
-    -------
-    ndarray of shape (B, C), bool
 
     Examples
     --------
@@ -179,17 +152,6 @@ def _ahead(probabilities: FloatArray) -> FloatArray:
 
 def check_share(name: str, value: float) -> None:
     """Raise unless a value is in (0, 1).
-
-    Parameters
-    ----------
-    name : str
-        For the message.
-    value : float
-
-    Raises
-    ------
-    InputError
-        When it is not.
 
     Examples
     --------

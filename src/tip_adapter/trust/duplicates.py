@@ -93,12 +93,7 @@ class _Limits:
 def warn_of_copies(digests: Sequence[str], labels: IntArray, names: Sequence[str], class_names: Sequence[str]) -> None:
     """Tell of photos whose files are the same byte for byte: in one class, and in two, where one label is wrong.
 
-    Parameters
-    ----------
-    digests, names : sequence of N str
-        SHA-256 of each file, and what it is called.
-    labels : ndarray of shape (N,), integers in [0, C)
-    class_names : sequence of C str
+    Shapes: `labels` (N,).
 
     Warns
     -----
@@ -133,17 +128,6 @@ def find_duplicates(shots: Photos, class_names: Sequence[str], other: Photos | N
 
     "Nearly" is measured against what is usual here: where photos of different classes look much alike already, as
     digits or X-rays do, copies have to be nearer.
-
-    Parameters
-    ----------
-    shots : Photos
-    class_names : sequence of C str
-    other : Photos, optional
-        Photos that should be apart from the shots; they are compared with the shots, not with each other.
-
-    Yields
-    ------
-    Duplicate
 
     Examples
     --------

@@ -124,21 +124,7 @@ def evaluate_probabilities(
 ) -> Evaluation:
     """Measure answers against the truth.
 
-    Parameters
-    ----------
-    probabilities : ndarray of shape (B, C)
-    labels : ndarray of shape (B,), integers in [0, C)
-    class_names : sequence of C str
-    zero_shot, cache : ndarray of shape (B, C), optional
-        Logits of text alone and of the shots alone.
-    n_shots_among : int, default=0
-        How many of the photos are shots of the classifier itself.
-    skipped : sequence of (name, reason)
-        Photos that could not be read.
-
-    Returns
-    -------
-    Evaluation
+    Shapes: `probabilities` (B, C), `labels` (B,), `zero_shot, cache` (B, C).
 
     Examples
     --------

@@ -26,23 +26,8 @@ def familiarity_parts(
 ) -> FloatArray:
     """Measure two signs that a photo shows a known class: the odds of the answer, and a shot of it that is near.
 
-    Parameters
-    ----------
-    probabilities : ndarray of shape (B, C)
-    features : ndarray of shape (B, D), float32
-        Unit rows.
-    keys : ndarray of shape (N, D), float32
-        Features of the shots, unit rows.
-    labels : ndarray of shape (N,), integers in [0, C)
-        Their classes.
-    query_folds, key_folds : ndarray of shape (B,) and (N,), optional
-        A photo does not see the shots of its own fold.
-
-    Returns
-    -------
-    ndarray of shape (B, 2)
-        ``log(p / (1 - p))`` of the most probable class, and the cosine to the nearest shot of that class (NaN where
-        there is none).
+    Shapes: `probabilities` (B, C), `features` (B, D), `keys` (N, D), `labels` (N,), `query_folds,
+    key_folds` (B,) → (B, 2).
 
     Examples
     --------
@@ -114,34 +99,12 @@ class Familiarity:
     def score(self, parts: FloatArray) -> FloatArray:
         """How familiar photos are.
 
-        Parameters
-        ----------
-        parts : ndarray of shape (B, 2)
-            Of `familiarity_parts`.
-
-        Returns
-        -------
-        ndarray of shape (B,)
-            The higher, the more familiar.
+        Shapes: `parts` (B, 2) → (B,).
         """
         return _sum(parts, self.means, self.spreads)
 
     def threshold(self, false_alarm_rate: float) -> float:
         """Find the score below which a photo shows none of the classes.
-
-        Parameters
-        ----------
-        false_alarm_rate : float
-            Share of photos of known classes that may be turned away, in (0, 1).
-
-        Returns
-        -------
-        float
-
-        Raises
-        ------
-        InputError
-            When the rate is out of range, or there are too few photos for it.
 
         Examples
         --------

@@ -80,31 +80,7 @@ def guard_precision(
     The prediction for a shot is Tip-Adapter's from the class texts and all the *other* shots, with keys and query of
     the same precision: what the two classifiers would say about a new photo.
 
-    Parameters
-    ----------
-    encoder : BaseEncoder
-        With precision "int8", or a joined one with a member of it.
-    images : sequence of N images
-        At most 128 of them are taken, evenly.
-    labels : ndarray of shape (N,), int
-    zero_shot_weights : ndarray of shape (C, D) or None
-        Texts are encoded alike by both.
-    n_classes : int
-        C.
-    max_flipped : float, default=0.05
-        Share of predictions that may change.
-    store : FeatureStore, optional
-        So that full precision is not computed again the next time.
-    progress : Progress, optional
-
-    Returns
-    -------
-    PrecisionReport
-
-    Raises
-    ------
-    EncoderError
-        When more predictions change.
+    Shapes: `labels` (N,), `zero_shot_weights` (C, D).
     """
     chosen = np.unique(np.linspace(0, len(labels) - 1, min(len(labels), _MAX_SHOTS)).round().astype(np.intp))
     photos, numbers = [images[index] for index in chosen], labels[chosen]
@@ -139,18 +115,7 @@ def left_out_predictions(
 ) -> IntArray:
     """Name the class of every shot from the class texts and the other shots, as Tip-Adapter with α = 1 and β = 5.5.
 
-    Parameters
-    ----------
-    features : ndarray of shape (N, D), float32
-        Unit rows.
-    labels : ndarray of shape (N,), int
-    zero_shot_weights : ndarray of shape (C, D) or None
-    logit_scale : float
-    n_classes : int
-
-    Returns
-    -------
-    ndarray of shape (N,), int
+    Shapes: `features` (N, D), `labels` (N,), `zero_shot_weights` (C, D) → (N,).
 
     Examples
     --------

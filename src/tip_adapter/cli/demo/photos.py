@@ -29,16 +29,6 @@ def clothing_texts() -> dict[str, tuple[str, ...]]:
 def write_clothing(folder: Path) -> Path:
     """Write 200 photos of clothes: in each of 10 classes 8 to learn from and 12 to measure on.
 
-    Parameters
-    ----------
-    folder : Path
-        Is made, with train/ and test/ in it; what an earlier call wrote is replaced.
-
-    Returns
-    -------
-    Path
-        The folder.
-
     Notes
     -----
     Drawn at random from the "clothing dataset (small)" of Alexey Grigorev, CC0 1.0, by ``benchmarks/demo_photos.py``.
@@ -59,16 +49,6 @@ def _collect(folder: Traversable, prefix: str, contents: dict[str, bytes]) -> No
 
 def write_digits(folder: Path) -> Path:
     """Write scikit-learn's handwritten digits as class folders of PNG images.
-
-    Parameters
-    ----------
-    folder : Path
-        Is made, with train/ and test/ in it; what an earlier call wrote is replaced.
-
-    Returns
-    -------
-    Path
-        The folder.
 
     References
     ----------

@@ -76,25 +76,7 @@ def run_demo(
     report: Path | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> DemoResult:
-    """Learn from a few shots, measure on other photos, and say what was found.
-
-    Parameters
-    ----------
-    train, test : ImageDataset
-        With the same classes.
-    encoder : str
-        What `tip_adapter.load_encoder` takes.
-    class_texts : mapping of class name to texts, optional
-    title : str, optional
-    report : Path, optional
-        The page to write, with this title.
-    tell : callable
-        Is told what goes on, a line at a time.
-
-    Returns
-    -------
-    DemoResult
-    """
+    """Learn from a few shots, measure on other photos, and say what was found."""
     zero_shot = ImageClassifier(load_encoder(encoder), "zero-shot", class_texts=class_texts)
     for line in train.findings.lines:
         tell(f"data: {line}")
@@ -135,25 +117,7 @@ def run_demo(
 
 
 def support_and_queries(photos: StrPath, shots: int, random_state: int = 0) -> tuple[ImageDataset, ImageDataset]:
-    """Draw the shots, and take as queries the split test, or else the other photos.
-
-    Parameters
-    ----------
-    photos : path-like
-        What `load_dataset` reads.
-    shots : int
-        Per class, at most; without splits at least one photo per class is kept to measure on.
-    random_state : int, default=0
-
-    Returns
-    -------
-    train, test : ImageDataset
-
-    Raises
-    ------
-    DatasetError
-        When there is nothing to measure on.
-    """
+    """Draw the shots, and take as queries the split test, or else the other photos."""
     splits = load_splits(photos)
     if "train" in splits and "test" in splits:
         train, test = splits["train"], splits["test"]

@@ -11,17 +11,7 @@ from tip_adapter.typing import FloatArray
 
 
 def search_in_words(model: FewShotModel) -> str:
-    """Say what the chosen α and β of Tip-Adapter mean for these photos.
-
-    Parameters
-    ----------
-    model : FewShotModel
-        Fitted with `tip-adapter`.
-
-    Returns
-    -------
-    str
-    """
+    """Say what the chosen α and β of Tip-Adapter mean for these photos."""
     head = model.head
     if not isinstance(head, CacheHead):
         raise TypeError(f"Expected a model of tip-adapter, got {model.method.name}")

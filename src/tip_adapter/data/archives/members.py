@@ -67,13 +67,7 @@ class Archive:
     members: Members
 
     def read(self, name: str, limit: int = MAX_BYTES) -> bytes:
-        """Read a file, or its first bytes.
-
-        Raises
-        ------
-        ImageError
-            When there is no such file, or it is damaged, encrypted, a link, or too large.
-        """
+        """Read a file, or its first bytes."""
         shown, member = f"{self.path}/{name}", self.members.get(name)
         if member is None:
             raise ImageError(f"Expected a file at {shown}, found none: check the path")

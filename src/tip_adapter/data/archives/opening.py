@@ -43,13 +43,7 @@ def inside_archive(path: Path) -> tuple[Path, str] | None:
 
 
 def open_archive(path: Path) -> Archive:
-    """List what an archive holds; the lists of the last few archives are kept.
-
-    Raises
-    ------
-    DatasetError
-        When it is damaged, or holds more files than are sound.
-    """
+    """List what an archive holds; the lists of the last few archives are kept."""
     try:
         found = os.stat(path)
     except OSError as error:

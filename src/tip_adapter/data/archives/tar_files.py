@@ -89,13 +89,7 @@ class _Spool:
 
 
 def tar_members(path: Path) -> Members:
-    """List the files of an archive.
-
-    Raises
-    ------
-    DatasetError
-        When it is damaged, or holds more than is sound.
-    """
+    """List the files of an archive."""
     try:
         with open(path, "rb") as file:
             opener = _OPENERS.get(file.read(2))

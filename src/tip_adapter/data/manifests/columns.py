@@ -68,19 +68,7 @@ class Columns:
 
 
 def understand_columns(table: Table, found: Callable[[Sequence[Any]], int]) -> Columns:
-    """Choose the columns of a table.
-
-    Parameters
-    ----------
-    table : Table
-    found : callable
-        Counts for how many of some values there are photos.
-
-    Raises
-    ------
-    DatasetError
-        When a column is missing, or several could be meant; the message lists the columns and says what to write.
-    """
+    """Choose the columns of a table."""
     by_name = _by_name(table)
     path = _path_column(table, by_name, found)
     split = _split_column(table, by_name)

@@ -38,13 +38,7 @@ class PhotoFinder:
         return sum(bool(self._candidates(value)) for value in values)
 
     def find_all(self, values: Sequence[Any]) -> list[Path | None]:
-        """Find a photo for every value; where names are in several folders, in the one that has most of them.
-
-        Raises
-        ------
-        DatasetError
-            When a name stands for photos in several folders alike.
-        """
+        """Find a photo for every value; where names are in several folders, in the one that has most of them."""
         found = [self._candidates(value) for value in values]
         folders = Counter(image.parent for images in found if len(images) > 1 for image in images)
         return [self._choose(images, folders) for images in found]

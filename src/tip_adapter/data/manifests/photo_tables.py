@@ -36,15 +36,7 @@ class _PhotoTable:
 
 
 def table_parts(path: Path, reader: FolderReader, *, one_part: bool = False) -> list[Part]:
-    """Find the parts of a table: one, or one for each split it names.
-
-    Raises
-    ------
-    DatasetError
-        When the table cannot be read, or its columns are not understood.
-    MissingExtraError
-        When a Parquet file is read without pyarrow.
-    """
+    """Find the parts of a table: one, or one for each split it names."""
     understood = _understood(path, reader)
     splits, columns = understood.splits, understood.columns
 

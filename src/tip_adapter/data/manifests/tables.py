@@ -53,13 +53,6 @@ def read_table(path: Path) -> Table:
         A .csv or .tsv (separated by commas, semicolons, tabs or bars), .jsonl or .parquet file (the last with the extra
         ``data``), on the disk or in an archive.
 
-    Raises
-    ------
-    DatasetError
-        When the file is of another kind, damaged, empty, or too large.
-    MissingExtraError
-        When a Parquet file is read without pyarrow.
-
     Examples
     --------
     >>> import tempfile

@@ -106,13 +106,7 @@ def image_format(head: bytes) -> str | None:
 
 
 def read_container(data: bytes) -> Container:
-    """Reduce an image file to what its decoder needs.
-
-    Raises
-    ------
-    UnreadableImageError
-        When it is empty, of no format of `FORMATS`, broken before the pixels begin, or of an absurd structure.
-    """
+    """Reduce an image file to what its decoder needs."""
     if not data:
         raise UnreadableImageError("hold a picture, got an empty file: replace or remove it")
     found = image_format(data[:HEAD_BYTES])

@@ -105,23 +105,7 @@ class EncodedImage:
             )
 
     def decode(self, *, allow_truncated: bool = False) -> Image.Image:
-        """Decode, once.
-
-        Parameters
-        ----------
-        allow_truncated : bool, default=False
-            Take what can be decoded of a file that is cut short, or damaged further down.
-
-        Returns
-        -------
-        PIL.Image.Image
-            Upright and of mode RGB, transparent pixels white, of several frames the first.
-
-        Raises
-        ------
-        UnreadableImageError
-            When the file is damaged.
-        """
+        """Decode, once."""
         orientation = self.container.orientation
         if self.container.format == "AVIF":  # for which Pillow translates the file's own terms
             orientation = exif_orientation(self.image.info.get("exif", b""))

@@ -11,13 +11,7 @@ MAX_FILE_BYTES = 2**27
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
-    """Read a regular file of at most `MAX_FILE_BYTES`.
-
-    Raises
-    ------
-    UnreadableImageError
-        When there is none, or it cannot be read.
-    """
+    """Read a regular file of at most `MAX_FILE_BYTES`."""
     try:
         status = os.stat(path)
         _check(status)

@@ -55,15 +55,7 @@ def smallest_depth(highest: float) -> int:
 def rgb_of_array(values: Samples) -> Image.Image:
     """Turn samples in memory into an RGB image.
 
-    Parameters
-    ----------
-    values : ndarray of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)
-        Booleans, integers or floating-point numbers; a fourth channel is opacity.
-
-    Raises
-    ------
-    UnreadableImageError
-        When the shape or the values are not those of an image.
+    Shapes: `values` (H, W).
 
     Examples
     --------
@@ -94,13 +86,7 @@ def rgb_of_array(values: Samples) -> Image.Image:
 
 
 def rgb_of_image(image: Image.Image, depth: Depth = Depth()) -> Image.Image:
-    """Turn a decoded image of any mode into one of mode RGB, with transparent pixels white.
-
-    Raises
-    ------
-    UnreadableImageError
-        When its samples have values that no depth explains.
-    """
+    """Turn a decoded image of any mode into one of mode RGB, with transparent pixels white."""
     if image.mode.startswith(("I", "F")):
         return rgb_of_deep_image(image, None, depth)
     if not image.has_transparency_data:
@@ -119,9 +105,6 @@ def rgb_of_deep_image(high: Image.Image, low: Image.Image | None, depth: Depth) 
     high : PIL.Image.Image
         With whole samples, or where there is `low`, their high bytes. Of mode RGBA without `low`: grey and opacity,
         big-endian.
-    low : PIL.Image.Image or None
-        The low bytes.
-    depth : Depth
     """
 
     def bands() -> Iterator[Samples]:

@@ -19,19 +19,7 @@ def center_view(image: Image.Image, *, size: int, resize: int | None, interpolat
     To the pixel as torchvision and OpenAI's CLIP do. (transformers rounds an odd margin down instead: its crop can
     start one pixel earlier.)
 
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Of mode RGB.
-    size : int
-        Side of the view.
-    resize : int or None
-        Of the shortest side before the crop.
-    interpolation : {"bicubic", "bilinear"}
-
-    Returns
-    -------
-    pixels : ndarray of shape (size, size, 3), uint8
+    Shapes: → (size, size, 3).
     """
     resample = RESAMPLING[interpolation]
     if resize is None:

@@ -102,27 +102,6 @@ def load_lite(
     Image towers: EfficientNet-Lites trained on ImageNet, each pooled to 1280 numbers. Text towers: a cache model for
     each, in the spirit of Tip-Adapter. Keys are sentence embeddings of the 1,000 ImageNet classes, values the centred
     rows of the image tower's classifier; a text becomes the softmax-weighted sum of those rows.
-
-    Parameters
-    ----------
-    name : str
-        Of `LITE`, unless `numbers` are given.
-    numbers : sequence of int, optional
-        Which EfficientNet-Lites to join instead.
-    precision : str, default="fp32"
-    logit_scale : float, optional
-        Instead of 20.
-
-    Returns
-    -------
-    encoder : OnnxEncoder or JoinedEncoder
-
-    Raises
-    ------
-    MissingExtraError
-        When it is not prepared yet and the packages of the extra `lite` are missing.
-    EncoderError
-        When their files are not the expected ones.
     """
     members = []
     for networks in _directories(numbers or LITE[name]):
@@ -136,22 +115,6 @@ def prepare_lite(*numbers: int) -> Path:
     """Write towers into the cache folder as an ONNX directory, which takes about a second.
 
     Several processes may do so at once: each writes its own folder, the first one to finish puts it in place.
-
-    Parameters
-    ----------
-    *numbers : int
-        Of networks, as `lite_directory` takes them.
-
-    Returns
-    -------
-    directory : pathlib.Path
-
-    Raises
-    ------
-    MissingExtraError
-        When the packages of the extra `lite` are missing.
-    EncoderError
-        When their files are not the expected ones, or the cache folder cannot be written.
     """
     directory = lite_directory(*numbers)
     if _is_prepared(directory):

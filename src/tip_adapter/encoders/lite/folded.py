@@ -15,15 +15,7 @@ def folded_features(network: Any, pixel_values: Tensor) -> Tensor:
     ``β - μγ/σ`` becomes a bias; the gradients of weights, γ and β are the same. And padding that is equal on both sides
     needs no copy.
 
-    Parameters
-    ----------
-    network : EfficientNet
-        Of `efficientnet_lite_pytorch`, in evaluation mode.
-    pixel_values : torch.Tensor of shape (B, 3, 224, 224)
-
-    Returns
-    -------
-    torch.Tensor of shape (B, 1280, 7, 7)
+    Shapes: `pixel_values` (B, 3, 224, 224) → (B, 1280, 7, 7).
     """
     x = _convolve(network._conv_stem, network._bn0, pixel_values, clip=True)
     for block in network._blocks:

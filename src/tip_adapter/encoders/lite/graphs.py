@@ -48,22 +48,7 @@ def class_rows(weights: Mapping[str, Float32Array]) -> Float32Array:
 
 
 def image_graph(weights: Mapping[str, Float32Array], size: int, repeats: Sequence[int]) -> Any:
-    """Return an EfficientNet-Lite up to its pooled feature, with normalisation folded into the convolutions.
-
-    Parameters
-    ----------
-    weights : mapping
-        Of `sources.image_weights`.
-    size : int
-        Side of a view.
-    repeats : sequence of int
-        How often the block of each of the seven stages is repeated.
-
-    Returns
-    -------
-    onnx.ModelProto
-        From ``pixel_values`` (B, 3, size, size) to ``image_embeds`` (B, 1280).
-    """
+    """Return an EfficientNet-Lite up to its pooled feature, with normalisation folded into the convolutions."""
     network = _Network()
     network.constant("zero", np.array(0, dtype=np.float32))
     network.constant("six", np.array(6, dtype=np.float32))
@@ -126,19 +111,7 @@ def text_graph(weights: Mapping[str, Float32Array], keys: Float32Array, values: 
     With the values of several networks it is several cache models that read a text once; each fills its part of the
     feature, and all have the same say.
 
-    Parameters
-    ----------
-    weights : mapping
-        Of `sources.text_weights`.
-    keys : ndarray of shape (1000, 384)
-        Unit rows.
-    values : sequence of M ndarrays of shape (1000, 1280)
-        Unit rows.
-
-    Returns
-    -------
-    onnx.ModelProto
-        From ``input_ids`` and ``attention_mask`` (T, L) to unit rows ``text_embeds`` (T, 1280 M).
+    Shapes: `keys` (1000, 384), `values` (1000, 1280).
     """
     network = _Network()
     sentences = _sentences(network, weights)

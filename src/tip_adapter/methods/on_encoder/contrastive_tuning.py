@@ -33,20 +33,7 @@ def contrastive_loss(
     \\log\\frac{e^{s f_i t_i}}{\\sum_j e^{s f_j t_i}}\\big)`. Other images of the same class count as negatives, as in
     FLYP: where they share their caption, the best that can be reached is an equal share for each of them.
 
-    Parameters
-    ----------
-    image_features : torch.Tensor of shape (B, D)
-        Unit rows.
-    text_features : torch.Tensor of shape (U, D)
-        Unit rows of the captions that differ.
-    captions : torch.Tensor of shape (B,)
-        Which of them is the caption of each image.
-    logit_scale : float
-
-    Returns
-    -------
-    torch.Tensor
-        Scalar.
+    Shapes: `image_features` (B, D), `text_features` (U, D), `captions` (B,).
 
     References
     ----------
@@ -186,17 +173,7 @@ def class_logits(
 ) -> Float32Array:
     """Zero-shot logits of the middles of photos, the towers being what they are now.
 
-    Parameters
-    ----------
-    encoder : TrainableEncoder
-    photos : PhotoRows
-        N photos.
-    captions : sequence of C sequences of str
-    logit_scale : float
-
-    Returns
-    -------
-    ndarray of shape (N, C), float32
+    Shapes: → (N, C).
     """
     import torch
     from torch.nn.functional import normalize

@@ -241,15 +241,6 @@ class CoOp(TrainedMethod):
 def paper_epochs(shots: int) -> int:
     """Give the paper's number of epochs.
 
-    Parameters
-    ----------
-    shots : int
-        Per class.
-
-    Returns
-    -------
-    int
-
     Examples
     --------
     >>> from tip_adapter.methods.on_encoder.coop import paper_epochs
@@ -264,22 +255,7 @@ def aligned_texts(
 ) -> list[tuple[str, ...]]:
     """Choose the words for every class, in the order of a fitted method's classes.
 
-    Parameters
-    ----------
-    class_texts : sequence of C texts or of C sequences of texts, optional
-        In the order of `class_names`.
-    class_names : sequence of C str, optional
-    classes : ndarray of shape (C,)
-        Sorted names, or the integers that index `class_names`.
-
-    Returns
-    -------
-    list of C tuples of str
-
-    Raises
-    ------
-    InputError
-        When there are neither names nor texts, or another number of them.
+    Shapes: `classes` (C,).
 
     Examples
     --------

@@ -21,17 +21,7 @@ _TEXTS_PER_CHUNK = 64
 
 
 def content_tokens(encoder: TrainableEncoder, texts: Sequence[str]) -> list[list[int]]:
-    """Tokenise texts without the special tokens at both ends and without padding.
-
-    Parameters
-    ----------
-    encoder : TrainableEncoder
-    texts : sequence of T str
-
-    Returns
-    -------
-    list of T lists of int
-    """
+    """Tokenise texts without the special tokens at both ends and without padding."""
     start, end = _special_tokens(encoder)
     return [_unpadded(encoder, text)[len(start) : -len(end) or None] for text in texts]
 
@@ -39,19 +29,7 @@ def content_tokens(encoder: TrainableEncoder, texts: Sequence[str]) -> list[list
 def word_embeddings(encoder: TrainableEncoder, words: str) -> torch.Tensor:
     """Look up the input embeddings of words, such as "a photo of a".
 
-    Parameters
-    ----------
-    encoder : TrainableEncoder
-    words : str
-
-    Returns
-    -------
-    torch.Tensor of shape (M, E)
-
-    Raises
-    ------
-    InputError
-        When there is no word.
+    Shapes: → (M, E).
     """
     import torch
 
@@ -95,26 +73,7 @@ class LearnedPrompts:
         n_context: int,
         position: ClassPosition = "end",
     ) -> LearnedPrompts:
-        """Lay out ``[start] [context …] class text . [end]`` for every text.
-
-        Parameters
-        ----------
-        encoder : TrainableEncoder
-        class_texts : sequence of C sequences of str
-        n_context : int
-            M.
-        position : {"end", "middle", "front"}
-            Where the class text stands: after, amid or before the context.
-
-        Returns
-        -------
-        LearnedPrompts
-
-        Raises
-        ------
-        InputError
-            When a text does not fit into the encoder's context length with so many vectors.
-        """
+        """Lay out ``[start] [context …] class text . [end]`` for every text."""
         import torch
 
         start, end = _special_tokens(encoder)
@@ -144,15 +103,7 @@ class LearnedPrompts:
     def class_features(self, context: torch.Tensor) -> torch.Tensor:
         """Encode the prompts, and give every class the normalised mean of its texts' features.
 
-        Parameters
-        ----------
-        context : torch.Tensor of shape (M, E) or (C, M, E)
-            Context vectors that all classes share, or of each class its own.
-
-        Returns
-        -------
-        torch.Tensor of shape (C, D)
-            Unit rows.
+        Shapes: `context` (M, E) → (C, D).
         """
         import torch
         from torch.nn.functional import normalize

@@ -78,24 +78,6 @@ def cut_views(
 ) -> PhotoViews:
     """Decode every photo once and cut its views.
 
-    Parameters
-    ----------
-    images : sequence of N paths, bytes, Pillow images or uint8 arrays
-    preprocessing : Preprocessing
-        Of the encoder.
-    n_views : int
-        V, random views of each.
-    random_state : int
-
-    Returns
-    -------
-    PhotoViews
-
-    Raises
-    ------
-    ImageError
-        When a photo cannot be decoded.
-
     Examples
     --------
     >>> import numpy as np

@@ -39,15 +39,7 @@ class RateChoice:
 def held_out_shots(labels: IntArray, seed: int) -> tuple[IntArray, IntArray]:
     """Split shots: a quarter of each class, at least one, is held out; a class with a single shot keeps it.
 
-    Parameters
-    ----------
-    labels : ndarray of shape (N,)
-    seed : int
-
-    Returns
-    -------
-    kept, held_out : ndarray of int
-        Sorted rows; nothing is held out where all classes have one shot.
+    Shapes: `labels` (N,).
 
     Examples
     --------
@@ -76,27 +68,6 @@ def choose_rate(
     key: str = "",
 ) -> RateChoice:
     """Try rates from the largest down, until one is worse than the best so far.
-
-    Parameters
-    ----------
-    rates : sequence of float
-    loss_of : callable
-        Trains with a rate, and returns a loss; raises `TrainingError` when that diverges.
-    evidence : str
-        What the loss is of, for the summary.
-    notes : pathlib.Path, optional
-        File that keeps the losses, so that an interrupted choice goes on where it was.
-    key : str
-        Identity of data and settings; notes of another one are refused.
-
-    Returns
-    -------
-    RateChoice
-
-    Raises
-    ------
-    TrainingError
-        When training diverges with all rates, or the notes are of another training.
 
     Examples
     --------

@@ -109,18 +109,9 @@ class TuningTask:
 
         Parameters
         ----------
-        rates : sequence of float
-        schedule : Schedule
-            Of a short training; its rate does not matter.
         apart : Apart, optional
             Photos to choose on by accuracy, all shots being trained on. By default shots are held out, and their
             likelihood decides.
-        default : float
-            Where there is nothing to hold out.
-
-        Returns
-        -------
-        RateChoice
         """
         kept, held_out = held_out_shots(self.labels, self.seed)
         if apart is not None:

@@ -124,18 +124,7 @@ def evidence_from_support(
 ) -> Evidence:
     """Use the shots themselves, one of every class left out at once.
 
-    Parameters
-    ----------
-    features : ndarray of shape (N, D), float32
-        Unit rows.
-    labels : ndarray of shape (N,), integers in [0, C)
-    text : ndarray of shape (N, C)
-        Zero-shot logits.
-    max_folds : int, default=8
-
-    Returns
-    -------
-    Evidence
+    Shapes: `features` (N, D), `labels` (N,), `text` (N, C).
 
     Examples
     --------
@@ -164,19 +153,7 @@ def evidence_from_validation(
 ) -> Evidence:
     """Use images apart from the support set.
 
-    Parameters
-    ----------
-    features : ndarray of shape (B, D), float32
-        Unit rows.
-    labels : ndarray of shape (B,), integers in [0, C)
-    text : ndarray of shape (B, C)
-        Zero-shot logits.
-    support_labels : ndarray of shape (N,)
-        Classes of the shots.
-
-    Returns
-    -------
-    Evidence
+    Shapes: `features` (B, D), `labels` (B,), `text` (B, C), `support_labels` (N,).
 
     Examples
     --------
@@ -192,13 +169,7 @@ def evidence_from_validation(
 def spread(logits: FloatArray) -> float:
     """Mean standard deviation of logits over classes.
 
-    Parameters
-    ----------
-    logits : ndarray of shape (B, C)
-
-    Returns
-    -------
-    float
+    Shapes: `logits` (B, C).
 
     Examples
     --------

@@ -20,19 +20,7 @@ def best_likelihood_alpha(
 ) -> tuple[float, float]:
     """Find the α ≥ 0 that minimises the negative log-likelihood of ``text + α·cache``, a convex function of α.
 
-    Parameters
-    ----------
-    text, cache : ndarray of shape (B, C)
-        Zero-shot and cache logits.
-    labels : ndarray of shape (B,), integers in [0, C)
-    start : float, default=0
-        Where Newton's method starts.
-
-    Returns
-    -------
-    alpha : float
-    nll : float
-        Nats per image.
+    Shapes: `text, cache` (B, C), `labels` (B,).
 
     Examples
     --------
@@ -76,19 +64,7 @@ def best_accuracy_alpha(text: FloatArray, cache: FloatArray, labels: IntArray) -
     Every image is right on one interval of α: its true class y must lead each class j, ``α (c_y - c_j) > a_j - a_y``.
     Sorting the ends of those intervals gives accuracy as a function of α.
 
-    Parameters
-    ----------
-    text, cache : ndarray of shape (B, C)
-        Zero-shot and cache logits.
-    labels : ndarray of shape (B,), integers in [0, C)
-
-    Returns
-    -------
-    alpha : float
-        0 where nothing beats it, else the middle of the widest of the best stretches of α, up to the α at which the
-        cache logits vary 50 times as much over the classes as the text's.
-    accuracy : float
-        Fraction of images that are right there.
+    Shapes: `text, cache` (B, C), `labels` (B,).
 
     Examples
     --------
@@ -116,14 +92,7 @@ def best_accuracy_alpha(text: FloatArray, cache: FloatArray, labels: IntArray) -
 def surprises(logits: FloatArray, labels: IntArray) -> FloatArray:
     """Negative log-likelihood of every image, in nats.
 
-    Parameters
-    ----------
-    logits : ndarray of shape (B, C)
-    labels : ndarray of shape (B,)
-
-    Returns
-    -------
-    ndarray of shape (B,)
+    Shapes: `logits` (B, C), `labels` (B,) → (B,).
 
     Examples
     --------

@@ -73,19 +73,7 @@ class Fold:
 
 
 def folds_of(support: SupportSet, max_folds: int) -> list[Fold]:
-    """Split a support set so that about one in `max_folds` shots of every class is left out at once.
-
-    Parameters
-    ----------
-    support : SupportSet
-    max_folds : int
-        Fewer where classes have fewer shots.
-
-    Returns
-    -------
-    list of Fold
-        Empty with one shot per class.
-    """
+    """Split a support set so that about one in `max_folds` shots of every class is left out at once."""
     folds = support_folds(support.features, support.labels, max_folds)
     result = []
     for fold in range(int(folds.max()) + 1):
@@ -102,17 +90,7 @@ def text_logits(
 ) -> torch.Tensor:
     """Zero-shot logits as `tip_adapter.heads.zero_shot_logits` gives them, with gradients with respect to features.
 
-    Parameters
-    ----------
-    features : torch.Tensor of shape (B, D)
-        Unit rows.
-    zero_shot_weights : ndarray of shape (C, D), or None
-    logit_scale : float
-    n_classes : int
-
-    Returns
-    -------
-    torch.Tensor of shape (B, C)
+    Shapes: `features` (B, D), `zero_shot_weights` (C, D) → (B, C).
 
     Examples
     --------
@@ -259,20 +237,7 @@ class TrainedMethod(FewShotMethod):
 def require_text_for_all(support: SupportSet, method: str) -> Float32Array:
     """Return the zero-shot weights, all of them known.
 
-    Parameters
-    ----------
-    support : SupportSet
-    method : str
-        Name for the message.
-
-    Returns
-    -------
-    ndarray of shape (C, D), float32
-
-    Raises
-    ------
-    InputError
-        When a class has no text.
+    Shapes: → (C, D).
     """
     weights = support.zero_shot_weights
     if weights is None or np.isnan(weights).any():

@@ -117,14 +117,7 @@ class CLAP(TrainedMethod):
 def class_constraints(support: SupportSet) -> FloatArray:
     """Compute λ: every class's mean zero-shot probability on its own shots.
 
-    Parameters
-    ----------
-    support : SupportSet
-
-    Returns
-    -------
-    ndarray of shape (C,), float64
-        1 for classes without shots.
+    Shapes: → (C,).
     """
     own = softmax(support.text_logits)[np.arange(len(support.labels)), support.labels]
     sums = np.bincount(support.labels, weights=own, minlength=support.n_classes)

@@ -191,16 +191,7 @@ class CLIPAdapter(TrainedMethod):
 def adapt(features: torch.Tensor, down: torch.Tensor, up: torch.Tensor, ratio: float) -> torch.Tensor:
     """Mix features with what the network makes of them, and normalise.
 
-    Parameters
-    ----------
-    features : torch.Tensor of shape (B, D)
-    down : torch.Tensor of shape (H, D)
-    up : torch.Tensor of shape (D, H)
-    ratio : float
-
-    Returns
-    -------
-    torch.Tensor of shape (B, D)
+    Shapes: `features` (B, D), `down` (H, D), `up` (D, H) → (B, D).
     """
     import torch
 

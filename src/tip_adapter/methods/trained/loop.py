@@ -75,32 +75,11 @@ class Schedule:
             raise InputError(f"Expected learning_rate to be above 0, got {self.learning_rate}.")
 
     def steps(self, n_items: int) -> int:
-        """Steps in all.
-
-        Parameters
-        ----------
-        n_items : int
-            Size of the training set.
-
-        Returns
-        -------
-        int
-        """
+        """Steps in all."""
         return self.epochs * -(-n_items // self.batch_size)
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
-        """Learning rate of one step.
-
-        Parameters
-        ----------
-        step : int
-            From 0.
-        steps_per_epoch : int
-
-        Returns
-        -------
-        float
-        """
+        """Learning rate of one step."""
         # With a single epoch there is nothing left after a warm-up.
         warmup = min(self.warmup_epochs, self.epochs - 1) * steps_per_epoch
         if step < warmup:
@@ -130,12 +109,7 @@ class TrainingRun:
 
 
 def require_torch() -> None:
-    """Say how to install torch where it is missing, and load all of it that training needs.
-
-    Raises
-    ------
-    MissingExtraError
-    """
+    """Say how to install torch where it is missing, and load all of it that training needs."""
     torch = require_extra("torch", "torch")
     # The first optimizer imports for a second. An interruption that a training outlives must not leave half of that.
     torch.optim.SGD([torch.zeros(1)])
@@ -143,15 +117,6 @@ def require_torch() -> None:
 
 def checked_seed(random_state: Any) -> int:
     """Turn scikit-learn's `random_state` into a seed.
-
-    Parameters
-    ----------
-    random_state : int, numpy.random.Generator, numpy.random.RandomState or None
-        An integer gives the same training every time; None another one every time.
-
-    Returns
-    -------
-    int
 
     Examples
     --------

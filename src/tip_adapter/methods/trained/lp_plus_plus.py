@@ -149,15 +149,7 @@ def _first_alpha(support: SupportSet, cosines: Float32Array) -> float:
 def step_sizes(features: Float32Array, cosines: Float32Array) -> tuple[np.float32, np.float32]:
     """Step sizes of w and α, from bounds on the curvature of the loss.
 
-    Parameters
-    ----------
-    features : ndarray of shape (N, D)
-    cosines : ndarray of shape (N, C)
-        To the text features.
-
-    Returns
-    -------
-    weight_step, alpha_step : float
+    Shapes: `features` (N, D), `cosines` (N, C).
 
     Examples
     --------
@@ -177,21 +169,7 @@ def probe_gradients(
 ) -> tuple[float, Float32Array, Float32Array]:
     """Mean cross-entropy of ``f·(w_c + α_c·t_c)``, and its gradients.
 
-    Parameters
-    ----------
-    support : SupportSet
-    cosines : ndarray of shape (N, C)
-        To the text features.
-    weights : ndarray of shape (C, D)
-        w.
-    alpha : ndarray of shape (C,)
-        α.
-
-    Returns
-    -------
-    loss : float
-    by_weights : ndarray of shape (C, D), float32
-    by_alpha : ndarray of shape (C,), float32
+    Shapes: `cosines` (N, C), `weights` (C, D), `alpha` (C,) → (C, D).
     """
     rows = np.arange(len(support.labels))
     errors = softmax(support.features @ weights.T + alpha * cosines)

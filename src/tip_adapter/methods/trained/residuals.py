@@ -22,17 +22,7 @@ their learning rates are meant for that length."""
 def residual_logits(features: torch.Tensor, residuals: torch.Tensor, support: SupportSet) -> torch.Tensor:
     """Logits ``s·f·norm(W + R)ᵀ``; a class without text gets its zero-shot logit plus ``s·f·Rᵀ``.
 
-    Parameters
-    ----------
-    features : torch.Tensor of shape (B, D)
-        Unit rows.
-    residuals : torch.Tensor of shape (C, D)
-        R, in units of the text features' length.
-    support : SupportSet
-
-    Returns
-    -------
-    torch.Tensor of shape (B, C)
+    Shapes: `features` (B, D), `residuals` (C, D) → (B, C).
     """
     import torch
 
@@ -51,14 +41,7 @@ def residual_logits(features: torch.Tensor, residuals: torch.Tensor, support: Su
 def residual_head(residuals: FloatArray, support: SupportSet) -> LinearHead:
     """Give the head of the same formula.
 
-    Parameters
-    ----------
-    residuals : ndarray of shape (C, D)
-    support : SupportSet
-
-    Returns
-    -------
-    LinearHead
+    Shapes: `residuals` (C, D).
     """
     change = residuals.astype(np.float64)
     if support.zero_shot_weights is not None:

@@ -132,17 +132,7 @@ def rename_class(
 
 
 def without_class(model: FewShotModel, column: int) -> FewShotModel:
-    """Take a class without shots out.
-
-    Parameters
-    ----------
-    model : FewShotModel
-    column : int
-
-    Returns
-    -------
-    FewShotModel
-    """
+    """Take a class without shots out."""
     labels = model.shots.labels
     return replace(
         model,
@@ -154,17 +144,7 @@ def without_class(model: FewShotModel, column: int) -> FewShotModel:
 
 
 def with_class(model: FewShotModel, record: ClassRecord) -> FewShotModel:
-    """Put a class without shots in at its column.
-
-    Parameters
-    ----------
-    model : FewShotModel
-    record : ClassRecord
-
-    Returns
-    -------
-    FewShotModel
-    """
+    """Put a class without shots in at its column."""
     column, labels = record.column, model.shots.labels
     return replace(
         model,
@@ -176,18 +156,7 @@ def with_class(model: FewShotModel, record: ClassRecord) -> FewShotModel:
 
 
 def with_class_record(model: FewShotModel, column: int, record: ClassRecord) -> FewShotModel:
-    """Give a class another name, texts and weights.
-
-    Parameters
-    ----------
-    model : FewShotModel
-    column : int
-    record : ClassRecord
-
-    Returns
-    -------
-    FewShotModel
-    """
+    """Give a class another name, texts and weights."""
     weights = model.zero_shot_weights.copy()
     weights[column] = record.weights
     names, texts = list(model.class_names), list(model.class_texts)
@@ -196,24 +165,7 @@ def with_class_record(model: FewShotModel, column: int, record: ClassRecord) -> 
 
 
 def check_new_name(model: FewShotModel, name: str, instead_of: str | None = None) -> str:
-    """Refuse a name that no new class can have, and return it in its one form.
-
-    Parameters
-    ----------
-    model : FewShotModel
-    name : str
-    instead_of : str, optional
-        The class that shall have it, where there is one already.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    InputError
-        When it is empty, or another class has it but for the case.
-    """
+    """Refuse a name that no new class can have, and return it in its one form."""
     name = name_of_label(name)
     if not name:
         raise InputError("Expected a name for the class, got an empty one.")

@@ -16,24 +16,7 @@ SHORTEST_PREFIX = 4
 
 
 def shot_rows(model: FewShotModel, references: Sequence[str]) -> list[int]:
-    """Find shots.
-
-    Parameters
-    ----------
-    model : FewShotModel
-    references : sequence of str
-        Ids, their beginnings (at least 4 characters), or names of files; each must mean one shot.
-
-    Returns
-    -------
-    list of int, ascending
-        Each row once.
-
-    Raises
-    ------
-    InputError
-        When one of them means no shot, or several.
-    """
+    """Find shots."""
     if isinstance(references, str):
         raise InputError(f"Expected a sequence of ids, got the text {references!r}: put it into a list.")
     if not references:
@@ -124,23 +107,7 @@ def remove_shots(model: FewShotModel, rows: Sequence[int]) -> Edit:
 
 
 def relabel_shots(model: FewShotModel, rows: Sequence[int], class_name: str) -> Edit:
-    """Give shots another class.
-
-    Parameters
-    ----------
-    model : FewShotModel
-    rows : sequence of int, ascending
-    class_name : str
-
-    Returns
-    -------
-    Edit
-
-    Raises
-    ------
-    InputError
-        When all of them have it already, or a class would be left with neither shots nor text.
-    """
+    """Give shots another class."""
     column = class_column(model, class_name)
     rows = [row for row in rows if model.shots.labels[row] != column]
     if not rows:
@@ -156,25 +123,7 @@ def relabel_shots(model: FewShotModel, rows: Sequence[int], class_name: str) -> 
 
 
 def forget_photos(model: FewShotModel, digests: Collection[str], action: str) -> Edit:
-    """Take photos out for good: no shot, no journal entry and no undo knows them any more.
-
-    Parameters
-    ----------
-    model : FewShotModel
-    digests : collection of str
-        SHA-256 of the photos.
-    action : str
-        "forget" or "purge".
-
-    Returns
-    -------
-    Edit
-
-    Raises
-    ------
-    InputError
-        When no shot would be left, or a class would be left with neither shots nor text.
-    """
+    """Take photos out for good: no shot, no journal entry and no undo knows them any more."""
     rows = [row for row, digest in enumerate(model.shots.features.digests) if digest in digests]
     rest = replace(model, journal=forget(model.journal, digests))
     if rows:

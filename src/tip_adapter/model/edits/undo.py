@@ -19,21 +19,7 @@ FOR_GOOD = ("forget",)
 
 
 def undo_last(model: FewShotModel) -> Edit:
-    """Take back the last edit that was not taken back yet.
-
-    Parameters
-    ----------
-    model : FewShotModel
-
-    Returns
-    -------
-    Edit
-
-    Raises
-    ------
-    InputError
-        When there is nothing to take back.
-    """
+    """Take back the last edit that was not taken back yet."""
     open_entries = [entry for entry in model.journal if entry.undo is not None]
     if not open_entries:
         raise InputError("There is nothing to undo: the journal holds no edit that can be taken back.")

@@ -49,24 +49,7 @@ def top_k_accuracy(logits: ArrayLike, labels: ArrayLike, k: int) -> float:
     A tie counts against the true class only where the other class comes first, as it does for ``argmax``; so k = 1 is
     the accuracy.
 
-    Parameters
-    ----------
-    logits : array-like of shape (B, C)
-        Or probabilities.
-    labels : array-like of shape (B,)
-        True class indices.
-    k : int
-        From 1 to C.
-
-    Returns
-    -------
-    accuracy : float
-        In [0, 1].
-
-    Raises
-    ------
-    InputError
-        When shapes do not match, labels or k are out of range, or scores are NaN.
+    Shapes: `logits` (B, C), `labels` (B,).
 
     Examples
     --------
@@ -86,20 +69,7 @@ def top_k_accuracy(logits: ArrayLike, labels: ArrayLike, k: int) -> float:
 def per_class_recall(predictions: ArrayLike, labels: ArrayLike, *, n_classes: int | None = None) -> FloatArray:
     """Return the share of each class's queries that are predicted right.
 
-    Parameters
-    ----------
-    predictions, labels, n_classes
-        As in `confusion_matrix`.
-
-    Returns
-    -------
-    recall : ndarray of shape (C,), float64
-        NaN for a class without queries.
-
-    Raises
-    ------
-    InputError
-        As in `confusion_matrix`.
+    Shapes: → (C,).
 
     Examples
     --------
@@ -117,24 +87,7 @@ def per_class_recall(predictions: ArrayLike, labels: ArrayLike, *, n_classes: in
 def confusion_matrix(predictions: ArrayLike, labels: ArrayLike, *, n_classes: int | None = None) -> IntArray:
     """Count how often each class is taken for each other.
 
-    Parameters
-    ----------
-    predictions : array-like of shape (B,) or (B, C)
-        Class indices, or scores, of which the highest is the prediction.
-    labels : array-like of shape (B,)
-        True class indices.
-    n_classes : int, optional
-        C; by default the columns of the scores, or the highest index that occurs plus one.
-
-    Returns
-    -------
-    counts : ndarray of shape (C, C), intp
-        Rows are true classes, columns predicted ones.
-
-    Raises
-    ------
-    InputError
-        When shapes do not match, indices are out of range, or scores are NaN.
+    Shapes: `predictions` (B,), `labels` (B,) → (C, C).
 
     Examples
     --------
@@ -160,24 +113,7 @@ def bootstrap_interval(
     The number of right answers in a resample of B queries is binomial with the observed accuracy, so it is drawn
     directly and no resample is ever formed.
 
-    Parameters
-    ----------
-    correct : array-like of shape (B,), bool
-        Whether each query was predicted right.
-    level : float, default=0.95
-        Coverage, in (0, 1).
-    n_resamples : int, default=2000
-    random_state : int, default=0
-
-    Returns
-    -------
-    low, high : float
-        In [0, 1]. Both are 1 when all are right: the bootstrap knows nothing beyond its sample.
-
-    Raises
-    ------
-    InputError
-        When `correct` is empty or not boolean, or another argument is out of range.
+    Shapes: `correct` (B,).
 
     References
     ----------
@@ -207,24 +143,6 @@ def wilson_interval(right: int, n: int, *, level: float = 0.95) -> tuple[float, 
 
     With p = right / n and z the normal quantile of (1 + level) / 2:
     :math:`\frac{p + z^2/2n \pm z\sqrt{p(1-p)/n + z^2/4n^2}}{1 + z^2/n}`.
-
-    Parameters
-    ----------
-    right : int
-        From 0 to n.
-    n : int
-        At least 1.
-    level : float, default=0.95
-        Between 0 and 1.
-
-    Returns
-    -------
-    low, high : float
-
-    Raises
-    ------
-    InputError
-        When an argument is out of range.
 
     References
     ----------

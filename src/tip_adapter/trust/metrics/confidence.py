@@ -16,24 +16,7 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, *, n
     ``ECE = Σ_m |B_m| / B · |accuracy(B_m) − confidence(B_m)|``, where bin m holds the queries whose highest probability
     is in ((m − 1)/M, m/M].
 
-    Parameters
-    ----------
-    probabilities : array-like of shape (B, C)
-        Rows sum to 1.
-    labels : array-like of shape (B,)
-        True class indices.
-    n_bins : int, default=15
-        M, at least 1.
-
-    Returns
-    -------
-    error : float
-        In [0, 1].
-
-    Raises
-    ------
-    InputError
-        When shapes do not match, labels are out of range, or rows are no probabilities.
+    Shapes: `probabilities` (B, C), `labels` (B,).
 
     References
     ----------
@@ -57,23 +40,7 @@ def reliability(
 ) -> tuple[IntArray, FloatArray, FloatArray]:
     """Return what a reliability diagram shows: queries, mean confidence and accuracy by bins of confidence.
 
-    Parameters
-    ----------
-    probabilities, labels
-        As in `expected_calibration_error`.
-    n_bins : int, default=10
-        At least 1.
-
-    Returns
-    -------
-    counts : ndarray of shape (n_bins,), intp
-    confidence, accuracy : ndarray of shape (n_bins,), float64
-        NaN for an empty bin.
-
-    Raises
-    ------
-    InputError
-        As in `expected_calibration_error`.
+    Shapes: → (n_bins,).
 
     Examples
     --------
@@ -102,24 +69,7 @@ def _binned(scores: FloatArray, true: IntArray, n_bins: int) -> tuple[FloatArray
 def negative_log_likelihood(scores: ArrayLike, labels: ArrayLike, *, from_logits: bool = False) -> float:
     """Return the mean of −log p(true class).
 
-    Parameters
-    ----------
-    scores : array-like of shape (B, C)
-        Probabilities, or logits with ``from_logits=True``.
-    labels : array-like of shape (B,)
-        True class indices.
-    from_logits : bool, default=False
-        Whether `scores` still need a softmax. It is done on the logarithms, so no probability underflows.
-
-    Returns
-    -------
-    loss : float
-        In nats; infinite when a true class has probability 0.
-
-    Raises
-    ------
-    InputError
-        When shapes do not match, labels are out of range, or scores are not what `from_logits` says.
+    Shapes: `scores` (B, C), `labels` (B,).
 
     Examples
     --------
@@ -141,19 +91,7 @@ def negative_log_likelihood(scores: ArrayLike, labels: ArrayLike, *, from_logits
 def log_softmax(logits: ArrayLike) -> FloatArray:
     """Return the logarithm of the softmax of each row, without overflow or underflow.
 
-    Parameters
-    ----------
-    logits : array-like of shape (B, C)
-        May hold −∞ for classes that are ruled out, though not for all of a row.
-
-    Returns
-    -------
-    log_probabilities : ndarray of shape (B, C), float64
-
-    Raises
-    ------
-    InputError
-        When a logit is NaN or +∞, or a row has only −∞.
+    Shapes: `logits` (B, C) → (B, C).
 
     Examples
     --------
