@@ -1,4 +1,4 @@
-"""Data sets × methods × shots × seeds in; one JSON file per run, tables and figures out, under one stated protocol."""
+"""Compare methods on data sets, shots and seeds under one stated protocol."""
 
 from __future__ import annotations
 

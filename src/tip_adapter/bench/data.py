@@ -1,4 +1,4 @@
-"""Where photos or features are goes in; features of all parts, and the support sets drawn from them, come out."""
+"""Load a data set's features, or encode its photos, and draw the support sets."""
 
 from __future__ import annotations
 

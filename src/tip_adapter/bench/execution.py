@@ -1,4 +1,4 @@
-"""One run: a method, a support set and test photos in; its figures, or why there are none, out."""
+"""Fit and test one method on one support set."""
 
 from __future__ import annotations
 

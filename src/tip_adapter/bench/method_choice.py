@@ -1,4 +1,4 @@
-"""Names of methods or groups go in, as a user writes them; methods with their parameters come out."""
+"""Parse the methods, groups and parameters that a user names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets, methods and protocols in; runs to make, runs that are there already, and those that cannot be, out."""
+"""Plan the runs of a comparison: those to make, those already there, those that cannot be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of single runs: mappings in, one JSON file each out, and back, those of other versions set apart."""
+"""Read and write the results of single runs, one JSON file each."""
 
 from __future__ import annotations
 

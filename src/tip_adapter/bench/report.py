@@ -1,4 +1,4 @@
-"""A folder of results in; its tables (Markdown, CSV), its one small file of all runs, and its figures out."""
+"""Write the tables, the file of all runs and the figures of a folder of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole comparison: data sets, methods and a protocol in; results in a folder, and what went wrong, out."""
+"""Run a whole comparison and keep its results in a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of photos or a manifest goes in; what to learn from, to validate on and to test on comes out."""
+"""Find the training, validation and test parts of a folder or manifest."""
 
 from __future__ import annotations
 

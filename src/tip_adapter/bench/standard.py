@@ -1,4 +1,4 @@
-"""The eleven data sets of the few-shot literature: the name of one and a folder go in, its official splits come out."""
+"""The eleven standard data sets of the few-shot literature, with their official splits."""
 
 from __future__ import annotations
 

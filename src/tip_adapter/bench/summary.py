@@ -1,4 +1,4 @@
-"""Results of single runs in; one row per data set, protocol, method and number of shots out, with intervals."""
+"""Summarise results, with intervals: a row per data set, protocol, method and number of shots."""
 
 from __future__ import annotations
 

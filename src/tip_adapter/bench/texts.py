@@ -1,4 +1,4 @@
-"""Files of class names and templates, ours or CLIP_benchmark's, go in; the texts of every class come out."""
+"""Read class names and templates from our files or CLIP_benchmark's."""
 
 from __future__ import annotations
 

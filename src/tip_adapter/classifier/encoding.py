@@ -1,4 +1,4 @@
-"""What every use of a classifier begins with: photos in, features of its encoder out, each encoded once."""
+"""What every use of a classifier begins with: the features of photos, each encoded once."""
 
 from __future__ import annotations
 

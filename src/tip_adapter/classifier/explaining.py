@@ -1,4 +1,4 @@
-"""Why a fitted classifier answers as it does: photos in, explanations out."""
+"""Explain the predictions of a fitted classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: arguments in, tables or JSON on stdout out, messages and errors on stderr."""
+"""The command line: results on stdout as tables or JSON, messages and errors on stderr."""
 
 from tip_adapter.cli.app import app, main
 

@@ -27,69 +27,73 @@ if TYPE_CHECKING:
     from tip_adapter.progress import Progress
 
 
+DataArgument = Annotated[
+    list[str] | None,
+    typer.Argument(help="Folders of class folders, manifests, feature files (.npz) or names of standard data sets."),
+]
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder of results; runs that are in it already are kept.")
+]
+MethodsOption = Annotated[
+    str,
+    typer.Option(
+        "--methods", "-m", help="Names separated by commas; or default, all, training-free, trained, on-encoder."
+    ),
+]
+ShotsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shots",
+        "-k",
+        help="Photos per class, separated by commas. Default: as many of 1,2,4,8,16 as the data allows.",
+    ),
+]
+SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="Support sets to draw for each number of shots.")]
+ProtocolOption = Annotated[
+    str,
+    typer.Option(
+        "--protocol",
+        help="fair: tune on the shots; paper: on the validation split; paper-few: on a few more photos; both.",
+    ),
+]
+DataRootOption = Annotated[
+    Path | None, typer.Option("--data-root", help="Folder that holds the standard data sets, such as caltech101.")
+]
+JobsOption = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, help="Runs at the same time. Default: one per core.")
+]
+LogitsOption = Annotated[bool, typer.Option("--logits", help="Also save the logits of the test photos.")]
+RedoOption = Annotated[bool, typer.Option("--redo", help="Repeat runs that are in the folder already.")]
+ReportOnlyOption = Annotated[
+    bool, typer.Option("--report-only", help="Run nothing; write the tables and figures of --output again.")
+]
+
+
 def bench(
-    data: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Folders of class folders, manifests, feature files (.npz) or names of standard data sets."
-        ),
-    ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of results; runs that are in it already are kept.")
-    ] = Path("tip-adapter-bench"),
-    methods: Annotated[
-        str,
-        typer.Option(
-            "--methods", "-m", help="Names separated by commas; or default, all, training-free, trained, on-encoder."
-        ),
-    ] = "default",
-    shots: Annotated[
-        str | None,
-        typer.Option(
-            "--shots",
-            "-k",
-            help="Photos per class, separated by commas. Default: as many of 1,2,4,8,16 as the data allows.",
-        ),
-    ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Support sets to draw for each number of shots.")] = 3,
-    protocol: Annotated[
-        str,
-        typer.Option(
-            "--protocol",
-            help="fair: tune on the shots; paper: on the validation split; paper-few: on a few more photos; both.",
-        ),
-    ] = "fair",
+    data: DataArgument = None,
+    output: OutputOption = Path("tip-adapter-bench"),
+    methods: MethodsOption = "default",
+    shots: ShotsOption = None,
+    seeds: SeedsOption = 3,
+    protocol: ProtocolOption = "fair",
     encoder: EncoderOption = None,
     precision: PrecisionOption = "fp32",
     class_texts: ClassTextsOption = None,
     template: TemplateOption = None,
     views: ViewsOption = 1,
-    data_root: Annotated[
-        Path | None, typer.Option("--data-root", help="Folder that holds the standard data sets, such as caltech101.")
-    ] = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Runs at the same time. Default: one per core.")
-    ] = None,
-    logits: Annotated[bool, typer.Option("--logits", help="Also save the logits of the test photos.")] = False,
-    redo: Annotated[bool, typer.Option("--redo", help="Repeat runs that are in the folder already.")] = False,
-    report_only: Annotated[
-        bool, typer.Option("--report-only", help="Run nothing; write the tables and figures of --output again.")
-    ] = False,
+    data_root: DataRootOption = None,
+    jobs: JobsOption = None,
+    logits: LogitsOption = False,
+    redo: RedoOption = False,
+    report_only: ReportOnlyOption = False,
     skip_bad: SkipBadOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare methods on your data: accuracy with intervals, calibration, time and memory, in tables and figures."""
-    from tip_adapter.bench import run, write_report
+    from tip_adapter.bench import run
 
     if report_only:
-        if data:
-            raise InputError(f"Expected no data with --report-only, got {data[0]}: name the folder with --output")
-        report = write_report(output)
-        if as_json:
-            echo_json(_as_json(report))
-        else:
-            _show(report)
-        return
+        return _write_again(data, output, as_json)
     if not data:
         raise InputError("Expected data: a folder of class folders, a manifest, a feature file or a standard data set")
     with _bars() as (encoding, progress):
@@ -113,6 +117,23 @@ def bench(
             encoding_progress=encoding,
             progress=progress,
         )
+    _show_result(result, data[0], as_json)
+
+
+def _write_again(data: list[str] | None, output: Path, as_json: bool) -> None:
+    """Write the tables and figures of results that are there already."""
+    from tip_adapter.bench import write_report
+
+    if data:
+        raise InputError(f"Expected no data with --report-only, got {data[0]}: name the folder with --output")
+    report = write_report(output)
+    if as_json:
+        echo_json(_as_json(report))
+    else:
+        _show(report)
+
+
+def _show_result(result: BenchmarkResult, data: str, as_json: bool) -> None:
     echo_skipped(result.skipped)
     if as_json:
         facts = {"runs": result.n_run, "kept": result.n_kept, "notes": list(result.notes)}
@@ -122,7 +143,7 @@ def bench(
         _show_run(result)
         if result.report.rows and not result.failed:
             best = max(result.report.rows, key=lambda row: row.accuracy)
-            echo_next("fit", data[0], "--method", best.method.split(" ")[0], so_that="learn with the best method")
+            echo_next("fit", data, "--method", best.method.split(" ")[0], so_that="learn with the best method")
     if result.failed:
         echo(f"error: {len(result.failed)} runs failed, the others are kept: see above", err=True)
         raise typer.Exit(1)

@@ -41,19 +41,25 @@ class _Photos:
     splits: dict[str, ImageDataset]
 
 
+PhotosArgument = Annotated[list[str], typer.Argument(help="Photos, folders of photos, patterns; or one manifest.")]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Also save the features as a .npz file, for fit and bench.")
+]
+BatchSizeOption = Annotated[int, typer.Option("--batch-size", min=1, help="Views encoded at once.")]
+StoreOption = Annotated[Path | None, typer.Option("--store", help="Feature store. Default: in the cache folder.")]
+
+
 def embed(
-    photos: Annotated[list[str], typer.Argument(help="Photos, folders of photos, patterns; or one manifest.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also save the features as a .npz file, for fit and bench.")
-    ] = None,
+    photos: PhotosArgument,
+    output: OutputOption = None,
     encoder: EncoderOption = None,
     precision: PrecisionOption = "fp32",
     class_texts: ClassTextsOption = None,
     template: TemplateOption = None,
     views: ViewsOption = 1,
     seed: SeedOption = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Views encoded at once.")] = 32,
-    store: Annotated[Path | None, typer.Option("--store", help="Feature store. Default: in the cache folder.")] = None,
+    batch_size: BatchSizeOption = 32,
+    store: StoreOption = None,
     skip_bad: SkipBadOption = False,
     allow_truncated: TruncatedOption = False,
     as_json: JsonOption = False,

@@ -1,4 +1,4 @@
-"""The command export: a saved classifier in, files that classify without this package out."""
+"""The command export."""
 
 from __future__ import annotations
 

@@ -47,29 +47,33 @@ if TYPE_CHECKING:
     from tip_adapter.trust.evaluation import Evaluation
 
 
-def fit(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            help="Labelled photos: a folder of class folders, an archive (.zip, .tar), a table (.csv, .jsonl …); or "
-            "features that embed saved (.npz)."
-        ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to save the classifier in.")] = Path(
-        "classifier.tip"
+FitDataArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="Labelled photos: a folder of class folders, an archive (.zip, .tar), a table (.csv, .jsonl …); or "
+        "features that embed saved (.npz)."
     ),
-    method: Annotated[
-        str | None,
-        typer.Option(
-            "--method", "-m", help="auto, tip-adapter, tip-adapter:alpha=1:beta=5.5 …; `tip-adapter info` lists all."
-        ),
-    ] = None,
+]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Folder to save the classifier in.")]
+MethodOption = Annotated[
+    str | None,
+    typer.Option(
+        "--method", "-m", help="auto, tip-adapter, tip-adapter:alpha=1:beta=5.5 …; `tip-adapter info` lists all."
+    ),
+]
+MaxFlippedOption = Annotated[
+    float,
+    typer.Option("--max-flipped", min=0, max=1, help="Share of the predictions on the shots that int8 may change."),
+]
+
+
+def fit(
+    data: FitDataArgument,
+    output: OutputOption = Path("classifier.tip"),
+    method: MethodOption = None,
     encoder: EncoderOption = None,
     precision: PrecisionOption = "fp32",
-    max_flipped: Annotated[
-        float,
-        typer.Option("--max-flipped", min=0, max=1, help="Share of the predictions on the shots that int8 may change."),
-    ] = 0.05,
+    max_flipped: MaxFlippedOption = 0.05,
     shots: ShotsOption = None,
     seed: SeedOption = 0,
     class_texts: ClassTextsOption = None,

@@ -81,23 +81,28 @@ def calibrate(
         echo_next("predict", model, "PHOTOS", "--coverage", 0.9, so_that="get sets that contain the true class")
 
 
+SourceArgument = Annotated[
+    str, typer.Argument(help="A saved classifier, or labelled photos: class folders or a manifest.")
+]
+CompareWithOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--compare-with",
+        help="Labelled photos that must not be among the shots, such as test photos. Default: the split test.",
+    ),
+]
+HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write a page with what was found: one .html file.")]
+
+
 def doctor(
-    source: Annotated[str, typer.Argument(help="A saved classifier, or labelled photos: class folders or a manifest.")],
-    compare_with: Annotated[
-        Path | None,
-        typer.Option(
-            "--compare-with",
-            help="Labelled photos that must not be among the shots, such as test photos. Default: the split test.",
-        ),
-    ] = None,
+    source: SourceArgument,
+    compare_with: CompareWithOption = None,
     encoder: EncoderOption = None,
     shots: ShotsOption = None,
     seed: SeedOption = 0,
     class_texts: ClassTextsOption = None,
     split: SplitOption = None,
-    html: Annotated[
-        Path | None, typer.Option("--html", help="Write a page with what was found: one .html file.")
-    ] = None,
+    html: HtmlOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Examine shots: doubtful labels, duplicates, bad files, and classes that another photo would help most."""

@@ -30,33 +30,38 @@ if TYPE_CHECKING:
     from tip_adapter.methods.trained.loop import TrainingProgress
 
 
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="New folder for the tuned encoder.")]
+WiseWeightOption = Annotated[
+    float,
+    typer.Option(
+        "--wise-weight", min=0, max=1, help="Weight of the tuned encoder in WiSE-FT's average with the original."
+    ),
+]
+LearningRateOption = Annotated[
+    float | None, typer.Option("--learning-rate", help="Learning rate. Default: chosen on held-out shots.")
+]
+EpochsOption = Annotated[
+    int | None,
+    typer.Option("--epochs", min=1, help="Passes over the shots. Default: 20; from 8 shots per class up, 10."),
+]
+CheckpointOption = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", help="File that keeps the progress; run the command again to continue from it."),
+]
+
+
 def fine_tune(
     data: DataArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the tuned encoder.")] = Path(
-        "tuned-encoder"
-    ),
+    output: OutputOption = Path("tuned-encoder"),
     encoder: EncoderOption = None,
     shots: ShotsOption = None,
     seed: SeedOption = 0,
     class_texts: ClassTextsOption = None,
     template: TemplateOption = None,
-    wise_weight: Annotated[
-        float,
-        typer.Option(
-            "--wise-weight", min=0, max=1, help="Weight of the tuned encoder in WiSE-FT's average with the original."
-        ),
-    ] = 0.5,
-    learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="Learning rate. Default: chosen on held-out shots.")
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option("--epochs", min=1, help="Passes over the shots. Default: 20; from 8 shots per class up, 10."),
-    ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option("--checkpoint", help="File that keeps the progress; run the command again to continue from it."),
-    ] = None,
+    wise_weight: WiseWeightOption = 0.5,
+    learning_rate: LearningRateOption = None,
+    epochs: EpochsOption = None,
+    checkpoint: CheckpointOption = None,
     split: SplitOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Upright RGB images and an encoder's settings go in; square views and normalised pixels come out."""
+"""Cut square views from upright RGB images and normalise their pixels for an encoder."""
 
 from __future__ import annotations
 

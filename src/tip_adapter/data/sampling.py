@@ -1,4 +1,4 @@
-"""Labels, a number of shots and a seed go in; the indices of a support set, or of disjoint parts, come out."""
+"""Draw support sets and disjoint parts from labels, with a seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos in, small JPEG pictures out, for people to recognise a shot by."""
+"""Small JPEG pictures by which people recognise a shot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The name of an encoder, or a path, goes in; an encoder comes out."""
+"""Load and export encoders; `ENCODERS` has them by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Views of photos and texts go into an encoder; rows of one common feature space come out."""
+"""The protocol of an encoder: views of photos and texts in one feature space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Views and texts go in; features that mean nothing, but are always the same and need no weights, come out."""
+"""An encoder without weights for tests: its features mean nothing and never change."""
 
 from __future__ import annotations
 

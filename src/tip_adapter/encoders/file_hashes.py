@@ -1,4 +1,4 @@
-"""Paths of large files go in; their SHA-256 come out, read from the disk only when a file has changed."""
+"""SHA-256 of large files, computed again only when a file has changed."""
 
 from __future__ import annotations
 

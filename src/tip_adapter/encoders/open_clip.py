@@ -1,4 +1,4 @@
-"""The name of a model and of its weights in open_clip goes in; an encoder on torch comes out."""
+"""Load an encoder of open_clip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model of open_clip goes in; its halves come out as torch modules."""
+"""The two towers of an open_clip model as torch modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The image tower of a transformer goes in; the same tower with weights of 8 bits comes out, made once and kept."""
+"""Quantise the image tower of a transformer to int8, once, and keep it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts and a ``tokenizer.json`` go in; padded token ids and attention masks come out."""
+"""Tokenize texts with a ``tokenizer.json``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Views and texts go through two torch modules, which `export` can turn into ONNX graphs; features come out."""
+"""An encoder of two torch modules, which `export` can turn into ONNX graphs."""
 
 from __future__ import annotations
 

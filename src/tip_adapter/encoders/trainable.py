@@ -1,4 +1,4 @@
-"""The name of an encoder goes in; its towers come out as torch modules that gradients flow through."""
+"""Load an encoder's towers as torch modules that gradients flow through."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What shots add to logits, by kind of formula: a query and a shot in, its part or the logits without it out.
+"""What each shot adds to the logits, and the logits without it, for every kind of head.
 
 Every part is exact: summed up, the shots give the logits of the formula. Sums are in float64.
 """

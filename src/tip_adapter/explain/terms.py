@@ -1,4 +1,4 @@
-"""A head, its shots and features of photos in; what the text and every shot add to each logit out.
+"""Decompose a head's logits into the parts of the text, the shots and the rest.
 
 The logits of a cache model are a sum of one text term and one term per shot, so this is no approximation: it is the
 sum, written out. The same holds for kernel regressions, and for class means, which are sums of shots themselves.

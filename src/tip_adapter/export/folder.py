@@ -1,4 +1,4 @@
-"""A fitted classifier and sample photos go in; a checked folder with ONNX files, a script and a web page comes out."""
+"""Export a classifier to a folder, checked on sample photos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operators and arrays go in, one after the other; an ONNX graph comes out."""
+"""Build an ONNX graph, operator by operator."""
 
 from __future__ import annotations
 

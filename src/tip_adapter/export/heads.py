@@ -1,4 +1,4 @@
-"""A fitted head goes in; the same formula as ONNX operators comes out."""
+"""Write the formula of a fitted head as ONNX operators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bytes of ONNX models and what the Python classifier says go in; how far they differ comes out, or an error."""
+"""Compare exported ONNX models with the Python classifier."""
 
 from __future__ import annotations
 

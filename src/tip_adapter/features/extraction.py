@@ -1,4 +1,4 @@
-"""Images and an encoder go in; un-normalised features of every view come out, each encoded once and then stored."""
+"""Extract the features of images, each encoded once and then stored."""
 
 from __future__ import annotations
 

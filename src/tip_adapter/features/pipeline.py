@@ -1,4 +1,4 @@
-"""Images go in; for each, what the store knows and the pixels of the views that it lacks come out, ahead of need."""
+"""Read, look up and decode images ahead of the encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Class names and templates come in; the zero-shot weights, one unit row per class, come out."""
+"""Prompt templates and class names become zero-shot weights, one unit row per class."""
 
 from __future__ import annotations
 

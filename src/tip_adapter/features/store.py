@@ -1,4 +1,4 @@
-"""Un-normalised features go into one SQLite file under (encoder, image digest, view), and come out of it again."""
+"""Keep un-normalised features in one SQLite file, by encoder, image digest and view."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache model: query features, cache keys and their labels in, cache logits out.
+"""The cache model: affinities of queries to cache keys, summed by class.
 
 For a query feature ``f`` and cache keys ``F`` (unit rows), with class labels ``Y`` as one-hot rows, Tip-Adapter [1]_
 adds to the zero-shot logits the affinity to every key, summed by class::

@@ -1,4 +1,4 @@
-"""What all heads share: unit features and class texts in, zero-shot logits out; logits in, probabilities out."""
+"""What all heads share: unit features, zero-shot logits, softmax."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all methods share: features and labels of any kind in, a checked and aligned support set out, logits back."""
+"""What all methods share: `FewShotMethod`, which validates a support set, fits a head and predicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caller gives a method in; features, labels, texts and numbers that fit each other, or an error, out."""
+"""Validate what a caller gives a method."""
 
 from __future__ import annotations
 

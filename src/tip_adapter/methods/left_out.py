@@ -1,4 +1,4 @@
-"""A fitted method and its shots in; what it would say to each shot had it never seen it out."""
+"""Cross-validated logits of a fitted method on its own shots, hyper-parameters held fixed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checked shots, classes and texts in; all that a method fits to, and what it chooses hyper-parameters on, out."""
+"""`SupportSet`: the validated inputs of a fit, and the evidence for its hyper-parameters."""
 
 from __future__ import annotations
 

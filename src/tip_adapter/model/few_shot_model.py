@@ -1,4 +1,4 @@
-"""A fitted classifier as data: classes, texts, shots and a head go in; one saved folder comes out, and back.
+"""A fitted classifier as data: classes, texts, shots and a head, saved to and loaded from one folder.
 
 No encoder and no estimator is needed to hold, save or load a model, so loading one is quick.
 """

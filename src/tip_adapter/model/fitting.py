@@ -1,4 +1,4 @@
-"""A method and a support set in; the fitted head, and the record of how it came about, out.
+"""Fit a method to a support set, and record how its hyper-parameters came about.
 
 A record holds what fits the same head again: `MethodRecord.held` are the hyper-parameters that were chosen, as
 parameters of the estimator, so that an edit of the shots chooses nothing anew.

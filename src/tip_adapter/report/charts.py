@@ -1,4 +1,4 @@
-"""Figures in, positions and shapes of SVG charts out; the template draws them in the colours of the page."""
+"""Positions and shapes of SVG charts, which the template draws in the colours of the page."""
 
 from __future__ import annotations
 

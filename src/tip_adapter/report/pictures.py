@@ -1,4 +1,4 @@
-"""Photos, answers and counts in; pictures for people out."""
+"""Draw photos, predictions and confusion counts."""
 
 from __future__ import annotations
 

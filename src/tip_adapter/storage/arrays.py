@@ -1,4 +1,4 @@
-"""Named arrays and text go into one safetensors file with a checksum, and come out bit by bit."""
+"""Named arrays and text in one safetensors file with a checksum."""
 
 from __future__ import annotations
 

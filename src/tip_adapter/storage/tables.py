@@ -1,4 +1,4 @@
-"""Rows as mappings in, a .csv, .jsonl or .parquet file out."""
+"""Write rows as .csv, .jsonl or .parquet."""
 
 from __future__ import annotations
 

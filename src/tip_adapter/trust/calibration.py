@@ -1,4 +1,4 @@
-"""Answers to photos that a classifier has not seen in; what its probabilities are worth out.
+"""Calibrate a classifier from held-out predictions: temperature, conformal scores, out-of-distribution score.
 
 One object holds all that is learned from such answers: the temperature that makes probabilities mean what they say, the
 scores that sets of classes are made from, and what is usual for photos of known classes.

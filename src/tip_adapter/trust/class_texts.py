@@ -1,4 +1,4 @@
-"""Class names, their texts and shots in; which names look like no words, and which texts tell photos apart badly, out.
+"""Check class texts: names that are codes, and texts whose ROC AUC on the shots is near chance.
 
 The texts have seen no shot, so that shots measure them without leaving any out. The measure of a class is the area
 under the ROC curve of ``f·(w_c - mean w)`` between its shots and the others: how often its text finds a photo of the

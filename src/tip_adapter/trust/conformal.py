@@ -1,4 +1,4 @@
-"""Probabilities of photos whose class is known in; sets of classes that hold the true one as often as wanted out."""
+"""Conformal prediction sets with a wanted coverage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shots with their features and labels in; what is wrong with them, and which classes need more, out.
+"""Diagnose a support set: suspicious labels, duplicates, and classes that need more photos.
 
 A label is suspicious when the other shots and the texts contradict it: the shot is left out, the rest answers for it,
 and the given class is less than a tenth as probable as the most probable one.

@@ -1,4 +1,4 @@
-"""Photos with their features in; pairs of them that show the same out."""
+"""Find photos that show the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logits and true labels in; accuracy with its interval, per-class figures and the confusion matrix out."""
+"""Evaluate logits: accuracy with its interval, figures per class, confusion matrix."""
 
 from __future__ import annotations
 

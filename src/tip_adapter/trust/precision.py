@@ -1,4 +1,4 @@
-"""Labelled photos and an int8 encoder go in; how much it differs from full precision on them comes out, or an error."""
+"""Measure on labelled photos how often an int8 encoder changes a prediction."""
 
 from __future__ import annotations
 

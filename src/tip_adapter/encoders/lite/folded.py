@@ -1,4 +1,4 @@
-"""The network of `lite-fast` and views in; the same features out, with normalisation folded away: cheaper gradients."""
+"""The network of `lite-fast` with normalisation folded into the convolutions, for cheaper gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zero-shot classification: class texts in, logits out; the shots only name classes."""
+"""Zero-shot classification by the class texts; the shots only name the classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Views of photos, and captions of their classes, in; both towers of an encoder, tuned to match them, out."""
+"""Tune both towers of an encoder to match photos and their captions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompt tuning: support features and class texts in, class weights from prompts with a learned context out."""
+"""Prompt tuning (CoOp): a learned context in front of the class texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Full fine-tuning: photos and class texts in, an encoder with both towers tuned to them out."""
+"""Full fine-tuning: an encoder whose two towers are tuned to photos and class texts."""
 
 from __future__ import annotations
 

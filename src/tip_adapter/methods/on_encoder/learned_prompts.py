@@ -1,4 +1,4 @@
-"""Class texts and learned context vectors in, features of the prompts they make together out, with gradients."""
+"""Features of prompts that start with learned context vectors, with gradients."""
 
 from __future__ import annotations
 

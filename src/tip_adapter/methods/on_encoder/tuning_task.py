@@ -1,4 +1,4 @@
-"""An encoder, photos and captions in; towers tuned to all or some of the shots, and the best learning rate, out."""
+"""One fine-tuning: the towers tuned to all or some of the shots, with a chosen learning rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""α and β without a validation set: a support set and its zero-shot logits in, the chosen pair and its evidence out.
+"""Select Tip-Adapter's α and β from the support set alone.
 
 One shot of every class is left out at once (never one image alone, which handicaps its own class and drives α to 0),
 the rest answers for it, and the negative log-likelihood of those answers decides. For one β the best α is found without

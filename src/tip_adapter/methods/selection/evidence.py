@@ -1,4 +1,4 @@
-"""The answers an expert gives to images it has not seen: shots left out in turn, or a validation set, in; logits out.
+"""Logits on images that a fit has not seen: shots left out in turn, or a validation set.
 
 One shot of every class is left out at once (never one image alone, which handicaps its own class), and an expert fitted
 to the rest answers for it.

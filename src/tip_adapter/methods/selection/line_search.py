@@ -1,4 +1,4 @@
-"""The best α for one β: zero-shot logits, cache logits and true labels in, α out, without a grid.
+"""The best α for one β, without a grid, from zero-shot logits, cache logits and labels.
 
 For one β the logits ``a + α·c`` are linear in α, so the likelihood is convex in α, and every image is right on one
 interval of α, which makes accuracy as a function of α exactly known.

@@ -1,4 +1,4 @@
-"""What methods trained on features share: support features, or several views of each shot, in; batches of them out."""
+"""What methods trained on features share: batches of features, or of several views of each shot, and folds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLAP: a linear probe that stays near the text where text does well; support features in, a linear head out."""
+"""CLAP: a linear probe that stays near the class texts where they do well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLIP-Adapter: a two-layer network changes the image features; support features and labels in, that network out."""
+"""CLIP-Adapter: a two-layer network that adapts image features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one training loop: a loss on batches and the parameters it depends on go in; trained parameters come out."""
+"""The training loop of every trained method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LP++: a linear probe that blends in every class's text; support features and labels in, a linear head out."""
+"""LP++: a linear probe blended with the class texts."""
 
 from __future__ import annotations
 

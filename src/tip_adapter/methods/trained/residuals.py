@@ -1,4 +1,4 @@
-"""Residuals on class prototypes: text features and a learned change of each in, logits or a linear head out."""
+"""Residuals learned on class prototypes."""
 
 from __future__ import annotations
 

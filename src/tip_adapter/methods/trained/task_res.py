@@ -1,4 +1,4 @@
-"""TaskRes: a residual is learned on every class's text feature; support features and labels in, a linear head out."""
+"""TaskRes: a residual learned on the text feature of every class."""
 
 from __future__ import annotations
 

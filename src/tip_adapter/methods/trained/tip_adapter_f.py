@@ -1,4 +1,4 @@
-"""Tip-Adapter-F: the cache keys are trained; support features and labels in, a cache with better keys out."""
+"""Tip-Adapter-F: the cache model with trained keys."""
 
 from __future__ import annotations
 

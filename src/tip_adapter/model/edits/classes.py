@@ -1,4 +1,4 @@
-"""A model and a correction of its classes in; the model with other classes, and what takes that back, out."""
+"""Corrections of classes: add, remove and rename, each a function of a model."""
 
 from __future__ import annotations
 

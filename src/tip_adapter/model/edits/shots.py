@@ -1,4 +1,4 @@
-"""A model and a correction of its shots in; the model with other shots, and what takes that back, out."""
+"""Corrections of shots: add, remove, relabel and forget, each a function of a model."""
 
 from __future__ import annotations
 

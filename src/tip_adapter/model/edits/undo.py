@@ -1,4 +1,4 @@
-"""A model with a journal in; the model without its last edit out."""
+"""Take back the last edit in a model's journal."""
 
 from __future__ import annotations
 

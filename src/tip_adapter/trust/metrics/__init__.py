@@ -1,4 +1,4 @@
-"""Scores or predictions and true labels go in; accuracy, its interval, errors per class and calibration come out."""
+"""Metrics of predictions and probabilities."""
 
 from __future__ import annotations
 

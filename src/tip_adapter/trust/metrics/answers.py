@@ -1,4 +1,4 @@
-"""Predictions, or scores, and true labels in; accuracy, its interval, and which classes are mistaken for which, out."""
+"""Metrics of predicted classes: accuracy, its interval, confusion matrix."""
 
 from __future__ import annotations
 

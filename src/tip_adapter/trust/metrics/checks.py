@@ -1,4 +1,4 @@
-"""What a caller took for scores, probabilities or class indices in; arrays that are, or an error, out."""
+"""Validate scores, probabilities and class indices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Probabilities, or logits, and true labels in; how far the numbers mean what they say out."""
+"""Metrics of probabilities: calibration error, reliability, negative log-likelihood."""
 
 from __future__ import annotations
 
