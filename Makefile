@@ -57,6 +57,7 @@ benchmarks: .venv/dev.done
 	$(BIN)/python benchmarks/fit_and_predict.py $(DATA)/clothing
 	npm install --silent --no-audit --no-fund --prefix .venv onnxruntime-web
 	$(BIN)/python benchmarks/export.py $(DATA)/clothing --ort-web .venv/node_modules/onnxruntime-web
+	$(BIN)/python benchmarks/size.py
 	$(BIN)/python benchmarks/write_readme.py
 
 # Every method against every other; resumable. The photos take hours: full fine-tuning is among the methods.

@@ -1,7 +1,8 @@
 """Measure how large the package is, and how it is planned.
 
 Usage: python benchmarks/size.py
-Prints a table: this project's figures beside those of a review in which the package still had 49 modules in its root.
+Prints a table of this project's figures beside those of a review in which the package still had 49 modules in its root,
+and writes them for benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import statistics
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+
+from provenance import write_result
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "tip_adapter"
@@ -88,6 +91,7 @@ def main() -> None:
     print("| | now | the review |\n| --- | ---: | ---: |")
     for name, value in rows.items():
         print(f"| {name} | {value} | {REVIEW.get(name, '–')} |")
+    write_result("size", {name: [value, REVIEW.get(name, "–")] for name, value in rows.items()})
 
 
 if __name__ == "__main__":

@@ -254,6 +254,11 @@ def mutated_images(figures: Figures) -> str:
     return f"{table(['damaged images', 'answered', 'refused in one line'], rows)}\n\n{slowest}"
 
 
+def size(figures: Figures) -> str:
+    rows = [[name, now, before] for name, (now, before) in figures.items()]
+    return table(["", "now", "when it had 49 modules in its root"], rows)
+
+
 SECTIONS = {
     "auto": ("`auto` beside the best training-free method, which the test labels chose", auto),
     "trust": ("Calibration, sets of classes, unknown photos, flipped labels (mean over seeds)", trust),
@@ -271,6 +276,7 @@ SECTIONS = {
     "bombs": ("Files made to exhaust memory, through `predict` with `lite`", bombs),
     "mutated_images": ("Damaged images of every format", mutated_images),
     "store_kill": ("`embed` killed, and two at once", store_kill),
+    "size": ("Size and plan of the package", size),
 }
 
 

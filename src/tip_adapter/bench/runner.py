@@ -196,16 +196,20 @@ def run(
         ]
         cores = usable_processors()
         plan = make_plan(data_sets, chosen, protocols, output, logits=logits, redo=redo, cores=cores)
-        if plan.stale:
-            raise InputError(
-                f"{output} holds {described_stale(plan.stale)}, which must not be mixed with new ones: choose another "
-                "output folder, or replace them with --redo (redo=True)."
-            )
+        _check_fresh(plan, output)
         _carry_out(plan, chosen, jobs or cores, cores, progress)
         report = write_report(output, figures=figures)
     records = tuple(read_record(path) for path in sorted(plan.paths))
     skipped = tuple(row for data in data_sets for row in data.skipped)
     return BenchmarkResult(output, len(plan.jobs), len(plan.kept), records, report, tuple(plan.notes), skipped)
+
+
+def _check_fresh(plan: Plan, output: Path) -> None:
+    if plan.stale:
+        raise InputError(
+            f"{output} holds {described_stale(plan.stale)}, which must not be mixed with new ones: choose another "
+            "output folder, or replace them with --redo (redo=True)."
+        )
 
 
 def _carry_out(

@@ -76,11 +76,7 @@ def embed(
     if output is not None:
         check_feature_path(output)
     given = _read(photos, skip_bad=skip_bad, as_json=as_json)
-    if output is not None and not given.splits:
-        raise InputError(
-            f"Expected photos with classes for {output}, got none: name one folder of class folders, or a manifest"
-        )
-    splits = _aligned(given.splits, photos[0]) if output is not None else {}
+    splits = {} if output is None else _aligned(given.splits, photos[0], output)
     texts = read_class_texts(class_texts)
     loaded = load_encoder(encoder or default_encoder(), precision=precision)
     counts = {"cached": 0}
@@ -153,10 +149,14 @@ def _read(photos: list[str], *, skip_bad: bool, as_json: bool) -> _Photos:
     return _Photos([path for part in splits.values() for path in part.paths], first.findings, splits)
 
 
-def _aligned(splits: dict[str, ImageDataset], source: str) -> dict[str, ImageDataset]:
+def _aligned(splits: dict[str, ImageDataset], source: str, output: Path) -> dict[str, ImageDataset]:
     """Number the classes of every split as those to learn from."""
     from tip_adapter.bench.splits import with_classes_of
 
+    if not splits:
+        raise InputError(
+            f"Expected photos with classes for {output}, got none: name one folder of class folders, or a manifest"
+        )
     first = splits.get("train", next(iter(splits.values())))
     return {name: with_classes_of(first, part, Path(source)) for name, part in splits.items()}
 

@@ -150,6 +150,12 @@ def doctor(
     _show_diagnosis(diagnosis)
     if html is not None:
         echo(f"page: {html}")
+    _show_next(source, diagnosis)
+
+
+def _show_next(source: str, diagnosis: Diagnosis) -> None:
+    from tip_adapter.storage.bundle_files import is_bundle
+
     if not is_bundle(Path(source)):
         echo_next("fit", source, so_that="learn a classifier")
     elif diagnosis.labels:

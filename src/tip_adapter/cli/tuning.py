@@ -107,7 +107,12 @@ def fine_tune(
     }
     if as_json:
         echo_json(facts)
-        return
+    else:
+        _show_tuning(facts, data)
+
+
+def _show_tuning(facts: dict[str, Any], data: Path) -> None:
+    output = facts["output"]
     echo(
         f"{facts['shots']} shots of {facts['classes']} classes, {facts['trainable_parameters']:,} parameters tuned in "
         f"{facts['epochs']} epochs, {facts['seconds']:.1f} s"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tip_adapter.processors import usable_processors
+from tip_adapter.processors import single_threaded_blas, usable_processors
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 CHUNK_ELEMENTS = 4_000_000
@@ -234,10 +234,8 @@ def _run_chunks(work: Callable[[slice], None], n_rows: int, chunk: int) -> None:
     """Call `work` on every chunk of rows, one chunk per core at a time."""
     if n_rows <= chunk:
         return work(slice(0, n_rows))
-    from threadpoolctl import threadpool_limits
-
     # A chunk per thread with a single-threaded product each: exponentials and sums then use every core, too.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(usable_processors()) as pool:
+    with single_threaded_blas(), ThreadPoolExecutor(usable_processors()) as pool:
         for _ in pool.map(work, _slices(n_rows, chunk)):
             pass
     return None

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
-from threadpoolctl import threadpool_limits
 
 from tip_adapter.errors import InputError
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.inputs import checked_views
 from tip_adapter.methods.selection.cache_search import MAX_FOLDS, support_folds
 from tip_adapter.methods.support_set import SupportSet
+from tip_adapter.processors import single_threaded_blas
 from tip_adapter.typing import Float32Array, IntArray
 
 TRAINED_FOLDS = 4
@@ -83,8 +83,7 @@ def left_out_logits(method: FewShotMethod, X: Any, y: Any, *, queries: Any = Non
     n_folds = int(folds.max()) + 1
     logits = np.zeros((len(folds), support.n_classes), dtype=np.float32)
     scored = np.zeros(len(folds), dtype=bool)
-    # Many small systems: threads of the linear algebra would wait for each other longer than they work.
-    with threadpool_limits(1, user_api="blas"):
+    with single_threaded_blas():
         for fold in range(n_folds if n_folds > 1 else 0):
             kept = folds != fold
             rest = support.subset(kept)

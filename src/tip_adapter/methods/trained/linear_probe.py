@@ -15,6 +15,7 @@ from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.evidence import Evidence, evidence_from_support
 from tip_adapter.methods.selection.weight import nll_and_accuracy
 from tip_adapter.methods.support_set import SupportSet
+from tip_adapter.processors import single_threaded_blas
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
@@ -132,7 +133,6 @@ def _path(
     """Weights (C, D) and bias (C,) for one strength after another, each started from the one before."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
 
     present = np.unique(labels)
     probe = LogisticRegression(max_iter=iterations, warm_start=True)
@@ -140,8 +140,7 @@ def _path(
         weights = np.zeros((n_classes, features.shape[1]), dtype=np.float32)
         bias = np.full(n_classes, ABSENT_LOGIT, dtype=np.float32)
         if len(present) > 1:
-            # Many small products: threads of the linear algebra would wait for each other longer than they work.
-            with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
+            with warnings.catch_warnings(), single_threaded_blas():
                 # Near the optimum is enough: the penalty bounds what is left.
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 probe.set_params(C=strength).fit(features, labels)
