@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tip_adapter.explain.explainer import ridge_held
 from tip_adapter.explain.terms import TakenApart
 from tip_adapter.heads import CacheHead, ChannelCacheHead, KernelHead, LinearHead, NeighbourHead, TipXHead
 from tip_adapter.heads.gaussian import Moments
@@ -46,7 +47,11 @@ def problem(seed=0, counts=(4, 2, 5, 3), dim=8, text="all"):
 
 def fitted(name, shots, labels, weights, n_classes):
     names = list(range(n_classes))
-    return METHODS[name](weights, class_names=names, logit_scale=20.0).fit(shots, labels).head_
+    return METHODS[name](weights, class_names=names, logit_scale=20.0).fit(shots, labels)
+
+
+def taken_apart(name, method, shots, labels):
+    return TakenApart(method.head_, shots, labels, EXACT[name], 20.0, ridge_held(method.held_parameters()))
 
 
 def close(left, right):
@@ -61,10 +66,10 @@ def close(left, right):
 )
 def test_text_and_shots_are_the_logits(name, counts, text):
     shots, labels, queries, weights = problem(counts=counts, text=text)
-    head = fitted(name, shots, labels, weights, len(counts))
-    parts = TakenApart(head, shots, labels, EXACT[name]).contributions(queries)
+    method = fitted(name, shots, labels, weights, len(counts))
+    parts = taken_apart(name, method, shots, labels).contributions(queries)
     assert parts.exact
-    close(parts.logits(), head.logits(queries))
+    close(parts.logits(), method.head_.logits(queries))
     for column in range(len(counts)):
         for query in range(len(queries)):
             close(parts.text[query, column] + parts.to_class(query, column).sum(), parts.logits()[query, column])
@@ -74,10 +79,10 @@ def test_text_and_shots_are_the_logits(name, counts, text):
 def test_a_class_without_shots(name):
     shots, labels, queries, weights = problem()
     kept = labels != 2
-    head = fitted(name, shots[kept], labels[kept], weights, 4)
-    parts = TakenApart(head, shots[kept], labels[kept], EXACT[name]).contributions(queries)
+    method = fitted(name, shots[kept], labels[kept], weights, 4)
+    parts = taken_apart(name, method, shots[kept], labels[kept]).contributions(queries)
     assert parts.exact
-    close(parts.logits(), head.logits(queries))
+    close(parts.logits(), method.head_.logits(queries))
     for query in range(len(queries)):
         close(parts.text[query, 2] + parts.to_class(query, 2).sum(), parts.logits()[query, 2])
 
@@ -86,10 +91,10 @@ def test_a_class_without_shots(name):
 def test_a_class_with_neither_text_nor_shots(name):
     shots, labels, queries, _ = problem()
     kept = labels != 2
-    head = fitted(name, shots[kept], labels[kept], None, 4)
-    parts = TakenApart(head, shots[kept], labels[kept], EXACT[name]).contributions(queries)
+    method = fitted(name, shots[kept], labels[kept], None, 4)
+    parts = taken_apart(name, method, shots[kept], labels[kept]).contributions(queries)
     assert parts.exact
-    close(parts.logits(), head.logits(queries))
+    close(parts.logits(), method.head_.logits(queries))
     assert np.all(parts.to_class(0, 2) == 0)
 
 
@@ -161,7 +166,7 @@ def test_without_a_kernel_the_others_are_solved_again(text):
 
 def test_without_a_kernel_that_solves_nothing(monkeypatch):
     shots, labels, queries, weights = problem()
-    head = fitted("proker", shots, labels, weights, 4)
+    head = fitted("proker", shots, labels, weights, 4).head_
     rng = np.random.default_rng(0)
     odd = dataclasses.replace(head, coefficients=rng.normal(size=head.coefficients.shape).astype(np.float32))
     assert not TakenApart(odd, shots, labels).solves_again
@@ -255,5 +260,5 @@ def test_a_kernel_with_a_foreign_linear_part():
 def test_no_queries():
     shots, labels, queries, weights = problem()
     for name, linear in EXACT.items():
-        head = fitted(name, shots, labels, weights, 4)
+        head = fitted(name, shots, labels, weights, 4).head_
         assert TakenApart(head, shots, labels, linear).contributions(queries[:0]).logits().shape == (0, 4)

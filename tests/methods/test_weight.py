@@ -6,11 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from tip_adapter.methods.selection.evidence import evidence_from_support, spread
-from tip_adapter.methods.selection.prior import SpreadPrior, likely_ratio
+from tip_adapter.methods.selection.evidence import evidence_from_support
+from tip_adapter.methods.selection.prior import expected_spread, likely_ratio, likely_text_weight
 from tip_adapter.methods.selection.weight import choose, harms, likely_weights, nll_and_accuracy
-
-PRIOR = SpreadPrior({1: 0.2, 16: 2.0})
 
 
 def evidence_and_expert(seed, shots, n_classes=12, quality=2.0):
@@ -23,47 +21,67 @@ def evidence_and_expert(seed, shots, n_classes=12, quality=2.0):
     return evidence_from_support(features, labels, text), lambda _: lambda kept: lambda queries: queries.astype(float)
 
 
-def test_the_prior_grows_between_what_is_known():
-    assert PRIOR.at(1) == pytest.approx(0.2)
-    assert PRIOR.at(4) == pytest.approx(0.2 * 10**0.5)
-    assert PRIOR.at(100) == pytest.approx(2.0)
+def test_more_shots_are_expected_to_say_more_but_not_without_end():
+    spreads = [expected_spread(shots) for shots in (1, 2, 4, 8, 16, 10_000)]
+    assert spreads == sorted(spreads)
+    assert spreads[1] == pytest.approx(spreads[-1] / 2, rel=1e-3)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000), scale=st.sampled_from([0.1, 1.0, 30.0]))
+def test_texts_count_what_makes_the_shots_likeliest(seed, scale):
+    """Against a grid of the loss written out."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 5, 40)
+    text = 2.0 * np.eye(5)[labels] + rng.normal(size=(40, 5))
+    grid = np.exp(np.linspace(-6, 6, 1201))
+    losses = [40 * nll_and_accuracy(t * scale * text, labels)[0] + np.log(t) ** 2 / 8 for t in grid]
+    assert likely_text_weight(scale * text, labels) == pytest.approx(grid[np.argmin(losses)], rel=0.05)
+
+
+def test_texts_of_other_classes_count_nothing_also_with_one_shot_per_class():
+    labels = np.arange(20)
+    text = 10.0 * np.eye(20)[np.roll(labels, 1)]
+    assert likely_text_weight(text, labels) < 0.05
+    assert likely_text_weight(np.zeros((20, 20)), labels) == 1.0
 
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_with_many_shots_the_likelihood_decides(seed):
     evidence, expert = evidence_and_expert(seed, shots=40)
-    choice = choose(evidence, expert, prior=SpreadPrior({1: 1.0}, growth=0.0))
-    logits = evidence.features.astype(float)
-    grid = np.linspace(0, 4, 401)
-    best = min(grid, key=lambda alpha: nll_and_accuracy(evidence.text + alpha * logits, evidence.labels)[0])
-    assert choice.alpha == pytest.approx(best, rel=0.05)
+    choice = choose(evidence, expert)
+    logits, found = evidence.features.astype(float), (choice.text_weight, choice.alpha)
+
+    def loss(t, alpha):
+        return nll_and_accuracy(t * evidence.text + alpha * logits, evidence.labels)[0]
+
+    # Priors count a nat or two among 480 shots.
+    grid = [loss(t, alpha) for t in np.linspace(0.2, 3, 29) for alpha in np.linspace(0.2, 4, 39)]
+    assert loss(*found) < min(grid) + 3 / len(logits)
     assert choice.alpha_seen == pytest.approx(choice.alpha)
 
 
-def test_one_shot_per_class_follows_the_ratio_stated_beforehand():
-    evidence, expert = evidence_and_expert(0, shots=1)
-    choice = choose(evidence, expert, prior=PRIOR)
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_one_shot_per_class_gets_the_spread_stated_beforehand_whatever_the_scales_of_text_and_expert(scale):
+    evidence, _ = evidence_and_expert(0, shots=1)
+    expert = lambda _: lambda kept: lambda queries: scale * queries.astype(float)  # noqa: E731
+    choice = choose(evidence, expert)
     assert choice.rule == "prior"
     assert np.isnan(choice.nll)
-    ratio = choice.alpha * evidence.new_image_spread(expert({})) / spread(evidence.text)
-    assert ratio == pytest.approx(0.2)
+    assert choice.alpha * evidence.new_image_spread(expert({})) == pytest.approx(expected_spread(1))
 
 
-def test_two_shots_per_class_stay_near_the_prior():
+def test_few_shots_that_are_all_right_do_not_let_the_weight_grow_without_end():
     evidence, expert = evidence_and_expert(0, shots=2, quality=8.0)
-    ratios = []
-    for width in (0.01, 10.0):
-        choice = choose(evidence, expert, prior=SpreadPrior({1: 0.2}, growth=0.0, width=width))
-        ratios.append(choice.alpha * evidence.new_image_spread(expert({})) / spread(evidence.text))
-    assert ratios[0] == pytest.approx(0.2, rel=0.05)
-    assert ratios[1] > 2 * ratios[0]
+    choice = choose(evidence, expert)
+    assert choice.accuracy == 1.0
+    assert choice.alpha * evidence.new_image_spread(expert({})) < 4 * expected_spread(2)
 
 
 def test_what_was_found_with_the_shots_of_a_fold_is_scaled_up():
     evidence, expert = evidence_and_expert(1, shots=4)
-    still = choose(evidence, expert, prior=SpreadPrior({1: 1.0}, growth=0.0))
-    grown = choose(evidence, expert, prior=SpreadPrior({1: 1.0}, growth=1.0))
+    still, grown = choose(evidence, expert), choose(evidence, expert, growth=1.0)
     assert grown.alpha / grown.alpha_seen == pytest.approx(4 / 3)
     assert still.alpha == still.alpha_seen
 
@@ -75,7 +93,7 @@ def test_parameters_are_chosen_one_after_another():
         return lambda kept: lambda queries: parameters["sign"] * queries ** parameters["power"]
 
     axes = {"sign": (-1.0, 1.0), "power": (3.0, 1.0)}
-    choice = choose(evidence, expert, axes, prior=PRIOR)
+    choice = choose(evidence, expert, axes)
     assert choice.parameters["sign"] == 1.0
     assert len(choice.tried) == 3
     assert choice.nll == min(nll for _, nll in choice.tried)
@@ -84,21 +102,21 @@ def test_parameters_are_chosen_one_after_another():
 
 def test_an_expert_that_is_wrong_gets_no_weight():
     evidence, expert = evidence_and_expert(3, shots=6, quality=-3.0)
-    choice = choose(evidence, expert, prior=PRIOR)
+    choice = choose(evidence, expert)
     zero_shot = choice.zero_shot_accuracy
     assert choice.accuracy >= zero_shot - 2 * np.sqrt(zero_shot * (1 - zero_shot) / choice.n_scored)
 
 
 def test_an_expert_without_opinion_gets_none():
     evidence, _ = evidence_and_expert(4, shots=3)
-    choice = choose(evidence, lambda _: lambda kept: lambda queries: np.zeros((len(queries), 12)), prior=PRIOR)
+    choice = choose(evidence, lambda _: lambda kept: lambda queries: np.zeros((len(queries), 12)))
     assert choice.alpha == 0.0
-    assert choice.nll == choice.zero_shot_nll
+    assert choice.accuracy == choice.zero_shot_accuracy
 
 
 def test_a_given_alpha_is_kept():
     evidence, expert = evidence_and_expert(5, shots=3)
-    assert choose(evidence, expert, prior=PRIOR, alpha=0.37).alpha == 0.37
+    assert choose(evidence, expert, alpha=0.37).alpha == 0.37
 
 
 @settings(max_examples=15, deadline=None)
@@ -142,5 +160,5 @@ def test_the_likely_ratio_is_the_minimum_of_its_loss(n, expected):
     for ratio in ratios:
         logits = text + ratio * expert
         losses.append(np.sum(logsumexp(logits, axis=1) - logits[np.arange(n), labels]))
-    best = ratios[np.argmin(losses + np.log(ratios / expected) ** 2 / (2 * np.log(4) ** 2))]
+    best = ratios[np.argmin(losses + np.log(ratios / expected) ** 2 / (2 * np.log(2) ** 2))]
     assert likely_ratio(text, expert, labels, expected) == pytest.approx(best, rel=0.01)

@@ -125,8 +125,7 @@ class RefittingPart(ChangingPart):
 
     def _held_head(self, model: FewShotModel) -> Head:
         """Fit to a model's shots with the hyper-parameters as they are."""
-        chosen = _tip_adapters(model.method)
-        if chosen is None or not isinstance(model.head, CacheHead):
+        if model.method.name != "tip-adapter" or not isinstance(model.head, CacheHead):
             return _fit(self._estimator_for_edits({**model.method.parameters, **model.method.held}), model)[0]
         # Without scikit-learn, which takes longer to load than all else, and without looking at every number.
         silent = bool(np.isnan(model.zero_shot_weights[:, 0]).all())
@@ -136,8 +135,9 @@ class RefittingPart(ChangingPart):
             zero_shot_weights=None if silent else model.zero_shot_weights,
             keys=model.shots.features.unit,
             labels=model.shots.labels,
-            alpha=float(chosen["alpha"]),
-            beta=float(chosen["beta"]),
+            logit_scale=model.encoder.logit_scale * float(model.method.held["text_weight"]),
+            alpha=float(model.method.held["alpha"]),
+            beta=float(model.method.held["beta"]),
         )
 
     def _estimator_for_edits(self, parameters: Mapping[str, Any]) -> FewShotMethod:
@@ -176,11 +176,3 @@ def _undo_of_choice(undo: Undo, model: FewShotModel) -> Undo | None:
     if not model.method.trains:
         return dataclasses.replace(undo, method=dataclasses.asdict(model.method), calibration=model.calibration)
     return None if undo.empty else undo
-
-
-def _tip_adapters(method: MethodRecord) -> Mapping[str, Any] | None:
-    """α and β where the formula is Tip-Adapter's with the shots as keys."""
-    if method.name == "tip-adapter":
-        return method.held
-    held = method.held.get("held", {}) if method.name == "auto" else {}
-    return held["parameters"] if held.get("method") == "tip-adapter" else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -59,6 +59,12 @@ MADE_OF_SHOTS = {"gda": "gaussian", "auto": "gaussian", "prototype": "prototype"
 """Methods whose linear part is a sum over shots, and which sum it is."""
 
 
+def ridge_held(held: Mapping[str, Any]) -> float:
+    """Ridge of the Gaussians among what a method holds."""
+    parameters = held.get("held", {}).get("parameters", {})
+    return float(held.get("ridge", parameters.get("gda ridge", 1.0)))
+
+
 @dataclass(frozen=True, eq=False)
 class Explainer:
     """A model ready to explain its answers.
@@ -79,6 +85,7 @@ class Explainer:
             model.shots.labels,
             MADE_OF_SHOTS.get(model.method.name),
             model.encoder.logit_scale,
+            ridge_held(model.method.held),
         )
 
     @cached_property

@@ -143,7 +143,9 @@ class TakenApart:
     linear : {"gaussian", "prototype"} or None, default=None
         What its linear part is known to be made of. It is checked against the shots.
     logit_scale : float, optional
-        s, with which kernel coefficients were fitted. Default: the head's.
+        s of the encoder, in whose units kernel coefficients were fitted. Default: the head's.
+    ridge : float, default=1
+        Of the Gaussians' covariance.
 
     Examples
     --------
@@ -162,6 +164,7 @@ class TakenApart:
     labels: IntArray
     linear: str | None = None
     logit_scale: float | None = None
+    ridge: float = 1.0
 
     def contributions(self, queries: Float32Array) -> Contributions:
         """Take the logits of queries apart.
@@ -228,8 +231,9 @@ class TakenApart:
             return None
         scale = head.logit_scale if self.logit_scale is None else self.logit_scale
         text = zero_shot_logits(head.keys, head.zero_shot_weights, scale, head.n_classes).astype(np.float64)
-        residuals = kernel_residuals(self.labels, text, scale)
-        return _ridge_inverse(self._wide_keys, head.beta, head.coefficients, residuals, crowding(self.labels))
+        labels = kernel_residuals(self.labels, np.zeros_like(text), scale)
+        explained = labels - kernel_residuals(self.labels, text, scale)
+        return _ridge_inverse(self._wide_keys, head.beta, head.coefficients, labels, explained, crowding(self.labels))
 
     @property
     def solves_again(self) -> bool:
@@ -244,18 +248,18 @@ class TakenApart:
             return None
         # A class without shots has a bias of its own, where it has no text either.
         lost = 0.0 if getattr(self.head, "zero_shot_weights", None) is not None else LOST
-        make = _gaussian if self.linear == "gaussian" else _prototype
-        return make(
-            self.features.astype(np.float64), self.labels, weights.astype(np.float64), bias.astype(np.float64), lost
-        )
+        wide = self.features.astype(np.float64), self.labels, weights.astype(np.float64), bias.astype(np.float64), lost
+        return _gaussian(*wide, self.ridge) if self.linear == "gaussian" else _prototype(*wide)
 
 
 Split = tuple[Callable[[FloatArray], ShotPart], FloatArray] | None
 
 
-def _gaussian(features: FloatArray, labels: IntArray, weights: FloatArray, bias: FloatArray, lost: float) -> Split:
+def _gaussian(
+    features: FloatArray, labels: IntArray, weights: FloatArray, bias: FloatArray, lost: float, ridge: float
+) -> Split:
     moments = Moments.of(features, labels, len(weights))
-    means, solve, present = moments.means, moments.precision(), moments.counts > 0
+    means, solve, present = moments.means, moments.precision(ridge), moments.counts > 0
     solved = solve(means)
     made = np.where(present[:, None], solved - solved[present].mean(axis=0), 0.0)
     scale = _proportion(weights, made)
@@ -284,18 +288,24 @@ def _prototype(features: FloatArray, labels: IntArray, weights: FloatArray, bias
 
 
 def _ridge_inverse(
-    keys: FloatArray, beta: float, coefficients: Float32Array, residuals: FloatArray, crowded: FloatArray
+    keys: FloatArray,
+    beta: float,
+    coefficients: Float32Array,
+    labels: FloatArray,
+    explained: FloatArray,
+    crowded: FloatArray,
 ) -> FloatArray | None:
-    """Find λ and the gain α with ``(K/λ + diag(crowded))·A = α·R``, and invert the matrix; None where no λ > 0 does."""
+    """Invert the matrix of ``(K/λ + diag(crowded))·A = α·(Y - t·F·Wᵀ)``; None where no λ > 0, α and t solve it."""
     from scipy.linalg import cho_factor, lapack
 
     system, solved = np.exp(beta * (keys @ keys.T - 1.0)), coefficients.astype(np.float64)
     smooth = system @ solved
-    # diag(crowded)·A = α·R - K·A/λ: two unknowns, N·C equations.
-    columns = np.stack([residuals.ravel(), -smooth.ravel()], axis=1)
+    # diag(crowded)·A = α·Y - α·t·F·Wᵀ - K·A/λ: three unknowns, N·C equations.
+    columns = np.stack([labels.ravel(), -explained.ravel(), -smooth.ravel()], axis=1)
     weighed = (crowded[:, None] * solved).ravel()
-    (gain, inverse_ridge), *_ = np.linalg.lstsq(columns, weighed, rcond=None)
-    missed = np.abs(columns @ (gain, inverse_ridge) - weighed).max(initial=0.0)
+    found, *_ = np.linalg.lstsq(columns, weighed, rcond=None)
+    inverse_ridge = float(found[2])
+    missed = np.abs(columns @ found - weighed).max(initial=0.0)
     if not inverse_ridge > 0 or missed > SAME * np.abs(weighed).max(initial=0.0):
         return None
     system *= inverse_ridge

@@ -60,20 +60,21 @@ class Moments:
         means: FloatArray = self.sums / np.maximum(self.counts, 1)[:, None]
         return means
 
-    def precision(self) -> Callable[[FloatArray], FloatArray]:
+    def precision(self, ridge: float = 1.0) -> Callable[[FloatArray], FloatArray]:
         """Give the function from rows (R, D) to rows·Σ⁻¹.
 
-        Σ is the paper's ``Σ + tr(Σ)/(N-1)·I``, so this is its precision times (N-1)/D, which does not shrink as shots
-        are added. Where shots have no scatter within their classes, Σ⁻¹ is the identity: the nearest class mean.
+        Σ is ``Σ + ridge·tr(Σ)/(N-1)·I``, with a ridge of 1 in the paper, and this is the paper's precision times
+        (N-1)/D, which does not shrink as shots are added. Where shots have no scatter within their classes, Σ⁻¹ is the
+        identity: the nearest class mean.
         """
         from scipy.linalg import cho_solve
 
-        factor, n, _ = self._factor()
+        factor, n, _ = self._factor(ridge)
         if factor is None:
             return lambda rows: rows
         return lambda rows: np.asarray((n - 1) * cho_solve(factor, rows.T, check_finite=False).T)
 
-    def classifier(self) -> tuple[FloatArray, FloatArray]:
+    def classifier(self, ridge: float = 1.0) -> tuple[FloatArray, FloatArray]:
         """Weights (C, D) and bias (C,) of ``f·Σ⁻¹μᵀ - ½ (μΣ⁻¹μ - v/n_c)``, centred over the classes with shots.
 
         A mean of few shots is longer than the true one, by ``v = tr(Σ⁻¹S)`` over its shots, S being the covariance
@@ -81,15 +82,15 @@ class Moments:
         among others with many would hardly be predicted.
         """
         present, means = self.counts > 0, self.means
-        weights = self.precision()(means)
+        weights = self.precision(ridge)(means)
         bias = -0.5 * np.einsum("cd,cd->c", weights, means)
         if np.ptp(self.counts[present]) > 0:
-            bias += 0.5 * self._noise() / np.maximum(self.counts, 1)
+            bias += 0.5 * self._noise(ridge) / np.maximum(self.counts, 1)
         weights = np.where(present[:, None], weights - weights[present].mean(axis=0), 0.0)
         return weights, np.where(present, bias - bias[present].mean(), 0.0)
 
-    def _factor(self) -> tuple[Any, int, float]:
-        """Cholesky factor of the scatter within classes plus ``ridge·I``, the number of shots, and the ridge.
+    def _factor(self, ridge: float) -> tuple[Any, int, float]:
+        """Cholesky factor of the scatter within classes plus a multiple of I, the number of shots, and the multiple.
 
         None for the factor where there is no scatter.
         """
@@ -100,11 +101,11 @@ class Moments:
         n, trace = int(self.counts.sum()), float(np.trace(scatter))
         if trace <= EMPTY * n:
             return None, n, 0.0
-        ridge = trace / (n - 1)
-        scatter[np.diag_indices_from(scatter)] += ridge
-        return cho_factor(scatter, lower=True, overwrite_a=True, check_finite=False), n, ridge
+        added = ridge * trace / (n - 1)
+        scatter[np.diag_indices_from(scatter)] += added
+        return cho_factor(scatter, lower=True, overwrite_a=True, check_finite=False), n, added
 
-    def _noise(self) -> float:
+    def _noise(self, ridge: float) -> float:
         """``tr(Σ⁻¹S)``: the squared length, in units of Σ, that a new image has from its class's mean.
 
         Shots that Σ is made of are nearer to their means than new images, as residuals of a regression are smaller than
@@ -112,12 +113,12 @@ class Moments:
         """
         from scipy.linalg.lapack import dpotri
 
-        factor, n, ridge = self._factor()
+        factor, n, added = self._factor(ridge)
         freedom = n - int(np.count_nonzero(self.counts))
         if factor is None or freedom < 1:
             return 0.0
         inverse, _ = dpotri(factor[0], lower=1)
-        within = len(inverse) - ridge * float(np.trace(inverse))  # tr((scatter + ridge·I)⁻¹ scatter)
+        within = len(inverse) - added * float(np.trace(inverse))  # tr((scatter + added·I)⁻¹ scatter)
         return (n - 1) * within / (freedom - within)
 
 
@@ -176,7 +177,9 @@ def spanned(features: Float32Array) -> tuple[FloatArray, FloatArray | None]:
     return rows @ basis, basis
 
 
-def gaussian_classifier(features: Float32Array, labels: IntArray, n_classes: int) -> tuple[FloatArray, FloatArray]:
+def gaussian_classifier(
+    features: Float32Array, labels: IntArray, n_classes: int, ridge: float = 1.0
+) -> tuple[FloatArray, FloatArray]:
     """Weights (C, D) and bias (C,) of `Moments.classifier` from shots.
 
     Parameters
@@ -184,6 +187,8 @@ def gaussian_classifier(features: Float32Array, labels: IntArray, n_classes: int
     features : ndarray of shape (N, D), float32
     labels : ndarray of shape (N,), integers in [0, C)
     n_classes : int
+    ridge : float, default=1
+        See `Moments.precision`.
 
     Returns
     -------
@@ -199,5 +204,5 @@ def gaussian_classifier(features: Float32Array, labels: IntArray, n_classes: int
            [-0.5,  0.5,  0. ]])
     """
     coordinates, basis = spanned(features)
-    weights, bias = Moments.of(coordinates, labels, n_classes).classifier()
+    weights, bias = Moments.of(coordinates, labels, n_classes).classifier(ridge)
     return weights if basis is None else weights @ basis.T, bias

@@ -16,12 +16,17 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tip_adapter.errors import FeatureError, InputError
 from tip_adapter.heads import Head, softmax
-from tip_adapter.methods.inputs import aligned, as_labels, as_names, as_numpy, checked_views, checked_weights, unit_rows
+from tip_adapter.methods.inputs import (
+    aligned,
+    as_labels,
+    as_names,
+    as_numpy,
+    checked_views,
+    checked_weights,
+    unit_rows,
+)
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
-
-ABSENT_LOGIT = -1e4
-"""Logit of a class that has no shots, for methods that do not ask its text: it is never predicted."""
 
 
 class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

@@ -27,6 +27,8 @@ class SupportSet:
     zero_shot_weights : ndarray of shape (C, D), float32, or None
         Unit rows; NaN for a class without text; None where no class has text.
     logit_scale : float
+    text_weight : float, default=1
+        What the zero-shot logits count: they are ``logit_scale * text_weight * cosine``.
     validation : tuple of features (B, D) and labels (B,), optional
         Images apart from the support set that hyper-parameters are chosen on.
     views : ndarray of shape (N, V, D), float32, optional
@@ -40,11 +42,21 @@ class SupportSet:
     logit_scale: float
     validation: tuple[Float32Array, IntArray] | None = None
     views: Float32Array | None = None
+    text_weight: float = 1.0
 
     def subset(self, rows: IntArray | BoolArray) -> SupportSet:
         """Keep some of the shots."""
         views = None if self.views is None else self.views[rows]
         return replace(self, features=self.features[rows], labels=self.labels[rows], views=views)
+
+    def weigh_text(self, weight: float) -> SupportSet:
+        """Let the texts count so much."""
+        return replace(self, text_weight=weight)
+
+    @property
+    def text_scale(self) -> float:
+        """Scale of the cosines with the texts."""
+        return self.logit_scale * self.text_weight
 
     @cached_property
     def text_logits(self) -> Float32Array:
@@ -69,7 +81,7 @@ class SupportSet:
         return support_folds(self.features, self.labels)
 
     def _text(self, features: Float32Array) -> Float32Array:
-        return zero_shot_logits(features, self.zero_shot_weights, self.logit_scale, self.n_classes)
+        return zero_shot_logits(features, self.zero_shot_weights, self.text_scale, self.n_classes)
 
     @property
     def counts(self) -> IntArray:

@@ -193,7 +193,7 @@ def _second_opinion(
     answers: LeftOut = left_out_logits(method, shots.features, shots.labels)
     if len(answers.rows):
         temperature = 1.0 if answers.shots <= FEW_SHOTS else fit_temperature(answers.logits, answers.labels)
-        opinion = f"{method.method_} on the other shots, {answers.n_folds} folds"
+        opinion = f"auto on the other shots, {answers.n_folds} folds"
         return softmax(answers.logits / temperature), answers.labels, answers.rows, opinion
     if text is None:
         none = shots.labels[:0]

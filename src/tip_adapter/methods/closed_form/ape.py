@@ -14,7 +14,6 @@ from tip_adapter.heads.cache import unit_channels
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.closed_form.prototype import unit_means
 from tip_adapter.methods.inputs import given_or_auto
-from tip_adapter.methods.selection.prior import CACHE_PRIOR
 from tip_adapter.methods.selection.weight import choose
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
@@ -52,6 +51,9 @@ class APE(FewShotMethod):
         γ, how much more a shot counts that the texts do not recognise.
     channels : int or "auto", default="auto"
         Q, how many channels are kept, from 1 to D.
+    text_weight : float or "auto", default="auto"
+        t, what the zero-shot logits count. "auto" chooses it from the shots where it chooses α, and is the paper's 1
+        where α is given or there are validation images.
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
 
@@ -98,6 +100,7 @@ class APE(FewShotMethod):
         beta: float | Literal["auto"] = "auto",
         gamma: float | Literal["auto"] = "auto",
         channels: int | Literal["auto"] = "auto",
+        text_weight: float | Literal["auto"] = "auto",
         logit_scale: float = 100.0,
     ) -> None:
         self.zero_shot_weights = zero_shot_weights
@@ -106,12 +109,14 @@ class APE(FewShotMethod):
         self.beta = beta
         self.gamma = gamma
         self.channels = channels
+        self.text_weight = text_weight
         self.logit_scale = logit_scale
 
     def _fit_head(self, support: SupportSet) -> ChannelCacheHead:
         if support.zero_shot_weights is None:
             raise InputError("APE needs the classes' texts: give zero_shot_weights of shape (C, D).")
         alpha, axes = given_or_auto("alpha", self.alpha), self._axes(support.features.shape[1])
+        text_weight = given_or_auto("text_weight", self.text_weight)
         shots = len(support.labels) / len(np.unique(support.labels))
         self.search_ = None
         values = {name: tried[0] for name, tried in axes.items()}
@@ -122,10 +127,10 @@ class APE(FewShotMethod):
                 support.evidence,
                 lambda values: _fit(support, values, scaled=given),
                 axes,
-                prior=CACHE_PRIOR,
                 alpha=None if alpha is None else alpha * shots,
+                text_weight=text_weight,
             )
-            values = self.search_.parameters
+            values, text_weight = self.search_.parameters, self.search_.text_weight
         keys, weights, channels = _refined(support, np.ones(len(support.labels), dtype=bool), values)
         # With many classes weights are huge and α tiny, beyond float32: their mean goes from the one to the other.
         mean = float(weights.mean())
@@ -133,10 +138,11 @@ class APE(FewShotMethod):
             alpha = self.search_.alpha / shots / mean
         self.alpha_, self.beta_, self.gamma_ = alpha, values["beta"], values["gamma"]
         self.channels_ = len(channels)
+        self.text_weight_ = 1.0 if text_weight is None else text_weight
         return ChannelCacheHead(
             support.n_classes,
             support.zero_shot_weights,
-            support.logit_scale,
+            support.logit_scale * self.text_weight_,
             keys=keys,
             labels=support.labels,
             key_weights=(weights / mean).astype(np.float32),
@@ -148,7 +154,12 @@ class APE(FewShotMethod):
     def _refit_head(self, support: SupportSet) -> Head:
         # The cache logits are sums over shots, so α makes up for those that are left out.
         grown = self._growth(support)
-        parameters = {"beta": self.beta_, "gamma": self.gamma_, "channels": self.channels_}
+        parameters = {
+            "beta": self.beta_,
+            "gamma": self.gamma_,
+            "channels": self.channels_,
+            "text_weight": self.text_weight_,
+        }
         return self._refitted(support, alpha=float(self.alpha_ or 0.0) * grown, **parameters)
 
     def _axes(self, dim: int) -> dict[str, Sequence[float]]:

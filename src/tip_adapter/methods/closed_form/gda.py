@@ -7,22 +7,23 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tip_adapter.heads import Head, LinearHead
+from tip_adapter.errors import InputError
+from tip_adapter.heads import Head
 from tip_adapter.heads.gaussian import Moments, gaussian_classifier, spanned
-from tip_adapter.methods.base import ABSENT_LOGIT, FewShotMethod
+from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.expert import Expert, combined_head
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.class_offsets import class_offsets
-from tip_adapter.methods.selection.prior import SpreadPrior
 from tip_adapter.methods.selection.weight import choose
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
-PRIOR = SpreadPrior({1: 0.15, 2: 0.4, 4: 1.0, 8: 1.4, 16: 2.0})
-"""Measured on four sets of CLIP ViT-B/32 features."""
+RIDGES = (1.0, 0.3, 0.1, 0.03, 3.0)
+"""What "auto" tries, the paper's first."""
 
 
 def gaussian_fit(
-    features: Float32Array, labels: IntArray, n_classes: int
+    features: Float32Array, labels: IntArray, n_classes: int, ridge: float = 1.0
 ) -> Callable[[BoolArray], Callable[[Float32Array], FloatArray]]:
     """Give a `tip_adapter.methods.selection.evidence.Fit` that pays for what is left out, not for what is kept.
 
@@ -32,6 +33,8 @@ def gaussian_fit(
         Unit rows.
     labels : ndarray of shape (N,), integers in [0, C)
     n_classes : int
+    ridge : float, default=1
+        See `tip_adapter.heads.gaussian.Moments.precision`.
 
     Returns
     -------
@@ -51,7 +54,7 @@ def gaussian_fit(
 
     def fit(kept: BoolArray) -> Callable[[Float32Array], FloatArray]:
         part = total if kept.all() else total.without(Moments.of(coordinates[~kept], labels[~kept], n_classes))
-        weights, bias = part.classifier()
+        weights, bias = part.classifier(ridge)
         if basis is not None:
             weights = weights @ basis.T
         return lambda queries: queries @ weights.T + bias
@@ -59,17 +62,43 @@ def gaussian_fit(
     return fit
 
 
-def gaussian_offsets(support: SupportSet, alpha: float) -> FloatArray:
-    """Make up for what classes with few shots lose, (C,)."""
-    return class_offsets(support, gaussian_fit(support.features, support.labels, support.n_classes), alpha)
+def gaussian_expert(
+    support: SupportSet,
+    alpha: float | None = None,
+    text_weight: float | None = None,
+    ridges: Sequence[float] = RIDGES,
+) -> Expert:
+    """Fit the Gaussians, and choose what is not given: α in units that do not depend on the number of shots."""
+    features, labels, n_classes = support.features, support.labels, support.n_classes
+    choice, ridge, weight = None, ridges[0], 1.0 if text_weight is None else text_weight
+    if alpha is None or len(ridges) > 1:
+        fits = {one: gaussian_fit(features, labels, n_classes, one) for one in ridges}
+        choice = choose(
+            support.evidence,
+            lambda values: fits[values["ridge"]],
+            {"ridge": ridges},
+            growth=1.0,
+            alpha=alpha,
+            text_weight=text_weight,
+        )
+        alpha, ridge, weight = choice.alpha, choice.parameters["ridge"], choice.text_weight
+    fit = gaussian_fit(features, labels, n_classes, ridge)
+    weights, bias = gaussian_classifier(features, labels, n_classes, ridge)
+    offsets = class_offsets(support.weigh_text(weight), fit, alpha)
+    seen = np.zeros((0, n_classes))
+    if choice is not None:
+        evidence = support.evidence
+        seen = choice.alpha_seen * (evidence.logits(fit)[evidence.scored] + offsets)
+    values = {"alpha": alpha, "ridge": ridge, "text weight": weight}
+    return Expert(values, seen, alpha * (bias + offsets), weights=alpha * weights, search=choice)
 
 
 class GDA(FewShotMethod):
-    """Gaussian discriminant analysis beside the text, ``s·f·Wᵀ + α·(f·Pμᵀ + b)``, without training.
+    """Gaussian discriminant analysis beside the text, ``t·s·f·Wᵀ + α·(f·Pμᵀ + b)``, without training.
 
     ``μ_c`` is the mean of a class's shots, ``b_c = -½ μ_cᵀPμ_c``, and ``P = D·((N-1)·Σ + tr(Σ)·I)⁻¹`` with Σ the
-    covariance of the shots around the means of their classes. With one shot per class there is no Σ; then P is a
-    multiple of the identity, and GDA is the nearest class mean.
+    covariance of the shots around the means of their classes; `ridge` multiplies the trace. With one shot per class
+    there is no Σ; then P is a multiple of the identity, and GDA is the nearest class mean.
 
     Parameters
     ----------
@@ -79,12 +108,18 @@ class GDA(FewShotMethod):
         Names of the rows of `zero_shot_weights`.
     alpha : float or "auto", default="auto"
         α, weight of the Gaussians against the text. "auto" chooses it from the shots alone.
+    ridge : float or "auto", default="auto"
+        What is added to the covariance, in units of the paper's. "auto" chooses it by likelihood
+        from .03 to 3, and is the paper's 1 where α is given or there are validation images.
+    text_weight : float or "auto", default="auto"
+        t, what the zero-shot logits count. "auto" chooses it from the shots where it chooses α, and is the paper's 1
+        where α is given or there are validation images.
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
 
     Attributes
     ----------
-    alpha_ : float
+    alpha_, ridge_, text_weight_ : float
         What was chosen.
     search_ : Choice or None
         From what evidence; None where it was given. Its `alpha` counts in units of (N-1)/D, which does not depend on
@@ -119,36 +154,34 @@ class GDA(FewShotMethod):
         *,
         class_names: Sequence[str] | None = None,
         alpha: float | Literal["auto"] = "auto",
+        ridge: float | Literal["auto"] = "auto",
+        text_weight: float | Literal["auto"] = "auto",
         logit_scale: float = 100.0,
     ) -> None:
         self.zero_shot_weights = zero_shot_weights
         self.class_names = class_names
         self.alpha = alpha
+        self.ridge = ridge
+        self.text_weight = text_weight
         self.logit_scale = logit_scale
 
-    def _fit_head(self, support: SupportSet) -> LinearHead:
+    def _fit_head(self, support: SupportSet) -> Head:
         # The paper's P is the precision times this, so its α is divided by it.
         unit = support.features.shape[1] / max(len(support.features) - 1, 1)
-        alpha = given_or_auto("alpha", self.alpha)
-        self.search_ = None
-        if alpha is None:
-            fit = gaussian_fit(support.features, support.labels, support.n_classes)
-            self.search_ = choose(support.evidence, lambda _: fit, prior=PRIOR)
-            alpha = self.search_.alpha / unit
-        self.alpha_ = alpha
-        weights, bias = gaussian_classifier(support.features, support.labels, support.n_classes)
-        bias = alpha * unit * (bias + gaussian_offsets(support, alpha * unit))
-        if support.zero_shot_weights is None:
-            bias[support.counts == 0] = ABSENT_LOGIT
-        return LinearHead(
-            support.n_classes,
-            support.zero_shot_weights,
-            support.logit_scale,
-            weights=(alpha * unit * weights).astype(np.float32),
-            bias=bias.astype(np.float32),
+        alpha, ridge = given_or_auto("alpha", self.alpha), given_or_auto("ridge", self.ridge)
+        if ridge == 0:
+            raise InputError("Expected ridge to be above 0, or 'auto', got 0.")
+        chosen = RIDGES if alpha is None and support.validation is None else RIDGES[:1]
+        text_weight = given_or_auto("text_weight", self.text_weight)
+        expert = gaussian_expert(
+            support, None if alpha is None else alpha * unit, text_weight, chosen if ridge is None else (ridge,)
         )
+        self.search_ = expert.search
+        self.alpha_, self.ridge_ = expert.values["alpha"] / unit, expert.values["ridge"]
+        self.text_weight_ = expert.values["text weight"]
+        return combined_head(support.weigh_text(self.text_weight_), [expert])
 
     def _refit_head(self, support: SupportSet) -> Head:
         # The paper's P shrinks by (N-1)/D; what α counts without that is held.
         unit = (len(support.labels) - 1) / max(self._n_shots - 1, 1)
-        return self._refitted(support, alpha=self.alpha_ * unit)
+        return self._refitted(support, alpha=self.alpha_ * unit, ridge=self.ridge_, text_weight=self.text_weight_)

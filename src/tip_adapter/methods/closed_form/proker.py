@@ -10,20 +10,18 @@ from typing import Any, Literal
 import numpy as np
 
 from tip_adapter.errors import InputError
-from tip_adapter.heads import KernelHead
+from tip_adapter.heads import Head
 from tip_adapter.heads.gaussian import crowding
 from tip_adapter.heads.linear import kernel_residuals
 from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.expert import Expert, combined_head
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.class_offsets import class_offsets
 from tip_adapter.methods.selection.evidence import Evidence
-from tip_adapter.methods.selection.prior import SpreadPrior
+from tip_adapter.methods.selection.prior import likely_text_weight
 from tip_adapter.methods.selection.weight import Choice, choose
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
-
-PRIOR = SpreadPrior({1: 0.12, 2: 0.18, 16: 0.3}, growth=0.0)
-"""Measured on CLIP ViT-B/32 features. The regression itself speaks up as shots are added, so nothing is scaled up."""
 
 BETAS = (1.0, 0.5, 2.0)
 RIDGES = (0.1, 0.02, 0.5)
@@ -65,7 +63,9 @@ class KernelRidge:
                 f"ProKeR solves a system of all shots, at most {MAX_SHOTS}, got {len(support.labels)}: "
                 "give fewer shots, or use gda or tip-adapter."
             )
-        residuals = kernel_residuals(support.labels, support.text_logits, support.logit_scale)
+        # Texts that say little leave much unexplained; those that say much explain no more than the paper has it.
+        text = min(1.0, support.text_weight) / support.text_weight * support.text_logits
+        residuals = kernel_residuals(support.labels, text, support.logit_scale)
         return cls(support.features, residuals, support.evidence.folds, crowding(support.labels), support.labels)
 
     @cached_property
@@ -132,6 +132,7 @@ def choose_kernel(
     betas: Sequence[float] = BETAS,
     ridges: Sequence[float] = RIDGES,
     alpha: float | None = None,
+    text_weight: float | None = None,
 ) -> Choice:
     """Choose β, ridge and α.
 
@@ -141,8 +142,8 @@ def choose_kernel(
     evidence : Evidence
     betas, ridges : sequence of float
         What to try.
-    alpha : float, optional
-        A weight that is given and not to be chosen.
+    alpha, text_weight : float, optional
+        Weights that are given and not to be chosen.
 
     Returns
     -------
@@ -161,16 +162,47 @@ def choose_kernel(
     # Every fold's fit comes from one factorisation of all shots.
     left_out = (lambda pair: regression.left_out(**pair)) if evidence.n_folds > 1 else None
     axes = {"ridge": ridges, "beta": betas}
-    return choose(evidence, lambda pair: regression.fit(**pair), axes, prior=PRIOR, alpha=alpha, left_out=left_out)
+    return choose(
+        evidence, lambda pair: regression.fit(**pair), axes, alpha=alpha, text_weight=text_weight, left_out=left_out
+    )
 
 
-def kernel_offsets(support: SupportSet, regression: KernelRidge, alpha: float, beta: float, ridge: float) -> FloatArray:
-    """Make up for what classes with few shots lose, (C,)."""
-    return class_offsets(support, regression.fit(beta, ridge), alpha)
+def kernel_expert(
+    support: SupportSet,
+    alpha: float | None = None,
+    text_weight: float | None = None,
+    betas: Sequence[float] = BETAS,
+    ridges: Sequence[float] = RIDGES,
+) -> Expert:
+    """Fit the regression, and choose α and t, where they are not given, and among the β and ridges."""
+    evidence = support.evidence
+    choice, beta, ridge, weight = None, betas[0], ridges[0], 1.0 if text_weight is None else text_weight
+    seen: FloatArray = np.zeros((0, support.n_classes))
+    if alpha is None or len(betas) > 1 or len(ridges) > 1:
+        alone = text_weight
+        if alone is None:
+            plain = alpha is not None or support.validation is not None
+            alone = 1.0 if plain else likely_text_weight(support.text_logits, support.labels)
+        regression = KernelRidge.of(support.weigh_text(alone))
+        choice = choose_kernel(regression, evidence, betas=betas, ridges=ridges, alpha=alpha, text_weight=text_weight)
+        alpha, weight = choice.alpha, choice.text_weight
+        beta, ridge = choice.parameters["beta"], choice.parameters["ridge"]
+        # With folds, every one of them comes from one factorisation.
+        fit = regression.fit(beta, ridge)
+        unseen = regression.left_out(beta, ridge) if evidence.n_folds > 1 else evidence.logits(fit)
+        seen = choice.alpha_seen * unseen[evidence.scored]
+    support = support.weigh_text(weight)
+    regression = KernelRidge.of(support)
+    offsets = class_offsets(support, regression.fit(beta, ridge), alpha)
+    if choice is not None:
+        seen += choice.alpha_seen * offsets
+    values = {"alpha": alpha, "beta": beta, "ridge": ridge, "text weight": weight}
+    coefficients = alpha * regression.coefficients(beta, ridge)
+    return Expert(values, seen, alpha * offsets, coefficients=coefficients, search=choice)
 
 
 class ProKeR(FewShotMethod):
-    """Proximal kernel ridge regression, ``s·f·Wᵀ + α·k(f, F)·A`` with ``A = (K/λ + I)⁻¹(Y - F·Wᵀ)``, without training.
+    """Proximal kernel ridge regression, ``t·s·f·Wᵀ + α·k(f, F)·A`` with ``A = (K/λ + I)⁻¹(Y - min(t, 1)·F·Wᵀ)``.
 
     ``k(f, F) = exp(-β(1 - f·Fᵀ))``, and K is k between the shots: the regression of what the texts leave unexplained.
 
@@ -186,12 +218,15 @@ class ProKeR(FewShotMethod):
         β, sharpness of the kernel.
     ridge : float or "auto", default="auto"
         λ > 0, on the scale of the kernel, which is 1 for equal features; the smaller, the closer it follows the shots.
+    text_weight : float or "auto", default="auto"
+        t, what the zero-shot logits count. "auto" chooses it from the shots where it chooses α, and is the paper's 1
+        where α is given or there are validation images.
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
 
     Attributes
     ----------
-    alpha_, beta_, ridge_ : float
+    alpha_, beta_, ridge_, text_weight_ : float
         What was chosen.
     search_ : Choice or None
         From what evidence; None where all were given.
@@ -228,6 +263,7 @@ class ProKeR(FewShotMethod):
         alpha: float | Literal["auto"] = "auto",
         beta: float | Literal["auto"] = "auto",
         ridge: float | Literal["auto"] = "auto",
+        text_weight: float | Literal["auto"] = "auto",
         logit_scale: float = 100.0,
     ) -> None:
         self.zero_shot_weights = zero_shot_weights
@@ -235,33 +271,22 @@ class ProKeR(FewShotMethod):
         self.alpha = alpha
         self.beta = beta
         self.ridge = ridge
+        self.text_weight = text_weight
         self.logit_scale = logit_scale
 
-    def _fit_head(self, support: SupportSet) -> KernelHead:
+    def _fit_head(self, support: SupportSet) -> Head:
         alpha, beta = given_or_auto("alpha", self.alpha), given_or_auto("beta", self.beta)
         ridge = given_or_auto("ridge", self.ridge)
         if ridge == 0:
             raise InputError("Expected ridge to be above 0, or 'auto', got 0.")
-        regression = KernelRidge.of(support)
-        self.search_ = None
-        if alpha is None or beta is None or ridge is None:
-            self.search_ = choose_kernel(
-                regression,
-                support.evidence,
-                betas=BETAS if beta is None else (beta,),
-                ridges=RIDGES if ridge is None else (ridge,),
-                alpha=alpha,
-            )
-            alpha = self.search_.alpha
-            beta, ridge = self.search_.parameters["beta"], self.search_.parameters["ridge"]
-        self.alpha_, self.beta_, self.ridge_ = alpha, beta, ridge
-        bias = alpha * kernel_offsets(support, regression, alpha, beta, ridge)
-        return KernelHead(
-            support.n_classes,
-            support.zero_shot_weights,
-            support.logit_scale,
-            keys=support.features,
-            coefficients=(alpha * regression.coefficients(beta, ridge)).astype(np.float32),
-            beta=beta,
-            bias=bias.astype(np.float32) if bias.any() else None,
+        expert = kernel_expert(
+            support,
+            alpha,
+            given_or_auto("text_weight", self.text_weight),
+            BETAS if beta is None else (beta,),
+            RIDGES if ridge is None else (ridge,),
         )
+        self.search_ = expert.search
+        self.alpha_, self.beta_, self.ridge_ = (expert.values[name] for name in ("alpha", "beta", "ridge"))
+        self.text_weight_ = expert.values["text weight"]
+        return combined_head(support.weigh_text(self.text_weight_), [expert])

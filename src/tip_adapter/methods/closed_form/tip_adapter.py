@@ -13,7 +13,7 @@ from tip_adapter.methods.support_set import SupportSet
 
 
 class TipAdapter(FewShotMethod):
-    """Tip-Adapter, ``s·f·Wᵀ + α·exp(-β(1 - f·Fᵀ))·Y``, without training.
+    """Tip-Adapter, ``t·s·f·Wᵀ + α·exp(-β(1 - f·Fᵀ))·Y``, without training.
 
     Parameters
     ----------
@@ -25,6 +25,9 @@ class TipAdapter(FewShotMethod):
         α, weight of the cache against the text. "auto" chooses it from the shots alone. The paper's default is 1.
     beta : float or "auto", default="auto"
         β, sharpness of the affinity. "auto" chooses it from the shots alone. The paper's default is 5.5.
+    text_weight : float or "auto", default="auto"
+        t, what the zero-shot logits count. "auto" chooses it from the shots where it chooses α, and is the paper's 1
+        where α is given or there are validation images.
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
     balanced : bool, default=True
@@ -33,7 +36,7 @@ class TipAdapter(FewShotMethod):
 
     Attributes
     ----------
-    alpha_, beta_ : float
+    alpha_, beta_, text_weight_ : float
         What was chosen.
     search_ : SearchResult or None
         From what evidence; None where both were given.
@@ -62,6 +65,7 @@ class TipAdapter(FewShotMethod):
         class_names: Sequence[str] | None = None,
         alpha: float | Literal["auto"] = "auto",
         beta: float | Literal["auto"] = "auto",
+        text_weight: float | Literal["auto"] = "auto",
         logit_scale: float = 100.0,
         balanced: bool = True,
     ) -> None:
@@ -69,11 +73,13 @@ class TipAdapter(FewShotMethod):
         self.class_names = class_names
         self.alpha = alpha
         self.beta = beta
+        self.text_weight = text_weight
         self.logit_scale = logit_scale
         self.balanced = balanced
 
     def _fit_head(self, support: SupportSet) -> CacheHead:
         alpha, beta = given_or_auto("alpha", self.alpha), given_or_auto("beta", self.beta)
+        text_weight = given_or_auto("text_weight", self.text_weight)
         self.search_ = None
         if alpha is None or beta is None:
             self.search_ = search(
@@ -82,15 +88,16 @@ class TipAdapter(FewShotMethod):
                 support.text_logits,
                 alpha=alpha,
                 beta=beta,
+                text_weight=text_weight,
                 balanced=self.balanced,
                 validation=support.validation_set,
             )
-            alpha, beta = self.search_.alpha, self.search_.beta
-        self.alpha_, self.beta_ = alpha, beta
+            alpha, beta, text_weight = self.search_.alpha, self.search_.beta, self.search_.text_weight
+        self.alpha_, self.beta_, self.text_weight_ = alpha, beta, 1.0 if text_weight is None else text_weight
         return CacheHead(
             support.n_classes,
             support.zero_shot_weights,
-            support.logit_scale,
+            support.logit_scale * self.text_weight_,
             keys=support.features,
             labels=support.labels,
             alpha=alpha,
@@ -101,4 +108,4 @@ class TipAdapter(FewShotMethod):
     def _refit_head(self, support: SupportSet) -> Head:
         # The cache logits are sums over shots, so α makes up for those that are left out.
         grown = self._growth(support)
-        return self._refitted(support, alpha=self.alpha_ * grown, beta=self.beta_)
+        return self._refitted(support, alpha=self.alpha_ * grown, beta=self.beta_, text_weight=self.text_weight_)

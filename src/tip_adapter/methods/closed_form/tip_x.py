@@ -14,7 +14,6 @@ from tip_adapter.heads.affinity import Cache, affinity, class_mass
 from tip_adapter.heads.cache import text_divergence, text_log_probabilities
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.inputs import given_or_auto
-from tip_adapter.methods.selection.prior import CACHE_PRIOR
 from tip_adapter.methods.selection.weight import choose
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray
@@ -43,6 +42,9 @@ class TipX(FewShotMethod):
         α and γ, weights of affinity and divergence against the text: both given, or both chosen from the shots alone.
     beta : float or "auto", default="auto"
         β, sharpness of the affinity.
+    text_weight : float or "auto", default="auto"
+        t, what the zero-shot logits count. "auto" chooses it from the shots where it chooses α, and is the paper's 1
+        where α is given or there are validation images.
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
 
@@ -86,6 +88,7 @@ class TipX(FewShotMethod):
         alpha: float | Literal["auto"] = "auto",
         beta: float | Literal["auto"] = "auto",
         gamma: float | Literal["auto"] = "auto",
+        text_weight: float | Literal["auto"] = "auto",
         logit_scale: float = 100.0,
     ) -> None:
         self.zero_shot_weights = zero_shot_weights
@@ -93,6 +96,7 @@ class TipX(FewShotMethod):
         self.alpha = alpha
         self.beta = beta
         self.gamma = gamma
+        self.text_weight = text_weight
         self.logit_scale = logit_scale
 
     def _fit_head(self, support: SupportSet) -> TipXHead:
@@ -102,6 +106,7 @@ class TipX(FewShotMethod):
             raise InputError("Expected alpha and gamma both as numbers or both as 'auto', got one of each.")
         if support.zero_shot_weights is None:
             raise InputError("TipX needs the classes' texts: give zero_shot_weights of shape (C, D).")
+        text_weight = given_or_auto("text_weight", self.text_weight)
         ranges = _Ranges.of(support.features, support.zero_shot_weights)
         self.search_ = None
         if alpha is None or beta is None or gamma is None:
@@ -111,19 +116,20 @@ class TipX(FewShotMethod):
                 support.evidence,
                 lambda values: _fit(support, ranges, values["beta"], given or (1.0, values["mix"])),
                 {"beta": BETAS if beta is None else (beta,)} | ({} if given else {"mix": MIXES}),
-                prior=CACHE_PRIOR,
                 alpha=1.0 if given else None,
+                text_weight=text_weight,
             )
-            beta = self.search_.parameters["beta"]
+            beta, text_weight = self.search_.parameters["beta"], self.search_.text_weight
             if alpha is None or gamma is None:
                 alpha = self.search_.alpha / shots
                 gamma = alpha * self.search_.parameters["mix"]
         self.alpha_, self.beta_, self.gamma_ = alpha, beta, gamma
+        self.text_weight_ = 1.0 if text_weight is None else text_weight
         slope, offset = ranges.rescaling(beta)
         return TipXHead(
             support.n_classes,
             support.zero_shot_weights,
-            support.logit_scale,
+            support.logit_scale * self.text_weight_,
             keys=support.features,
             labels=support.labels,
             alpha=alpha,
@@ -136,7 +142,13 @@ class TipX(FewShotMethod):
     def _refit_head(self, support: SupportSet) -> Head:
         # The cache logits are sums over shots, so α and γ make up for those that are left out.
         grown = self._growth(support)
-        return self._refitted(support, alpha=self.alpha_ * grown, beta=self.beta_, gamma=self.gamma_ * grown)
+        return self._refitted(
+            support,
+            alpha=self.alpha_ * grown,
+            beta=self.beta_,
+            gamma=self.gamma_ * grown,
+            text_weight=self.text_weight_,
+        )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ a grid.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from tip_adapter.errors import InputError
 from tip_adapter.heads.affinity import Cache, mass_from_cosines
 from tip_adapter.methods.selection.line_search import best_accuracy_alpha, best_likelihood_alpha, surprises
-from tip_adapter.methods.selection.prior import CACHE_PRIOR, WEAK_WIDTH, likely_ratio
+from tip_adapter.methods.selection.prior import WIDTH, expected_spread, likely_ratio, likely_text_weight
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 MAX_FOLDS = 8
@@ -29,10 +29,8 @@ REFINEMENTS = {"likelihood": 2, "accuracy": 4}
 """Likelihood is smooth in β; accuracy jumps, so it is looked at more closely."""
 
 PRIOR_BETA = 5.5
-PRIOR_RATIO = 0.075
-"""With one shot per class there is nothing to leave out. Then β is the paper's, and α makes the cache logits spread
-over the classes 0.075 times as wide as the zero-shot logits: on real CLIP features the best ratio hardly depends on the
-data set."""
+"""With one shot per class there is nothing to leave out. Then β is the paper's, and α gives the cache logits the spread
+over classes that is expected of one shot."""
 
 Rule = Literal["cross-validation", "validation", "prior"]
 Criterion = Literal["likelihood", "accuracy"]
@@ -75,6 +73,8 @@ class SearchResult:
         The same of text alone.
     points : tuple of SearchPoint
         Every β that was tried, ascending.
+    text_weight : float
+        t, what the zero-shot logits count.
     """
 
     alpha: float
@@ -89,6 +89,7 @@ class SearchResult:
     zero_shot_nll: float
     zero_shot_accuracy: float
     points: tuple[SearchPoint, ...]
+    text_weight: float = 1.0
 
     @property
     def summary(self) -> str:
@@ -141,10 +142,11 @@ def search(
     *,
     alpha: float | None = None,
     beta: float | None = None,
+    text_weight: float | None = None,
     balanced: bool = True,
     validation: tuple[Float32Array, IntArray, Float32Array] | None = None,
 ) -> SearchResult:
-    """Choose α and β of Tip-Adapter from the support set, or from a validation set.
+    """Choose α, β and t of Tip-Adapter, ``t·text + α·A·Y``, from the support set, or from a validation set.
 
     Parameters
     ----------
@@ -153,8 +155,8 @@ def search(
     labels : ndarray of shape (N,), integers in [0, C)
     text : ndarray of shape (N, C)
         Zero-shot logits of the support features.
-    alpha, beta : float, optional
-        A value that is given and not to be chosen.
+    alpha, beta, text_weight : float, optional
+        A value that is given and not to be chosen. With α given, or a validation set, t is 1, as in the paper.
     balanced : bool, default=True
         As in `tip_adapter.heads.affinity.Cache.build`.
     validation : tuple of features (B, D), labels (B,) and zero-shot logits (B, C), optional
@@ -187,12 +189,43 @@ def search(
         if value is not None and not value >= 0:
             raise InputError(f"Expected {name} to be at least 0, or 'auto', got {value}.")
     cache = Cache.build(features, labels, text.shape[1], balanced=balanced)
+    plain = text_weight is None and (alpha is not None or validation is not None)
+    if plain or text_weight is not None:
+        t = 1.0 if text_weight is None else text_weight
+        return _search(cache, labels, t * text, alpha, beta, validation, t)
+    t = likely_text_weight(text, labels)
+    found = _search(cache, labels, t * text, alpha, beta, None, t)
+    if found.rule == "prior" or not text.any():
+        return found
+    scored = _left_out(cache, labels, text)
+    # Shots that are their classes' only ones ask the texts alone.
+    alone = np.bincount(labels)[labels] == 1
+    beside = found.alpha * scored._mass(found.beta)
+    t = likely_text_weight(
+        np.concatenate([scored.text, text[alone]]),
+        np.concatenate([scored.labels, labels[alone]]),
+        np.concatenate([beside, np.zeros((int(alone.sum()), beside.shape[1]))]),
+    )
+    return _search(cache, labels, t * text, alpha, beta, None, t)
+
+
+def _search(
+    cache: Cache,
+    labels: IntArray,
+    text: Float32Array,
+    alpha: float | None,
+    beta: float | None,
+    validation: tuple[Float32Array, IntArray, Float32Array] | None,
+    text_weight: float,
+) -> SearchResult:
+    """Choose α and β beside texts that count what they count."""
     if validation is not None:
-        cosines = validation[0] @ cache.keys.T
-        return _Scored(cosines, cache, validation[1], validation[2], 0, "accuracy").choose(alpha, beta)
-    if len(features) == len(np.unique(labels)):
-        return _prior(cache, labels[cache.order], text[cache.order], alpha, beta)
-    return _left_out(cache, labels, text).choose(alpha, beta)
+        scored = _Scored(validation[0] @ cache.keys.T, cache, validation[1], text_weight * validation[2], 0, "accuracy")
+    elif len(labels) == len(cache.classes):
+        return replace(_prior(cache, alpha, beta), text_weight=text_weight)
+    else:
+        scored = _left_out(cache, labels, text)
+    return replace(scored.choose(alpha, beta), text_weight=text_weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -326,13 +359,12 @@ class _Scored:
     def _likely_point(self, beta: float, mass: FloatArray, start: float) -> SearchPoint:
         """Take the likeliest α, held near what is expected: else it has no end where few shots are all right."""
         alpha, nll = best_likelihood_alpha(self.text, mass, self.labels, start=start)
-        spreads = [float(part.std(axis=1).mean()) for part in (self.text, mass)]
-        pull = 0.0
-        if alpha > 0 and min(spreads) > 0:
-            unit, expected = spreads[0] / spreads[1], CACHE_PRIOR.at(self.shots)
-            ratio = likely_ratio(self.text, mass * unit, self.labels, expected, start=alpha / unit)
-            alpha, nll = ratio * unit, self._nll(mass, ratio * unit)
-            pull = float(np.log(ratio / expected)) ** 2 / (2 * WEAK_WIDTH**2 * len(self.labels))
+        spread, pull = float(mass.std(axis=1).mean()), 0.0
+        if alpha > 0 and spread > 0:
+            expected = expected_spread(self.shots)
+            weight = likely_ratio(self.text, mass / spread, self.labels, expected, start=alpha * spread)
+            alpha, nll = weight / spread, self._nll(mass, weight / spread)
+            pull = float(np.log(weight / expected)) ** 2 / (2 * WIDTH**2 * len(self.labels))
         return SearchPoint(beta, alpha, nll, float(self._right(mass, alpha).mean()), pull)
 
     def _mass(self, beta: float) -> FloatArray:
@@ -370,17 +402,15 @@ class _Scored:
         )
 
 
-def _prior(cache: Cache, labels: IntArray, text: Float32Array, alpha: float | None, beta: float | None) -> SearchResult:
-    """One shot per class: the ratio of spreads stated beforehand, over the other classes' keys."""
+def _prior(cache: Cache, alpha: float | None, beta: float | None) -> SearchResult:
+    """One shot per class: the spread stated beforehand, over the other classes' keys."""
     chosen_beta = PRIOR_BETA if beta is None else beta
-    rows = _spread_over(np.arange(len(labels)), MAX_COSINES // len(labels))
+    n_keys = len(cache.keys)
+    rows = _spread_over(np.arange(n_keys), MAX_COSINES // n_keys)
     mass = np.exp(chosen_beta * (cache.keys[rows] @ cache.keys.T - 1.0))
     mass[np.arange(len(rows)), rows] = np.nan
-    with_keys = text[rows][:, cache.classes]
-    spread = float(np.nanstd(mass, axis=1).mean()) if len(labels) > 1 else 0.0
-    # Without text the ratio changes no answer: the logits then get a spread of 1.
-    target = PRIOR_RATIO * float(with_keys.std(axis=1).mean()) or 1.0
-    chosen_alpha = alpha if alpha is not None else target / spread if spread > 0 else 1.0
+    spread = float(np.nanstd(mass, axis=1).mean()) if n_keys > 1 else 0.0
+    chosen_alpha = alpha if alpha is not None else expected_spread(1) / spread if spread > 0 else 1.0
     unknown = float("nan")
     return SearchResult(
         alpha=chosen_alpha,

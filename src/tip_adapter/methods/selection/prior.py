@@ -1,59 +1,70 @@
-"""What is expected of α before any evidence, and the α that is likeliest given both.
+"""State what is expected of a weight before any evidence, and find the weight that is likeliest given both.
 
-Where few images decide, and all are right, likelihood alone lets α grow without end.
+Where few images decide, and all are right, likelihood alone lets a weight grow without end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 
 from tip_adapter.methods.selection.line_search import best_likelihood_alpha, surprises
 from tip_adapter.typing import FloatArray, IntArray
 
-WEAK_WIDTH = float(np.log(4.0))
-"""Where shots are not few the prior is this wide: it only bounds α where a handful of images says nothing about it."""
+WIDTH = float(np.log(2.0))
+"""Standard deviation of the logarithm of a weight around what is expected: a factor of two either way."""
+
+TEXT_WIDTH = 2.0
+"""The same of what the texts count: from a seventh to seven times what the encoder was trained for. Words may say
+nothing at all of the classes at hand, and the shots, which they have not seen, tell."""
+
+FULL_SPREAD = 2.0
+"""Standard deviation over classes of good logits. Were they Gaussian log-likelihoods, the true class would lead any
+other by the square of it, 4 nats: right in 98 of 100 choices between two classes."""
+
+HALF_KNOWN = 2.0
+"""Shots at which half of that is known: a mean of K shots that vary around their class's mean with κ times the variance
+between classes deserves K / (K + κ) of its length."""
 
 
-@dataclass(frozen=True)
-class SpreadPrior:
-    """What is known beforehand about the ratio ``c = α·σ(expert) / σ(text)``.
+def expected_spread(shots: float) -> float:
+    """Expect so much spread over classes, in nats, of an expert's logits for new images.
 
-    σ is the standard deviation over classes. On real CLIP features the best ratio hardly depends on the data set, only
-    on the shots, of which it is an increasing function.
-
-    Attributes
-    ----------
-    ratios : mapping of int to float
-        c by shots per class; interpolated between, in logarithms.
-    growth : float
-        The best c grows as shots to this power, so what was found with the shots a fold keeps is scaled up. 0 for
-        experts whose own output grows as it should.
-    width : float
-        Standard deviation of log c where shots are few.
+    Examples
+    --------
+    >>> from tip_adapter.methods.selection.prior import expected_spread
+    >>> [round(expected_spread(shots), 2) for shots in (1, 2, 16)]
+    [0.67, 1.0, 1.78]
     """
-
-    ratios: Mapping[int, float]
-    growth: float = 1.0
-    width: float = 0.35
-
-    def at(self, shots: float) -> float:
-        """Ratio c expected with so many shots per class.
-
-        Examples
-        --------
-        >>> from tip_adapter.methods.selection.prior import SpreadPrior
-        >>> round(SpreadPrior({1: 0.1, 4: 0.4}).at(2), 3)
-        0.2
-        """
-        known = sorted(self.ratios)
-        return float(np.exp(np.interp(np.log(shots), np.log(known), np.log([self.ratios[k] for k in known]))))
+    return FULL_SPREAD * shots / (shots + HALF_KNOWN)
 
 
-CACHE_PRIOR = SpreadPrior({1: 0.075, 2: 0.1, 4: 0.15, 8: 0.35, 16: 0.45}, growth=0.0)
-"""Of Tip-Adapter's cache and its relatives, measured on CLIP ViT-B/32 features."""
+def likely_text_weight(text: FloatArray, labels: IntArray, beside: FloatArray | None = None) -> float:
+    """Find how much the texts count: the t that makes the shots likeliest under ``t·text + beside``, expected at 1.
+
+    Texts have seen no shot, so every shot tests them, also a class's only one.
+
+    Parameters
+    ----------
+    text : ndarray of shape (N, C)
+        Zero-shot logits of the shots.
+    labels : ndarray of shape (N,), integers in [0, C)
+    beside : ndarray of shape (N, C), optional
+        What is added to them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.prior import likely_text_weight
+    >>> labels = np.arange(4)
+    >>> right, wrong = 4 * np.eye(4), 4 * np.eye(4)[[1, 2, 3, 0]]
+    >>> likely_text_weight(right, labels) > 1, likely_text_weight(wrong, labels) < 0.2
+    (True, True)
+    """
+    if not text.any():
+        return 1.0
+    return likely_ratio(np.zeros_like(text) if beside is None else beside, text, labels, 1.0, width=TEXT_WIDTH)
 
 
 def likely_ratio(
@@ -62,7 +73,7 @@ def likely_ratio(
     labels: IntArray,
     expected: float,
     *,
-    width: float = WEAK_WIDTH,
+    width: float = WIDTH,
     start: float | None = None,
 ) -> float:
     """Find the ratio c that is likeliest for ``text + c·expert``, given what is expected of it.
@@ -91,7 +102,7 @@ def likely_ratio(
     >>> from tip_adapter.methods.selection.prior import likely_ratio
     >>> labels = np.array([0, 1, 0])  # all right: without expectation c would grow without end
     >>> round(likely_ratio(np.zeros((3, 2)), np.eye(2)[labels], labels, 0.5), 1)
-    2.0
+    0.8
     """
     from scipy.optimize import minimize_scalar
 

@@ -2,7 +2,7 @@
 
 Every method that adds ``α·expert`` to the zero-shot logits meets the question how large α should be. From shots alone,
 the likelihood of the answers to left-out shots decides, corrected for what leaving out changes (fewer shots) and, where
-shots are few, held near a ratio stated beforehand. With a validation set accuracy on it decides, as in most papers.
+shots are few, held near a spread stated beforehand. With a validation set accuracy on it decides, as in most papers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from tip_adapter.methods.selection.evidence import Evidence, Fit, Rule, spread
 from tip_adapter.methods.selection.line_search import best_accuracy_alpha, surprises
-from tip_adapter.methods.selection.prior import WEAK_WIDTH, SpreadPrior, likely_ratio
+from tip_adapter.methods.selection.prior import expected_spread, likely_ratio, likely_text_weight
 from tip_adapter.typing import FloatArray, IntArray
 
 
@@ -64,6 +64,8 @@ class Choice:
         Of the answers to left-out shots or validation images; NaN under the rule "prior".
     zero_shot_nll, zero_shot_accuracy : float
         The same of text alone.
+    text_weight : float
+        What the zero-shot logits count.
     tried : tuple of (dict, float)
         Every combination of parameters with its negative log-likelihood.
     """
@@ -78,6 +80,7 @@ class Choice:
     accuracy: float
     zero_shot_nll: float
     zero_shot_accuracy: float
+    text_weight: float = 1.0
     tried: tuple[tuple[dict[str, float], float], ...] = ()
 
     @property
@@ -99,11 +102,12 @@ def choose(
     expert: Callable[[dict[str, float]], Fit],
     axes: Mapping[str, Sequence[float]] | None = None,
     *,
-    prior: SpreadPrior,
+    growth: float = 0.0,
     alpha: float | None = None,
+    text_weight: float | None = None,
     left_out: Callable[[dict[str, float]], FloatArray] | None = None,
 ) -> Choice:
-    """Choose α, and the parameters of an expert, for ``text + α·expert``.
+    """Choose α, t, and the parameters of an expert, for ``t·text + α·expert``.
 
     Parameters
     ----------
@@ -113,9 +117,11 @@ def choose(
     axes : mapping of str to sequence of float, optional
         Values to try of every parameter, the one to take without evidence first. One parameter after another is chosen,
         the others held at the best so far.
-    prior : SpreadPrior
-    alpha : float, optional
-        A weight that is given and not to be chosen.
+    growth : float, default=0
+        The best weight grows as the shots to this power, so what was found with the shots a fold keeps is scaled up. 0
+        for experts whose own output grows as it should.
+    alpha, text_weight : float, optional
+        α and t that are given and not to be chosen. With α given, or a validation set, t is 1, as in papers.
     left_out : callable, optional
         A faster way to the logits of the images under some parameters than `Evidence.logits`.
 
@@ -126,7 +132,6 @@ def choose(
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.methods.selection.prior import SpreadPrior
     >>> from tip_adapter.methods.selection.weight import choose
     >>> from tip_adapter.methods.selection.evidence import evidence_from_support
     >>> features, labels = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1, 1]], np.repeat([0, 1], 3)
@@ -135,7 +140,6 @@ def choose(
     ...     evidence,
     ...     lambda parameters: lambda kept: lambda queries: parameters["sign"] * queries,
     ...     {"sign": (-1.0, 1.0)},
-    ...     prior=SpreadPrior({1: 1.0}),
     ... )
     >>> choice.parameters, choice.accuracy
     ({'sign': 1.0}, 1.0)
@@ -147,7 +151,7 @@ def choose(
     def weigh(parameters: dict[str, float]) -> Choice:
         fit = expert(parameters)
         logits = evidence.logits(fit) if left_out is None else left_out(parameters)
-        return _weigh(evidence, fit, logits, parameters, prior, alpha)
+        return _weigh(evidence, fit, logits, parameters, growth, (alpha, text_weight))
 
     # Many small systems: threads of the linear algebra would wait for each other longer than they work.
     with threadpool_limits(1, user_api="blas"):
@@ -170,21 +174,21 @@ def _weigh(
     fit: Fit,
     expert: FloatArray,
     parameters: dict[str, float],
-    prior: SpreadPrior,
-    given: float | None,
+    growth: float,
+    given: tuple[float | None, float | None],
 ) -> Choice:
     rows = evidence.scored
     text, labels, expert = evidence.text[rows], evidence.labels[rows], expert[rows]
-    if given is not None:
-        full = seen = given
-    elif evidence.rule == "validation":
-        full = seen = best_accuracy_alpha(text, expert, labels)[0]
+    alpha, text_weight = given
+    if alpha is not None or evidence.rule == "validation":
+        text_weight = 1.0 if text_weight is None else text_weight
+        full = seen = best_accuracy_alpha(text_weight * text, expert, labels)[0] if alpha is None else alpha
     else:
-        full, seen = _weight_from_shots(evidence, fit, text, expert, labels, prior)
-    nll, accuracy = nll_and_accuracy(text + seen * expert, labels)
+        full, seen, text_weight = _weights_from_shots(evidence, fit, expert, growth, text_weight)
+    nll, accuracy = nll_and_accuracy(text_weight * text + seen * expert, labels)
     zero_shot_nll, zero_shot_accuracy = nll_and_accuracy(text, labels)
-    if given is None and harms(text, text + seen * expert, labels):
-        full, seen, nll, accuracy = 0.0, 0.0, zero_shot_nll, zero_shot_accuracy
+    if alpha is None and harms(text, text_weight * text + seen * expert, labels):
+        full, seen, text_weight, nll, accuracy = 0.0, 0.0, 1.0, zero_shot_nll, zero_shot_accuracy
     return Choice(
         parameters,
         float(full),
@@ -196,6 +200,7 @@ def _weigh(
         accuracy,
         zero_shot_nll,
         zero_shot_accuracy,
+        float(text_weight),
     )
 
 
@@ -225,30 +230,36 @@ def harms(before: FloatArray, after: FloatArray, labels: IntArray) -> bool:
     return bool(lost - won > 2 * np.sqrt(lost + won))
 
 
-def _weight_from_shots(
-    evidence: Evidence, fit: Fit, text: FloatArray, expert: FloatArray, labels: IntArray, prior: SpreadPrior
-) -> tuple[float, float]:
-    """Weight of the full expert, and of the experts that the left-out shots were shown to.
+def _weights_from_shots(
+    evidence: Evidence, fit: Fit, expert: FloatArray, growth: float, text_weight: float | None
+) -> tuple[float, float, float]:
+    """α of the full expert, of the experts that the left-out shots were shown to, and t.
 
-    The best ratio of spreads grows with the shots, so what was found with the shots a fold keeps is scaled up.
+    Logits of a known spread are weighed, so that what is expected does not depend on the expert's scale.
     """
-    expected = prior.at(evidence.shots)
-    with_text = spread(evidence.text)
-    # Without text the ratio changes no answer: the expert's logits then get a spread of about 1.
-    text_spread = with_text or 1.0 / expected
+    expected, rows = expected_spread(evidence.shots), evidence.scored
+    t = likely_text_weight(evidence.text, evidence.labels) if text_weight is None else text_weight
     full_spread = evidence.new_image_spread(fit) if evidence.few else spread(expert)
     if full_spread == 0:
-        return 0.0, 0.0
+        return 0.0, 0.0, t
     if evidence.rule == "prior":
-        alpha = expected * text_spread / full_spread
-        return alpha, alpha
+        return expected / full_spread, expected / full_spread, t
     fold_spread = spread(expert)
     if fold_spread == 0:
-        return 0.0, 0.0
-    unit, growth = text_spread / fold_spread, evidence.growth**prior.growth
-    width = prior.width if evidence.few and with_text else WEAK_WIDTH
-    ratio = likely_ratio(text, expert * unit, labels, expected / growth, width=width)
-    return ratio * growth * text_spread / full_spread, ratio * unit
+        return 0.0, 0.0, t
+    grown, unit = evidence.growth**growth, expert / fold_spread
+    text, labels, beside = evidence.text[rows], evidence.labels[rows], np.zeros(evidence.text.shape)
+    weight = likely_ratio(t * text, unit, labels, expected / grown)
+    for _ in range(ROUNDS if text_weight is None and text.any() else 0):
+        # Shots that are their classes' only ones were shown to no expert: they ask the texts alone.
+        beside[rows] = weight * unit
+        t = likely_text_weight(evidence.text, evidence.labels, beside)
+        weight = likely_ratio(t * text, unit, labels, expected / grown)
+    return weight * grown / full_spread, weight / fold_spread, t
+
+
+ROUNDS = 2
+"""Of finding t and α with the other one held; the loss is smooth, and hardly changes afterwards."""
 
 
 def likely_weights(

@@ -98,7 +98,9 @@ def finished(edit: Edit, head: Head, **fitted_anew: Any) -> FewShotModel:
 
 def _chosen_parts(model: FewShotModel) -> tuple[str, ...]:
     method = model.method
-    chosen = any(method.parameters.get(name) != value for name, value in method.held.items()) or method.trains
+    # Texts that count 1 count what papers have them count, where nothing else was chosen.
+    given = {"text_weight": 1.0, **{name: value for name, value in method.parameters.items() if value != "auto"}}
+    chosen = any(given.get(name) != value for name, value in method.held.items()) or method.trains
     parts = {HYPER_PARAMETERS: chosen, CALIBRATION: model.calibration is not None}
     return tuple(part for part, there in parts.items() if there)
 

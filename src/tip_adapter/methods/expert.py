@@ -1,0 +1,73 @@
+"""Describe what a method adds to the zero-shot logits, so that it can stand alone or beside another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tip_adapter.heads import KernelHead, LinearHead
+from tip_adapter.methods.support_set import SupportSet
+from tip_adapter.typing import FloatArray
+
+ABSENT_LOGIT = -1e4
+"""Logit of a class that has no shots, for methods that do not ask its text: it is never predicted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Expert:
+    """A term beside the zero-shot logits, fitted to all shots: linear in the feature, or in its kernels to the shots.
+
+    Attributes
+    ----------
+    values : dict of str to float
+        Its hyper-parameters, α among them.
+    seen : ndarray of shape (B, C), float64
+        What it adds for the images that decide, by fits that have not seen them.
+    bias : ndarray of shape (C,), float64
+    weights : ndarray of shape (C, D), float64, or None
+    coefficients : ndarray of shape (N, C), float64, or None
+    search : Any
+        How the hyper-parameters were chosen; None where all were given.
+    """
+
+    values: dict[str, float]
+    seen: FloatArray
+    bias: FloatArray
+    weights: FloatArray | None = None
+    coefficients: FloatArray | None = None
+    search: Any = None
+
+
+def combined_head(
+    support: SupportSet, experts: Sequence[Expert], text: float = 1.0, shares: Sequence[float] = (1.0,)
+) -> LinearHead | KernelHead:
+    """One formula for the weighed sum of the zero-shot logits and experts, of which at most one has kernels."""
+    bias = sum(
+        (share * expert.bias for share, expert in zip(shares, experts, strict=True)), np.zeros(support.n_classes)
+    )
+    if support.zero_shot_weights is None:
+        bias = np.where(support.counts == 0, ABSENT_LOGIT, bias)
+    weights, coefficients, beta = None, None, 0.0
+    for share, expert in zip(shares, experts, strict=True):
+        if expert.weights is not None:
+            weights = (share * expert.weights).astype(np.float32)
+        if expert.coefficients is not None:
+            coefficients, beta = (share * expert.coefficients).astype(np.float32), expert.values["beta"]
+    scale = text * support.text_scale
+    if coefficients is None:
+        return LinearHead(
+            support.n_classes, support.zero_shot_weights, scale, weights=weights, bias=bias.astype(np.float32)
+        )
+    return KernelHead(
+        support.n_classes,
+        support.zero_shot_weights,
+        scale,
+        keys=support.features,
+        coefficients=coefficients,
+        beta=beta,
+        weights=weights,
+        bias=bias.astype(np.float32) if weights is not None or bias.any() else None,
+    )
