@@ -57,7 +57,7 @@ def load(name: str, folder: Path) -> Data:
 
 
 def load_photos(name: str, clothes: Path) -> Data:
-    from tip_adapter.demo.photos import DIGIT_TEXTS, write_digits
+    from tip_adapter.cli.demo.photos import DIGIT_TEXTS, write_digits
 
     from tip_adapter.data import load_dataset
     from tip_adapter.encoders import load_encoder
@@ -65,7 +65,7 @@ def load_photos(name: str, clothes: Path) -> Data:
     from tip_adapter.features.prompts import load_class_texts, resolve_templates, texts_for, zero_shot_weights
     from tip_adapter.features.store import FeatureStore
 
-    encoder = load_encoder("lite")
+    encoder = load_encoder("lite-fast")
     with tempfile.TemporaryDirectory() as temporary, FeatureStore() as store:
         root = clothes if name == "clothing" else write_digits(Path(temporary) / "digits")
         # Digits are many to learn from and few to ask: the other way round tells more.
