@@ -78,7 +78,7 @@ def measure(data: Any, case: tuple[str, np.ndarray, np.ndarray, np.ndarray, bool
     for rival in ("auto", *rivals):
         method = METHODS[rival](zero_shot_weights=weights).fit(X, np.searchsorted(kept, y))
         accuracy[rival] = 100 * nll_and_accuracy(method.logits(queries).astype(np.float64), truth)[1]
-        chosen = chosen or method.method_
+        chosen = chosen or " ".join(f"{w:.2f}" for w in method.search_.weights)
     best = max(rivals, key=accuracy.__getitem__)
     return {
         "case": name,

@@ -47,6 +47,7 @@ def test_logits_are_the_methods_on_the_encoders_features(fitted, photos):
         model.zero_shot_weights,
         alpha=model.method.chosen["alpha"],
         beta=model.method.chosen["beta"],
+        text_weight=model.method.chosen["text_weight"],
         logit_scale=encoder.logit_scale,
     ).fit(model.shots.features.unit, model.shots.labels)
     expected = softmax(method.logits(features) / model.calibration.temperature)

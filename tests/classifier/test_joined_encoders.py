@@ -36,7 +36,8 @@ def test_it_is_saved_loaded_edited_and_explained(fitted, tmp_path):
     again = ImageClassifier(fitted.model_.encoder.name, "gda", store=None)
     again.method_parameters = dict(loaded.model_.method.held)
     again.fit([*some_photos(12), *some_photos(3, seed=9)], [*LABELS, *LABELS[:3]])
-    np.testing.assert_allclose(loaded.predict_proba(queries), again.predict_proba(queries), atol=1e-4)
+    # The temperature of the one is that of 12 shots, of the other that of 15.
+    np.testing.assert_allclose(loaded.predict_proba(queries), again.predict_proba(queries), atol=1e-3)
     assert loaded.explain(queries[0]).answer == "red"
 
 
