@@ -58,7 +58,6 @@ def load(name: str, folder: Path) -> Data:
 
 def load_photos(name: str, clothes: Path) -> Data:
     from tip_adapter.cli.demo.photos import DIGIT_TEXTS, write_digits
-
     from tip_adapter.data import load_dataset
     from tip_adapter.encoders import load_encoder
     from tip_adapter.features.extraction import extract_features

@@ -43,7 +43,10 @@ def test_parameters_are_read_as_numbers_and_words():
     [
         ("tip", r"Unknown method 'tip'.*: choose among default, all, .*tip-adapter"),
         ("", "at least one method"),
-        ("tip-adapter:gamma=2", r"parameter of tip-adapter \(alpha=auto, beta=auto, text_weight=auto, balanced=true\), got 'gamma=2'"),
+        (
+            "tip-adapter:gamma=2",
+            r"tip-adapter \(alpha=auto, beta=auto, text_weight=auto, balanced=true\), got 'gamma=2'",
+        ),
         ("tip-adapter:alpha", "NAME=VALUE"),
         ("gda:random_state=3", "NAME=VALUE"),
         ("gda:alpha=much", "Expected alpha of gda to be a number or 'auto', got 'much'"),

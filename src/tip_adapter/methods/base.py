@@ -235,7 +235,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         >>> from tip_adapter.methods import TipAdapter
         >>> eye = np.eye(2, dtype=np.float32)
         >>> sorted(TipAdapter(eye).fit(eye, [0, 1]).held_parameters())
-        ['alpha', 'beta']
+        ['alpha', 'beta', 'text_weight']
         """
         check_is_fitted(self, "head_")
         names = self.get_params(deep=False)

@@ -102,7 +102,7 @@ def likely_ratio(
     >>> from tip_adapter.methods.selection.prior import likely_ratio
     >>> labels = np.array([0, 1, 0])  # all right: without expectation c would grow without end
     >>> round(likely_ratio(np.zeros((3, 2)), np.eye(2)[labels], labels, 0.5), 1)
-    0.8
+    0.7
     """
     from scipy.optimize import minimize_scalar
 
