@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tip_adapter.classifier import ImageClassifier
 from tip_adapter.errors import DatasetError, EncoderError, ImageError, InputError
+from tip_adapter.features.prompts import prompt_features
 from tip_adapter.methods import METHODS
 
 TRAINING_FREE = [name for name, cls in METHODS.items() if not (cls.trains or cls.needs_encoder or cls.takes_images)]
@@ -48,6 +49,8 @@ def fresh_fit(classifier):
     columns = np.argsort(model.class_names)
     place = np.argsort(columns)
     order = np.random.default_rng(0).permutation(len(model.shots))
+    if cls.takes_prompts:
+        held["prompt_features"] = prompt_features(classifier.encoder, model.class_texts, model.templates)[columns]
     estimator = cls(model.zero_shot_weights[columns], logit_scale=model.encoder.logit_scale, **held)
     estimator.fit(model.shots.features.unit[order], place[model.shots.labels[order]])
     features = classifier._extract(QUERIES, skip_bad=False, progress=None).features.unit

@@ -19,7 +19,7 @@ from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.features.extraction import extract_features
 from tip_adapter.features.feature_data import FeatureData, Part
 from tip_adapter.features.feature_files import is_feature_file, load_feature_file
-from tip_adapter.features.prompts import zero_shot_weights
+from tip_adapter.features.prompts import prompt_features, zero_shot_weights
 from tip_adapter.typing import IntArray, StrPath
 
 if TYPE_CHECKING:
@@ -320,6 +320,7 @@ def _described(
         {},
         encoded["train"].part,
         description,
+        prompt_features(encoder, texts, templates) if encoder.has_text_tower else None,
     )
     photos = {what: part.photos.paths for what, part in encoded.items()}
     return BenchmarkData(features, draws, None, settings.encoder_name, texts, templates, photos, tuple(skipped))

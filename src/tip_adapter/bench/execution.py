@@ -186,6 +186,7 @@ def _build(job: Job, data: FeatureData) -> FewShotMethod:
     given: dict[str, Any] = {
         "zero_shot_weights": data.zero_shot_weights,
         "class_names": list(data.class_names),
+        "prompt_features": data.prompt_features,
         "logit_scale": data.logit_scale,
         "random_state": job.base["seed"],
         "encoder": encoder,

@@ -20,6 +20,7 @@ PUBLISHED_TUNING = {
     "tip-x": "α, β and γ by accuracy on the validation split",
     "ape": "channels, α, β and γ by accuracy on the validation split",
     "gda": "the ratio of Gaussian classifier and text by accuracy on the validation split",
+    "timo": "α by accuracy on the validation split; γ = 50, and every prompt among the shots once",
     "proker": "ridge and weight by accuracy on the validation split",
     "linear-probe": "L2 strength by accuracy on the validation split",
     "knn": "k by accuracy on the validation split",

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import numpy as np
+
 from tip_adapter.classifier.inputs import LabelledImages, images_of
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.sequences import is_one_image
@@ -17,6 +19,7 @@ from tip_adapter.encoders import ENCODERS, load_encoder, members_of
 from tip_adapter.encoders.joined import JoinedEncoder
 from tip_adapter.errors import EncoderError, InputError
 from tip_adapter.features.extraction import Extraction, extract_features
+from tip_adapter.features.prompts import prompt_features
 from tip_adapter.features.store import FeatureStore
 from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
 from tip_adapter.model.predictions import Results
@@ -175,6 +178,29 @@ class EncodingPart:
                 f"(text id {encoder.text_id[:12]}): give that encoder, or fit again"
             )
         return encoder
+
+    def _give_prompts(
+        self,
+        estimator: FewShotMethod,
+        class_texts: Sequence[Sequence[str]],
+        templates: Sequence[str],
+        class_names: Sequence[str],
+    ) -> None:
+        """Encode every prompt for a method that weighs them: a classifier keeps their means alone."""
+        if not estimator.takes_prompts:
+            return
+        if not templates:
+            raise InputError(
+                f"{type(estimator).__name__} takes every prompt of a class, and these features do not say their "
+                "templates: give them (templates=…, --template)"
+            )
+        encoder = self._text_encoder if hasattr(self, "model_") else self.encoder
+        known = [column for column, texts in enumerate(class_texts) if texts]
+        texts, names = ([row[column] for column in known] for row in (class_texts, class_names))
+        found = prompt_features(encoder, texts, templates, class_names=names)
+        prompts = np.full((len(class_texts), *found.shape[1:]), np.nan, dtype=np.float32)
+        prompts[known] = found
+        estimator.set_params(prompt_features=prompts)
 
     @property
     def classes_(self) -> tuple[str, ...] | tuple[int, ...]:

@@ -159,6 +159,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         _show_training(estimator, progress)
         announce(progress, "Training" if estimator.trains else "Choosing hyper-parameters on the shots", "steps")
         features, labels_of_shots = support.shots.features, support.shots.labels
+        self._give_prompts(estimator, support.class_texts, support.templates, support.class_names)
         head, record = fit_method(
             estimator,
             features.unit,

@@ -95,7 +95,7 @@ class RefittingPart(ChangingPart):
             estimator.set_params(progress=lambda done, total, _: progress(done, total, 0))
         announce(progress, "Training" if estimator.trains else "Choosing hyper-parameters on the shots", "steps")
         with _clear_errors(model.method):
-            head, record = _fit(estimator, model)
+            head, record = self._fit(estimator, model)
         if edit.undo is not None and edit.action != "undo":
             edit = dataclasses.replace(edit, undo=_undo_of_choice(edit.undo, model))
         return edits.finished(edit, head, method=record, **self._recalibrated(estimator, model))
@@ -126,7 +126,7 @@ class RefittingPart(ChangingPart):
     def _held_head(self, model: FewShotModel) -> Head:
         """Fit to a model's shots with the hyper-parameters as they are."""
         if model.method.name != "tip-adapter" or not isinstance(model.head, CacheHead):
-            return _fit(self._estimator_for_edits({**model.method.parameters, **model.method.held}), model)[0]
+            return self._fit(self._estimator_for_edits({**model.method.parameters, **model.method.held}), model)[0]
         # Without scikit-learn, which takes longer to load than all else, and without looking at every number.
         silent = bool(np.isnan(model.zero_shot_weights[:, 0]).all())
         return dataclasses.replace(
@@ -138,6 +138,20 @@ class RefittingPart(ChangingPart):
             logit_scale=model.encoder.logit_scale * float(model.method.held["text_weight"]),
             alpha=float(model.method.held["alpha"]),
             beta=float(model.method.held["beta"]),
+        )
+
+    def _fit(self, estimator: FewShotMethod, model: FewShotModel) -> tuple[Head, MethodRecord]:
+        self._give_prompts(estimator, model.class_texts, model.templates, model.class_names)
+        features = model.shots.features
+        return fit_method(
+            estimator,
+            features.unit,
+            model.shots.labels,
+            model.zero_shot_weights,
+            model.encoder.logit_scale,
+            model.class_texts,
+            class_names=model.class_names,
+            views=features.unit_views,
         )
 
     def _estimator_for_edits(self, parameters: Mapping[str, Any]) -> FewShotMethod:
@@ -155,20 +169,6 @@ def _clear_errors(method: MethodRecord) -> Iterator[None]:
         raise ModelFileError(
             f"Expected saved parameters that {method.name} takes, got others ({reason_of(error)}): fit again"
         ) from error
-
-
-def _fit(estimator: FewShotMethod, model: FewShotModel) -> tuple[Head, MethodRecord]:
-    features, scale = model.shots.features, model.encoder.logit_scale
-    return fit_method(
-        estimator,
-        features.unit,
-        model.shots.labels,
-        model.zero_shot_weights,
-        scale,
-        model.class_texts,
-        class_names=model.class_names,
-        views=features.unit_views,
-    )
 
 
 def _undo_of_choice(undo: Undo, model: FewShotModel) -> Undo | None:

@@ -173,7 +173,7 @@ def _save(
     from tip_adapter.encoders import anchored
     from tip_adapter.features.feature_data import Part
     from tip_adapter.features.feature_files import save_parts
-    from tip_adapter.features.prompts import resolve_templates, texts_for, zero_shot_weights
+    from tip_adapter.features.prompts import prompt_features, resolve_templates, texts_for, zero_shot_weights
 
     names = next(iter(splits.values())).class_names
     texts, resolved = texts_for(names, class_texts), resolve_templates(prompts)
@@ -198,4 +198,5 @@ def _save(
             "class_texts": [list(row) for row in texts],
             "views": extraction.features.n_views,
         },
+        prompt_features=prompt_features(encoder, texts, resolved, class_names=names) if encoder.has_text_tower else None,
     )

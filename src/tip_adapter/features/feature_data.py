@@ -85,6 +85,8 @@ class FeatureData:
         Photos that support sets are drawn from; without it they are drawn from the largest given one.
     description : dict of str to JSON value
         Where the features come from: encoder, templates, views …
+    prompt_features : ndarray of shape (C, P, D), float32, or None
+        Unit rows, one per prompt, for methods that weigh prompts; rows of NaN fill up classes with fewer than P.
     """
 
     name: str
@@ -96,6 +98,7 @@ class FeatureData:
     supports: Mapping[int, Part] = field(default_factory=dict)
     train: Part | None = None
     description: Mapping[str, Any] = field(default_factory=dict)
+    prompt_features: Float32Array | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.class_names)) != len(self.class_names) or len(self.class_names) < 2:
@@ -104,6 +107,12 @@ class FeatureData:
         expected = (len(self.class_names), self.dim)
         if weights is not None and weights.shape != expected:
             raise FeatureError(f"Expected zero_shot_weights of shape {expected} in {self.name}, got {weights.shape}")
+        prompts = self.prompt_features
+        if prompts is not None and (prompts.ndim != 3 or (len(prompts), prompts.shape[2]) != expected):
+            raise FeatureError(
+                f"Expected prompt_features of shape (C, P, D) with C and D as in {expected} in {self.name}, got "
+                f"{prompts.shape}"
+            )
         for what, part in self.parts().items():
             check_part(part, what, self.name, expected)
         if not self.supports and self.train is None:
@@ -132,7 +141,7 @@ class FeatureData:
     @property
     def digest(self) -> str:
         """SHA-256 of what all results on this data set share: classes, texts and test photos."""
-        weights = [] if self.zero_shot_weights is None else [self.zero_shot_weights]
+        weights = [texts for texts in (self.zero_shot_weights, self.prompt_features) if texts is not None]
         names = np.frombuffer(json.dumps([self.class_names, self.logit_scale]).encode(), dtype=np.uint8)
         return digest(names, self.test.features, self.test.labels, *weights)
 

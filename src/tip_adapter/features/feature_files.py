@@ -84,6 +84,7 @@ def load_feature_file(path: StrPath, *, name: str | None = None) -> FeatureData:
         {number: _read_part(arrays, f"support_{number}", path) for number in _shots(arrays)},
         parts.get("train"),
         description,
+        _read_prompts(arrays, path),
     )
 
 
@@ -136,6 +137,7 @@ def save_feature_file(path: StrPath, data: FeatureData) -> None:
         zero_shot_weights=data.zero_shot_weights,
         logit_scale=data.logit_scale,
         description=data.description,
+        prompt_features=data.prompt_features,
     )
 
 
@@ -147,6 +149,7 @@ def save_parts(
     zero_shot_weights: Float32Array | None = None,
     logit_scale: float = DEFAULT_LOGIT_SCALE,
     description: Mapping[str, Any] | None = None,
+    prompt_features: Float32Array | None = None,
 ) -> None:
     """Save parts by their names, such as train and test; without test photos, `load_feature_file` halves the others."""
     path = check_feature_path(path)
@@ -155,6 +158,8 @@ def save_parts(
         arrays["description"] = np.array(json.dumps(dict(description), sort_keys=True))
     if zero_shot_weights is not None:
         arrays["zero_shot_weights"] = zero_shot_weights
+    if prompt_features is not None:
+        arrays["prompt_features"] = prompt_features
     for name, part in parts.items():
         given: dict[str, Any] = {"features": part.features, "labels": part.labels.astype(np.int32)}
         given |= {"views": part.views, "names": part.names, "digests": part.digests}
@@ -193,6 +198,22 @@ def _shots(arrays: Arrays) -> list[int]:
 def _read_weights(arrays: Arrays, path: Path) -> Float32Array | None:
     weights = arrays.get("zero_shot_weights")
     return None if weights is None else _unit(_checked(weights, "zero_shot_weights", path, ndim=2))
+
+
+def _read_prompts(arrays: Arrays, path: Path) -> Float32Array | None:
+    """Features of every prompt; rows of NaN, and nothing else that is not finite, fill up classes with fewer."""
+    prompts = arrays.get("prompt_features")
+    if prompts is None:
+        return None
+    known = ~np.isnan(prompts[..., 0]) if prompts.ndim == 3 and prompts.dtype.kind == "f" and prompts.size else None
+    if known is None or not known.any(axis=1).all():
+        raise FeatureError(
+            f"Expected prompt_features as floats of shape (C, P, D), with a prompt of every class, in {path}, got "
+            f"{prompts.dtype} {prompts.shape}"
+        )
+    unit = np.full(prompts.shape, np.nan, dtype=np.float32)
+    unit[known] = _unit(_checked(prompts[known], "prompt_features", path, ndim=2))
+    return unit
 
 
 def _is_support(key: str) -> bool:

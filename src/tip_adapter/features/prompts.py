@@ -1,4 +1,4 @@
-"""Prompt templates and class names become zero-shot weights, one unit row per class."""
+"""Turn prompt templates and class names into zero-shot weights, one unit row per class, or one per prompt."""
 
 from __future__ import annotations
 
@@ -172,20 +172,71 @@ def zero_shot_weights(
     >>> zero_shot_weights(load_encoder("fake"), [["dog"], ["cat", "kitten"]], TEMPLATES["ensemble"]).shape
     (2, 64)
     """
+    names = _names_or_numbers(class_names, len(class_texts))
+    features = _features_of_prompts(encoder, class_texts, templates, names)
+    if features is None:
+        return np.full((len(class_texts), encoder.dim), np.nan, dtype=np.float32)
+    means = np.stack([rows.mean(axis=0) for rows in features])
+    return _unit_rows(means, [f"the mean of the texts of {name!r}" for name in names]).astype(np.float32)
+
+
+def prompt_features(
+    encoder: Encoder,
+    class_texts: Sequence[Sequence[str]],
+    templates: Sequence[str] = DEFAULT_TEMPLATES,
+    *,
+    class_names: Sequence[str] | None = None,
+) -> Float32Array:
+    """Encode the prompts of every class one by one, for methods that weigh them: `zero_shot_weights` are their means.
+
+    Parameters
+    ----------
+    encoder, class_texts, templates, class_names
+        As for `zero_shot_weights`.
+
+    Returns
+    -------
+    ndarray of shape (C, P, D), float32
+        Unit rows; rows of NaN fill up classes with fewer than P prompts, and everything without a text tower.
+
+    Examples
+    --------
+    >>> from tip_adapter.encoders import load_encoder
+    >>> from tip_adapter.features.prompts import TEMPLATES, prompt_features
+    >>> prompts = prompt_features(load_encoder("fake"), [["dog"], ["cat", "kitten"]], TEMPLATES["ensemble"])
+    >>> prompts.shape, int((prompts[0, :, 0] == prompts[0, :, 0]).sum())
+    ((2, 14, 64), 7)
+    """
+    names = _names_or_numbers(class_names, len(class_texts))
+    features = _features_of_prompts(encoder, class_texts, templates, names)
+    if features is None:
+        return np.full((len(class_texts), 1, encoder.dim), np.nan, dtype=np.float32)
+    padded = np.full((len(features), max(map(len, features)), encoder.dim), np.nan, dtype=np.float32)
+    for row, rows in zip(padded, features, strict=True):
+        row[: len(rows)] = rows
+    return padded
+
+
+def _names_or_numbers(class_names: Sequence[str] | None, n_classes: int) -> Sequence[str]:
+    return [f"class {index}" for index in range(n_classes)] if class_names is None else class_names
+
+
+def _features_of_prompts(
+    encoder: Encoder, class_texts: Sequence[Sequence[str]], templates: Sequence[str], names: Sequence[str]
+) -> list[FloatArray] | None:
+    """Unit rows of every class's prompts; None where the encoder reads no text."""
     templates = resolve_templates(templates)
-    names = [f"class {index}" for index in range(len(class_texts))] if class_names is None else class_names
     texts = [_checked_texts(texts, name) for name, texts in zip(names, class_texts, strict=True)]
     if not texts:
         raise InputError("Expected at least one class, got none")
     if not encoder.has_text_tower:
-        return np.full((len(texts), encoder.dim), np.nan, dtype=np.float32)
+        return None
     # Not str.format: a class name may itself hold braces.
     prompts = [[template.replace("{}", text) for text in row for template in templates] for row in texts]
     distinct = list(dict.fromkeys(prompt for row in prompts for prompt in row))
     features = _unit_rows(_encode_all(encoder, distinct), [f"the prompt {prompt!r}" for prompt in distinct])
     position = {prompt: index for index, prompt in enumerate(distinct)}
-    means = np.stack([features[[position[prompt] for prompt in row]].mean(axis=0) for row in prompts])
-    return _unit_rows(means, [f"the mean of the texts {', '.join(row)!r}" for row in texts]).astype(np.float32)
+    return [features[[position[prompt] for prompt in row]] for row in prompts]
 
 
 def _encode_all(encoder: Encoder, prompts: list[str]) -> FloatArray:

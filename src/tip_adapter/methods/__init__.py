@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tip_adapter.methods.closed_form.knn import KNN
     from tip_adapter.methods.closed_form.proker import ProKeR
     from tip_adapter.methods.closed_form.prototype import Prototype
+    from tip_adapter.methods.closed_form.timo import TIMO
     from tip_adapter.methods.closed_form.tip_adapter import TipAdapter
     from tip_adapter.methods.closed_form.tip_x import TipX
     from tip_adapter.methods.closed_form.zero_shot import ZeroShot
@@ -36,6 +37,7 @@ __all__ = [
     "GDA",
     "KNN",
     "METHODS",
+    "TIMO",
     "Auto",
     "CLIPAdapter",
     "CoOp",
@@ -64,6 +66,7 @@ _TABLE = {
     "tip-x": ("closed_form.tip_x:TipX", "tip-adapter, and how alike photos and shots are to the texts"),
     "ape": ("closed_form.ape:APE", "tip-adapter on the channels that tell the classes apart"),
     "gda": ("closed_form.gda:GDA", "texts, and class means under one shared covariance; good from four shots"),
+    "timo": ("closed_form.timo:TIMO", "gda whose prompts are weighed by the shots, and stand among them"),
     "proker": ("closed_form.proker:ProKeR", "texts, and a kernel ridge regression that corrects them on the shots"),
     "prototype": ("closed_form.prototype:Prototype", "the nearest class mean; a quick baseline"),
     "knn": ("closed_form.knn:KNN", "votes of the nearest shots; a baseline"),

@@ -52,6 +52,9 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     uses_text = True
     """Whether the answers go by zero-shot weights where there are some."""
 
+    takes_prompts = False
+    """Whether the constructor takes `prompt_features`, those of every prompt one by one."""
+
     trains = False
     """Whether parameters are trained, by gradient descent; the other methods compute theirs from the shots."""
 
@@ -142,6 +145,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         again: Self = clone(self).set_params(**parameters)
         if hasattr(again, "progress"):
             again.progress = None
+        again.classes_ = self.classes_
         # Half a training would say something else about the shots left out than the whole one does.
         again._keeps_interrupted = False
         return again._fit_head(support)

@@ -14,7 +14,10 @@ from tip_adapter.methods import FewShotMethod, method_class
 
 SEPARATOR = ":"
 
-GIVEN = ("zero_shot_weights", "class_names", "logit_scale", "encoder", "class_texts", "checkpoint", "progress")
+GIVEN = (
+    *("zero_shot_weights", "class_names", "prompt_features", "logit_scale"),
+    *("encoder", "class_texts", "checkpoint", "progress"),
+)
 """Parameters that come from the classifier or the data set, or are of no use once the method is fitted."""
 
 RESERVED = (*GIVEN, "random_state", "templates", "held")

@@ -34,8 +34,8 @@ class KNN(FewShotMethod):
         Names of the classes.
     neighbours : int or "auto", default="auto"
         k, how many shots vote.
-        "auto" chooses it by the likelihood of left-out shots (with one shot per class: 1), or, where validation
-        images are given, by their accuracy.
+        "auto" chooses it by the accuracy of left-out shots or, where they are given, of validation images; with up
+        to two shots per class it is 1.
     logit_scale : float, default=100.0
         Not used; there so that all methods are built alike.
 
@@ -96,7 +96,8 @@ class KNN(FewShotMethod):
     def _choose(self, support: SupportSet) -> int:
         evidence = support.evidence
         rows = np.flatnonzero(evidence.scored)
-        if not len(rows):
+        # Of two shots per class one is left out, and the other can never have company.
+        if evidence.few or not len(rows):
             return 1
         voters = len(support.labels)
         if evidence.folds is not None:
@@ -106,9 +107,8 @@ class KNN(FewShotMethod):
         for tried in trials:
             votes: FloatArray = counted_votes(similar[:, :tried], owners[:, :tried], support.n_classes)
             self.scores_[tried] = nll_and_accuracy(votes, evidence.labels[rows])
-        if evidence.rule == "validation":
-            return max(self.scores_, key=lambda tried: self.scores_[tried][1])
-        return min(self.scores_, key=lambda tried: self.scores_[tried][0])
+        # Votes are coarse probabilities: their likelihood favours many neighbours where few name the class best.
+        return max(self.scores_, key=lambda tried: self.scores_[tried][1])
 
 
 def _nearest(evidence: Evidence, rows: IntArray, support: SupportSet, count: int) -> tuple[Float32Array, IntArray]:

@@ -24,8 +24,8 @@ ALPHA_EVERY = 10
 class LPPlusPlus(FewShotMethod):
     """LP++, ``f·(w_c + α_c·t_c)`` with w and α learned by block-wise gradient descent on the mean cross-entropy.
 
-    Nothing is searched: w starts at the class means, and all α at ``2.5·s·mean_c(mean of f·t_c over the class's
-    shots)``, which is the paper's ``250·…`` for CLIP. The step sizes come from bounds on the curvature:
+    Nothing is searched: w starts at the class means times K, the mean number of shots, and all α at
+    ``2.5·s·mean_c(mean of f·t_c over the class's shots)``, which is the paper's ``250·…`` for CLIP. The step sizes come from bounds on the curvature:
     ``4N/λ_max(FᵀF)`` for w and ``N/(4·max_c Σᵢ(fᵢ·t_c)²)`` for α. It needs no torch.
 
     Parameters
@@ -53,9 +53,10 @@ class LPPlusPlus(FewShotMethod):
 
     Notes
     -----
-    As in the official code w moves with momentum .9, and α once in ten iterations. That code keeps the best iteration
-    on a validation split and adds up α's gradients over all iterations; here the last iteration and the current
-    gradient count.
+    As in the official code w starts at sums over shots (with unequal shots, here, at as many for every class), moves
+    with momentum .9, and α moves once in ten iterations. That code keeps the best iteration on a validation split, adds
+    up α's gradients over all iterations, and has a bias that starts at random; here the last iteration and the current
+    gradient count, and there is no bias, as in the paper's equation.
 
     References
     ----------
@@ -105,9 +106,7 @@ class LPPlusPlus(FewShotMethod):
 
     def _descend(self, support: SupportSet, texts: Float32Array) -> tuple[Float32Array, Float32Array]:
         cosines = support.features @ texts.T
-        means = np.zeros(texts.shape, dtype=np.float32)
-        np.add.at(means, support.labels, support.features)
-        weights: Float32Array = np.divide(means, np.maximum(support.counts, 1)[:, None], dtype=np.float32)
+        weights = _first_weights(support)
         alpha = np.full(len(texts), _first_alpha(support, cosines), dtype=np.float32)
         weight_step, alpha_step = step_sizes(support.features, cosines)
         velocity: Float32Array = np.zeros_like(weights)
@@ -137,6 +136,15 @@ class LPPlusPlus(FewShotMethod):
         interrupted, seconds = len(losses) < self.iterations, time.perf_counter() - started
         self.training_ = TrainingRun(tuple(losses), self.iterations, interrupted, seconds)
         return weights, alpha
+
+
+def _first_weights(support: SupportSet) -> Float32Array:
+    """Class means times the mean number of shots; 0 for a class without any."""
+    sums = np.zeros((support.n_classes, support.features.shape[1]))
+    np.add.at(sums, support.labels, support.features)
+    counts = support.counts
+    weights: Float32Array = (sums * (counts[counts > 0].mean() / np.maximum(counts, 1))[:, None]).astype(np.float32)
+    return weights
 
 
 def _first_alpha(support: SupportSet, cosines: Float32Array) -> float:
