@@ -107,7 +107,9 @@ def test_bad_input_is_said(given, message):
 
 def test_a_classifier_gives_it_every_prompt(tmp_path):
     rng = np.random.default_rng(0)
-    photos = [np.clip(base + rng.integers(-60, 60, (24, 24, 3)), 0, 255).astype(np.uint8) for base in [60] * 4 + [180] * 4]
+    photos = [
+        np.clip(base + rng.integers(-60, 60, (24, 24, 3)), 0, 255).astype(np.uint8) for base in [60] * 4 + [180] * 4
+    ]
     labels = ["night"] * 4 + ["day"] * 4
     by_prompts = ImageClassifier("fake", "timo", store=None).fit(photos, labels)
     model = by_prompts.model_

@@ -26,7 +26,7 @@ PUBLISHED_TUNING = {
     "knn": "k by accuracy on the validation split",
     "prototype": "scale by the validation split",
     "clip-adapter": "the residual ratio by accuracy on the validation split; 50 epochs of AdamW at 1e-3",
-    "task-res": "the published schedule, α = .5; nothing to choose",
+    "task-res": "the published schedule, α = .5, without weight decay; nothing to choose",
     "lp-plus-plus": "300 iterations, step sizes from the data; nothing to choose",
     "clap": "the published schedule; nothing to choose",
     "coop": "the published schedule, last step kept",

@@ -198,5 +198,7 @@ def _save(
             "class_texts": [list(row) for row in texts],
             "views": extraction.features.n_views,
         },
-        prompt_features=prompt_features(encoder, texts, resolved, class_names=names) if encoder.has_text_tower else None,
+        prompt_features=prompt_features(encoder, texts, resolved, class_names=names)
+        if encoder.has_text_tower
+        else None,
     )

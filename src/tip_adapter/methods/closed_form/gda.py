@@ -129,7 +129,8 @@ class GDA(FewShotMethod):
 
     Notes
     -----
-    Classes count equally whatever their shots (the paper's π_c, with equal shots, is a constant), and b_c is corrected
+    A shot with several augmented views is their mean; in the official code every view is a sample of its own. Classes
+    count equally whatever their shots (the paper's π_c, with equal shots, is a constant), and b_c is corrected
     for the length that noise gives to means of few shots (see `tip_adapter.heads.gaussian.Moments.classifier`). A
     class without shots gets the mean of the others' Gaussian logits, so that its zero-shot score decides.
 

@@ -236,6 +236,7 @@ class ProKeR(FewShotMethod):
     Notes
     -----
     Here a small λ follows the shots closely: it divides K, as in the paper. Gain and ridge are two separate numbers.
+    A shot with several augmented views is their mean; in the official code every view is a shot of its own.
 
     Where classes have unequal numbers of shots, every class counts alike: the squared error of a shot is divided by the
     shots of its class over the mean, so the identity becomes a diagonal of these. With equal shots it is the paper's.
