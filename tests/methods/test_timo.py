@@ -83,11 +83,11 @@ def test_rows_of_nan_are_no_prompts_and_the_order_of_classes_does_not_matter():
 def test_what_is_chosen_rests_on_prompts_that_the_left_out_shot_did_not_weigh():
     rng = np.random.default_rng(1)
     # Every shot is its class's only hint: prompts chosen with it would name it, those chosen without it say nothing.
-    shots = unit(rng.normal(size=(8, 64)))
-    labels = np.repeat(np.arange(4), 2)
-    prompts = unit(0.7 * shots[:, None] + 0.7 * unit(rng.normal(size=(8, 1, 64)))).reshape(4, 2, 64)
+    shots = unit(rng.normal(size=(40, 64)))
+    labels = np.repeat(np.arange(20), 2)
+    prompts = unit(0.7 * shots[:, None] + 0.7 * unit(rng.normal(size=(40, 1, 64)))).reshape(20, 2, 64)
     method = TIMO(unit(prompts.mean(axis=1)), prompt_features=prompts, gamma=1000.0).fit(shots, labels)
-    assert method.search_.zero_shot_accuracy < 0.6
+    assert method.search_.zero_shot_accuracy < 0.3
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,14 @@ def test_a_classifier_gives_it_every_prompt(tmp_path):
     means.fit(model.shots.features.unit, model.shots.labels)
     assert np.abs(by_prompts.model_.head.zero_shot_weights - means.head_.zero_shot_weights).max() > 1e-3
     by_prompts.save(tmp_path / "days.tip")
-    again = ImageClassifier.from_pretrained(tmp_path / "days.tip")
+    again = ImageClassifier.load(tmp_path / "days.tip")
     assert again.predict(photos) == by_prompts.predict(photos)
 
 
 def test_a_feature_file_without_templates_says_what_is_missing(tmp_path):
-    eye = np.eye(2, 64, dtype=np.float32)
-    part = Part(np.repeat(eye, 2, axis=0), np.array([0, 0, 1, 1]))
-    save_feature_file(tmp_path / "pets.npz", FeatureData("pets", ("cat", "dog"), part, eye, train=part))
+    rows = unit(np.random.default_rng(0).normal(size=(6, 64)))
+    part = Part(rows[:4], np.array([0, 0, 1, 1]))
+    save_feature_file(tmp_path / "pets.npz", FeatureData("pets", ("cat", "dog"), part, rows[4:], train=part))
     with pytest.raises(InputError, match="do not say their templates"):
         ImageClassifier("fake", "timo", store=None).fit(tmp_path / "pets.npz")
     ImageClassifier("fake", "timo", templates="photo", store=None).fit(tmp_path / "pets.npz")

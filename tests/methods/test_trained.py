@@ -156,7 +156,8 @@ def test_lp_plus_plus_descends_as_the_paper_says(data):
     steps = step_sizes(shots, shots @ texts.T)
     assert steps[0] == pytest.approx(4 * len(F) / np.linalg.eigvalsh(F.T @ F).max(), rel=1e-4)
     assert steps[1] == pytest.approx(len(F) / (4 * ((F @ T.T) ** 2).sum(axis=0).max()), rel=1e-4)
-    w, velocity = np.stack([F[labels == c].mean(axis=0) for c in range(CLASSES)]), np.zeros(texts.shape)
+    means, velocity = np.stack([F[labels == c].mean(axis=0) for c in range(CLASSES)]), np.zeros(texts.shape)
+    w = len(F) / CLASSES * means
     a = np.full(CLASSES, 2.5 * SCALE * np.mean([(F[labels == c] @ T[c]).mean() for c in range(CLASSES)]))
     a = np.maximum(a, 0)
     for iteration in range(1, 21):

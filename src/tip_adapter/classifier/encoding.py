@@ -196,7 +196,7 @@ class EncodingPart:
             )
         encoder = self._text_encoder if hasattr(self, "model_") else self.encoder
         known = [column for column, texts in enumerate(class_texts) if texts]
-        texts, names = ([row[column] for column in known] for row in (class_texts, class_names))
+        texts, names = [class_texts[column] for column in known], [class_names[column] for column in known]
         found = prompt_features(encoder, texts, templates, class_names=names)
         prompts = np.full((len(class_texts), *found.shape[1:]), np.nan, dtype=np.float32)
         prompts[known] = found

@@ -25,7 +25,7 @@ class Moments:
     sums : ndarray of shape (C, D), float64
         Σ f of every class.
     counts : ndarray of shape (C,)
-        Shots of every class.
+        Shots of every class; where some are weighed, the sum of their weights.
 
     Examples
     --------
@@ -40,7 +40,7 @@ class Moments:
 
     square: FloatArray
     sums: FloatArray
-    counts: IntArray
+    counts: IntArray | FloatArray
 
     @classmethod
     def of(cls, features: Float32Array | FloatArray, labels: IntArray, n_classes: int) -> Self:
@@ -89,7 +89,7 @@ class Moments:
         weights = np.where(present[:, None], weights - weights[present].mean(axis=0), 0.0)
         return weights, np.where(present, bias - bias[present].mean(), 0.0)
 
-    def _factor(self, ridge: float) -> tuple[Any, int, float]:
+    def _factor(self, ridge: float) -> tuple[Any, float, float]:
         """Cholesky factor of the scatter within classes plus a multiple of I, the number of shots, and the multiple.
 
         None for the factor where there is no scatter.
@@ -98,7 +98,7 @@ class Moments:
 
         means = self.means
         scatter = self.square - (means * self.counts[:, None]).T @ means
-        n, trace = int(self.counts.sum()), float(np.trace(scatter))
+        n, trace = float(self.counts.sum()), float(np.trace(scatter))
         if trace <= EMPTY * n:
             return None, n, 0.0
         added = ridge * trace / (n - 1)

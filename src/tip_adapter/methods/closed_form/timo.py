@@ -215,7 +215,8 @@ class _Guide:
         sums = np.einsum("cp,cpd->cd", shares, np.nan_to_num(self.prompts), dtype=np.float64)
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         sums[lengths[:, 0] == 0] = np.nan
-        return (sums / lengths).astype(np.float32)
+        unit_sums: Float32Array = (sums / lengths).astype(np.float32)
+        return unit_sums
 
     def classifier(self, kept: BoolArray, ridge: float) -> tuple[FloatArray, FloatArray]:
         """Weights (C, D) and bias (C,) of the Gaussian model of the kept shots and their classes' prompts."""

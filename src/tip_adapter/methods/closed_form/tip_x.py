@@ -60,9 +60,9 @@ class TipX(FewShotMethod):
 
     Notes
     -----
-    ψ takes its range from the pairs of shots, so that one image alone has an answer; in the official code from all pairs
-    of test images and shots, so that an answer depends on the others. Classes count equally whatever their number of
-    shots.
+    ψ takes its range from the pairs of shots, so that one image alone has an answer; in the official code from all
+    pairs of test images and shots, so that an answer depends on the others. Classes count equally whatever their
+    number of shots.
 
     References
     ----------

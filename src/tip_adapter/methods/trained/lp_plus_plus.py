@@ -25,8 +25,8 @@ class LPPlusPlus(FewShotMethod):
     """LP++, ``f·(w_c + α_c·t_c)`` with w and α learned by block-wise gradient descent on the mean cross-entropy.
 
     Nothing is searched: w starts at the class means times K, the mean number of shots, and all α at
-    ``2.5·s·mean_c(mean of f·t_c over the class's shots)``, which is the paper's ``250·…`` for CLIP. The step sizes come from bounds on the curvature:
-    ``4N/λ_max(FᵀF)`` for w and ``N/(4·max_c Σᵢ(fᵢ·t_c)²)`` for α. It needs no torch.
+    ``2.5·s·mean_c(mean of f·t_c over the class's shots)``, which is the paper's ``250·…`` for CLIP. The step sizes come
+    from bounds on the curvature: ``4N/λ_max(FᵀF)`` for w and ``N/(4·max_c Σᵢ(fᵢ·t_c)²)`` for α. It needs no torch.
 
     Parameters
     ----------
