@@ -81,7 +81,7 @@ _TABLE = {
         "on_encoder.full_fine_tuning:FullFineTuning",
         "both towers of the encoder are trained (FLYP, WiSE-FT)",
     ),
-    "auto": ("auto:Auto", "gda and proker together, unless another is clearly likelier on left-out shots; the default"),
+    "auto": ("auto:Auto", "texts, gda and proker, each weighed by shots it has not seen; the default"),
 }
 
 _CLASSES = {path.partition(":")[2]: path for path, _ in _TABLE.values()} | {"FewShotMethod": "base:FewShotMethod"}
