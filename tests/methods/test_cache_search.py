@@ -86,6 +86,19 @@ def test_where_all_shots_are_right_alpha_stays_near_what_is_expected(copies):
     assert 0.05 < ratio < 5
 
 
+def test_where_all_shots_are_right_beta_stays_near_the_papers():
+    """A class with four photos beside two with one: all answers are right, and no β is better by more than a hair."""
+    rng = np.random.default_rng(2)
+    centres = rng.standard_normal(300) + 0.5 * rng.standard_normal((3, 300))
+    labels = np.repeat([0, 1, 2], [4, 1, 1])
+    shots = centres[labels] + 1.5 * rng.standard_normal((6, 300))
+    features = (shots / np.linalg.norm(shots, axis=1, keepdims=True)).astype(np.float32)
+    texts = (centres / np.linalg.norm(centres, axis=1, keepdims=True)).astype(np.float32)
+    cache = Cache(keys=features, labels=labels, n_classes=3)
+    found = search(cache, labels, zero_shot_logits(features, texts, 100.0, 3))
+    assert 1.0 < found.beta < 25.0
+
+
 def test_useless_cache_is_said_and_switched_off():
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(4), 8)

@@ -32,6 +32,10 @@ PRIOR_BETA = 5.5
 """With one shot per class there is nothing to leave out. Then β is the paper's, and α gives the cache logits the spread
 over classes that is expected of one shot."""
 
+BETA_WIDTH = float(np.log(4.0))
+"""Standard deviation of log β around that: a factor of four either way, which few shots, all of them right, must not
+leave for millionths of a nat."""
+
 Rule = Literal["cross-validation", "validation", "prior"]
 Criterion = Literal["likelihood", "accuracy"]
 
@@ -40,7 +44,7 @@ Criterion = Literal["likelihood", "accuracy"]
 class SearchPoint:
     """One β that was tried, the best α for it, and how the pair did on the scored images.
 
-    `pull` is what α's distance from what is expected of it adds to `nll`, in nats per image.
+    `pull` is what the distance of α and β from what is expected of them adds to `nll`, in nats per image.
     """
 
     beta: float
@@ -359,12 +363,13 @@ class _Scored:
     def _likely_point(self, beta: float, mass: FloatArray, start: float) -> SearchPoint:
         """Take the likeliest α, held near what is expected: else it has no end where few shots are all right."""
         alpha, nll = best_likelihood_alpha(self.text, mass, self.labels, start=start)
-        spread, pull = float(mass.std(axis=1).mean()), 0.0
+        spread = float(mass.std(axis=1).mean())
+        pull = float(np.log(beta / PRIOR_BETA)) ** 2 / (2 * BETA_WIDTH**2 * len(self.labels))
         if alpha > 0 and spread > 0:
             expected = expected_spread(self.shots)
             weight = likely_ratio(self.text, mass / spread, self.labels, expected, start=alpha * spread)
             alpha, nll = weight / spread, self._nll(mass, weight / spread)
-            pull = float(np.log(weight / expected)) ** 2 / (2 * WIDTH**2 * len(self.labels))
+            pull += float(np.log(weight / expected)) ** 2 / (2 * WIDTH**2 * len(self.labels))
         return SearchPoint(beta, alpha, nll, float(self._right(mass, alpha).mean()), pull)
 
     def _mass(self, beta: float) -> FloatArray:
