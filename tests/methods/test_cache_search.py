@@ -94,8 +94,7 @@ def test_where_all_shots_are_right_beta_stays_near_the_papers():
     shots = centres[labels] + 1.5 * rng.standard_normal((6, 300))
     features = (shots / np.linalg.norm(shots, axis=1, keepdims=True)).astype(np.float32)
     texts = (centres / np.linalg.norm(centres, axis=1, keepdims=True)).astype(np.float32)
-    cache = Cache(keys=features, labels=labels, n_classes=3)
-    found = search(cache, labels, zero_shot_logits(features, texts, 100.0, 3))
+    found = search(features, labels, zero_shot_logits(features, texts, 100.0, 3))
     assert 1.0 < found.beta < 25.0
 
 
