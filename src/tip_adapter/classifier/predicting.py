@@ -112,7 +112,7 @@ class PredictingPart(ExplainingPart):
         threshold = _familiarity_threshold(model, none_of_these)
         queries = self._queries(images, skip_bad=skip_bad, progress=progress)
         probabilities = model.probabilities(model.logits(queries.features))
-        none = _unfamiliar(model, probabilities, queries.features, threshold)
+        none = unfamiliar(model, probabilities, queries.features, threshold)
         found = queries.results(top_predictions(probabilities, model.class_names, queries.names, top_k, none=none))
         return found[0] if queries.one else found
 
@@ -176,7 +176,7 @@ class PredictingPart(ExplainingPart):
         threshold = _familiarity_threshold(model, none_of_these)
         queries = self._queries(images, skip_bad=skip_bad, progress=progress)
         probabilities = model.probabilities(model.logits(queries.features))
-        none = _unfamiliar(model, probabilities, queries.features, threshold)
+        none = unfamiliar(model, probabilities, queries.features, threshold)
         named: list[str | int | None] = [None] * queries.n
         for place, column, unknown in zip(queries.extraction.kept, probabilities.argmax(axis=1), none, strict=True):
             named[place] = None if unknown else model.classes[column]
@@ -244,7 +244,7 @@ def calibration_of(model: FewShotModel) -> Calibration:
     return model.calibration
 
 
-def _unfamiliar(
+def unfamiliar(
     model: FewShotModel, probabilities: FloatArray, features: Float32Array, threshold: float | None
 ) -> BoolArray:
     """Which photos show none of the classes."""

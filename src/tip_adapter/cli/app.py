@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn, TextIO
 
 import typer
 
-from tip_adapter.cli import bench, edits, embed, encoders, explain, export, info, models, predict, trust, tuning
+from tip_adapter.cli import bench, edits, embed, encoders, explain, export, info, models, predict, serve, trust, tuning
 from tip_adapter.cli.demo.command import demo
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
 from tip_adapter.cli.output import ReaderLeft, drop, echo, flush
@@ -80,6 +80,7 @@ app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(embed.embed)
 app.command("fine-tune", rich_help_panel=DEPLOY, cls=ReadableCommand)(tuning.fine_tune)
 app.command("export-encoder", rich_help_panel=DEPLOY, cls=ReadableCommand)(encoders.export_encoder)
 app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(export.export)
+app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(serve.serve)
 
 
 def main() -> None:

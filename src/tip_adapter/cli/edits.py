@@ -238,15 +238,9 @@ def shots(
 ) -> None:
     """List the shots of a saved classifier: ids, classes and files."""
     from tip_adapter.classifier import ImageClassifier
-    from tip_adapter.model.edits import class_column
+    from tip_adapter.model.description import listed_shots
 
-    fitted = ImageClassifier.load(model).model_
-    wanted = None if class_name is None else class_column(fitted, class_name)
-    rows = [
-        {"id": name, "class": fitted.class_names[label], "name": path}
-        for name, label, path in zip(fitted.shots.ids, fitted.shots.labels, fitted.shots.features.names, strict=True)
-        if wanted is None or label == wanted
-    ]
+    rows = listed_shots(ImageClassifier.load(model).model_, class_name)
     if as_json:
         echo_json({"shots": rows})
         return

@@ -11,7 +11,6 @@ from tip_adapter.cli.options import JsonOption
 from tip_adapter.cli.output import echo, echo_json, echo_next, echo_table, number, text, whole
 
 if TYPE_CHECKING:
-    from tip_adapter.classifier import ImageClassifier
     from tip_adapter.model.few_shot_model import FewShotModel
 
 
@@ -40,10 +39,11 @@ def _is_method(about: str) -> bool:
 
 def _about_classifier(path: str, *, as_json: bool) -> None:
     from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.model.description import described
 
     classifier = ImageClassifier.load(path)
     if as_json:
-        echo_json(described(classifier))
+        echo_json(described(classifier.model_))
     else:
         _show_model(classifier.model_)
         echo_next("explain", path, "PHOTO", so_that="see why a photo gets its class")
@@ -148,23 +148,3 @@ def _show_methods(methods: dict[str, dict[str, Any]]) -> None:
 
 def _show_rows(rows: list[tuple[str, ...]]) -> None:
     echo_table([whole(""), *(text("") for _ in rows[0][1:])], rows, header=False)
-
-
-def described(classifier: ImageClassifier) -> dict[str, Any]:
-    """Describe a fitted classifier as JSON values."""
-    model = classifier.model_
-    return {
-        "encoder": vars(model.encoder),
-        "method": model.method.name,
-        "chosen": dict(model.method.chosen),
-        "stale": list(model.stale),
-        "edits": len(model.journal) - 1,
-        "templates": list(model.templates),
-        "views": model.views,
-        "seed": model.random_state,
-        "shots": len(model.shots),
-        "classes": [
-            {"class": name, "shots": int(count), "texts": list(texts)}
-            for name, count, texts in zip(model.class_names, model.counts, model.class_texts, strict=True)
-        ],
-    }

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tip_adapter.cli.info import described
 from tip_adapter.cli.options import (
     ClassTextsOption,
     DataArgument,
@@ -112,7 +111,9 @@ def fit(
     if as_json:
         facts = {"output": str(output), "seconds": seconds, "skipped": skipped_rows(classifier.skipped_)}
         facts |= {"data": findings.to_dict()}
-        echo_json(described(classifier) | facts | {"hint": hint} | ({"int8": report.to_dict()} if report else {}))
+        from tip_adapter.model.description import described
+
+        echo_json(described(model) | facts | {"hint": hint} | ({"int8": report.to_dict()} if report else {}))
         return
     echo(f"{len(model.shots)} shots of {len(model.class_names)} classes, {model.method.name}, {seconds:.1f} s")
     if "summary" in model.method.chosen:

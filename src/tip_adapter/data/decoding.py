@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,25 @@ ImageSource = StrPath | bytes | Image.Image | NDArray[Any]
 _FILES = MemoryBudget(MAX_FILE_BYTES)
 _DECODING = MemoryBudget(MAX_DECODED_BYTES)
 _LARGE_IMAGE = 2**24
+
+
+class NamedBytes(bytes):
+    """The bytes of an image file, and what the file is called where they come from.
+
+    Examples
+    --------
+    >>> from tip_adapter.data.decoding import NamedBytes, image_name
+    >>> image_name(NamedBytes(b"...", "hat.jpg"))
+    'hat.jpg'
+    """
+
+    filename: str
+
+    def __new__(cls, data: bytes, filename: str) -> Self:
+        """Copy the bytes."""
+        named = super().__new__(cls, data)
+        named.filename = filename
+        return named
 
 
 def image_name(source: ImageSource) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tip_adapter.data.decoding import ImageSource
+from tip_adapter.data.decoding import ImageSource, NamedBytes
 from tip_adapter.errors import ImageError, InputError
 
 Images = ImageSource | Iterable[ImageSource]
@@ -149,7 +149,8 @@ def _plain_image(image: Any) -> ImageSource:
     if hasattr(image, "as_py"):
         image = image.as_py()
     if _is_stored_image(image):
-        image = image["path"] if image["bytes"] is None else image["bytes"]
+        data, path = image["bytes"], image["path"]
+        image = path if data is None else data if path is None else NamedBytes(data, os.fspath(path))
     if _is_open_file(image):
         image = _content(image)
     if isinstance(image, bytearray | memoryview):

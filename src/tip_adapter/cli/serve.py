@@ -1,0 +1,74 @@
+"""The command serve: saved classifiers over HTTP."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tip_adapter.cli.options import WaitOption, WhereOption
+from tip_adapter.cli.output import echo
+from tip_adapter.errors import InputError
+from tip_adapter.storage.locking import WAIT_S
+
+TOKEN_VARIABLE = "TIP_ADAPTER_TOKEN"  # noqa: S105 - its name, not its value
+
+
+def serve(
+    models: Annotated[
+        list[str],
+        typer.Argument(help="Saved classifiers: clothes.tip, or NAME=clothes.tip to call it by another name."),
+    ],
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; others than this machine's need a token.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", "-p", min=0, max=65535, help="Port to listen on; 0: any free one.")
+    ] = 8000,
+    token: Annotated[
+        str | None,
+        typer.Option("--token", envvar=TOKEN_VARIABLE, show_envvar=True, help="What requests have to bring."),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", help="A name the service is called by, as behind a proxy; may be repeated."),
+    ] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Answer only; refuse edits.")] = False,
+    encoder: WhereOption = None,
+    wait: WaitOption = WAIT_S,
+) -> None:
+    """Serve saved classifiers over HTTP: predictions, evidence, edits."""
+    from tip_adapter.libraries import require_extra
+
+    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
+        require_extra(module, "serve")
+    from tip_adapter.serve import Settings, create_app
+    from tip_adapter.serve.running import run
+    from tip_adapter.serve.settings import LOOPBACK
+
+    if host not in LOOPBACK and not token:
+        raise InputError(
+            f"Whoever reaches {host} could use and change the classifiers: give --token, or ${TOKEN_VARIABLE}, such as "
+            f"{TOKEN_VARIABLE}=$(openssl rand -hex 16)"
+        )
+    hosts = (*LOOPBACK, host, *(allow_host or ()))
+    settings = Settings(token=token, hosts=hosts, editing=not read_only, store="default", edit_wait_s=wait)
+    folders = named(models)
+    app = create_app(folders, settings, encoder=encoder)
+    words = f"serving {', '.join(folders)} at"
+    run(app, host, port, lambda address: echo(f"{words} {address}; {address}/docs says how, Ctrl-C ends it"))
+
+
+def named(models: list[str]) -> dict[str, str]:
+    """Name every classifier, by its folder where nothing else was said."""
+    found: dict[str, str] = {}
+    for given in models:
+        name, equals, folder = given.partition("=")
+        if not equals or os.path.exists(given):
+            name, folder = Path(given).resolve().stem, given
+        if name in found:
+            raise InputError(f"Two classifiers are called {name!r}: give one of them as NAME={folder}")
+        found[name] = folder
+    return found

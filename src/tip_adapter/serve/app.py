@@ -1,0 +1,82 @@
+"""A service as an ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+import tip_adapter
+from tip_adapter.serve.guard import Guard
+from tip_adapter.serve.metrics import Counting, Metrics
+from tip_adapter.serve.models import Models
+from tip_adapter.serve.problems import add_problems
+from tip_adapter.serve.routes import editing, predicting, status
+from tip_adapter.serve.settings import Settings
+from tip_adapter.typing import StrPath
+
+
+def create_app(
+    models: Mapping[str, StrPath], settings: Settings | None = None, *, encoder: StrPath | None = None
+) -> FastAPI:
+    """Make the application that serves saved classifiers.
+
+    Parameters
+    ----------
+    models : mapping of str to path-like
+        Folders of saved classifiers by the names that clients call them.
+    settings : Settings, optional
+    encoder : str or path, optional
+        Where the classifiers' encoder is now. Default: where it was when they were fitted.
+
+    Returns
+    -------
+    fastapi.FastAPI
+        For any ASGI server; encoders are loaded when it starts.
+
+    Raises
+    ------
+    ModelFileError
+        When one of them is no saved classifier.
+
+    Examples
+    --------
+    >>> import numpy as np, pathlib, tempfile
+    >>> from fastapi.testclient import TestClient
+    >>> from tip_adapter import ImageClassifier
+    >>> from tip_adapter.serve import create_app
+    >>> dark, light = (np.full((32, 32, 3), value, dtype=np.uint8) for value in (30, 220))
+    >>> folder = pathlib.Path(tempfile.mkdtemp()) / "light.tip"
+    >>> ImageClassifier("fake", store=None).fit([dark, light], ["night", "day"]).save(folder)
+    >>> with TestClient(create_app({"light": folder}), base_url="http://localhost") as client:
+    ...     client.get("/v1/models").json()
+    {'models': [{'name': 'light', 'classes': 2, 'shots': 2}]}
+    """
+    settings = settings or Settings()
+    served, metrics = Models(models, encoder, settings), Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        served.start(settings, metrics)
+        app.state.ready = True
+        yield
+        app.state.ready = False
+        await run_in_threadpool(served.close)
+
+    app = FastAPI(
+        title="Tip-Adapter",
+        version=tip_adapter.__version__,
+        description="Photos to classes, with evidence; shots that come and go.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.models, app.state.settings, app.state.metrics, app.state.ready = served, settings, metrics, False
+    for room in (status, predicting, editing):
+        app.include_router(room.router)
+    add_problems(app)
+    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Counting, metrics=metrics)
+    return app

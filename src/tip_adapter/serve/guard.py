@@ -1,0 +1,127 @@
+"""What every request has to pass before a route sees it: host, origin, token, size of the body and time to send it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import secrets
+from collections.abc import MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tip_adapter.serve.problems import Problem, problem
+from tip_adapter.serve.settings import Settings
+
+OPEN = ("/healthz", "/readyz")
+"""What a load balancer asks without a token: whether the service runs, and nothing of it."""
+
+HEADERS = {
+    b"content-security-policy": (
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+        b"media-src 'self' blob:; worker-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cache-control": b"no-store",
+}
+
+
+class Guard:
+    """Refuse what must not pass, and add the headers that keep browsers careful."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app, self.settings = app, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        answered = _Answer(send)
+        body = _Body(receive, self.settings)
+        try:
+            self._check(scope["path"], Headers(scope=scope))
+            await self.app(scope, body, answered)
+        except Problem as error:
+            if not answered.started:
+                await problem(error.status, str(error), {"connection": "close"})(scope, receive, answered)
+
+    def _check(self, path: str, headers: Headers) -> None:
+        host = headers.get("host", "")
+        if not self._known(host):
+            raise Problem(421, f"This service is not called {host or 'nothing'!r}: start it with --allow-host NAME")
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            raise Problem(403, "Requests from pages of other sites are refused")
+        if self.settings.token and path not in OPEN:
+            scheme, _, token = headers.get("authorization", "").partition(" ")
+            given = token.strip() if scheme.lower() == "bearer" else _cookie(headers)
+            if not secrets.compare_digest(given.encode(), self.settings.token.encode()):
+                raise Problem(401, "Expected the header Authorization: Bearer TOKEN, with the token of this service")
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self.settings.max_body_bytes:
+            raise Problem(413, f"Expected at most {self.settings.max_body_bytes} bytes: send fewer photos at a time")
+
+    def _known(self, host: str) -> bool:
+        name = urlsplit(f"//{host}").hostname or ""
+        if name in self.settings.hosts:
+            return True
+        # A web page cannot give a number of its own to somebody else's service, only a name.
+        return "0.0.0.0" in self.settings.hosts and _is_address(name)  # noqa: S104
+
+
+def _cookie(headers: Headers) -> str:
+    """Find the token as the page keeps it, which cannot send headers for pictures."""
+    parts = (part.strip().partition("=") for part in headers.get("cookie", "").split(";"))
+    return next((value for name, _, value in parts if name == "tip_adapter_token"), "")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+class _Body:
+    """A request's body, counted and timed while it arrives, whatever its headers say."""
+
+    def __init__(self, receive: Receive, settings: Settings) -> None:
+        self.receive, self.settings = receive, settings
+        self.bytes, self.complete = 0, False
+        self.deadline = asyncio.get_running_loop().time() + settings.upload_s
+
+    async def __call__(self) -> Message:
+        if self.complete:
+            return await self.receive()
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                message = await self.receive()
+        except TimeoutError:
+            raise Problem(408, f"The request did not arrive within {self.settings.upload_s:g} seconds") from None
+        self.bytes += len(message.get("body", b""))
+        self.complete = not message.get("more_body", False)
+        if self.bytes > self.settings.max_body_bytes:
+            raise Problem(413, f"Expected at most {self.settings.max_body_bytes} bytes: send fewer photos at a time")
+        return message
+
+
+class _Answer:
+    """Add the headers to an answer."""
+
+    def __init__(self, send: Send) -> None:
+        self.send, self.started = send, False
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            given = {name.lower() for name, _ in message.get("headers", ())}
+            added = [(name, value) for name, value in HEADERS.items() if name not in given]
+            message = {**message, "headers": [*message.get("headers", ()), *added]}
+        await self.send(message)

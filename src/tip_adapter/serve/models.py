@@ -1,0 +1,128 @@
+"""The saved classifiers of a service: read again when somebody changes them, edited as the command line edits them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from tip_adapter.classifier import ImageClassifier
+from tip_adapter.errors import InputError
+from tip_adapter.explain.explainer import Explainer
+from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.serve.encoding import EncodingQueue
+from tip_adapter.serve.metrics import Metrics
+from tip_adapter.serve.problems import Problem
+from tip_adapter.serve.settings import Settings
+from tip_adapter.storage.bundle_files import CONFIG_FILE
+from tip_adapter.typing import StrPath
+
+if TYPE_CHECKING:
+    from tip_adapter.encoders import Encoder
+
+T = TypeVar("T")
+
+
+class ServedModel:
+    """One saved classifier.
+
+    Attributes
+    ----------
+    name : str
+    folder : pathlib.Path
+    queue : EncodingQueue
+        Of its encoder, which other models may share.
+    """
+
+    def __init__(self, name: str, folder: Path, classifier: ImageClassifier, settings: Settings) -> None:
+        self.name, self.folder, self._settings = name, folder, settings
+        self.encoder = classifier.encoder
+        self.queue: EncodingQueue
+        self._state = self._stamp(), classifier.model_
+        self._explainer: Explainer | None = None
+        self._editing = threading.Lock()
+
+    def _stamp(self) -> tuple[int, int, int]:
+        """Tell saved states apart without reading them: every save puts a new file in place."""
+        facts = (self.folder / CONFIG_FILE).stat()
+        return facts.st_ino, facts.st_mtime_ns, facts.st_size
+
+    @property
+    def model(self) -> FewShotModel:
+        """The classifier as it is on the disk, or as it was when it can no longer be read."""
+        stamp, model = self._state
+        try:
+            if (now := self._stamp()) == stamp:
+                return model
+        except OSError:
+            return model
+        model = ImageClassifier.load(self.folder, encoder=self.encoder, store=None).model_
+        self._state = now, model
+        return model
+
+    @property
+    def explainer(self) -> Explainer:
+        """Explainer of the present state, prepared once for it."""
+        model, explainer = self.model, self._explainer
+        if explainer is None or explainer.model is not model:
+            self._explainer = explainer = Explainer(model)
+        return explainer
+
+    def edit(self, change: Callable[[ImageClassifier], T]) -> T:
+        """Change the saved classifier; what returns is on the disk."""
+        if not self._settings.editing:
+            raise Problem(403, "This service was started with --read-only")
+        wait_s, store = self._settings.edit_wait_s, self._settings.store
+        with self._editing:
+            with ImageClassifier.editing(self.folder, encoder=self.encoder, store=store, wait_s=wait_s) as classifier:
+                result = change(classifier)
+            self._state = self._stamp(), classifier.model_
+        return result
+
+
+class Models:
+    """All classifiers of a service, by name; those with the same encoder share it, and its queue."""
+
+    def __init__(self, folders: Mapping[str, StrPath], encoder: StrPath | None, settings: Settings) -> None:
+        if not folders:
+            raise InputError("Expected at least one saved classifier to serve, got none")
+        self._served: dict[str, ServedModel] = {}
+        self._queues: list[EncodingQueue] = []
+        for name, folder in folders.items():
+            self._served[name] = self._load(name, Path(folder), encoder, settings)
+
+    def _load(self, name: str, folder: Path, encoder: StrPath | None, settings: Settings) -> ServedModel:
+        classifier = ImageClassifier.load(folder, encoder=encoder, store=None)
+        record = classifier.model_.encoder
+        for other in self._served.values():
+            if (other.encoder.image_id, other.encoder.text_id) == (record.image_id, record.text_id):
+                classifier = ImageClassifier.load(folder, encoder=other.encoder, store=None)
+                break
+        return ServedModel(name, folder.resolve(), classifier, settings)
+
+    def start(self, settings: Settings, metrics: Metrics) -> None:
+        """Begin to take photos."""
+        queues: dict[int, EncodingQueue] = {}
+        for served in self._served.values():
+            encoder: Encoder = served.encoder
+            if id(encoder) not in queues:
+                queues[id(encoder)] = EncodingQueue(encoder, settings, metrics)
+            served.queue = queues[id(encoder)]
+        self._queues = list(queues.values())
+
+    def close(self) -> None:
+        """Finish what was accepted."""
+        for queue in self._queues:
+            queue.close()
+
+    def __getitem__(self, name: str | None) -> ServedModel:
+        if name is None and len(self._served) > 1:
+            raise Problem(422, f"Which model? ?model= is one of {', '.join(self._served)}")
+        wanted = next(iter(self._served)) if name is None else name
+        if wanted not in self._served:
+            raise Problem(404, f"There is no model {name!r}: there are {', '.join(self._served)}")
+        return self._served[wanted]
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return iter(self._served.values())

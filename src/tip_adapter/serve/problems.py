@@ -1,0 +1,79 @@
+"""Errors as a status and one sentence (problem+json, RFC 9457)."""
+
+from __future__ import annotations
+
+import errno
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from tip_adapter.errors import EncoderError, InputError, ModelFileError, TipAdapterError
+
+MEDIA_TYPE = "application/problem+json"
+STATUSES: tuple[tuple[type[Exception], int], ...] = (
+    (InputError, 422),
+    (EncoderError, 503),
+    (ModelFileError, 503),
+    (TipAdapterError, 409),
+    (TimeoutError, 504),
+    (MemoryError, 503),
+)
+"""The first class that fits; a `TipAdapterError` of no other kind is about somebody else who edits the classifier."""
+
+
+class Problem(Exception):  # noqa: N818
+    """What a client is told, with a status of HTTP."""
+
+    def __init__(self, status: int, detail: str, **headers: str) -> None:
+        super().__init__(detail)
+        self.status, self.headers = status, headers
+
+
+def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Answer with an error."""
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    return JSONResponse(body, status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def status_of(error: Exception) -> int:
+    """Give the status of an error of this package."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return 507
+    return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+
+
+async def _known(_: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, Problem):
+        return problem(
+            error.status, str(error), {name.replace("_", "-"): value for name, value in error.headers.items()}
+        )
+    return problem(status_of(error), " ".join(str(error).split()) or type(error).__name__)
+
+
+async def _of_http(_: Request, error: Exception) -> JSONResponse:
+    status = getattr(error, "status_code", 500)
+    return problem(status, str(getattr(error, "detail", error)), getattr(error, "headers", None))
+
+
+async def _of_arguments(_: Request, error: Exception) -> JSONResponse:
+    found: Any = error.errors()[0] if isinstance(error, RequestValidationError) else {}
+    place = ".".join(str(part) for part in found.get("loc", ())[1:])
+    return problem(422, f"{place or 'the request'}: {found.get('msg', 'is not as expected')}")
+
+
+async def _disk(request: Request, error: Exception) -> JSONResponse:
+    detail = getattr(error, "strerror", None) or type(error).__name__
+    return problem(status_of(error), f"the server cannot write: {detail}")
+
+
+def add_problems(app: FastAPI) -> None:
+    """Let every expected error be answered in one line."""
+    for kind in (Problem, TipAdapterError, TimeoutError, MemoryError):
+        app.add_exception_handler(kind, _known)
+    app.add_exception_handler(OSError, _disk)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(RequestValidationError, _of_arguments)

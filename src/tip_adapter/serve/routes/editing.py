@@ -1,0 +1,169 @@
+"""Shots and classes come and go; each answer means that the change is on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from tip_adapter.classifier import ImageClassifier
+from tip_adapter.classifier.editing import AddedShots
+from tip_adapter.model.description import listed_shots
+from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.serve.models import ServedModel
+from tip_adapter.serve.problems import Problem
+from tip_adapter.serve.routes.predicting import Served
+from tip_adapter.serve.uploads import FILES_SCHEMA, read_uploads
+
+router = APIRouter(prefix="/v1", tags=["edit"])
+T = TypeVar("T")
+Ids = Annotated[list[str], Field(min_length=1, max_length=10_000)]
+Texts = Annotated[list[str], Field(max_length=1000)]
+
+
+class Relabelling(BaseModel):
+    """Shots that get another class."""
+
+    model_config = ConfigDict(extra="forbid")
+    ids: Ids
+    class_name: str = Field(alias="class")
+
+
+class NewClass(BaseModel):
+    """A class, and words for it; its name where there are none."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    texts: Texts | None = None
+
+
+class Renaming(BaseModel):
+    """A class that gets another name, other words, or both."""
+
+    model_config = ConfigDict(extra="forbid")
+    class_name: str = Field(alias="class")
+    name: str | None = None
+    texts: Texts | None = None
+
+
+def _state(model: FewShotModel) -> dict[str, Any]:
+    classes = dict(zip(model.class_names, model.counts.tolist(), strict=True))
+    return {"shots": len(model.shots), "classes": classes, "stale": list(model.stale), "edits": len(model.journal) - 1}
+
+
+async def _edit(served: ServedModel, change: Callable[[ImageClassifier], T]) -> tuple[T, dict[str, Any]]:
+    """Run an edit beside the other requests; it goes on when the client leaves."""
+    result = await run_in_threadpool(served.edit, change)
+    return result, _state(served.model)
+
+
+@router.get("/shots")
+def list_shots(
+    served: Served,
+    class_name: Annotated[str | None, Query(alias="class", description="Only shots of this class.")] = None,
+    offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
+    limit: Annotated[int, Query(ge=1, le=100_000)] = 1000,
+) -> dict[str, Any]:
+    """List shots: id, class, name."""
+    rows = listed_shots(served.model, class_name)
+    return {"total": len(rows), "shots": rows[offset : offset + limit]}
+
+
+@router.get("/shots/{shot_id}/thumbnail", response_class=Response)
+def thumbnail(served: Served, shot_id: str) -> Response:
+    """Give a small JPEG picture of a shot."""
+    shots = served.model.shots
+    if shot_id not in shots.rows:
+        raise Problem(404, f"There is no shot {shot_id!r}")
+    try:
+        picture = shots.thumbnails[shot_id]
+    except KeyError:
+        raise Problem(404, f"There is no picture of the shot {shot_id!r}") from None
+    # A shot's id names its bytes, which never change.
+    return Response(picture, media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})
+
+
+@router.post("/shots", openapi_extra=FILES_SCHEMA)
+async def add_shots(
+    request: Request,
+    served: Served,
+    class_name: Annotated[str, Query(alias="class", description="The class of all these photos.")],
+    new_class: Annotated[bool, Query(description="Add the class where there is none of that name.")] = False,
+) -> dict[str, Any]:
+    """Add photos of one class as shots; photos that are shots already are named, and stay as they are."""
+    uploads = await read_uploads(request)
+
+    def change(classifier: ImageClassifier) -> AddedShots:
+        labels = [class_name] * len(uploads)
+        return classifier.add_shots(uploads, labels, new_classes=new_class, skip_bad=len(uploads) > 1)
+
+    added, state = await _edit(served, change)
+    known = [{"name": name, "id": shot, "class": label} for name, shot, label in added.known]
+    bad = [{"name": name, "error": reason} for name, reason in added.skipped]
+    return {"ids": list(added.ids), "already_there": known, "errors": bad, **state}
+
+
+@router.patch("/shots")
+async def relabel(served: Served, wanted: Relabelling) -> dict[str, Any]:
+    """Give shots another class."""
+    ids, state = await _edit(served, lambda classifier: classifier.relabel(wanted.ids, wanted.class_name))
+    return {"ids": list(ids), **state}
+
+
+@router.delete("/shots")
+async def remove_shots(
+    served: Served,
+    ids: Annotated[list[str], Query(alias="id", min_length=1, description="Ids of shots.")],
+    forget: Annotated[
+        bool, Query(description="For good: nothing of the photos stays, and undo brings none back.")
+    ] = False,
+) -> dict[str, Any]:
+    """Take shots out."""
+    gone, state = await _edit(served, lambda classifier: classifier.remove_shots(ids, forget=forget))
+    return {"ids": list(gone), **state}
+
+
+@router.post("/classes")
+async def add_class(served: Served, wanted: NewClass) -> dict[str, Any]:
+    """Add a class, without shots at first."""
+    _, state = await _edit(served, lambda classifier: classifier.add_class(wanted.name, wanted.texts))
+    return state
+
+
+@router.patch("/classes")
+async def rename_class(served: Served, wanted: Renaming) -> dict[str, Any]:
+    """Give a class another name, or other words."""
+    name = wanted.class_name if wanted.name is None else wanted.name
+    _, state = await _edit(served, lambda classifier: classifier.rename_class(wanted.class_name, name, wanted.texts))
+    return state
+
+
+@router.delete("/classes")
+async def remove_class(served: Served, class_name: Annotated[str, Query(alias="class")]) -> dict[str, Any]:
+    """Take a class out, with its shots."""
+    ids, state = await _edit(served, lambda classifier: classifier.remove_class(class_name))
+    return {"ids": list(ids), **state}
+
+
+@router.post("/undo")
+async def undo(served: Served) -> dict[str, Any]:
+    """Take the last edit back."""
+    entry, state = await _edit(served, lambda classifier: classifier.undo())
+    return {"undone": entry.to_dict(), **state}
+
+
+@router.post("/refit")
+async def refit(served: Served) -> dict[str, Any]:
+    """Choose hyper-parameters and calibration again, for the shots as they are now."""
+    _, state = await _edit(served, lambda classifier: classifier.refit())
+    return state
+
+
+@router.get("/journal")
+def journal(served: Served) -> dict[str, Any]:
+    """List what was done to the classifier."""
+    return {"journal": [entry.to_dict() for entry in served.model.journal]}

@@ -1,0 +1,50 @@
+"""What a service may do, and how much of it at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tip_adapter.storage.locking import WAIT_S
+from tip_adapter.typing import StrPath
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits and permissions of a service.
+
+    Parameters
+    ----------
+    token : str, optional
+        What requests have to bring as ``Authorization: Bearer TOKEN``; None asks for nothing.
+    hosts : tuple of str
+        Names that the service may be called by, without ports. Others are refused, so that no web page can reach it
+        under a name of its own (DNS rebinding).
+    editing : bool, default=True
+        Whether shots and classes may be changed.
+    store : "default", path or None, default=None
+        Where features of new shots are kept; photos that are classified are never kept.
+    max_body_bytes, max_files : int
+        Of one request.
+    upload_s, answer_s, edit_wait_s : float
+        Seconds for a request's body to arrive, for its photos to be encoded, and to wait for another editor.
+    window_s : float
+        How long the first photo waits for others to be encoded with.
+    batch, queue : int
+        Photos that are encoded together, and that may wait.
+    """
+
+    token: str | None = None
+    hosts: tuple[str, ...] = LOOPBACK
+    editing: bool = True
+    store: StrPath | Literal["default"] | None = None
+    max_body_bytes: int = 64 * 2**20
+    max_files: int = 256
+    upload_s: float = 60.0
+    answer_s: float = 30.0
+    edit_wait_s: float = WAIT_S
+    window_s: float = 0.002
+    batch: int = 32
+    queue: int = 512
