@@ -36,6 +36,9 @@ def serve(
         typer.Option("--allow-host", help="A name the service is called by, as behind a proxy; may be repeated."),
     ] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Answer only; refuse edits.")] = False,
+    queue: Annotated[
+        int, typer.Option("--queue", min=1, help="Photos that may wait; when there are more, requests get 503.")
+    ] = 512,
     encoder: WhereOption = None,
     wait: WaitOption = WAIT_S,
 ) -> None:
@@ -54,7 +57,7 @@ def serve(
             f"{TOKEN_VARIABLE}=$(openssl rand -hex 16)"
         )
     hosts = (*LOOPBACK, host, *(allow_host or ()))
-    settings = Settings(token=token, hosts=hosts, editing=not read_only, store="default", edit_wait_s=wait)
+    settings = Settings(token=token, hosts=hosts, editing=not read_only, store="default", edit_wait_s=wait, queue=queue)
     folders = named(models)
     app = create_app(folders, settings, encoder=encoder)
     words = f"serving {', '.join(folders)} at"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
 
@@ -34,7 +35,8 @@ def run(app: ASGIApp, host: str, port: int, tell: Callable[[str], None]) -> None
         timeout_keep_alive=30,
         h11_max_incomplete_event_size=64 * 1024,
     )
-    Server(config).run([listener])
+    with contextlib.suppress(KeyboardInterrupt):
+        Server(config).run([listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

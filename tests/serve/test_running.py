@@ -1,0 +1,108 @@
+"""The command `tip-adapter serve` as a process: slow clients, its end, its sudden end."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from serve_files import photo
+from tip_adapter import ImageClassifier
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start the command on a free port, wait until it serves; stopped at the end."""
+    running = []
+
+    def begin(*arguments, **variables):
+        command = [sys.executable, "-m", "tip_adapter", "serve", "--port", "0", *map(str, arguments)]
+        environment = os.environ | {"TIP_ADAPTER_CACHE": str(tmp_path / "cache")} | variables
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        running.append(process)
+        line = process.stdout.readline()
+        port = re.search(r"at http://127\.0\.0\.1:(\d+);", line)
+        assert port, line + process.stderr.read()
+        return process, int(port[1])
+
+    yield begin
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def ask(port, method, path, body=None, **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    answer = connection.getresponse()
+    found = answer.status, json.loads(answer.read())
+    connection.close()
+    return found
+
+
+def head(path, length):
+    lines = (f"POST {path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: image/png", f"Content-Length: {length}")
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
+
+
+def test_it_answers_and_ends_when_asked(start, folder):
+    process, port = start(folder)
+    status, found = ask(port, "POST", "/v1/predict", photo(25), content_type="image/png")
+    assert (status, found["predictions"][0]["class"]) == (200, "night")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == -signal.SIGTERM
+    assert process.stderr.read() == ""
+
+
+def test_acknowledged_edits_survive_a_sudden_end(start, folder):
+    process, port = start(folder)
+    acknowledged = []
+    for shade in (100, 110, 120):
+        _, found = ask(port, "POST", "/v1/shots?class=day", photo(shade), content_type="image/png")
+        acknowledged += found["ids"]
+    # One more is under way when it ends.
+    raw = socket.create_connection(("127.0.0.1", port))
+    body = photo(130)
+    raw.sendall(head("/v1/shots?class=day", len(body)) + body)
+    process.kill()
+    process.wait()
+    raw.close()
+    assert len(acknowledged) == 3
+    assert set(acknowledged) <= set(ImageClassifier.load(folder, store=None).model_.shots.ids)
+
+
+def test_a_body_shorter_than_it_says_keeps_nobody_else_waiting(start, folder):
+    _, port = start(folder)
+    raw = socket.create_connection(("127.0.0.1", port))
+    raw.sendall(
+        b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\nx"
+    )
+    assert ask(port, "GET", "/healthz") == (200, {"status": "ok"})
+    raw.close()
+    assert ask(port, "GET", "/readyz") == (200, {"status": "ready"})
+
+
+def test_an_address_for_others_needs_a_token(run, folder):
+    code, _, err = run("serve", folder, "--host", "0.0.0.0")
+    assert code == 3
+    assert "give --token, or $TIP_ADAPTER_TOKEN" in err
+
+
+def test_a_port_that_is_taken(run, folder):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code, _, err = run("serve", folder, "--port", taken.getsockname()[1])
+    assert code == 3
+    assert "give another --port" in err
+
+
+def test_no_classifier(run, tmp_path):
+    code, _, err = run("serve", tmp_path / "nothing.tip")
+    assert code == 4
+    assert "there is no folder" in err
