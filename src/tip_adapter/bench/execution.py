@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tip_adapter.bench.data import Draw
+from tip_adapter.bench.draws import Draw, in_base
 from tip_adapter.bench.memory import PeakMemory
-from tip_adapter.bench.protocols import FAIR
+from tip_adapter.bench.protocols import BASE_TO_NEW, TUNED
 from tip_adapter.bench.records import DONE, FAILED, NOT_APPLICABLE, Record, write_record
 from tip_adapter.errors import EncoderError, FeatureError, InputError, MissingExtraError, TipAdapterError
 from tip_adapter.features.feature_data import FeatureData, Part
@@ -26,7 +26,11 @@ from tip_adapter.methods import METHODS, FewShotMethod
 from tip_adapter.methods.spec import MethodSpec
 from tip_adapter.storage.atomic import write_file
 from tip_adapter.trust.metrics import accuracy, expected_calibration_error, negative_log_likelihood, wilson_interval
-from tip_adapter.typing import FloatArray, IntArray, StrPath
+from tip_adapter.typing import BoolArray, FloatArray, IntArray, StrPath
+
+
+OTHER_HALF = -1e9
+"""Logit of classes that are not asked about."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +94,18 @@ class Job:
         return Draw(self.part, None if self.rows is None else np.array(self.rows, dtype=np.intp)).of(data)
 
     def validation(self, data: FeatureData) -> Part | None:
-        """Features to tune on; None under the protocol "fair"."""
-        if self.base["protocol"] == FAIR:
+        """Features to tune on; None under protocols that choose from the shots."""
+        if self.base["protocol"] not in TUNED:
             return None
         rows = None if self.validation_rows is None else np.array(self.validation_rows, dtype=np.intp)
         return Draw(self.validation_part, rows).of(data)
+
+    def new_classes(self, data: FeatureData) -> BoolArray | None:
+        """Which classes, (C,), are without shots on purpose; None where every class has some."""
+        if self.base["protocol"] != BASE_TO_NEW:
+            return None
+        n_classes = len(data.class_names)
+        return ~np.isin(np.arange(n_classes), in_base(n_classes))
 
 
 def load_data(path: StrPath, base: Mapping[str, Any]) -> FeatureData:
@@ -148,23 +159,25 @@ def _measure(job: Job, data: FeatureData) -> tuple[Record, Record | None]:
         method.fit(inputs.support, support.labels, **inputs.options(support, validation, method))
         seconds = time.perf_counter() - start
         told = {"threads": job.threads, "fit_seconds": seconds}
-        figures = _predicted(method, inputs.test, data.test.labels, job.logits) | told
+        figures = _predicted(method, inputs.test, data.test.labels, job.logits, job.new_classes(data)) | told
         figures |= {"peak_memory_mb": memory.megabytes}
         twin = None
         if job.twin:
             other = method.at_wise_weight(job.twin["wise_weight"])
-            twin = _predicted(other, inputs.test, data.test.labels, job.twin["logits"]) | told
+            twin = _predicted(other, inputs.test, data.test.labels, job.twin["logits"], job.new_classes(data)) | told
             twin |= {"peak_memory_mb": memory.megabytes}
     heard = {"warnings": sorted({" ".join(str(warning.message).split()) for warning in caught})[:5]}
     return figures | heard, None if twin is None else twin | heard
 
 
-def _predicted(method: FewShotMethod, test: Any, labels: IntArray, logits_path: str | None) -> Record:
+def _predicted(
+    method: FewShotMethod, test: Any, labels: IntArray, logits_path: str | None, new: BoolArray | None
+) -> Record:
     """Figures of a fitted method on the test photos."""
     start = time.perf_counter()
     logits = np.asarray(method.logits(test))
     seconds = time.perf_counter() - start
-    figures = _figures(logits, labels)
+    figures = _figures(logits, labels) if new is None else _figures_of_halves(logits, labels, new)
     if logits_path:
         _save_logits(Path(logits_path), logits, labels)
     return figures | {
@@ -234,6 +247,15 @@ def _figures(logits: FloatArray, labels: IntArray) -> Record:
         # One bit per test photo, so that methods can be compared photo by photo.
         "right": base64.b64encode(np.packbits(right).tobytes()).decode(),
     }
+
+
+def _figures_of_halves(logits: FloatArray, labels: IntArray, new: BoolArray) -> Record:
+    """Figures of base and new classes, each told apart among themselves, and the harmonic mean of their accuracies."""
+    apart = np.where(new[labels][:, None] == new[None, :], logits, OTHER_HALF)
+    right = apart.argmax(axis=1) == labels
+    base, fresh = float(right[~new[labels]].mean()), float(right[new[labels]].mean())
+    mean = 2 * base * fresh / (base + fresh) if base + fresh else 0.0
+    return _figures(apart, labels) | {"accuracy": mean, "base_accuracy": base, "new_accuracy": fresh}
 
 
 def _save_logits(path: Path, logits: FloatArray, labels: IntArray) -> None:

@@ -18,12 +18,13 @@ from tip_adapter.storage.atomic import write_file
 from tip_adapter.storage.escaping import for_terminal, shortened
 
 # Okabe and Ito's colours, which people with any kind of colour vision tell apart; shapes say the same again.
-COLORS = {"training-free": "#0072B2", "trained": "#D55E00", "on-encoder": "#009E73"}
-MARKERS = {"training-free": "o", "trained": "s", "on-encoder": "D"}
+COLORS = {"training-free": "#0072B2", "trained": "#D55E00", "on-encoder": "#009E73", "transductive": "#CC79A7"}
+MARKERS = {"training-free": "o", "trained": "s", "on-encoder": "D", "transductive": "^"}
 NAMES = {
     "training-free": "without training",
     "trained": "trained on features",
     "on-encoder": "trained through the encoder",
+    "transductive": "sees the test photos together",
 }
 INK, FAINT, GRID = "#222222", "#c8c8c8", "#ececec"
 BASELINE = "zero-shot"

@@ -8,9 +8,9 @@ from tip_adapter.errors import InputError, probably
 from tip_adapter.methods import METHODS
 from tip_adapter.methods.spec import MethodSpec, read_method
 
-GROUPS = ("default", "all", "training-free", "trained", "on-encoder")
+GROUPS = ("default", "all", "training-free", "trained", "on-encoder", "transductive")
 """What stands for several methods: "default" is all that work on features, "on-encoder" those that need gradients of
-the encoder itself."""
+the encoder itself, "transductive" those that see the test photos together, which only "all" has beside others."""
 
 
 def group_of(name: str) -> str:
@@ -27,6 +27,8 @@ def group_of(name: str) -> str:
     if base not in METHODS:
         return "trained"
     choice = MethodSpec(base)
+    if choice.type.transductive:
+        return "transductive"
     return "on-encoder" if choice.on_encoder else "trained" if choice.trains else "training-free"
 
 
@@ -60,10 +62,11 @@ def _of_group(group: str) -> list[MethodSpec]:
     found = [MethodSpec(name) for name in METHODS]
     belongs: Callable[[MethodSpec], bool] = {
         "all": lambda choice: True,
-        "default": lambda choice: not choice.on_encoder,
-        "training-free": lambda choice: not choice.trains,
+        "default": lambda choice: not (choice.on_encoder or choice.type.transductive),
+        "training-free": lambda choice: not (choice.trains or choice.type.transductive),
         "trained": lambda choice: choice.trains,
         "on-encoder": lambda choice: choice.on_encoder,
+        "transductive": lambda choice: choice.type.transductive,
     }[group]
     return [choice for choice in found if belongs(choice)]
 

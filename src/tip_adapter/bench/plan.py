@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tip_adapter.bench.data import BenchmarkData, Draw
+from tip_adapter.bench.data import BenchmarkData
+from tip_adapter.bench.draws import Draw
 from tip_adapter.bench.execution import Job
-from tip_adapter.bench.protocols import FAIR, FEW, PAPER, tuning_of
+from tip_adapter.bench.protocols import BASE_TO_NEW, FEW, PAPER, TRANSDUCTIVE, TUNED, tuning_of
 from tip_adapter.bench.provenance import code_digest, machine, versions
 from tip_adapter.bench.records import DONE, FOLDER, FORMAT, NOT_APPLICABLE, Record, read_record
 from tip_adapter.errors import InputError
@@ -19,6 +20,11 @@ from tip_adapter.methods.spec import MethodSpec
 
 UNAVERAGED = 1
 """The WiSE-FT weight that takes the end of the training as it is."""
+
+
+TOGETHER = "answers the test photos together: its protocol is 'transductive'"
+APART = "answers each photo for itself: compare it under the other protocols"
+LEAST_CLASSES = 4
 
 
 @dataclass
@@ -102,8 +108,10 @@ class _Layout:
         return found
 
     @cached_property
-    def support_digests(self) -> dict[tuple[int, int], str]:
-        return {key: draw.of(self.data.features).digest for key, draw in self.data.draws.sets.items()}
+    def support_digests(self) -> dict[Draw, str]:
+        draws = self.data.draws
+        every = [draw for sets in (draws.sets, draws.unequal, draws.base) for draw in sets.values()]
+        return {draw: draw.of(self.data.features).digest for draw in every}
 
     @property
     def folder(self) -> Path:
@@ -117,8 +125,8 @@ class _Layout:
             plan.not_applicable.append((folder / f"{protocol}.json", record))
             return
         # Large support sets first: the longest runs should not be left to the end, when a process would wait.
-        for (shots, seed), draw in sorted(self.data.draws.sets.items(), reverse=True):
-            if protocol != FAIR and (protocol, shots, seed) not in self.validation_parts:
+        for (shots, seed), draw in sorted(self.data.draws.of(protocol).items(), reverse=True):
+            if protocol in TUNED and (protocol, shots, seed) not in self.validation_parts:
                 continue  # no photos are left beside so many shots, or beside a published set
             name = f"{protocol}-{shots}-shots-seed-{seed}.json"
             twin = _twin_of(method)
@@ -141,17 +149,29 @@ class _Layout:
     def _obstacle(self, method: MethodSpec, protocol: str) -> str | None:
         if method.on_encoder and self.data.encoder is None:
             return "works on the encoder itself, not on saved features: run it on photos"
+        if method.type.transductive != (protocol == TRANSDUCTIVE):
+            return TOGETHER if method.type.transductive else APART
+        if protocol == BASE_TO_NEW and (reason := self._no_halves(method)):
+            return reason
         if protocol == PAPER and self.data.features.validation is None:
             return "the protocol 'paper' tunes on a validation split, and the data set has none"
         if protocol == FEW and not self.data.draws.validation:
             return "the protocol 'paper-few' tunes on training photos apart from the shots, and there are none left"
         return None
 
+    def _no_halves(self, method: MethodSpec) -> str | None:
+        """Why base-to-new cannot be."""
+        if self.data.features.zero_shot_weights is None or not method.type.uses_text:
+            return "nothing but a text names a class without shots, and it reads none"
+        if len(self.data.features.class_names) < LEAST_CLASSES:
+            return f"half of the classes are without shots, which takes {LEAST_CLASSES} classes"
+        return None
+
     def _base(self, method: MethodSpec, protocol: str, shots: int | None, seed: int | None) -> Record:
         features = self.data.features
         digests = {"test": self.test_digest}
         if shots is not None and seed is not None:
-            digests["support"] = self.support_digests[shots, seed]
+            digests["support"] = self.support_digests[self.data.draws.of(protocol)[shots, seed]]
         tuned_on, n_validation = self.validation_parts.get((protocol, shots or 0, seed or 0), (None, 0))
         if tuned_on is not None:
             digests["validation"] = tuned_on

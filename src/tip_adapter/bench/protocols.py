@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from tip_adapter.errors import InputError
 
 FAIR, PAPER, FEW = "fair", "paper", "paper-few"
+AS_IT_COMES, BASE_TO_NEW, TRANSDUCTIVE = "as-it-comes", "base-to-new", "transductive"
+
+TUNED = (PAPER, FEW)
+"""Protocols that tune on photos apart from the shots."""
 
 LEAST_SEEDS = 3
 """Support sets that the protocol fair asks for, where so many are possible."""
@@ -31,6 +35,8 @@ PUBLISHED_TUNING = {
     "clap": "the published schedule; nothing to choose",
     "coop": "the published schedule, last step kept",
     "full-fine-tuning": "the published schedule; whatever is left at 'auto' on the validation split",
+    "transclip": "nothing to choose: λ = .5, and every shot counts as much as every photo asked about",
+    "tda": "nothing to choose: α = 2, β = 5, three photos of every class, as published for ImageNet",
     "auto": "no publication: the method with the best accuracy on the validation split",
 }
 
@@ -44,7 +50,8 @@ def choose_protocols(wanted: str) -> tuple[str, ...]:
     >>> choose_protocols("both")
     ('fair', 'paper')
     """
-    known: dict[str, Sequence[str]] = {FAIR: (FAIR,), PAPER: (PAPER,), FEW: (FEW,), "both": (FAIR, PAPER)}
+    alone = (FAIR, PAPER, FEW, AS_IT_COMES, BASE_TO_NEW, TRANSDUCTIVE)
+    known: dict[str, Sequence[str]] = {name: (name,) for name in alone} | {"both": (FAIR, PAPER)}
     words = [word.strip() for word in wanted.split(",")]
     for word in words:
         if word not in known:
@@ -73,7 +80,7 @@ def tuning_of(method: str, protocol: str) -> str:
     >>> tuning_of("tip-adapter", "fair")
     'from the support set alone'
     """
-    if protocol == FAIR:
+    if protocol not in (*TUNED, TRANSDUCTIVE):
         return "from the support set alone"
     tuning = PUBLISHED_TUNING.get(method, "whatever is left at 'auto' by accuracy on the validation split")
-    return tuning if protocol == PAPER else f"{tuning}; which is min(K, 4) more training photos per class, as in CoOp"
+    return tuning if protocol != FEW else f"{tuning}; which is min(K, 4) more training photos per class, as in CoOp"

@@ -58,6 +58,8 @@ _FINISHED = fields(
         "peak_memory_mb": optional(number(0)),
         "code": text(),
         "one_support_set": flag,
+        "base_accuracy": number(0, 1),
+        "new_accuracy": number(0, 1),
         "templates": optional(items(text(longest=100_000))),
         "views": optional(whole(1, 10_000)),
         "origin": text(longest=10_000),

@@ -29,8 +29,11 @@ marked † work on the encoder itself, with all cores, and encode the photos wit
 process needed at its peak beyond libraries and features.
 
 Protocol **fair**: hyper-parameters come from the support set alone. Protocol **paper**: each method's published tuning
-on the validation split. Protocol **paper-few**: the same on min(K, 4) more training photos per class. The test labels
-are never looked at."""
+on the validation split. Protocol **paper-few**: the same on min(K, 4) more training photos per class. Protocol
+**as-it-comes**: as fair, with K photos a class on average, unequal as in life. Protocol **base-to-new**: as fair, with
+shots of the first half of the classes alone; the harmonic mean of the accuracies on either half, told apart from its
+own classes (base / new). Protocol **transductive**: methods that see all test photos together, without their labels,
+which compare with each other alone. The test labels are never looked at."""
 
 GAPS = "Accuracy under the named protocol minus “fair” on the same support sets, in points; intervals as above."
 
@@ -136,7 +139,10 @@ def _line(found: dict[int, Row], shots: Sequence[int]) -> list[str]:
 
 
 def _accuracy(row: Row) -> str:
-    return f"{100 * row.accuracy:.1f} ± {100 * row.half:.1f}{'*' * (row.interval == 'test images')}"
+    shown = f"{100 * row.accuracy:.1f} ± {100 * row.half:.1f}{'*' * (row.interval == 'test images')}"
+    if row.base_accuracy is None or row.new_accuracy is None:
+        return shown
+    return f"{shown} ({100 * row.base_accuracy:.1f} / {100 * row.new_accuracy:.1f})"
 
 
 def _seconds(value: float) -> str:
@@ -163,6 +169,8 @@ def _flat(row: Row) -> dict[str, str | int | float | None]:
         "predict_seconds": round(row.predict_seconds, 5),
         "trainable_parameters": row.trainable_parameters,
         "peak_memory_mb": None if row.peak_memory_mb is None else round(row.peak_memory_mb, 1),
+        "base_accuracy": None if row.base_accuracy is None else round(100 * row.base_accuracy, 3),
+        "new_accuracy": None if row.new_accuracy is None else round(100 * row.new_accuracy, 3),
     }
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tip_adapter.bench.data import BenchmarkData, PhotoSettings, prepare
+from tip_adapter.bench.draws import TRAIN, ZIPF, Wanted
 from tip_adapter.bench.execution import Job
 from tip_adapter.bench.method_choice import choose_methods
 from tip_adapter.bench.plan import Plan, described_stale, make_plan
-from tip_adapter.bench.protocols import FEW, PAPER, choose_protocols
+from tip_adapter.bench.protocols import choose_protocols
 from tip_adapter.bench.records import DONE, FAILED, Record, read_record, write_record
 from tip_adapter.bench.report import Report, write_report
 from tip_adapter.bench.workers import run_jobs
@@ -23,6 +24,7 @@ from tip_adapter.features.feature_files import is_feature_file, save_feature_fil
 from tip_adapter.methods.spec import MethodSpec
 from tip_adapter.processors import usable_processors
 from tip_adapter.storage.atomic import clear_errors, sweep_leftovers
+from tip_adapter.storage.json_files import read_json
 from tip_adapter.storage.locking import locked
 from tip_adapter.typing import StrPath
 
@@ -77,6 +79,7 @@ def run(
     shots: Sequence[int] | None = None,
     n_seeds: int = 3,
     protocol: str = "fair",
+    frequencies: StrPath = ZIPF,
     encoder: str | None = None,
     precision: str = "fp32",
     class_texts: StrPath | None = None,
@@ -103,14 +106,19 @@ def run(
     output : path-like
         Folder of results, which one benchmark at a time may write to.
     methods : str or sequence of str, default="default"
-        Names of methods or of groups: default, all, training-free, trained, on-encoder.
+        Names of methods or of groups: default, all, training-free, trained, on-encoder, transductive.
     shots : sequence of int, optional
         Photos per class. Default: those of 1, 2, 4, 8 and 16 that the data allows.
     n_seeds : int, default=3
         Support sets per number of shots, drawn with the seeds 0, 1, …
-    protocol : {"fair", "paper", "paper-few", "both"}, default="fair"
+    protocol : str, default="fair"
         "fair": hyper-parameters come from the support set alone. "paper": as published, on the validation split.
-        "paper-few": as published, on min(K, 4) more training photos per class. Several are separated by commas.
+        "paper-few": as published, on min(K, 4) more training photos per class. "both": fair and paper. "as-it-comes":
+        as fair, with K photos a class on average, unequal as in life. "base-to-new": as fair, with shots of half of the
+        classes. "transductive": for methods that see the test photos together. Several are separated by commas.
+    frequencies : {"zipf", "train"} or path, default="zipf"
+        Of the classes under "as-it-comes": one over the rank, in an order that the seed draws; those of the training
+        photos; or a JSON file of class names to numbers.
     encoder : str, optional
         For photos, as `tip_adapter.load_encoder` takes it. Default: `tip_adapter.classifier.default_encoder`.
     precision : {"fp32", "int8"}, default="fp32"
@@ -173,6 +181,7 @@ def run(
         raise InputError("Expected at least one data set, got none.")
     output = Path(output)
     _check_apart(output, sources)
+    wanted = Wanted(shots, n_seeds, protocols, _read_frequencies(frequencies))
     with (
         _locked(output),
         _photo_settings(
@@ -181,15 +190,7 @@ def run(
     ):
         data_sets = [
             _in_folder(
-                prepare(
-                    source,
-                    settings,
-                    shots=shots,
-                    n_seeds=n_seeds,
-                    validation=PAPER in protocols,
-                    few=FEW in protocols,
-                    progress=encoding_progress,
-                ),
+                prepare(source, settings, wanted, progress=encoding_progress),
                 output,
             )
             for source in sources
@@ -202,6 +203,18 @@ def run(
     records = tuple(read_record(path) for path in sorted(plan.paths))
     skipped = tuple(row for data in data_sets for row in data.skipped)
     return BenchmarkResult(output, len(plan.jobs), len(plan.kept), records, report, tuple(plan.notes), skipped)
+
+
+def _read_frequencies(given: StrPath) -> str | Mapping[str, Any]:
+    if given in (ZIPF, TRAIN):
+        return str(given)
+    try:
+        content = read_json(Path(given))
+    except ValueError as error:
+        raise InputError(f"Expected JSON with class frequencies in {given}, got something else ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"Expected a JSON object of class names to numbers in {given}, got another: correct it")
+    return content
 
 
 def _check_fresh(plan: Plan, output: Path) -> None:

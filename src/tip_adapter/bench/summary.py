@@ -12,11 +12,12 @@ from typing import Literal
 import numpy as np
 
 from tip_adapter.bench.method_choice import group_of
-from tip_adapter.bench.protocols import FAIR
+from tip_adapter.bench.protocols import FAIR, TUNED
 from tip_adapter.bench.records import Record
 from tip_adapter.trust.metrics import wilson_interval
 
 LEVEL = 0.95
+HALVES = ("base_accuracy", "new_accuracy")
 
 
 @dataclass(frozen=True, order=True)
@@ -49,7 +50,7 @@ class Row:
     ----------
     setting : Setting
     method : str
-    group : {"training-free", "trained", "on-encoder"}
+    group : {"training-free", "trained", "on-encoder", "transductive"}
     shots : int
     n_runs : int
     accuracy, low, high : float
@@ -62,6 +63,8 @@ class Row:
     trainable_parameters : int
     peak_memory_mb : float or None
         The largest.
+    base_accuracy, new_accuracy : float or None
+        Under the protocol "base-to-new", of which `accuracy` is the harmonic mean.
     """
 
     setting: Setting
@@ -79,6 +82,8 @@ class Row:
     predict_seconds: float
     trainable_parameters: int
     peak_memory_mb: float | None
+    base_accuracy: float | None = None
+    new_accuracy: float | None = None
 
     @property
     def half(self) -> float:
@@ -165,6 +170,7 @@ def _row(setting: Setting, method: str, shots: int, runs: list[Record]) -> Row:
         float(np.median([run["predict_seconds"] for run in runs])),
         int(runs[0]["trainable_parameters"]),
         max(memories) if memories else None,
+        *(float(np.mean([run[key] for run in runs])) if key in runs[0] else None for key in HALVES),
     )
 
 
@@ -201,7 +207,7 @@ def gaps(runs: Sequence[Record]) -> list[Gap]:
         key = setting.dataset, setting.encoder, run["method"], run["shots"]
         found[key][run["seed"]][run["protocol"]] = run
     result = []
-    tuned = sorted({run["protocol"] for run in runs} - {FAIR})
+    tuned = sorted({run["protocol"] for run in runs} & set(TUNED))
     for (dataset, encoder, method, shots), by_seed in sorted(found.items()):
         for protocol in tuned:
             pairs = [(pair[protocol], pair[FAIR]) for pair in by_seed.values() if protocol in pair and FAIR in pair]

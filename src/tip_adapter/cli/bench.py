@@ -37,7 +37,9 @@ OutputOption = Annotated[
 MethodsOption = Annotated[
     str,
     typer.Option(
-        "--methods", "-m", help="Names separated by commas; or default, all, training-free, trained, on-encoder."
+        "--methods",
+        "-m",
+        help="Names separated by commas; or default, all, training-free, trained, on-encoder, transductive.",
     ),
 ]
 ShotsOption = Annotated[
@@ -53,7 +55,15 @@ ProtocolOption = Annotated[
     str,
     typer.Option(
         "--protocol",
-        help="fair: tune on the shots; paper: on the validation split; paper-few: on a few more photos; both.",
+        help="fair: tune on the shots; paper: on the validation split; paper-few: on a few more photos; both; "
+        "as-it-comes: unequal shots; base-to-new: half of the classes without; transductive.",
+    ),
+]
+FrequenciesOption = Annotated[
+    str,
+    typer.Option(
+        "--frequencies",
+        help="Of classes under as-it-comes: zipf, train (as the training photos), or a JSON file of class to number.",
     ),
 ]
 DataRootOption = Annotated[
@@ -76,6 +86,7 @@ def bench(
     shots: ShotsOption = None,
     seeds: SeedsOption = 3,
     protocol: ProtocolOption = "fair",
+    frequencies: FrequenciesOption = "zipf",
     encoder: EncoderOption = None,
     precision: PrecisionOption = "fp32",
     class_texts: ClassTextsOption = None,
@@ -104,6 +115,7 @@ def bench(
             shots=_numbers(shots),
             n_seeds=seeds,
             protocol=protocol,
+            frequencies=frequencies,
             encoder=encoder,
             precision=precision,
             class_texts=class_texts,

@@ -60,6 +60,30 @@ def sample_shots(
     return np.sort(np.concatenate(chosen))
 
 
+def sample_counts(labels: ArrayLike, counts: ArrayLike, *, random_state: int) -> IntArray:
+    """Draw so many items of every class, in ascending order of the labels, as `sample_shots` draws them.
+
+    Shapes: `labels` (N,), `counts` (C,) → (n_sampled,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.data.sampling import sample_counts
+    >>> labels = np.array([0, 0, 0, 1, 1, 1, 1])
+    >>> labels[sample_counts(labels, [1, 3], random_state=0)]
+    array([0, 1, 1, 1])
+    """
+    members, wanted = _members_of(_checked_labels(labels)), np.asarray(counts)
+    short = [len(items) for (_, items), count in zip(members, wanted, strict=True) if not 0 <= count <= len(items)]
+    if short:
+        raise InputError(f"Expected at most as many items as a class has, {short[0]}, got more: ask for fewer")
+    drawn = [
+        _shuffled(items, rank, random_state)[:count]
+        for rank, ((_, items), count) in enumerate(zip(members, wanted, strict=True))
+    ]
+    return np.sort(np.concatenate(drawn))
+
+
 def shots_at_most(
     labels: ArrayLike, shots: int | None, *, random_state: int, class_names: Sequence[str] | None = None
 ) -> IntArray:

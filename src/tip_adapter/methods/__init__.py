@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tip_adapter.methods.trained.lp_plus_plus import LPPlusPlus
     from tip_adapter.methods.trained.task_res import TaskRes
     from tip_adapter.methods.trained.tip_adapter_f import TipAdapterF
+    from tip_adapter.methods.transductive.tda import TDA
+    from tip_adapter.methods.transductive.transclip import TransCLIP
 
 __all__ = [
     "APE",
@@ -37,6 +39,7 @@ __all__ = [
     "GDA",
     "KNN",
     "METHODS",
+    "TDA",
     "TIMO",
     "Auto",
     "CLIPAdapter",
@@ -51,6 +54,7 @@ __all__ = [
     "TipAdapter",
     "TipAdapterF",
     "TipX",
+    "TransCLIP",
     "ZeroShot",
     "describe",
     "method_class",
@@ -80,6 +84,14 @@ _TABLE = {
     "full-fine-tuning": (
         "on_encoder.full_fine_tuning:FullFineTuning",
         "both towers of the encoder are trained (FLYP, WiSE-FT)",
+    ),
+    "transclip": (
+        "transductive.transclip:TransCLIP",
+        "texts, shots and all photos asked about, classified together (for benchmarks)",
+    ),
+    "tda": (
+        "transductive.tda:TDA",
+        "texts, and caches that the photos asked about fill one after the other (for benchmarks)",
     ),
     "auto": ("auto:Auto", "texts, gda and proker, each weighed by shots it has not seen; the default"),
 }

@@ -55,6 +55,9 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     takes_prompts = False
     """Whether the constructor takes `prompt_features`, those of every prompt one by one."""
 
+    transductive = False
+    """Whether an answer depends on the other images of the same call; all other methods answer each for itself."""
+
     trains = False
     """Whether parameters are trained, by gradient descent; the other methods compute theirs from the shots."""
 

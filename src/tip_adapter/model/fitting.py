@@ -75,6 +75,11 @@ def make_estimator(
             f"fit tip_adapter.methods.{name} on the photos and call its export_encoder('tuned'); then use 'tuned' as "
             "the encoder of any other method, zero-shot too."
         )
+    if estimator.transductive:
+        raise InputError(
+            f"{type(estimator).__name__} answers many photos together, and a classifier answers each for itself: "
+            "compare it with `tip-adapter bench --protocol transductive`, or fit it to features in Python"
+        )
     if estimator.needs_encoder and encoder is not None:
         from tip_adapter.encoders.trainable import load_trainable_encoder
 

@@ -1,0 +1,261 @@
+"""Draw the support sets of a comparison: as many photos of every class, or as many as come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from tip_adapter.bench.protocols import AS_IT_COMES, BASE_TO_NEW, FEW, few_shot_validation
+from tip_adapter.data.sampling import sample_counts, sample_shots
+from tip_adapter.errors import DatasetError, InputError
+from tip_adapter.features.feature_data import FeatureData, Part
+from tip_adapter.typing import FloatArray, IntArray
+
+DEFAULT_SHOTS = (1, 2, 4, 8, 16)
+ZIPF, TRAIN = "zipf", "train"
+"""Class frequencies: one over the rank, in an order of classes that the seed draws; or those of the training photos."""
+
+Key = tuple[int, int]
+"""Shots and seed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """One support set.
+
+    Attributes
+    ----------
+    part : str
+        Name of the part of the data that holds it.
+    rows : ndarray of int, or None
+        Which photos of that part; None takes all.
+    """
+
+    part: str
+    rows: IntArray | None = None
+
+    def of(self, data: FeatureData) -> Part:
+        """Take the support set out of the data.
+
+        Parameters
+        ----------
+        data : FeatureData
+
+        Returns
+        -------
+        Part
+        """
+        part = data.parts()[self.part]
+        return part if self.rows is None else part.subset(self.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """All support sets of a data set.
+
+    Attributes
+    ----------
+    sets : dict of (shots, seed) to Draw
+    validation : dict of (shots, seed) to Draw
+        For the protocol "paper-few": training photos apart from that support set.
+    single : frozenset of int
+        Shots for which there is one possible support set, so that other seeds would repeat it.
+    notes : tuple of str
+        What was left out, and why.
+    unequal : dict of (shots, seed) to Draw
+        For the protocol "as-it-comes": so many shots a class on average.
+    base : dict of (shots, seed) to Draw
+        For the protocol "base-to-new": the same sets, of the first half of the classes alone.
+    """
+
+    sets: dict[Key, Draw]
+    validation: dict[Key, Draw] = field(default_factory=dict)
+    single: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
+    unequal: dict[Key, Draw] = field(default_factory=dict)
+    base: dict[Key, Draw] = field(default_factory=dict)
+
+    def of(self, protocol: str) -> dict[Key, Draw]:
+        """Give the support sets of a protocol."""
+        return {AS_IT_COMES: self.unequal, BASE_TO_NEW: self.base}.get(protocol, self.sets)
+
+    def rows(self) -> IntArray:
+        """List the photos that any of them has."""
+        draws = [draw for sets in (self.sets, self.validation, self.unequal) for draw in sets.values()]
+        return np.unique(np.concatenate([draw.rows for draw in draws if draw.rows is not None]))
+
+    def among(self, used: IntArray) -> Draws:
+        """Number the photos as they are in a part that has those used alone."""
+        moved = {
+            name: {
+                key: replace(draw, rows=np.searchsorted(used, draw.rows))
+                for key, draw in getattr(self, name).items()
+                if draw.rows is not None
+            }
+            for name in ("sets", "validation", "unequal", "base")
+        }
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be drawn.
+
+    Attributes
+    ----------
+    shots : sequence of int, optional
+        Photos of every class. Default: those of `DEFAULT_SHOTS` that the data allows.
+    n_seeds : int
+    protocols : sequence of str
+    frequencies : "zipf", "train", or mapping of class name to number
+        Of the classes under the protocol "as-it-comes".
+    """
+
+    shots: Sequence[int] | None
+    n_seeds: int
+    protocols: Sequence[str] = ()
+    frequencies: str | Mapping[str, Any] = ZIPF
+
+
+def draws_of_features(data: FeatureData, wanted: Wanted) -> Draws:
+    """Take the support sets that a feature file has, and draw others from its training photos or its largest set."""
+    part = "train" if data.train is not None else f"support_{max(data.supports)}"
+    given = {number: Draw(f"support_{number}") for number in data.supports}
+    if wanted.shots is None and data.train is None:
+        wanted = replace(wanted, shots=sorted(given))
+    drawn = draw_all(data.pool.labels, replace(wanted, protocols=(*wanted.protocols, FEW)), data.class_names, data.name)
+    drawn = replace(drawn, **{name: _in_part(getattr(drawn, name), part) for name in ("sets", "validation", "unequal")})
+    published = {key for key in drawn.sets if key[1] == 0 and key[0] in given}
+    sets = {key: given[key[0]] if key in published else draw for key, draw in drawn.sets.items()}
+    # A given set may hold other views of any photo of the largest one: what is apart from it is not known.
+    validation = {key: draw for key, draw in drawn.validation.items() if key not in published}
+    base = {
+        key: Draw(draw.part, _of_base(draw.of(data).labels, len(data.class_names), draw.rows))
+        for key, draw in sets.items()
+        if BASE_TO_NEW in wanted.protocols
+    }
+    return replace(drawn, sets=sets, validation=validation, base=base)
+
+
+def draw_all(labels: IntArray, wanted: Wanted, class_names: Sequence[str], name: str) -> Draws:
+    """Draw from training photos of these classes."""
+    counts = np.bincount(labels, minlength=len(class_names))
+    fewest, rarest = int(counts.min()), class_names[int(counts.argmin())]
+    shots = DEFAULT_SHOTS if wanted.shots is None else tuple(sorted(set(wanted.shots)))
+    if min(shots) < 1 or wanted.n_seeds < 1:
+        raise InputError(f"Expected shots and seeds of at least 1, got {list(shots)} and {wanted.n_seeds}.")
+    too_many = [number for number in shots if number > fewest]
+    has = f"{name} has {fewest} photo{'s' * (fewest != 1)} of {rarest!r} to learn from"
+    if too_many and (wanted.shots is not None or len(too_many) == len(shots)):
+        raise DatasetError(f"Expected at most {fewest} shots, got {too_many[-1]}: {has}; add photos, or ask for fewer.")
+    listed = ", ".join(map(str, too_many))
+    notes = (f"{has}, so {listed} shots are left out",) if too_many else ()
+    single = frozenset(number for number in shots if number == counts.max())
+    sets = {
+        (number, seed): Draw("train", sample_shots(labels, number, random_state=seed))
+        for number in shots
+        if number not in too_many
+        for seed in range(1 if number in single else wanted.n_seeds)
+    }
+    validation = {
+        (number, seed): Draw("train", np.setdiff1d(sample_shots(labels, number + more, random_state=seed), draw.rows))
+        for (number, seed), draw in sets.items()
+        if FEW in wanted.protocols and number + (more := few_shot_validation(number)) <= fewest
+    }
+    unequal, left_out = _draw_unequal(labels, counts, sets, wanted, class_names)
+    base = {
+        key: Draw("train", _of_base(labels[draw.rows], len(class_names), draw.rows))
+        for key, draw in sets.items()
+        if BASE_TO_NEW in wanted.protocols
+    }
+    return Draws(sets, validation, single, (*notes, *left_out), unequal, base)
+
+
+def in_base(n_classes: int) -> IntArray:
+    """List the classes that have shots under the protocol "base-to-new": the first half, as in CoCoOp.
+
+    Examples
+    --------
+    >>> from tip_adapter.bench.draws import in_base
+    >>> in_base(5)
+    array([0, 1, 2])
+    """
+    return np.arange(-(-n_classes // 2))
+
+
+def unequal_counts(available: IntArray, total: int, frequencies: FloatArray) -> IntArray:
+    """Share out photos among classes by frequency, at least one each and at most what there are.
+
+    Parameters
+    ----------
+    available : ndarray of shape (C,)
+        Photos of every class.
+    total : int
+        Photos in all; where rounding does not allow it, somewhat fewer.
+    frequencies : ndarray of shape (C,)
+        Above 0.
+
+    Returns
+    -------
+    ndarray of shape (C,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.bench.draws import unequal_counts
+    >>> unequal_counts(np.array([9, 9, 9, 2]), 12, 1 / np.array([1.0, 2.0, 3.0, 4.0]))
+    array([6, 3, 2, 1])
+    """
+
+    def shared(scale: float) -> IntArray:
+        rounded: IntArray = np.clip(np.floor(scale * frequencies + 0.5), 1, available).astype(np.intp)
+        return rounded
+
+    low, high = 0.0, float((available / frequencies).max()) + 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if shared(middle).sum() <= total else (low, middle)
+    return shared(low)
+
+
+def _draw_unequal(
+    labels: IntArray, counts: IntArray, sets: dict[Key, Draw], wanted: Wanted, class_names: Sequence[str]
+) -> tuple[dict[Key, Draw], tuple[str, ...]]:
+    found, equal = {}, set()
+    for shots, seed in sets if AS_IT_COMES in wanted.protocols else ():
+        frequencies = _frequencies(wanted.frequencies, counts, class_names, seed)
+        chosen = unequal_counts(counts, shots * len(counts), frequencies)
+        if np.ptp(chosen) == 0:
+            equal.add(shots)
+        else:
+            found[shots, seed] = Draw("train", sample_counts(labels, chosen, random_state=seed))
+    listed = ", ".join(map(str, sorted(equal)))
+    notes = (f"{AS_IT_COMES} leaves out {listed} shots: too few, or all there are, to be unequal",) if equal else ()
+    return found, notes
+
+
+def _frequencies(given: str | Mapping[str, Any], counts: IntArray, class_names: Sequence[str], seed: int) -> FloatArray:
+    if given == TRAIN:
+        return counts.astype(np.float64)
+    if given == ZIPF:
+        ranks = np.random.default_rng(seed).permutation(len(counts))
+        return 1.0 / (1.0 + ranks)
+    if isinstance(given, str):
+        raise InputError(f"Expected class frequencies as {ZIPF}, {TRAIN} or a JSON file, got {given!r}")
+    numbers = [given.get(name) for name in class_names]
+    for name, number in zip(class_names, numbers, strict=True):
+        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < np.inf:
+            raise InputError(f"Expected a frequency above 0 of the class {name!r}, got {number!r}: add it")
+    return np.array(numbers, dtype=np.float64)
+
+
+def _in_part(draws: dict[Key, Draw], part: str) -> dict[Key, Draw]:
+    return {key: replace(draw, part=part) for key, draw in draws.items()}
+
+
+def _of_base(labels: IntArray, n_classes: int, rows: IntArray | None) -> IntArray:
+    kept = np.flatnonzero(np.isin(labels, in_base(n_classes)))
+    return kept if rows is None else rows[kept]
