@@ -24,7 +24,7 @@ def test_of_a_classifier(photos):
     assert "Fewer than 9 photos" in str(caught[0].message)
 
 
-@pytest.mark.parametrize("name", [name for name, cls in METHODS.items() if not (cls.needs_torch or cls.takes_images)])
+@pytest.mark.parametrize("name", [name for name, cls in METHODS.items() if not (cls.needs_torch or cls.transductive)])
 def test_of_a_method(name):
     method = method_class(name)(EYE, logit_scale=10.0)
     rows = np.repeat(EYE, 3, axis=0)

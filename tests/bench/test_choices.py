@@ -15,16 +15,17 @@ def names(wanted):
 
 def test_groups_divide_all_methods():
     assert names("all") == list(METHODS)
-    assert sorted(names("training-free,trained")) == sorted(METHODS)
+    assert sorted(names("training-free,trained,transductive")) == sorted(METHODS)
     assert not set(names("training-free")) & set(names("trained"))
-    assert sorted(names(["default", "on-encoder"])) == sorted(METHODS)
+    assert sorted(names(["default", "on-encoder", "transductive"])) == sorted(METHODS)
     assert {"tip-adapter", "gda", "auto"} <= set(names("training-free"))
 
 
 def test_groups_follow_what_methods_say():
     for name, cls in METHODS.items():
         trained = cls.trains or cls.needs_encoder or cls.takes_images
-        assert (group_of(name) == "training-free") == (not trained)
+        assert (group_of(name) == "training-free") == (not trained and not cls.transductive)
+        assert (group_of(name) == "transductive") == cls.transductive
 
 
 def test_a_method_counts_once():
@@ -62,10 +63,12 @@ def test_unknown_names_list_the_valid_ones(wanted, words):
 
 def test_protocols():
     assert choose_protocols("fair") == ("fair",)
-    with pytest.raises(InputError, match="Unknown protocol 'oracle': choose one of fair, paper, paper-few, both"):
+    with pytest.raises(InputError, match="Unknown protocol 'oracle': choose one of fair, paper, paper-few"):
         choose_protocols("oracle")
 
 
 def test_every_method_states_its_published_tuning():
     assert set(METHODS) <= set(PUBLISHED_TUNING)
-    assert {tuning_of(name, "fair") for name in METHODS} == {"from the support set alone"}
+    for protocol in ("fair", "as-it-comes", "base-to-new"):
+        assert {tuning_of(name, protocol) for name in METHODS} == {"from the support set alone"}
+    assert "as published" in tuning_of("tda", "transductive")

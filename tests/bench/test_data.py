@@ -5,6 +5,7 @@ import pytest
 
 from tip_adapter.bench import FeatureData, Part
 from tip_adapter.bench.data import PhotoSettings, prepare
+from tip_adapter.bench.draws import Wanted
 from tip_adapter.data import load_dataset
 from tip_adapter.data.sampling import sample_shots
 from tip_adapter.encoders import load_encoder
@@ -29,7 +30,7 @@ def given(tiny):
 
 
 def prepared(source, shots=None, n_seeds=3, validation=False, settings=SETTINGS):
-    return prepare(source, settings, shots=shots, n_seeds=n_seeds, validation=validation)
+    return prepare(source, settings, Wanted(shots, n_seeds, ("paper",) if validation else ()))
 
 
 def test_seed_0_is_the_given_set_and_others_are_drawn_from_the_largest(given):
@@ -67,7 +68,7 @@ def test_beside_a_given_support_set_nothing_is_known_to_be_apart(given):
 
 
 def test_photos_to_validate_on_are_encoded_too(photos):
-    data = prepare(photos, SETTINGS, shots=[2], n_seeds=1, validation=False, few=True)
+    data = prepare(photos, SETTINGS, Wanted([2], 1, ("paper-few",)))
     draw = data.draws.validation[2, 0]
     assert not set(draw.rows) & set(data.draws.sets[2, 0].rows)
     assert np.bincount(draw.of(data.features).labels).tolist() == [2, 2, 2]

@@ -7,6 +7,7 @@ import pytest
 
 from tip_adapter.bench import STANDARD_DATASETS
 from tip_adapter.bench.data import PhotoSettings, prepare
+from tip_adapter.bench.draws import Wanted
 from tip_adapter.bench.standard import load_standard, standard_name
 from tip_adapter.bench.texts import class_texts_of, templates_of
 from tip_adapter.encoders import load_encoder
@@ -127,7 +128,7 @@ def test_a_standard_data_set_is_measured_by_its_name(photos, tmp_path):
                 content[part].append([name, label, kind])
     (folder / "split_zhou_EuroSAT.json").write_text(json.dumps(content))
     settings = PhotoSettings(lambda: load_encoder("fake"), "fake", data_root=tmp_path / "root")
-    data = prepare("EuroSAT", settings, shots=[2], n_seeds=1, validation=True)
+    data = prepare("EuroSAT", settings, Wanted([2], 1, ("paper",)))
     assert data.features.class_names == ("sky blue", "red")
     assert data.templates == ("a centered satellite photo of {}.",)
     assert data.features.validation is None

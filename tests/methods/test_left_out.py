@@ -8,7 +8,7 @@ from tip_adapter.methods import METHODS
 from tip_adapter.methods.left_out import left_out_logits
 from tip_adapter.methods.selection.cache_search import support_folds
 
-TRAINING_FREE = [name for name, method in METHODS.items() if not method.trains]
+TRAINING_FREE = [name for name, method in METHODS.items() if not (method.trains or method.transductive)]
 
 
 def support(seed=0, shots=5, n_classes=6, dim=12):

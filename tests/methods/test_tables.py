@@ -23,7 +23,7 @@ LABELS = np.repeat(NAMES, 4)
 ROWS = np.repeat(TEXTS, 4, axis=0) + 0.1 * np.random.default_rng(0).standard_normal((12, 8)).astype(np.float32)
 ROWS /= np.linalg.norm(ROWS, axis=1, keepdims=True)
 FRAME = pd.DataFrame(ROWS, columns=[f"d{index}" for index in range(8)]).assign(label=LABELS)
-CLOSED_FORM = [name for name, cls in METHODS.items() if not (cls.trains or cls.needs_torch or cls.takes_images)]
+CLOSED_FORM = [name for name, cls in METHODS.items() if not (cls.trains or cls.needs_torch or cls.transductive)]
 
 
 def new(cls=TipAdapter, **parameters):

@@ -12,7 +12,7 @@ from tip_adapter.errors import DatasetError, EncoderError, ImageError, InputErro
 from tip_adapter.features.prompts import prompt_features
 from tip_adapter.methods import METHODS
 
-TRAINING_FREE = [name for name, cls in METHODS.items() if not (cls.trains or cls.needs_encoder or cls.takes_images)]
+TRAINING_FREE = [name for name, cls in METHODS.items() if not (cls.trains or cls.needs_encoder or cls.transductive)]
 CLASSES = ("hat", "scarf", "shoe")
 
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from tip_adapter.bench.draws import Draw, Draws, Wanted, draw_all, draws_of_features
+from tip_adapter.bench.draws import Draws, Wanted, draw_all, draws_of_features
 from tip_adapter.bench.protocols import PAPER
 from tip_adapter.bench.splits import ImageSplits, load_splits
 from tip_adapter.bench.standard import STANDARD_DATASETS, load_standard, standard_name

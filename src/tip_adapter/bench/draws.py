@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -89,15 +89,20 @@ class Draws:
 
     def among(self, used: IntArray) -> Draws:
         """Number the photos as they are in a part that has those used alone."""
-        moved = {
-            name: {
+
+        def moved(draws: dict[Key, Draw]) -> dict[Key, Draw]:
+            return {
                 key: replace(draw, rows=np.searchsorted(used, draw.rows))
-                for key, draw in getattr(self, name).items()
+                for key, draw in draws.items()
                 if draw.rows is not None
             }
-            for name in ("sets", "validation", "unequal", "base")
-        }
-        return replace(self, **moved)
+
+        return self.changed(moved)
+
+    def changed(self, change: Callable[[dict[Key, Draw]], dict[Key, Draw]]) -> Draws:
+        """Change the sets of every kind."""
+        sets, validation = change(self.sets), change(self.validation)
+        return Draws(sets, validation, self.single, self.notes, change(self.unequal), change(self.base))
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ def draws_of_features(data: FeatureData, wanted: Wanted) -> Draws:
     if wanted.shots is None and data.train is None:
         wanted = replace(wanted, shots=sorted(given))
     drawn = draw_all(data.pool.labels, replace(wanted, protocols=(*wanted.protocols, FEW)), data.class_names, data.name)
-    drawn = replace(drawn, **{name: _in_part(getattr(drawn, name), part) for name in ("sets", "validation", "unequal")})
+    drawn = drawn.changed(lambda draws: {key: replace(draw, part=part) for key, draw in draws.items()})
     published = {key for key in drawn.sets if key[1] == 0 and key[0] in given}
     sets = {key: given[key[0]] if key in published else draw for key, draw in drawn.sets.items()}
     # A given set may hold other views of any photo of the largest one: what is apart from it is not known.
@@ -154,24 +159,28 @@ def draw_all(labels: IntArray, wanted: Wanted, class_names: Sequence[str], name:
     listed = ", ".join(map(str, too_many))
     notes = (f"{has}, so {listed} shots are left out",) if too_many else ()
     single = frozenset(number for number in shots if number == counts.max())
-    sets = {
-        (number, seed): Draw("train", sample_shots(labels, number, random_state=seed))
+    rows = {
+        (number, seed): sample_shots(labels, number, random_state=seed)
         for number in shots
         if number not in too_many
         for seed in range(1 if number in single else wanted.n_seeds)
     }
     validation = {
-        (number, seed): Draw("train", np.setdiff1d(sample_shots(labels, number + more, random_state=seed), draw.rows))
-        for (number, seed), draw in sets.items()
+        (number, seed): np.setdiff1d(sample_shots(labels, number + more, random_state=seed), chosen)
+        for (number, seed), chosen in rows.items()
         if FEW in wanted.protocols and number + (more := few_shot_validation(number)) <= fewest
     }
-    unequal, left_out = _draw_unequal(labels, counts, sets, wanted, class_names)
+    unequal, left_out = _draw_unequal(labels, counts, rows, wanted, class_names)
     base = {
-        key: Draw("train", _of_base(labels[draw.rows], len(class_names), draw.rows))
-        for key, draw in sets.items()
+        key: _of_base(labels[chosen], len(class_names), chosen)
+        for key, chosen in rows.items()
         if BASE_TO_NEW in wanted.protocols
     }
-    return Draws(sets, validation, single, (*notes, *left_out), unequal, base)
+    drawn = (
+        {key: Draw("train", chosen) for key, chosen in found.items()} for found in (rows, validation, unequal, base)
+    )
+    sets, apart, as_they_come, half = drawn
+    return Draws(sets, apart, single, (*notes, *left_out), as_they_come, half)
 
 
 def in_base(n_classes: int) -> IntArray:
@@ -222,16 +231,16 @@ def unequal_counts(available: IntArray, total: int, frequencies: FloatArray) -> 
 
 
 def _draw_unequal(
-    labels: IntArray, counts: IntArray, sets: dict[Key, Draw], wanted: Wanted, class_names: Sequence[str]
-) -> tuple[dict[Key, Draw], tuple[str, ...]]:
+    labels: IntArray, counts: IntArray, drawn: Iterable[Key], wanted: Wanted, class_names: Sequence[str]
+) -> tuple[dict[Key, IntArray], tuple[str, ...]]:
     found, equal = {}, set()
-    for shots, seed in sets if AS_IT_COMES in wanted.protocols else ():
+    for shots, seed in drawn if AS_IT_COMES in wanted.protocols else ():
         frequencies = _frequencies(wanted.frequencies, counts, class_names, seed)
         chosen = unequal_counts(counts, shots * len(counts), frequencies)
         if np.ptp(chosen) == 0:
             equal.add(shots)
         else:
-            found[shots, seed] = Draw("train", sample_counts(labels, chosen, random_state=seed))
+            found[shots, seed] = sample_counts(labels, chosen, random_state=seed)
     listed = ", ".join(map(str, sorted(equal)))
     notes = (f"{AS_IT_COMES} leaves out {listed} shots: too few, or all there are, to be unequal",) if equal else ()
     return found, notes
@@ -250,10 +259,6 @@ def _frequencies(given: str | Mapping[str, Any], counts: IntArray, class_names: 
         if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < np.inf:
             raise InputError(f"Expected a frequency above 0 of the class {name!r}, got {number!r}: add it")
     return np.array(numbers, dtype=np.float64)
-
-
-def _in_part(draws: dict[Key, Draw], part: str) -> dict[Key, Draw]:
-    return {key: replace(draw, part=part) for key, draw in draws.items()}
 
 
 def _of_base(labels: IntArray, n_classes: int, rows: IntArray | None) -> IntArray:

@@ -28,7 +28,6 @@ from tip_adapter.storage.atomic import write_file
 from tip_adapter.trust.metrics import accuracy, expected_calibration_error, negative_log_likelihood, wilson_interval
 from tip_adapter.typing import BoolArray, FloatArray, IntArray, StrPath
 
-
 OTHER_HALF = -1e9
 """Logit of classes that are not asked about."""
 
