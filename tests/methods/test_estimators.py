@@ -10,7 +10,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from tip_adapter.methods import METHODS
 
-ON_ENCODERS = {"coop", "full-fine-tuning"}
+ON_ENCODERS = {"coop", "clip-lora", "full-fine-tuning"}
 """Exempt from scikit-learn's checks, which feed random features: these need an encoder, or photos. Their own tests look
 at the same things on a tiny CLIP."""
 

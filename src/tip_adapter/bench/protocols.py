@@ -34,6 +34,7 @@ PUBLISHED_TUNING = {
     "lp-plus-plus": "300 iterations, step sizes from the data; nothing to choose",
     "clap": "the published schedule; nothing to choose",
     "coop": "the published schedule, last step kept",
+    "clip-lora": "the published schedule; nothing to choose",
     "full-fine-tuning": "the published schedule; whatever is left at 'auto' on the validation split",
     "transclip": "nothing to choose: λ = .5, and every shot counts as much as every photo asked about",
     "tda": "nothing to choose: α = 2, β = 5, three photos of every class, as published for ImageNet",

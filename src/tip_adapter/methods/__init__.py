@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tip_adapter.methods.closed_form.tip_adapter import TipAdapter
     from tip_adapter.methods.closed_form.tip_x import TipX
     from tip_adapter.methods.closed_form.zero_shot import ZeroShot
+    from tip_adapter.methods.on_encoder.clip_lora import CLIPLoRA
     from tip_adapter.methods.on_encoder.coop import CoOp
     from tip_adapter.methods.on_encoder.full_fine_tuning import FullFineTuning
     from tip_adapter.methods.trained.clap import CLAP
@@ -43,6 +44,7 @@ __all__ = [
     "TIMO",
     "Auto",
     "CLIPAdapter",
+    "CLIPLoRA",
     "CoOp",
     "FewShotMethod",
     "FullFineTuning",
@@ -81,6 +83,7 @@ _TABLE = {
     "lp-plus-plus": ("trained.lp_plus_plus:LPPlusPlus", "a linear probe that mixes in the texts; nothing to choose"),
     "clap": ("trained.clap:CLAP", "a linear probe held near the texts; nothing to choose"),
     "coop": ("on_encoder.coop:CoOp", "prompt tuning: the words around the class names are trained"),
+    "clip-lora": ("on_encoder.clip_lora:CLIPLoRA", "the attention of both towers is changed a little, by low rank"),
     "full-fine-tuning": (
         "on_encoder.full_fine_tuning:FullFineTuning",
         "both towers of the encoder are trained (FLYP, WiSE-FT)",

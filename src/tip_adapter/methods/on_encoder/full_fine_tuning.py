@@ -5,28 +5,24 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from tip_adapter.data.decoding import ImageSource
-from tip_adapter.data.sequences import list_images
 from tip_adapter.encoders.trainable import TrainableEncoder, load_trainable_encoder
 from tip_adapter.errors import InputError
-from tip_adapter.features.extraction import extract_features
 from tip_adapter.features.prompts import resolve_templates, zero_shot_weights
-from tip_adapter.heads import Head, LinearHead
-from tip_adapter.methods.base import FewShotMethod
-from tip_adapter.methods.inputs import aligned, as_labels, as_names, given_or_auto
+from tip_adapter.heads import LinearHead
+from tip_adapter.methods.inputs import as_labels, given_or_auto
 from tip_adapter.methods.on_encoder.coop import aligned_texts
+from tip_adapter.methods.on_encoder.encoder_tuning import EncoderTuning
 from tip_adapter.methods.on_encoder.photo_views import cut_views
 from tip_adapter.methods.on_encoder.rate_choice import RateChoice
 from tip_adapter.methods.on_encoder.tuning_task import Apart, TuningTask
-from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained.loop import Schedule, TrainingProgress, checked_seed, require_torch
-from tip_adapter.typing import Float32Array, IntArray, StrPath
+from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.encoders.torch_encoder import TorchEncoder
@@ -37,7 +33,7 @@ MANY_SHOTS = 8
 FEW_SHOTS_EPOCHS, MANY_SHOTS_EPOCHS = 20, 10
 
 
-class FullFineTuning(FewShotMethod):
+class FullFineTuning(EncoderTuning):
     """Full fine-tuning as FLYP does it, then WiSE-FT: both towers are trained, ``θ = (1-w)·θ₀ + w·θ₁``.
 
     The loss is that of the pretraining, between photos and captions of their class; classes are then told apart by
@@ -126,11 +122,6 @@ class FullFineTuning(FewShotMethod):
     tip_adapter.errors.EncoderError: The encoder fake gives no gradients, which training it or its prompts needs: ...
     """
 
-    trains = True
-    needs_torch = True
-    needs_encoder = True
-    takes_images = True
-
     def __init__(
         self,
         zero_shot_weights: Any = None,
@@ -202,7 +193,7 @@ class FullFineTuning(FewShotMethod):
             raise InputError(f"Expected wise_weight from 0 to 1, got {self.wise_weight}.")
         if self.encoder is None:
             raise InputError("FullFineTuning tunes an encoder: give one, such as encoder='lite-fast'.")
-        X = _listed_photos(X)
+        X = self._listed_photos(X)
         labels, seed = self._checked_labels(X, y), checked_seed(self.random_state)
         most = int(np.bincount(labels).max())
         schedule = Schedule(self._epochs(most), self.batch_size, self._given_rate() or 1.0, 1, warmup_rate=None)
@@ -252,48 +243,6 @@ class FullFineTuning(FewShotMethod):
         other._average(float(wise_weight), self.encoder_.logit_scale)
         return other
 
-    def logits(self, X: Sequence[ImageSource]) -> Float32Array:
-        """Logits of every class.
-
-        Parameters
-        ----------
-        X : sequence of B paths, bytes, Pillow images or uint8 arrays
-            Photos.
-
-        Returns
-        -------
-        ndarray of shape (B, C), float32
-            Columns as `classes_`.
-        """
-        check_is_fitted(self, "head_")
-        X = _listed_photos(X)
-        return self.head_.logits(extract_features(self.encoder_, X).features.unit)
-
-    def export_encoder(self, out_dir: StrPath) -> Path:
-        """Write the tuned towers as an ONNX directory, which runs without torch.
-
-        ``ImageClassifier(encoder=out_dir, method="zero-shot")``, with the same class texts, then predicts what this
-        method does; any other method can build on the tuned features as well.
-
-        Parameters
-        ----------
-        out_dir : path
-            Must not exist yet.
-
-        Returns
-        -------
-        directory : pathlib.Path
-
-        Raises
-        ------
-        EncoderError
-            When the folder exists, or the graphs do not reproduce the towers.
-        """
-        check_is_fitted(self, "head_")
-        from tip_adapter.encoders.export import export_towers
-
-        return export_towers(self.encoder_, out_dir)
-
     def _average(self, wise_weight: float, logit_scale: float) -> None:
         self._towers.average(wise_weight)
         name = f"{self._towers.encoder.name}, fine-tuned"
@@ -326,19 +275,8 @@ class FullFineTuning(FewShotMethod):
             raise InputError(f"Expected epochs as a number or 'auto', got {self.epochs!r}.")
         return int(self.epochs)
 
-    def _checked_labels(self, X: Any, y: Any) -> IntArray:
-        names, known = np.asarray(as_labels(y)), as_names(self.class_names)
-        if names.ndim != 1 or len(names) != len(X) or not len(names):
-            raise InputError(f"Expected a label for each of the {len(X)} photos, got labels of shape {names.shape}.")
-        n_texts = None if self.zero_shot_weights is None else len(self.zero_shot_weights)
-        self.classes_, labels, _ = aligned(names, known, n_texts)
-        if len(self.classes_) < 2:
-            only = self.classes_[0] if known is None else known[0]
-            raise InputError(f"Expected at least two classes, got one class, {str(only)!r}: add photos")
-        return labels
-
     def _photos_apart(self, X: Sequence[ImageSource], y: Any, encoder: TrainableEncoder) -> Apart:
-        X = _listed_photos(X)
+        X = self._listed_photos(X)
         names, known = np.asarray(as_labels(y)), self.classes_.tolist()
         unknown = sorted(set(names.tolist()) - set(known))
         if unknown or len(names) != len(X):
@@ -346,16 +284,3 @@ class FullFineTuning(FewShotMethod):
             raise InputError(f"Expected a known class for each of {len(X)} validation photos, got {got}.")
         photos = cut_views(X, encoder.preprocessing, 1, 0)
         return Apart(photos, np.searchsorted(self.classes_, names).astype(np.intp))
-
-    def _fit_head(self, support: SupportSet) -> Head:
-        raise InputError("FullFineTuning takes photos, not features: call fit with photos.")
-
-
-def _listed_photos(X: Any) -> list[ImageSource]:
-    """List photos; refuse features, which every other method takes, in words that say what to give instead."""
-    if hasattr(X, "dtype") and getattr(X, "ndim", 0) == 2 and "float" in str(X.dtype):
-        raise InputError(
-            f"FullFineTuning takes photos (paths, bytes, Pillow images or uint8 arrays), got features of shape "
-            f"{tuple(X.shape)}: give the photos themselves."
-        )
-    return list_images(X)

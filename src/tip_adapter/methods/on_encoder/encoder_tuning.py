@@ -1,0 +1,105 @@
+"""What the methods share that tune an encoder on photos, and end in one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from tip_adapter.data.decoding import ImageSource
+from tip_adapter.data.sequences import list_images
+from tip_adapter.errors import InputError
+from tip_adapter.features.extraction import extract_features
+from tip_adapter.heads import Head
+from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.inputs import aligned, as_labels, as_names
+from tip_adapter.methods.support_set import SupportSet
+from tip_adapter.typing import Float32Array, IntArray, StrPath
+
+if TYPE_CHECKING:
+    from tip_adapter.encoders.torch_encoder import TorchEncoder
+
+
+class EncoderTuning(FewShotMethod):
+    """Base of the methods that take photos, not features, and give an encoder.
+
+    Attributes
+    ----------
+    encoder_ : TorchEncoder
+        The tuned encoder.
+    """
+
+    trains = True
+    needs_torch = True
+    needs_encoder = True
+    takes_images = True
+
+    encoder_: TorchEncoder
+
+    def logits(self, X: Sequence[ImageSource]) -> Float32Array:
+        """Logits of every class.
+
+        Parameters
+        ----------
+        X : sequence of B paths, bytes, Pillow images or uint8 arrays
+            Photos.
+
+        Returns
+        -------
+        ndarray of shape (B, C), float32
+            Columns as `classes_`.
+        """
+        check_is_fitted(self, "head_")
+        X = self._listed_photos(X)
+        return self.head_.logits(extract_features(self.encoder_, X).features.unit)
+
+    def export_encoder(self, out_dir: StrPath) -> Path:
+        """Write the tuned towers as an ONNX directory, which runs without torch.
+
+        ``ImageClassifier(encoder=out_dir, method="zero-shot")``, with the same class texts, then predicts what this
+        method does; any other method can build on the tuned features as well.
+
+        Parameters
+        ----------
+        out_dir : path
+            Must not exist yet.
+
+        Returns
+        -------
+        directory : pathlib.Path
+
+        Raises
+        ------
+        EncoderError
+            When the folder exists, or the graphs do not reproduce the towers.
+        """
+        check_is_fitted(self, "head_")
+        from tip_adapter.encoders.export import export_towers
+
+        return export_towers(self.encoder_, out_dir)
+
+    def _checked_labels(self, X: Any, y: Any) -> IntArray:
+        names, known = np.asarray(as_labels(y)), as_names(self.class_names)
+        if names.ndim != 1 or len(names) != len(X) or not len(names):
+            raise InputError(f"Expected a label for each of the {len(X)} photos, got labels of shape {names.shape}.")
+        n_texts = None if self.zero_shot_weights is None else len(self.zero_shot_weights)
+        self.classes_, labels, _ = aligned(names, known, n_texts)
+        if len(self.classes_) < 2:
+            only = self.classes_[0] if known is None else known[0]
+            raise InputError(f"Expected at least two classes, got one class, {str(only)!r}: add photos")
+        return labels
+
+    def _listed_photos(self, X: Any) -> list[ImageSource]:
+        """List photos; refuse features, which other methods take, in words that say what to give instead."""
+        if hasattr(X, "dtype") and getattr(X, "ndim", 0) == 2 and "float" in str(X.dtype):
+            raise InputError(
+                f"{type(self).__name__} takes photos (paths, bytes, Pillow images or uint8 arrays), got features of "
+                f"shape {tuple(X.shape)}: give the photos themselves."
+            )
+        return list_images(X)
+
+    def _fit_head(self, support: SupportSet) -> Head:
+        raise InputError(f"{type(self).__name__} takes photos, not features: call fit with photos.")
