@@ -53,6 +53,16 @@ def test_fine_tuning_gives_an_encoder(run, fails, photos, tiny_clip, tmp_path, m
     assert (code, facts["learning_rate"], facts["epochs"], facts["interrupted"]) == (0, 1e-5, 2, False)
 
 
+def test_changes_of_low_rank_give_an_encoder_too(run, fails, photos, tiny_clip, tmp_path):
+    arguments = ("fine-tune", photos, "-e", f"huggingface:{tiny_clip}", "-k", 1, "--rank", 1, "-o", tmp_path / "tuned")
+    code, out, err = run(*arguments, "--epochs", 2)
+    assert (code, err) == (0, "")
+    assert "changes of rank 1, learning rate 0.0002" in out
+    assert "tuned in 2 epochs" in out
+    assert run("fit", photos, "-e", tmp_path / "tuned", "-m", "zero-shot", "-o", tmp_path / "m.tip")[0] == 0
+    fails(3, "leave one out", *arguments[:-1], tmp_path / "other", "--wise-weight", 0.5)
+
+
 def test_encoders_and_methods_that_do_not_go_together(fails, photos, tiny_clip, tmp_path):
     fails(5, "gives no gradients", "fit", photos, "-e", "fake", "-m", "coop", "-o", tmp_path / "m.tip")
     fails(5, "gives no gradients", "fine-tune", photos, "-e", "fake", "-o", tmp_path / "tuned")
