@@ -17,7 +17,7 @@ from tip_adapter.errors import DatasetError
 from tip_adapter.features.extraction import extract_features
 from tip_adapter.features.feature_data import FeatureData, Part
 from tip_adapter.features.feature_files import is_feature_file, load_feature_file
-from tip_adapter.features.prompts import prompt_features, zero_shot_weights
+from tip_adapter.features.prompts import mean_prompts, prompt_features
 from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
@@ -188,17 +188,18 @@ def _described(
         "views": settings.views,
         "origin": splits.origin,
     }
+    prompts = prompt_features(encoder, texts, templates)
     features = FeatureData(
         splits.name,
         splits.class_names,
         encoded["test"].part,
-        zero_shot_weights(encoder, texts, templates),
+        mean_prompts(prompts),
         float(encoder.logit_scale),
         encoded["validation"].part if "validation" in encoded else None,
         {},
         encoded["train"].part,
         description,
-        prompt_features(encoder, texts, templates) if encoder.has_text_tower else None,
+        prompts if encoder.has_text_tower else None,
     )
     photos = {what: part.photos.paths for what, part in encoded.items()}
     return BenchmarkData(features, draws, None, settings.encoder_name, texts, templates, photos, tuple(skipped))

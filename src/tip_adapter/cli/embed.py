@@ -173,7 +173,7 @@ def _save(
     from tip_adapter.encoders import anchored
     from tip_adapter.features.feature_data import Part
     from tip_adapter.features.feature_files import save_parts
-    from tip_adapter.features.prompts import prompt_features, resolve_templates, texts_for, zero_shot_weights
+    from tip_adapter.features.prompts import mean_prompts, prompt_features, resolve_templates, texts_for
 
     names = next(iter(splits.values())).class_names
     texts, resolved = texts_for(names, class_texts), resolve_templates(prompts)
@@ -184,11 +184,12 @@ def _save(
         labels = part.labels[extraction.kept[rows] - start]
         parts[name] = Part(features.unit, labels, features.unit_views, features.names, features.digests)
         start += len(part)
+    encoded = prompt_features(encoder, texts, resolved, class_names=names)
     save_parts(
         output,
         names,
         parts,
-        zero_shot_weights=zero_shot_weights(encoder, texts, resolved, class_names=names),
+        zero_shot_weights=mean_prompts(encoded),
         logit_scale=float(encoder.logit_scale),
         description={
             "encoder": anchored(encoder.name),
@@ -198,7 +199,5 @@ def _save(
             "class_texts": [list(row) for row in texts],
             "views": extraction.features.n_views,
         },
-        prompt_features=prompt_features(encoder, texts, resolved, class_names=names)
-        if encoder.has_text_tower
-        else None,
+        prompt_features=encoded if encoder.has_text_tower else None,
     )

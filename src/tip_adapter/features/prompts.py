@@ -172,12 +172,7 @@ def zero_shot_weights(
     >>> zero_shot_weights(load_encoder("fake"), [["dog"], ["cat", "kitten"]], TEMPLATES["ensemble"]).shape
     (2, 64)
     """
-    names = _names_or_numbers(class_names, len(class_texts))
-    features = _features_of_prompts(encoder, class_texts, templates, names)
-    if features is None:
-        return np.full((len(class_texts), encoder.dim), np.nan, dtype=np.float32)
-    means = np.stack([rows.mean(axis=0) for rows in features])
-    return _unit_rows(means, [f"the mean of the texts of {name!r}" for name in names]).astype(np.float32)
+    return mean_prompts(prompt_features(encoder, class_texts, templates, class_names=class_names), class_names)
 
 
 def prompt_features(
@@ -187,7 +182,7 @@ def prompt_features(
     *,
     class_names: Sequence[str] | None = None,
 ) -> Float32Array:
-    """Encode the prompts of every class one by one, for methods that weigh them: `zero_shot_weights` are their means.
+    """Encode the prompts of every class one by one, for methods that weigh them.
 
     Parameters
     ----------
@@ -215,6 +210,28 @@ def prompt_features(
     for row, rows in zip(padded, features, strict=True):
         row[: len(rows)] = rows
     return padded
+
+
+def mean_prompts(prompts: Float32Array, class_names: Sequence[str] | None = None) -> Float32Array:
+    """Give the zero-shot weights that the features of prompts make: unit means over the prompts of every class.
+
+    Shapes: `prompts` (C, P, D) → (C, D); a row of NaN for a class without prompts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.features.prompts import mean_prompts
+    >>> mean_prompts(np.array([[[1, 0], [0, 1]], [[0, 1], [np.nan, np.nan]]], dtype=np.float32)).round(2)
+    array([[0.71, 0.71],
+           [0.  , 1.  ]], dtype=float32)
+    """
+    weights = np.full((len(prompts), prompts.shape[2]), np.nan, dtype=np.float32)
+    known = ~np.isnan(prompts[:, :, 0])
+    for row, name in enumerate(_names_or_numbers(class_names, len(prompts))):
+        if known[row].any():
+            mean = prompts[row, known[row]].mean(axis=0, dtype=np.float64)
+            weights[row] = _unit_rows(mean[None], [f"the mean of the texts of {name!r}"])[0]
+    return weights
 
 
 def _names_or_numbers(class_names: Sequence[str] | None, n_classes: int) -> Sequence[str]:
