@@ -79,7 +79,7 @@ def test_a_failed_run_shows_in_the_exit_code(run, features, tmp_path):
         (["Unknown data set 'cars'", "stanford_cars"], ["cars"]),
         (["--data-root", "dtd"], ["dtd"]),
         (["numbers separated by commas", "'many'"], ["two.npz", "-k", "many"]),
-        (["Unknown protocol 'oracle'", "fair, paper, paper-few, both"], ["two.npz", "--protocol", "oracle"]),
+        (["Unknown protocol 'oracle'", "fair, paper, paper-few"], ["two.npz", "--protocol", "oracle"]),
         (["at most 4 shots, got 8"], ["two.npz", "-k", "8"]),
         (["Expected data"], []),
         (["no data with --report-only"], ["two.npz", "--report-only"]),
