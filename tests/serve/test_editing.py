@@ -1,5 +1,7 @@
 """Edits over HTTP: on the disk before they are acknowledged, and seen whoever makes them."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from serve_files import files, photo
@@ -61,6 +63,36 @@ def test_an_edit_of_somebody_else_is_seen(client, folder):
         classifier.rename_class("night", "dark")
     assert client.post("/v1/predict", files=files(25)).json()["predictions"][0]["class"] == "dark"
     assert client.post("/v1/shots?class=dark", files=files(20)).json()["classes"]["dark"] == 5
+
+
+def test_two_who_edit_at_once_both_see_both(serving, folder):
+    """Two services of one folder, as two processes would be."""
+    clients = [serving({"light": folder}) for _ in range(2)]
+    shades = [[100, 102, 104], [101, 103, 105]]
+
+    def teach(client, own):
+        return [client.post("/v1/shots?class=day", files=files(shade)).json()["ids"] for shade in own]
+
+    with ThreadPoolExecutor(2) as pool:
+        ids = [one for found in pool.map(teach, clients, shades) for (one,) in found]
+    for client in clients:
+        assert {shot["id"] for shot in client.get("/v1/shots").json()["shots"]} >= set(ids)
+    assert len(client.get("/v1/journal").json()["journal"]) == 7
+
+
+def test_an_edit_waits_for_others_only_so_long(serving, folder):
+    client = serving({"light": folder}, edit_wait_s=0.05)
+    with ImageClassifier.editing(folder, store=None) as classifier:
+        classifier.add_class("dusk")
+        answer = client.post("/v1/classes", json={"name": "dawn"})
+    assert answer.status_code == 409
+    assert "--wait SECONDS" in answer.json()["detail"]
+    assert client.post("/v1/classes", json={"name": "dawn"}).json()["classes"].keys() == {
+        "day",
+        "night",
+        "dusk",
+        "dawn",
+    }
 
 
 def test_thumbnails_are_pictures(client):

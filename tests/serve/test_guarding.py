@@ -8,7 +8,7 @@ from tip_adapter.serve import Settings, create_app
 TOKEN = "s3cret"
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", ""])
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[", "[x]"])
 def test_other_names_are_refused(client, host):
     """A page that gives its own name this machine's address (DNS rebinding) gets nothing."""
     answer = client.get("/v1/model", headers={"host": host})
@@ -27,6 +27,13 @@ def test_names_of_this_machine_are_known(client, host):
 def test_pages_of_other_sites_are_refused(client, origin):
     assert client.post("/v1/undo", headers={"origin": origin}).status_code == 403
     assert client.post("/v1/predict", files=files(25), headers={"origin": origin}).status_code == 403
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_pictures_in_pages_of_other_sites_are_refused(client, site):
+    """Browsers send no origin with them, but say where they are shown."""
+    assert client.get("/v1/model", headers={"sec-fetch-site": site, "sec-fetch-mode": "no-cors"}).status_code == 403
+    assert client.get("/docs", headers={"sec-fetch-site": site, "sec-fetch-mode": "navigate"}).status_code == 200
 
 
 def test_its_own_page_may_ask(client):
@@ -68,6 +75,24 @@ def test_a_large_body_is_refused_by_its_length_and_by_its_bytes(serving, folder)
     assert answer.status_code == 413
     assert "at most 1000 bytes" in answer.json()["detail"]
     assert client.post("/v1/predict", content=photo(25), headers=headers).status_code == 200
+
+
+def test_a_large_body_is_refused_where_json_is_expected(serving, folder):
+    client = serving({"light": folder}, max_body_bytes=1000)
+    answer = client.patch("/v1/shots", content=iter([b"[" * 600, b"[" * 600]))
+    assert answer.status_code == 413
+    assert "at most 1000 bytes" in answer.json()["detail"]
+
+
+def test_bodies_of_all_requests_together_are_bounded(serving, folder):
+    client = serving({"light": folder}, held_bytes=1000)
+    headers = {"content-type": "image/png"}
+    answer = client.post("/v1/predict", content=b"x" * 1001, headers=headers)
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "5"
+    # What is answered is held no longer.
+    for _ in range(20):
+        assert client.post("/v1/predict", content=photo(25), headers=headers).status_code == 200
 
 
 def test_many_files_are_refused(serving, folder):

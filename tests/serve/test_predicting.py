@@ -1,11 +1,12 @@
 """Answers over HTTP are those of the classifier, whoever else asks."""
 
+import struct
 import threading
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from serve_files import files, photo
 from tip_adapter import ImageClassifier
@@ -56,6 +57,13 @@ def test_only_bad_photos(client):
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["detail"].startswith("Expected a.jpg to be one of")
+
+
+def test_the_same_bad_photo_of_several_clients_keeps_its_names(client):
+    """Requests that are encoded together must not learn from each other what their files are called."""
+    same = [("files", (name, b"no picture", "image/jpeg")) for name in ("mine.jpg", "yours.jpg")]
+    rows = client.post("/v1/predict", files=[*files(25), *same]).json()["predictions"]
+    assert [row.get("error", "")[:18] for row in rows] == ["", "Expected mine.jpg ", "Expected yours.jpg"]
 
 
 def test_features_are_those_of_the_encoder(client):
@@ -133,14 +141,15 @@ def test_documentation_asks_nobody_else(client):
     page = client.get("/docs").text
     assert "POST /v1/predict" in page
     assert "http" not in page.replace("http-equiv", "")
-    assert client.get("/openapi.json").json()["paths"]["/v1/shots"].keys() == {"get", "post", "patch", "delete"}
+    paths = client.get("/openapi.json").json()["paths"]
+    assert paths["/v1/shots"].keys() == {"get", "post", "patch", "delete"}
+    assert "application/problem+json" in paths["/v1/shots"]["post"]["responses"]["default"]["content"]
 
 
 def test_a_large_picture_is_refused_in_a_line(client):
-    import io
-
-    out = io.BytesIO()
-    Image.new("1", (60_000, 60_000)).save(out, "PNG")
-    answer = client.post("/v1/predict", files=[("files", ("bomb.png", out.getvalue(), "image/png"))])
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    bomb = photo(25)[:8] + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + photo(25)[33:]
+    answer = client.post("/v1/predict", files=[("files", ("bomb.png", bomb, "image/png"))])
     assert answer.status_code == 422
     assert "bomb.png" in answer.json()["detail"]
+    assert "pixels" in answer.json()["detail"]

@@ -76,6 +76,20 @@ def test_acknowledged_edits_survive_a_sudden_end(start, folder):
     assert set(acknowledged) <= set(ImageClassifier.load(folder, store=None).model_.shots.ids)
 
 
+def test_what_was_accepted_is_finished_at_the_end(start, folder):
+    process, port = start(folder)
+    body = photo(25)
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as raw:
+        raw.sendall(head("/v1/predict", len(body)).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+        assert raw.recv(100).startswith(b"HTTP/1.1 100")  # the application waits for the body
+        process.send_signal(signal.SIGTERM)
+        raw.sendall(body)
+        answer = b"".join(iter(lambda: raw.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"night" in answer
+    assert process.wait(30) == -signal.SIGTERM
+
+
 def test_a_body_shorter_than_it_says_keeps_nobody_else_waiting(start, folder):
     _, port = start(folder)
     raw = socket.create_connection(("127.0.0.1", port))

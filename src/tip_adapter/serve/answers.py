@@ -9,7 +9,6 @@ import numpy as np
 
 from tip_adapter.classifier.predicting import calibration_of, unfamiliar
 from tip_adapter.data.decoding import NamedBytes
-from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.predictions import named_sets, top_predictions
 from tip_adapter.serve.encoding import Encoded
 from tip_adapter.serve.models import ServedModel
@@ -37,8 +36,9 @@ class Question:
     evidence: int = 0
 
 
-def check_question(model: FewShotModel, question: Question) -> None:
+def check_question(served: ServedModel, question: Question) -> None:
     """Refuse what cannot be answered, before photos are encoded for it."""
+    model = served.model
     if question.coverage is not None:
         calibration_of(model).scores.threshold(question.coverage)
     if question.none_of_these is not None:

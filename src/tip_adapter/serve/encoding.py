@@ -97,16 +97,15 @@ class EncodingQueue:
                 self.encoder, uploads, store=None, batch_size=self.settings.batch, skip_bad=len(uploads) > 1
             )
         except ImageError as error:
-            # None can be read: each has its own reason.
             if len(uploads) > 1:
                 return [self._encoded([upload])[0] for upload in uploads]
             return [Encoded(None, error=str(error))]
         features, digests = extraction.features.unit, extraction.features.digests
         rows = {int(place): row for row, place in enumerate(extraction.kept)}
-        reasons = iter(extraction.skipped)
         return [
             Encoded(np.array(features[rows[place]]), digests[rows[place]])
             if place in rows
-            else Encoded(None, error=next(reasons)[1])
-            for place in range(len(uploads))
+            # Alone, so that the reason has the name that its own client gave it.
+            else self._encoded([upload])[0]
+            for place, upload in enumerate(uploads)
         ]

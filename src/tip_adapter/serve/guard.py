@@ -18,6 +18,9 @@ from tip_adapter.serve.settings import Settings
 OPEN = ("/healthz", "/readyz")
 """What a load balancer asks without a token: whether the service runs, and nothing of it."""
 
+FOREIGN = ("cross-site", "same-site")
+"""What browsers say of requests that another site's page, or another port's, makes."""
+
 HEADERS = {
     b"content-security-policy": (
         b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -36,6 +39,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app, self.settings = app, settings
+        self.held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -43,20 +47,26 @@ class Guard:
             await self.app(scope, receive, send)
             return
         answered = _Answer(send)
-        body = _Body(receive, self.settings)
+        body = _Body(receive, self)
         try:
             self._check(scope["path"], Headers(scope=scope))
             await self.app(scope, body, answered)
         except Problem as error:
             if not answered.started:
-                await problem(error.status, str(error), {"connection": "close"})(scope, receive, answered)
+                headers = {**(error.headers or {}), "connection": "close"}
+                await problem(error.status_code, error.detail, headers)(scope, receive, answered)
+        finally:
+            self.held_bytes -= body.bytes
 
     def _check(self, path: str, headers: Headers) -> None:
         host = headers.get("host", "")
         if not self._known(host):
             raise Problem(421, f"This service is not called {host or 'nothing'!r}: start it with --allow-host NAME")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
+            raise Problem(403, "Requests from pages of other sites are refused")
+        # Pictures and scripts in pages of other sites come without an origin; links that somebody follows are fine.
+        if headers.get("sec-fetch-site") in FOREIGN and headers.get("sec-fetch-mode") != "navigate":
             raise Problem(403, "Requests from pages of other sites are refused")
         if self.settings.token and path not in OPEN:
             scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -68,7 +78,10 @@ class Guard:
             raise Problem(413, f"Expected at most {self.settings.max_body_bytes} bytes: send fewer photos at a time")
 
     def _known(self, host: str) -> bool:
-        name = urlsplit(f"//{host}").hostname or ""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
         if name in self.settings.hosts:
             return True
         # A web page cannot give a number of its own to somebody else's service, only a name.
@@ -92,10 +105,10 @@ def _is_address(name: str) -> bool:
 class _Body:
     """A request's body, counted and timed while it arrives, whatever its headers say."""
 
-    def __init__(self, receive: Receive, settings: Settings) -> None:
-        self.receive, self.settings = receive, settings
+    def __init__(self, receive: Receive, guard: Guard) -> None:
+        self.receive, self.guard, self.settings = receive, guard, guard.settings
         self.bytes, self.complete = 0, False
-        self.deadline = asyncio.get_running_loop().time() + settings.upload_s
+        self.deadline = asyncio.get_running_loop().time() + self.settings.upload_s
 
     async def __call__(self) -> Message:
         if self.complete:
@@ -104,11 +117,21 @@ class _Body:
             async with asyncio.timeout_at(self.deadline):
                 message = await self.receive()
         except TimeoutError:
-            raise Problem(408, f"The request did not arrive within {self.settings.upload_s:g} seconds") from None
-        self.bytes += len(message.get("body", b""))
+            raise Problem(
+                408, f"The request did not arrive within {self.settings.upload_s:g} seconds", Connection="close"
+            ) from None
+        count = len(message.get("body", b""))
+        self.bytes += count
+        self.guard.held_bytes += count
         self.complete = not message.get("more_body", False)
+        if self.guard.held_bytes > self.settings.held_bytes:
+            raise Problem(503, "Too many photos are being sent: try again later", Retry_After="5", Connection="close")
         if self.bytes > self.settings.max_body_bytes:
-            raise Problem(413, f"Expected at most {self.settings.max_body_bytes} bytes: send fewer photos at a time")
+            raise Problem(
+                413,
+                f"Expected at most {self.settings.max_body_bytes} bytes: send fewer photos at a time",
+                Connection="close",
+            )
         return message
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from starlette.concurrency import run_in_threadpool
 
 from tip_adapter.classifier import ImageClassifier
 from tip_adapter.errors import InputError
@@ -41,7 +43,7 @@ class ServedModel:
         self.queue: EncodingQueue
         self._state = self._stamp(), classifier.model_
         self._explainer: Explainer | None = None
-        self._editing = threading.Lock()
+        self._turn = asyncio.Lock()
 
     def _stamp(self) -> tuple[int, int, int]:
         """Tell saved states apart without reading them: every save puts a new file in place."""
@@ -69,16 +71,26 @@ class ServedModel:
             self._explainer = explainer = Explainer(model)
         return explainer
 
-    def edit(self, change: Callable[[ImageClassifier], T]) -> T:
-        """Change the saved classifier; what returns is on the disk."""
+    async def edit(self, change: Callable[[ImageClassifier], T]) -> tuple[T, FewShotModel]:
+        """Change the saved classifier, in a thread, after those who came before; what returns is on the disk."""
         if not self._settings.editing:
             raise Problem(403, "This service was started with --read-only")
+        try:
+            async with asyncio.timeout(self._settings.edit_wait_s):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise Problem(503, "Others are editing: try again later", Retry_After="5") from None
+        try:
+            return await run_in_threadpool(self._edited, change)
+        finally:
+            self._turn.release()
+
+    def _edited(self, change: Callable[[ImageClassifier], T]) -> tuple[T, FewShotModel]:
         wait_s, store = self._settings.edit_wait_s, self._settings.store
-        with self._editing:
-            with ImageClassifier.editing(self.folder, encoder=self.encoder, store=store, wait_s=wait_s) as classifier:
-                result = change(classifier)
-            self._state = self._stamp(), classifier.model_
-        return result
+        with ImageClassifier.editing(self.folder, encoder=self.encoder, store=store, wait_s=wait_s) as classifier:
+            result = change(classifier)
+        # Read again rather than kept: somebody else may have edited the classifier since.
+        return result, self.model
 
 
 class Models:

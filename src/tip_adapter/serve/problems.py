@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from tip_adapter.errors import EncoderError, InputError, ModelFileError, TipAdapterError
@@ -25,12 +26,29 @@ STATUSES: tuple[tuple[type[Exception], int], ...] = (
 """The first class that fits; a `TipAdapterError` of no other kind is about somebody else who edits the classifier."""
 
 
-class Problem(Exception):  # noqa: N818
-    """What a client is told, with a status of HTTP."""
+class Problem(HTTPException):
+    """What a client is told, with a status of HTTP; ``Retry_After="1"`` becomes a header."""
 
     def __init__(self, status: int, detail: str, **headers: str) -> None:
-        super().__init__(detail)
-        self.status, self.headers = status, headers
+        super().__init__(status, detail, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+class ProblemDetails(BaseModel):
+    """An error: `detail` says in a sentence what was expected, what came, and what to do."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "An error",
+        "content": {MEDIA_TYPE: {"schema": ProblemDetails.model_json_schema()}},
+    }
+}
+"""Of every route: without it FastAPI declares errors in a form of its own, which no route gives."""
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -47,10 +65,6 @@ def status_of(error: Exception) -> int:
 
 
 async def _known(_: Request, error: Exception) -> JSONResponse:
-    if isinstance(error, Problem):
-        return problem(
-            error.status, str(error), {name.replace("_", "-"): value for name, value in error.headers.items()}
-        )
     return problem(status_of(error), " ".join(str(error).split()) or type(error).__name__)
 
 
@@ -72,7 +86,7 @@ async def _disk(request: Request, error: Exception) -> JSONResponse:
 
 def add_problems(app: FastAPI) -> None:
     """Let every expected error be answered in one line."""
-    for kind in (Problem, TipAdapterError, TimeoutError, MemoryError):
+    for kind in (TipAdapterError, TimeoutError, MemoryError):
         app.add_exception_handler(kind, _known)
     app.add_exception_handler(OSError, _disk)
     app.add_exception_handler(HTTPException, _of_http)

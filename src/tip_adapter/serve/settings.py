@@ -28,8 +28,10 @@ class Settings:
         Where features of new shots are kept; photos that are classified are never kept.
     max_body_bytes, max_files : int
         Of one request.
+    held_bytes : int
+        Of all requests together that are not answered yet.
     upload_s, answer_s, edit_wait_s : float
-        Seconds for a request's body to arrive, for its photos to be encoded, and to wait for another editor.
+        Seconds for a request's body to arrive, for its photos to be encoded, and to wait for other editors.
     window_s : float
         How long the first photo waits for others to be encoded with.
     batch, queue : int
@@ -42,6 +44,7 @@ class Settings:
     store: StrPath | Literal["default"] | None = None
     max_body_bytes: int = 64 * 2**20
     max_files: int = 256
+    held_bytes: int = 256 * 2**20
     upload_s: float = 60.0
     answer_s: float = 30.0
     edit_wait_s: float = WAIT_S

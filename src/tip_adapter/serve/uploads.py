@@ -47,6 +47,8 @@ async def read_uploads(request: Request) -> list[NamedBytes]:
         try:
             async with request.form(max_files=settings.max_files, max_fields=FIELDS) as form:
                 found = await _files(form)
+        except Problem:
+            raise
         except HTTPException as error:
             raise Problem(error.status_code, f"{str(error.detail).rstrip('.')}: send fewer files at a time") from error
     if not found:

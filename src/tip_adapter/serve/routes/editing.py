@@ -8,18 +8,17 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.concurrency import run_in_threadpool
 
 from tip_adapter.classifier import ImageClassifier
 from tip_adapter.classifier.editing import AddedShots
 from tip_adapter.model.description import listed_shots
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.serve.models import ServedModel
-from tip_adapter.serve.problems import Problem
+from tip_adapter.serve.problems import RESPONSES, Problem
 from tip_adapter.serve.routes.predicting import Served
 from tip_adapter.serve.uploads import FILES_SCHEMA, read_uploads
 
-router = APIRouter(prefix="/v1", tags=["edit"])
+router = APIRouter(prefix="/v1", tags=["edit"], responses=RESPONSES)
 T = TypeVar("T")
 Ids = Annotated[list[str], Field(min_length=1, max_length=10_000)]
 Texts = Annotated[list[str], Field(max_length=1000)]
@@ -57,8 +56,8 @@ def _state(model: FewShotModel) -> dict[str, Any]:
 
 async def _edit(served: ServedModel, change: Callable[[ImageClassifier], T]) -> tuple[T, dict[str, Any]]:
     """Run an edit beside the other requests; it goes on when the client leaves."""
-    result = await run_in_threadpool(served.edit, change)
-    return result, _state(served.model)
+    result, model = await served.edit(change)
+    return result, _state(model)
 
 
 @router.get("/shots")

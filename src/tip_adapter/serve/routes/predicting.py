@@ -12,13 +12,13 @@ from tip_adapter.data.decoding import NamedBytes
 from tip_adapter.serve.answers import Question, answers, check_question
 from tip_adapter.serve.encoding import Encoded, EncodingQueue
 from tip_adapter.serve.models import ServedModel
-from tip_adapter.serve.problems import Problem
+from tip_adapter.serve.problems import RESPONSES, Problem
 from tip_adapter.serve.uploads import FILES_SCHEMA, read_uploads
 
-router = APIRouter(prefix="/v1", tags=["predict"])
+router = APIRouter(prefix="/v1", tags=["predict"], responses=RESPONSES)
 
 
-def chosen_model(
+async def chosen_model(
     request: Request,
     model: Annotated[str | None, Query(description="Name of the model, where there are several.")] = None,
 ) -> ServedModel:
@@ -65,7 +65,8 @@ async def predict(
 ) -> dict[str, Any]:
     """Name the class of every photo."""
     question = Question(top_k, coverage, none_of_these, evidence)
-    check_question(served.model, question)
+    if coverage is not None or none_of_these is not None:
+        await run_in_threadpool(check_question, served, question)
     uploads = await read_uploads(request)
     encoded = await encode(request, served.queue, uploads)
     rows = await run_in_threadpool(answers, served, uploads, encoded, question)

@@ -9,10 +9,10 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from tip_adapter.model.description import described
-from tip_adapter.serve.problems import Problem
+from tip_adapter.serve.problems import RESPONSES, Problem
 from tip_adapter.serve.routes.predicting import Served
 
-router = APIRouter(tags=["status"])
+router = APIRouter(tags=["status"], responses=RESPONSES)
 
 
 @router.get("/healthz")
