@@ -109,7 +109,7 @@ def fit_method(
     >>> eye = np.eye(2, dtype=np.float32)
     >>> _, record = fit_method(make_estimator("gda", {"alpha": 1.0}), eye, np.array([0, 1]), eye, 10.0)
     >>> record.name, record.held
-    ('gda', {'alpha': 1.0})
+    ('gda', {'alpha': 1.0, 'ridge': 1.0, 'text_weight': 1.0})
     """
     from tip_adapter.methods import METHODS
     from tip_adapter.methods.spec import GIVEN
