@@ -9,6 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tip_adapter.cli.jobs import (
+    AddressOption,
+    DtypeOption,
+    EngineOption,
+    GpusOption,
+    JobRequest,
+    LoadEncoder,
+    RowsOption,
+    SecondsOption,
+    WorkersOption,
+    expect_threads,
+    is_job,
+    run_request,
+)
 from tip_adapter.cli.options import (
     ClassTextsOption,
     EncoderOption,
@@ -43,7 +57,12 @@ class _Photos:
 
 PhotosArgument = Annotated[list[str], typer.Argument(help="Photos, folders of photos, patterns; or one manifest.")]
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Also save the features as a .npz file, for fit and bench.")
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Also save the features: a .npz file for fit and bench; a .parquet file, or a folder of them.",
+    ),
 ]
 BatchSizeOption = Annotated[int, typer.Option("--batch-size", min=1, help="Views encoded at once.")]
 StoreOption = Annotated[Path | None, typer.Option("--store", help="Feature store. Default: in the cache folder.")]
@@ -62,23 +81,78 @@ def embed(
     store: StoreOption = None,
     skip_bad: SkipBadOption = False,
     allow_truncated: TruncatedOption = False,
+    dtype: DtypeOption = "float32",
+    engine: EngineOption = "threads",
+    address: AddressOption = None,
+    workers: WorkersOption = None,
+    gpus: GpusOption = 0,
+    seconds_per_image: SecondsOption = 60,
+    rows_per_shard: RowsOption = 1024,
     as_json: JsonOption = False,
 ) -> None:
     """Encode photos into the feature store. Nothing is encoded twice; an interrupted run continues where it stopped."""
     from tip_adapter.classifier import default_encoder
     from tip_adapter.encoders import load_encoder
-    from tip_adapter.features.extraction import extract_features
     from tip_adapter.features.feature_files import check_feature_path
+    from tip_adapter.features.jobs import Cluster
+
+    cluster = Cluster(engine, address, workers, gpus=gpus)
+    name = encoder or default_encoder()
+    if output is not None and is_job(output):
+        ignored = {"--views": views > 1, "--class-texts": class_texts, "--template": template, "--store": store}
+        request = JobRequest(photos, output, cluster, dtype, rows_per_shard, as_json)
+        _embed_job(request, LoadEncoder(name, precision, seconds_per_image, batch_size, allow_truncated), ignored)
+        return
+    expect_threads(cluster)
+    path, start = None if output is None else Path(output), time.perf_counter()
+    if path is not None:
+        check_feature_path(path)
+    given = _read(photos, skip_bad=skip_bad, as_json=as_json)
+    splits = {} if path is None else _aligned(given.splits, photos[0], path)
+    texts = read_class_texts(class_texts)
+    loaded = load_encoder(name, precision=precision)
+    how = {"views": views, "random_state": seed, "batch_size": batch_size}
+    extraction, cached, where = _extracted(loaded, given.paths, store, how, skip_bad, allow_truncated)
+    if path is not None:
+        _save(path, splits, extraction, loaded, texts, templates(template))
+    facts: dict[str, Any] = {
+        "n": len(extraction.features),
+        "cached": cached,
+        "encoded": len(extraction.features) - cached,
+    }
+    facts |= {"dim": loaded.dim, "views": views, "store": str(where), "output": output}
+    facts["encoder"] = {"name": loaded.name, "image_id": loaded.image_id, "precision": loaded.precision}
+    facts["seconds"] = time.perf_counter() - start
+    _tell(photos, facts, (*given.findings.skipped, *extraction.skipped), given.findings, as_json=as_json)
+
+
+def _embed_job(request: JobRequest, load_worker: LoadEncoder, ignored: dict[str, Any]) -> None:
+    """Write features to Parquet files."""
+    from dataclasses import replace
+
+    from tip_adapter.encoders import anchored, load_encoder
+
+    if given := [option for option, value in ignored.items() if value]:
+        raise InputError(f"Expected no {given[0]} with {request.output}: it is for the feature store and .npz files")
+    encoder = load_encoder(load_worker.encoder, precision=load_worker.precision)
+    name = anchored(encoder.name)
+    facts = {"kind": "features", "encoder": name, "image_id": encoder.image_id, "dim": encoder.dim}
+    run_request(request, replace(load_worker, encoder=name), facts)
+
+
+def _extracted(
+    loaded: Encoder,
+    paths: list[Path],
+    store: Path | None,
+    how: dict[str, int],
+    skip_bad: bool,
+    allow_truncated: bool,
+) -> tuple[Extraction, int, Path]:
+    """Encode photos into the store; say how many were there already, and where it is."""
+    from tip_adapter.features.extraction import extract_features
     from tip_adapter.features.store import FeatureStore
     from tip_adapter.progress import progress_bar
 
-    start = time.perf_counter()
-    if output is not None:
-        check_feature_path(output)
-    given = _read(photos, skip_bad=skip_bad, as_json=as_json)
-    splits = {} if output is None else _aligned(given.splits, photos[0], output)
-    texts = read_class_texts(class_texts)
-    loaded = load_encoder(encoder or default_encoder(), precision=precision)
     counts = {"cached": 0}
     with FeatureStore(store) as features_store, progress_bar("Encoding photos") as bar:
 
@@ -88,31 +162,16 @@ def embed(
 
         extraction = extract_features(
             loaded,
-            given.paths,
-            views=views,
-            random_state=seed,
+            paths,
+            views=how["views"],
+            random_state=how["random_state"],
+            batch_size=how["batch_size"],
             store=features_store,
-            batch_size=batch_size,
             skip_bad=skip_bad,
             allow_truncated=allow_truncated,
             progress=progress,
         )
-        where = features_store.path
-    if output is not None:
-        _save(output, splits, extraction, loaded, texts, templates(template))
-    n = len(extraction.features)
-    facts = {
-        "n": n,
-        "cached": counts["cached"],
-        "encoded": n - counts["cached"],
-        "dim": loaded.dim,
-        "views": views,
-        "encoder": {"name": loaded.name, "image_id": loaded.image_id, "precision": loaded.precision},
-        "store": str(where),
-        "output": None if output is None else str(output),
-        "seconds": time.perf_counter() - start,
-    }
-    _tell(photos, facts, (*given.findings.skipped, *extraction.skipped), given.findings, as_json=as_json)
+        return extraction, counts["cached"], features_store.path
 
 
 def _tell(

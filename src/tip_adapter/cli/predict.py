@@ -8,12 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from tip_adapter.cli.jobs import (
+    AddressOption,
+    EngineOption,
+    GpusOption,
+    JobRequest,
+    LoadPredictor,
+    RowsOption,
+    SecondsOption,
+    WorkersOption,
+    expect_threads,
+    is_job,
+    run_request,
+)
 from tip_adapter.cli.options import (
     JsonOption,
     ModelArgument,
     PhotosArgument,
     SkipBadOption,
-    TableOption,
     TruncatedOption,
     WhereOption,
 )
@@ -44,6 +56,12 @@ SetsOption = Annotated[
     str,
     typer.Option("--sets", help="Kind of prediction set. lac: the smallest on average; aps: larger for hard photos."),
 ]
+OutputOption = Annotated[
+    str | None,
+    typer.Option(
+        "--output", "-o", help="Save predictions: a .csv or .jsonl table; a .parquet file, or a folder of them, of all."
+    ),
+]
 EmptyOption = Annotated[
     bool, typer.Option("--allow-empty", help="Allow empty prediction sets, for photos unlike any class.")
 ]
@@ -60,7 +78,7 @@ def predict(
     model: ModelArgument,
     photos: PhotosArgument,
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="Classes to show per photo.")] = 1,
-    output: TableOption = None,
+    output: OutputOption = None,
     coverage: CoverageOption = None,
     sets: SetsOption = "lac",
     allow_empty: EmptyOption = False,
@@ -68,25 +86,72 @@ def predict(
     encoder: WhereOption = None,
     skip_bad: SkipBadOption = False,
     allow_truncated: TruncatedOption = False,
+    engine: EngineOption = "threads",
+    address: AddressOption = None,
+    workers: WorkersOption = None,
+    gpus: GpusOption = 0,
+    seconds_per_image: SecondsOption = 60,
+    rows_per_shard: RowsOption = 1024,
     as_json: JsonOption = False,
 ) -> None:
     """Classify photos. `--coverage 0.9` gives prediction sets instead of one class."""
     from tip_adapter.classifier import ImageClassifier
-    from tip_adapter.progress import progress_bar
-    from tip_adapter.storage.tables import check_table_path, write_table
+    from tip_adapter.features.jobs import Cluster
+    from tip_adapter.storage.tables import check_table_path
 
-    if output is not None:
-        check_table_path(output)
+    cluster = Cluster(engine, address, workers, gpus=gpus)
+    if output is not None and is_job(output):
+        request = JobRequest(photos, output, cluster, rows_per_shard=rows_per_shard, as_json=as_json)
+        load = LoadPredictor(
+            model, encoder, coverage, sets, allow_empty, none_of_these, seconds_per_image, allow_truncated
+        )
+        _predict_job(request, load, top_k)
+        return
+    expect_threads(cluster)
+    table = None if output is None else Path(output)
+    if table is not None:
+        check_table_path(table)
     _check_wanted(coverage, none_of_these, top_k=top_k, sets=sets, allow_empty=allow_empty)
     paths, findings = find_photos(photos, skip_bad=skip_bad, as_json=as_json)
     classifier = ImageClassifier.load(model, encoder=encoder, allow_truncated=allow_truncated)
     if coverage is not None:
         wanted = _SetRequest(coverage, sets, allow_empty, skip_bad)
-        _predict_sets(model, classifier, paths, wanted, findings, output=output, as_json=as_json)
+        _predict_sets(model, classifier, paths, wanted, findings, output=table, as_json=as_json)
         return
+    wanted_classes = _ClassRequest(top_k, none_of_these, skip_bad)
+    _predict_classes(model, classifier, paths, wanted_classes, findings, output=table, as_json=as_json)
+
+
+@dataclass(frozen=True)
+class _ClassRequest:
+    """Which classes are wanted."""
+
+    top_k: int
+    none_of_these: float | None
+    skip_bad: bool
+
+
+def _predict_classes(
+    model: str,
+    classifier: ImageClassifier,
+    paths: list[Path],
+    wanted: _ClassRequest,
+    findings: Findings,
+    *,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Name the most probable classes, on the terminal, as JSON or as a table."""
+    from tip_adapter.progress import progress_bar
+    from tip_adapter.storage.tables import write_table
+
     with progress_bar("Encoding photos") as progress:
         predictions = classifier.predict_top(
-            paths, top_k=top_k, none_of_these=none_of_these, skip_bad=skip_bad, progress=progress
+            paths,
+            top_k=wanted.top_k,
+            none_of_these=wanted.none_of_these,
+            skip_bad=wanted.skip_bad,
+            progress=progress,
         )
     skipped = (*findings.skipped, *predictions.skipped)
     echo_skipped(skipped)
@@ -102,6 +167,35 @@ def predict(
         echo(f"{len(predictions)} predictions saved: {output}")
     if not as_json:
         echo_next("explain", model, predictions[0].path, so_that="see why")
+
+
+def _predict_job(request: JobRequest, load_worker: LoadPredictor, top_k: int) -> None:
+    """Write predictions to Parquet files."""
+    import os
+    from dataclasses import replace
+
+    from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.errors import InputError
+    from tip_adapter.features.feature_data import digest
+
+    if top_k != 1:
+        raise InputError(f"Expected no --top-k with {request.output}, which holds the probabilities of all classes")
+    if load_worker.coverage is None and (load_worker.allow_empty or load_worker.sets != "lac"):
+        raise InputError("Expected --coverage with --sets and --allow-empty, such as --coverage 0.9")
+    classifier = ImageClassifier.load(load_worker.model, encoder=load_worker.encoder, store=None)
+    learned = classifier.model_
+    state = [learned.head.logits(learned.shots.features.unit[:16])]
+    facts = {
+        "kind": "predictions",
+        "class_names": list(learned.class_names),
+        "image_id": classifier.encoder.image_id,
+        "classifier": digest(learned.shots.features.unit, learned.shots.labels, *state),
+        "coverage": load_worker.coverage,
+        "sets": load_worker.sets,
+        "none_of_these": load_worker.none_of_these,
+    }
+    here = os.path.isdir(load_worker.model)
+    run_request(request, replace(load_worker, model=os.path.abspath(load_worker.model)) if here else load_worker, facts)
 
 
 def _show_predictions(predictions: list[Any]) -> None:

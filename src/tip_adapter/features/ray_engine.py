@@ -1,0 +1,80 @@
+"""Long jobs on Ray Data: an actor with an encoder for each worker, which reads its images and writes its shards."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from tip_adapter.data.records import Record, from_json, to_json
+from tip_adapter.errors import TipAdapterError
+from tip_adapter.features.batch_encoder import batch_of
+from tip_adapter.features.jobs import Cluster, Worker
+from tip_adapter.features.shards import ShardFolder
+from tip_adapter.libraries import require_extra
+
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
+
+
+def run_on_ray(
+    chunks: Sequence[Sequence[Record]], load_worker: Callable[[], Worker], output: ShardFolder, cluster: Cluster
+) -> Iterator[int]:
+    """Do chunks of records, and return the size of each when its shard is written.
+
+    Only references to images and counts pass through Ray, so the object store never spills. A worker that is killed is
+    started again and does its chunk again, into a file of the same name.
+    """
+    os.environ.update(QUIET)
+    ray = require_extra("ray", "ray")
+    data = require_extra("ray.data", "ray")
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(ray, cluster)
+    try:
+        data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        rows = [{"records": to_json(chunk)} for chunk in chunks]
+        pool = data.ActorPoolStrategy(min_size=1, max_size=min(len(chunks), cluster.workers or len(chunks)))
+        written = data.from_items(rows, override_num_blocks=len(rows)).map(
+            _ShardWorker,
+            fn_constructor_args=(load_worker, output),
+            compute=pool,
+            num_cpus=cluster.cpus,
+            num_gpus=cluster.gpus,
+        )
+        for row in written.iter_rows():
+            yield int(row["count"])
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise TipAdapterError(f"The job on Ray stopped ({reason}): finished shards are kept, run again") from error
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _connect(ray: Any, cluster: Cluster) -> None:
+    local: dict[str, Any] = {} if cluster.address else {"include_dashboard": False, "num_cpus": _processors(cluster)}
+    try:
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", **local)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise TipAdapterError(
+            f"There is no Ray cluster at {cluster.address} ({str(error).splitlines()[0]}): check the address"
+        ) from error
+
+
+def _processors(cluster: Cluster) -> int | None:
+    """Of a local cluster: as many as the workers take, where their number is given."""
+    return None if cluster.workers is None else max(1, round(cluster.workers * cluster.cpus))
+
+
+class _ShardWorker:
+    """One worker: its encoder is loaded once."""
+
+    def __init__(self, load_worker: Callable[[], Worker], output: ShardFolder) -> None:
+        self.worker, self.output = load_worker(), output
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, int]:
+        records = from_json(row["records"])
+        self.output.write(self.worker(batch_of(records)))
+        return {"count": len(records)}

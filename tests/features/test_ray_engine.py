@@ -1,0 +1,79 @@
+"""Jobs on Ray: the same features as with threads, and every image once, whoever is killed."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tip_adapter.data.records import list_records
+from tip_adapter.encoders import load_encoder
+from tip_adapter.features.batch_encoder import BatchEncoder
+from tip_adapter.features.jobs import run_job
+from tip_adapter.features.shards import ShardFolder
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not find_spec("ray"), reason="the extra ray is not installed"),
+]
+
+PROGRAM = """
+import os, signal, sys
+from importlib.util import find_spec
+from pathlib import Path
+from tip_adapter.data.records import list_records
+from tip_adapter.encoders import load_encoder
+from tip_adapter.features.batch_encoder import BatchEncoder
+from tip_adapter.features.jobs import Cluster, run_job
+from tip_adapter.features.shards import ShardFolder
+
+photos, out, driver_dies = sys.argv[1], sys.argv[2], sys.argv[3] == "dies"
+killed = Path(out + ".killed")
+
+def load_worker():
+    worker = BatchEncoder(load_encoder("fake"))
+    def work(batch):
+        if any(name.endswith("/7.png") for name in batch["id"]) and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return worker(batch)
+    return work
+
+def progress(done, total, cached):
+    if driver_dies and done:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+print(run_job(list_records([photos]), load_worker, ShardFolder(out, {}), cluster=Cluster("ray", workers=2),
+      rows_per_shard=3, progress=progress))
+"""
+
+
+def on_ray(photos, out, *, driver_dies=False):
+    words = [sys.executable, "-c", PROGRAM, str(photos), str(out), "dies" if driver_dies else "lives"]
+    return subprocess.run(words, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for index in range(24):
+        path = tmp_path / "photos" / ("red", "blue")[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 30), (index * 10, 7, 9)).save(path)
+    (tmp_path / "photos" / "red" / "bad.png").write_bytes(b"")
+    return tmp_path / "photos"
+
+
+def test_killed_workers_and_drivers_lose_and_double_nothing(folder, tmp_path):
+    threads = ShardFolder(str(tmp_path / "threads"), {})
+    records = list_records([str(folder)])
+    run_job(records, lambda: BatchEncoder(load_encoder("fake")), threads, rows_per_shard=3)
+    stopped = on_ray(folder, tmp_path / "ray", driver_dies=True)
+    assert stopped.returncode == -9, stopped.stderr
+    shards = ShardFolder(str(tmp_path / "ray"), {})
+    assert 0 < len(shards.finished()) < len(records)
+    finished = on_ray(folder, tmp_path / "ray")
+    assert finished.stdout == "{'rows': 24, 'errors': 1}\n", finished.stderr
+    assert Path(f"{tmp_path / 'ray'}.killed").exists()
+    assert shards.table().sort_by("id").equals(threads.table().sort_by("id"))
