@@ -48,3 +48,5 @@ def test_too_few_photos_say_how_many_are_needed():
     Familiarity.of(np.zeros((19, 2))).threshold(0.05)
     with pytest.raises(InputError, match="needs at least 19 calibration photos, got 18"):
         Familiarity.of(np.zeros((18, 2))).threshold(0.05)
+    with pytest.raises(InputError, match="add photos"):
+        Familiarity.of(np.zeros((18, 2))).threshold(5e-324)

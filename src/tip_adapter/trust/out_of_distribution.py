@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,9 +119,9 @@ class Familiarity:
         n = len(self.scores)
         rank = math.floor((n + 1) * false_alarm_rate + 1e-9)
         if rank < 1:
-            needed = math.ceil(1 / false_alarm_rate - 1e-9) - 1
+            needed = math.ceil(1 / max(false_alarm_rate, sys.float_info.min) - 1e-9) - 1
             raise InputError(
-                f"A false-alarm rate of {false_alarm_rate:g} needs at least {needed} calibration photos, got {n}: "
+                f"A false-alarm rate of {false_alarm_rate:g} needs at least {needed:.6g} calibration photos, got {n}: "
                 "add photos, or ask for a higher rate."
             )
         return float(self.scores[rank - 1])
