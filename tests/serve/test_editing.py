@@ -95,6 +95,20 @@ def test_an_edit_waits_for_others_only_so_long(serving, folder):
     }
 
 
+def test_folders_of_the_server_are_not_told(serving, folder, tmp_path):
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "dusk.png").write_bytes(photo(128))
+    with ImageClassifier.editing(folder, store=None) as classifier:
+        classifier.add_shots([tmp_path / "secret" / "dusk.png"], ["night"])
+    client = serving({"light": folder})
+    shots = client.get("/v1/shots")
+    assert "dusk.png" in shots.text
+    assert "secret" not in shots.text
+    evidence = client.post("/v1/predict?evidence=9", files=files(128))
+    assert "dusk.png" in evidence.text
+    assert "secret" not in evidence.text
+
+
 def test_thumbnails_are_pictures(client):
     shot = client.get("/v1/shots?limit=1").json()["shots"][0]["id"]
     answer = client.get(f"/v1/shots/{shot}/thumbnail")
@@ -105,7 +119,7 @@ def test_thumbnails_are_pictures(client):
 @pytest.mark.parametrize(
     ("method", "path", "given", "status", "words"),
     [
-        ("post", "/v1/shots?class=fog", {"files": files(20)}, 422, "does not know"),
+        ("post", "/v1/shots?class=fog", {"files": files(20)}, 422, "new_class=true"),
         ("post", "/v1/shots", {"files": files(20)}, 422, "class"),
         ("patch", "/v1/shots", {"json": {"ids": ["nobody"], "class": "day"}}, 422, "nobody"),
         ("patch", "/v1/shots", {"json": {"ids": ["nobody"]}}, 422, "class"),
@@ -114,6 +128,7 @@ def test_thumbnails_are_pictures(client):
         ("post", "/v1/classes", {"json": {"name": "day"}}, 422, "day"),
         ("delete", "/v1/classes?class=fog", {}, 422, "fog"),
         ("post", "/v1/classes", {"content": b"{", "headers": {"content-type": "application/json"}}, 422, "JSON"),
+        ("get", "/", {}, 404, "/docs lists"),
         ("get", "/v1/shots/..%2F..%2Fetc%2Fpasswd/thumbnail", {}, 404, ""),
     ],
 )

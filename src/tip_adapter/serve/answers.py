@@ -12,6 +12,7 @@ from tip_adapter.data.decoding import NamedBytes
 from tip_adapter.model.predictions import named_sets, top_predictions
 from tip_adapter.serve.encoding import Encoded
 from tip_adapter.serve.models import ServedModel
+from tip_adapter.serve.uploads import shown
 from tip_adapter.trust.conformal import prediction_sets
 
 
@@ -79,5 +80,6 @@ def answers(
         if reasons is not None:
             explanation = reasons[row].to_dict()
             explanation.pop("path")
+            explanation["deciding"] = [{**shot, "name": shown(shot["name"])} for shot in explanation["deciding"]]
             rows[place]["evidence"] = explanation
     return rows

@@ -68,9 +68,11 @@ async def _known(_: Request, error: Exception) -> JSONResponse:
     return problem(status_of(error), " ".join(str(error).split()) or type(error).__name__)
 
 
-async def _of_http(_: Request, error: Exception) -> JSONResponse:
-    status = getattr(error, "status_code", 500)
-    return problem(status, str(getattr(error, "detail", error)), getattr(error, "headers", None))
+async def _of_http(request: Request, error: Exception) -> JSONResponse:
+    status, detail = getattr(error, "status_code", 500), str(getattr(error, "detail", error))
+    if not isinstance(error, Problem) and status in (404, 405):
+        detail = f"There is no {request.method} {request.url.path}: /docs lists what there is"
+    return problem(status, detail, getattr(error, "headers", None))
 
 
 async def _of_arguments(_: Request, error: Exception) -> JSONResponse:

@@ -58,7 +58,7 @@ async def read_uploads(request: Request) -> list[NamedBytes]:
 
 async def _files(form: FormData) -> list[NamedBytes]:
     return [
-        NamedBytes(await part.read(), _shown(part.filename or f"photo {number}"))
+        NamedBytes(await part.read(), shown(part.filename or f"photo {number}"))
         for number, part in enumerate(form.getlist("files"), start=1)
         if isinstance(part, UploadFile)
     ]
@@ -67,9 +67,9 @@ async def _files(form: FormData) -> list[NamedBytes]:
 def _name_of(request: Request) -> str:
     header = Message()
     header["content-disposition"] = request.headers.get("content-disposition", "")
-    return _shown(header.get_filename() or "photo")
+    return shown(header.get_filename() or "photo")
 
 
-def _shown(name: str) -> str:
-    """Keep the last part of a name, which is only ever shown: it never becomes a path."""
+def shown(name: str) -> str:
+    """Keep the last part of a name: a client's never becomes a path, and the server's folders are nobody's business."""
     return name.replace("\\", "/").rpartition("/")[2][:NAME_CHARACTERS] or "photo"

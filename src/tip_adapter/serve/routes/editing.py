@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 
 from tip_adapter.classifier import ImageClassifier
 from tip_adapter.classifier.editing import AddedShots
@@ -16,7 +17,7 @@ from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.serve.models import ServedModel
 from tip_adapter.serve.problems import RESPONSES, Problem
 from tip_adapter.serve.routes.predicting import Served
-from tip_adapter.serve.uploads import FILES_SCHEMA, read_uploads
+from tip_adapter.serve.uploads import FILES_SCHEMA, read_uploads, shown
 
 router = APIRouter(prefix="/v1", tags=["edit"], responses=RESPONSES)
 T = TypeVar("T")
@@ -68,7 +69,7 @@ def list_shots(
     limit: Annotated[int, Query(ge=1, le=100_000)] = 1000,
 ) -> dict[str, Any]:
     """List shots: id, class, name."""
-    rows = listed_shots(served.model, class_name)
+    rows = [{**shot, "name": shown(shot["name"])} for shot in listed_shots(served.model, class_name)]
     return {"total": len(rows), "shots": rows[offset : offset + limit]}
 
 
@@ -94,6 +95,8 @@ async def add_shots(
     new_class: Annotated[bool, Query(description="Add the class where there is none of that name.")] = False,
 ) -> dict[str, Any]:
     """Add photos of one class as shots; photos that are shots already are named, and stay as they are."""
+    if not new_class and class_name not in (await run_in_threadpool(lambda: served.model)).class_names:
+        raise Problem(422, f"There is no class {class_name!r}: add it first, or with these photos by new_class=true")
     uploads = await read_uploads(request)
 
     def change(classifier: ImageClassifier) -> AddedShots:
