@@ -273,7 +273,7 @@ def schema(model: Path, photos: list[bytes], options: argparse.Namespace) -> dic
     tool = str(Path(sys.executable).with_name("schemathesis"))
     given = ("--checks", "not_a_server_error", "--max-examples", str(options.examples), "--seed", "1", "--no-color")
     command = [tool, "run", f"http://127.0.0.1:{port}/openapi.json", *given]
-    ended = subprocess.run(command, capture_output=True, text=True)
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=model.parent)
     process.terminate()
     process.wait()
     found = re.search(r"Test cases:\s+(.+)", ended.stdout)
