@@ -137,6 +137,16 @@ def test_too_slow_an_encoder_answers_504(serving, folder, monkeypatch):
     assert answer.status_code == 504
 
 
+def test_an_encoder_that_fails_is_no_end(serving, folder, monkeypatch):
+    client, plain = serving({"light": folder}, raise_server_exceptions=False), FakeEncoder.encode_pixels
+    monkeypatch.setattr(FakeEncoder, "encode_pixels", lambda self, pixels: [][1])
+    answer = client.post("/v1/predict", files=files(25))
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert "index" not in answer.text
+    monkeypatch.setattr(FakeEncoder, "encode_pixels", plain)
+    assert client.post("/v1/predict", files=files(25)).status_code == 200
+
+
 def test_documentation_asks_nobody_else(client):
     page = client.get("/docs").text
     assert "POST /v1/predict" in page

@@ -86,10 +86,15 @@ async def _disk(request: Request, error: Exception) -> JSONResponse:
     return problem(status_of(error), f"the server cannot write: {detail}")
 
 
+async def _unexpected(_: Request, error: Exception) -> JSONResponse:
+    return problem(500, "The service failed: its own output says why")
+
+
 def add_problems(app: FastAPI) -> None:
-    """Let every expected error be answered in one line."""
+    """Let every error be answered in one line."""
     for kind in (TipAdapterError, TimeoutError, MemoryError):
         app.add_exception_handler(kind, _known)
     app.add_exception_handler(OSError, _disk)
+    app.add_exception_handler(Exception, _unexpected)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(RequestValidationError, _of_arguments)
