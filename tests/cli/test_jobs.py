@@ -43,3 +43,32 @@ def test_what_does_not_go_together(photos, fails, model, tmp_path):
     fails(3, "--engine ray with", "embed", photos, "-e", "fake", "--workers", 2, "-o", tmp_path / "f")
     fails(3, "an --output ending", "embed", photos, "-e", "fake", "--engine", "ray")
     fails(3, "got other files", "embed", photos, "-e", "fake", "-o", photos)
+
+
+@pytest.mark.parametrize("output", ["f", "f.parquet"])
+def test_fit_and_bench_learn_from_parquet(run, photos, tmp_path, output):
+    path = tmp_path / output
+    assert run("embed", photos / "train", "-e", "fake", "--rows-per-shard", 4, "-o", path)[0] == 0
+    assert run("fit", path, "-m", "tip-adapter", "-k", 4, "-o", tmp_path / "f.tip")[0] == 0
+    assert run("fit", photos / "train", "-e", "fake", "-m", "tip-adapter", "-k", 4, "-o", tmp_path / "p.tip")[0] == 0
+    said = [
+        json.loads(run("predict", tmp_path / name, photos / "test", "--json")[1])["predictions"]
+        for name in ("f.tip", "p.tip")
+    ]
+    for one, other in zip(*said, strict=True):
+        assert (one["class"], one["probability"]) == (other["class"], pytest.approx(other["probability"], rel=1e-3))
+    rows = run("bench", path, "-m", "zero-shot,prototype", "-k", 1, "-o", tmp_path / "bench", "--json")
+    assert rows[0] == 0, rows[2]
+    assert len(json.loads(rows[1])["rows"]) == 2
+
+
+def test_features_that_cannot_be_learned_from(run, photos, tmp_path, fails):
+    (tmp_path / "loose").mkdir()
+    (tmp_path / "loose" / "a.png").write_bytes((photos / "test" / "red" / "photo 0é.png").read_bytes())
+    assert run("embed", tmp_path / "loose", "-e", "fake", "-o", tmp_path / "f")[0] == 0
+    fails(3, "features with labels", "fit", tmp_path / "f", "-o", tmp_path / "c.tip")
+    for dtype in ("float16", "float32"):
+        assert run("embed", photos / "train", "-e", "fake", "--dtype", dtype, "-o", tmp_path / dtype)[0] == 0
+    for part in (tmp_path / "float16").glob("part-*"):
+        part.rename(tmp_path / "float32" / part.name.replace("part-", "part-0"))
+    fails(3, "features of one encoder", "fit", tmp_path / "float32", "-o", tmp_path / "c.tip")

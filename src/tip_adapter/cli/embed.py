@@ -136,7 +136,13 @@ def _embed_job(request: JobRequest, load_worker: LoadEncoder, ignored: dict[str,
         raise InputError(f"Expected no {given[0]} with {request.output}: it is for the feature store and .npz files")
     encoder = load_encoder(load_worker.encoder, precision=load_worker.precision)
     name = anchored(encoder.name)
-    facts = {"kind": "features", "encoder": name, "image_id": encoder.image_id, "dim": encoder.dim}
+    facts = {
+        "kind": "features",
+        "encoder": name,
+        "encoder_ids": [encoder.image_id, encoder.text_id],
+        "dim": encoder.dim,
+    }
+    facts |= {"logit_scale": float(encoder.logit_scale), "precision": getattr(encoder, "precision", "fp32")}
     run_request(request, replace(load_worker, encoder=name), facts)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from tip_adapter.data.sampling import split_dataset
 from tip_adapter.errors import DatasetError, FeatureError, InputError
 from tip_adapter.features.feature_data import DEFAULT_LOGIT_SCALE, FeatureData, Part, check_part
+from tip_adapter.features.feature_shards import is_feature_shards, load_feature_shards, read_feature_shards
 from tip_adapter.features.npz import Arrays, read_arrays
 from tip_adapter.storage.atomic import write_file
 from tip_adapter.storage.strict_json import parse_json
@@ -34,7 +35,7 @@ def load_feature_file(path: StrPath, *, name: str | None = None) -> FeatureData:
     Parameters
     ----------
     path : path-like
-        A .npz file of NumPy. Objects in it (pickle) are refused.
+        A .npz file of NumPy, where objects (pickle) are refused; or what ``embed`` wrote as Parquet.
     name : str, optional
         Default: the name of the file.
 
@@ -64,6 +65,8 @@ def load_feature_file(path: StrPath, *, name: str | None = None) -> FeatureData:
     True
     """
     path = Path(path)
+    if path.suffix.lower() != ".npz":
+        return load_feature_shards(path, name=name)
     arrays = read_arrays(path)
     names = _class_names(arrays, path)
     parts = {what: _read_part(arrays, what, path) for what in ("validation", "train") if f"{what}_features" in arrays}
@@ -102,6 +105,9 @@ class TrainingFeatures:
 def load_training_features(path: StrPath) -> TrainingFeatures:
     """Read the photos to learn from, all of them: the split train, else the largest support set."""
     path = Path(path)
+    if path.suffix.lower() != ".npz":
+        class_names, part, logit_scale, about = read_feature_shards(path)
+        return TrainingFeatures(class_names, part, None, logit_scale, about)
     arrays = read_arrays(path)
     names, shots = _class_names(arrays, path), _shots(arrays)
     what = f"support_{max(shots)}" if shots and "train_features" not in arrays else "train"
@@ -170,8 +176,10 @@ def save_parts(
 
 
 def is_feature_file(source: object) -> TypeGuard[StrPath]:
-    """Tell saved features from photos, by the ending of the path."""
-    return isinstance(source, str | os.PathLike) and Path(source).suffix.lower() == ".npz"
+    """Tell saved features from photos: a .npz file, or Parquet with features."""
+    if not isinstance(source, str | os.PathLike):
+        return False
+    return Path(source).suffix.lower() == ".npz" or is_feature_shards(Path(source))
 
 
 def check_feature_path(path: StrPath) -> Path:

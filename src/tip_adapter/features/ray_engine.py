@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -25,13 +27,8 @@ def run_on_ray(
     Only references to images and counts pass through Ray, so the object store never spills. A worker that is killed is
     started again and does its chunk again, into a file of the same name.
     """
-    os.environ.update(QUIET)
-    ray = require_extra("ray", "ray")
-    data = require_extra("ray.data", "ray")
-    ours = not ray.is_initialized()
-    if ours:
-        _connect(ray, cluster)
-    try:
+    with _connected(cluster) as ray:
+        data = require_extra("ray.data", "ray")
         data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         rows = [{"records": to_json(chunk)} for chunk in chunks]
@@ -43,24 +40,35 @@ def run_on_ray(
             num_cpus=cluster.cpus,
             num_gpus=cluster.gpus,
         )
-        for row in written.iter_rows():
-            yield int(row["count"])
-    except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise TipAdapterError(f"The job on Ray stopped ({reason}): finished shards are kept, run again") from error
-    finally:
-        if ours:
-            ray.shutdown()
+        try:
+            for row in written.iter_rows():
+                yield int(row["count"])
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise TipAdapterError(f"The job on Ray stopped ({reason}): finished shards are kept, run again") from error
 
 
-def _connect(ray: Any, cluster: Cluster) -> None:
+@contextlib.contextmanager
+def _connected(cluster: Cluster) -> Iterator[Any]:
+    """Connect to a cluster, or start a local one; one that the caller has connected to is used and stays."""
+    os.environ.update(QUIET)
+    ray = require_extra("ray", "ray")
     local: dict[str, Any] = {} if cluster.address else {"include_dashboard": False, "num_cpus": _processors(cluster)}
-    try:
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", **local)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise TipAdapterError(
-            f"There is no Ray cluster at {cluster.address} ({str(error).splitlines()[0]}): check the address"
-        ) from error
+    ours = not ray.is_initialized()
+    # Ray prints on stdout, which has the result alone.
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            if ours:
+                ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", **local)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise TipAdapterError(
+                f"There is no Ray cluster at {cluster.address} ({str(error).splitlines()[0]}): check the address"
+            ) from error
+        try:
+            yield ray
+        finally:
+            if ours:
+                ray.shutdown()
 
 
 def _processors(cluster: Cluster) -> int | None:

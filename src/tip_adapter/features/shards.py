@@ -20,6 +20,9 @@ MANIFEST = "_manifest.json"
 ERRORS = "_errors"
 """Names that begin with an underscore are passed over by readers of Parquet folders."""
 
+JOB = b"tip_adapter"
+"""Where a Parquet file says in its metadata what its rows are of, as JSON."""
+
 TEXTS = ("id", "path", "label", "group", "digest")
 
 
@@ -91,7 +94,7 @@ class ShardFolder:
         # Errors first: whoever is killed in between does the others again, and these not.
         for folder, rows in ((f"{self.path}/{ERRORS}", np.flatnonzero(bad)), (self.path, np.flatnonzero(~bad))):
             if rows.size:
-                self._write(f"{folder}/{name}", _to_parquet(columns, rows, self.dtype, errors=bool(bad[rows[0]])))
+                self._write(f"{folder}/{name}", _to_parquet(self._job(), columns, rows, errors=bool(bad[rows[0]])))
 
     def parts(self) -> list[str]:
         """Paths of the finished shards."""
@@ -177,24 +180,22 @@ def merge(files: Sequence[str], output: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def iter_features(files: Sequence[str]) -> Iterator[tuple[list[dict[str, Any]], np.ndarray[Any, Any]]]:
-    """Read the features of Parquet files, a row group at a time: facts of the rows, and an array (n, D)."""
+def iter_features(files: Sequence[str]) -> Iterator[np.ndarray[Any, Any]]:
+    """Read the features of Parquet files, (n, D) for each group of rows."""
     parquet = require_extra("pyarrow.parquet", "data")
     for file in files:
         with _opened(file) as opened:
             table = parquet.ParquetFile(opened)
             for group in range(table.num_row_groups):
-                rows = table.read_row_group(group)
-                features = rows["features"].combine_chunks()
-                values = features.values.to_numpy().reshape(len(rows), features.type.list_size)
-                yield rows.drop_columns(["features"]).to_pylist(), values
+                features = table.read_row_group(group, columns=["features"])["features"].combine_chunks()
+                yield features.flatten().to_numpy().reshape(len(features), features.type.list_size)
 
 
 def _opened(file: str) -> Any:
     return require_extra("fsspec", "data").open(file, "rb").open() if "://" in file else open(file, "rb")
 
 
-def _to_parquet(columns: Columns, rows: Any, dtype: str, *, errors: bool) -> bytes:
+def _to_parquet(job: Mapping[str, Any], columns: Columns, rows: Any, *, errors: bool) -> bytes:
     """Put rows into one Parquet file in memory; features are lists of fixed size."""
     arrow = require_extra("pyarrow", "data")
     parquet = require_extra("pyarrow.parquet", "data")
@@ -205,11 +206,11 @@ def _to_parquet(columns: Columns, rows: Any, dtype: str, *, errors: bool) -> byt
         elif errors or name == "error":
             continue
         elif isinstance(column, np.ndarray) and column.ndim == 2:
-            values = np.ascontiguousarray(column[rows], dtype=dtype if name == "features" else column.dtype)
+            values = np.ascontiguousarray(column[rows], dtype=job["dtype"] if name == "features" else column.dtype)
             wanted[name] = arrow.FixedSizeListArray.from_arrays(arrow.array(values.ravel()), values.shape[1])
         else:
             wanted[name] = arrow.array([column[row] for row in rows])
     sink = arrow.BufferOutputStream()
-    parquet.write_table(arrow.table(wanted), sink)
+    parquet.write_table(arrow.table(wanted, metadata={JOB: json.dumps(dict(job))}), sink)
     data: bytes = sink.getvalue().to_pybytes()
     return data
