@@ -57,6 +57,8 @@ benchmarks: .venv/dev.done
 	$(BIN)/python benchmarks/fit_and_predict.py $(DATA)/clothing
 	npm install --silent --no-audit --no-fund --prefix .venv onnxruntime-web
 	$(BIN)/python benchmarks/export.py $(DATA)/clothing --ort-web .venv/node_modules/onnxruntime-web
+	for part in throughput overload kills; do $(BIN)/python benchmarks/serve.py $$part $(DATA)/clothing; done
+	$(BIN)/python benchmarks/serve.py memory $(DATA)/clothing --encoder fake
 	$(BIN)/python benchmarks/size.py
 	$(BIN)/python benchmarks/write_readme.py
 

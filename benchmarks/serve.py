@@ -276,9 +276,9 @@ def schema(model: Path, photos: list[bytes], options: argparse.Namespace) -> dic
     ended = subprocess.run(command, capture_output=True, text=True, cwd=model.parent)
     process.terminate()
     process.wait()
-    found = re.search(r"Test cases:\s+(.+)", ended.stdout)
-    print(ended.stdout)
-    return {"examples": options.examples, "cases": found[1] if found else None, "server_errors": ended.returncode}
+    found, failed = re.search(r"Test cases:\s+(\d+)", ended.stdout), re.search(r"Server error: (\d+)", ended.stdout)
+    assert found, ended.stdout + ended.stderr
+    return {"examples": options.examples, "cases": int(found[1]), "server_errors": int(failed[1]) if failed else 0}
 
 
 def main() -> None:

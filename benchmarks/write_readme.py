@@ -259,6 +259,48 @@ def size(figures: Figures) -> str:
     return table(["", "now", "when it had 49 modules in its root"], rows)
 
 
+def serve_throughput(figures: Figures) -> str:
+    named = {
+        "encoder alone, batches of 32": "bare_encoder",
+        "`tip-adapter serve`": "service",
+        "plain FastAPI, `async def`": "plain_loop",
+        "plain FastAPI, `def`": "plain_threads",
+    }
+    rows = []
+    for name, key in named.items():
+        found = figures[key]
+        latencies = [f"{found[one] / 1000:.2f} s" if one in found else "–" for one in ("p50_ms", "p95_ms", "p99_ms")]
+        rows.append([name, f"{found['photos_per_second']:.1f}", f"{found['processor_s_per_photo']:.3f} s", *latencies])
+    header = [f"{figures['clients']} clients, `{figures['encoder']}`", "photos/s", "processors", "p50", "p95", "p99"]
+    answered = f"Every request was answered; resident memory of the service {figures['resident_mb']:.0f} MB."
+    return f"{table(header, rows)}\n\n{answered}"
+
+
+def serve_memory(figures: Figures) -> str:
+    seen = figures["resident_mb"]
+    return (
+        f"{figures['statuses']['200']} requests with the encoder `{figures['encoder']}`: {seen[0]:.1f} MB after the "
+        f"first thousand, {seen[-1]:.1f} MB at the end, {figures['largest_mb']:.1f} MB at most."
+    )
+
+
+def serve_overload(figures: Figures) -> str:
+    statuses = figures["statuses"]
+    answers = f"{statuses['200']} answers ({figures['wrong']} wrong), {statuses.get('503', 0)} times 503"
+    return f"A queue of 16 photos, {2 * figures['clients']} clients: {answers}, nothing else."
+
+
+def serve_kills(figures: Figures) -> str:
+    return (
+        f"{figures['kills']} times SIGKILL within a series of edits, {figures['acknowledged']} of them acknowledged: "
+        f"{figures['wrong_states']} times the disk held anything but these, or these and the one that was under way."
+    )
+
+
+def serve_schema(figures: Figures) -> str:
+    return f"{figures['cases']} requests, {figures['server_errors']} kinds of answers with 5xx."
+
+
 SECTIONS = {
     "auto": ("`auto` beside the best training-free method, which the test labels chose", auto),
     "trust": ("Calibration, sets of classes, unknown photos, flipped labels (mean over seeds)", trust),
@@ -276,6 +318,11 @@ SECTIONS = {
     "bombs": ("Files made to exhaust memory, through `predict` with `lite`", bombs),
     "mutated_images": ("Damaged images of every format", mutated_images),
     "store_kill": ("`embed` killed, and two at once", store_kill),
+    "serve_throughput": ("The service beside the bare encoder and plain applications", serve_throughput),
+    "serve_memory": ("Memory of the service", serve_memory),
+    "serve_overload": ("More requests than the service can answer", serve_overload),
+    "serve_kills": ("A service that is killed", serve_kills),
+    "serve_schema": ("Requests that schemathesis makes up", serve_schema),
     "size": ("Size and plan of the package", size),
 }
 
