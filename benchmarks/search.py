@@ -18,7 +18,8 @@ import numpy as np
 
 from provenance import write_result
 from tip_adapter.heads import zero_shot_logits
-from tip_adapter.methods.selection.cache_search import search, support_folds
+from tip_adapter.methods.selection.cache_search import search
+from tip_adapter.methods.selection.folds import support_folds
 
 GRID = [(step * (7 - 0.1) / 200 + 0.1, other * (3 - 0.1) / 20 + 0.1) for step in range(200) for other in range(20)]
 

@@ -11,7 +11,8 @@ from tip_adapter.errors import InputError
 from tip_adapter.heads import CacheHead, zero_shot_logits
 from tip_adapter.heads.affinity import Cache, cache_logits
 from tip_adapter.methods.selection import cache_search as search_module
-from tip_adapter.methods.selection.cache_search import search, support_folds
+from tip_adapter.methods.selection.cache_search import search
+from tip_adapter.methods.selection.folds import support_folds
 from tip_adapter.methods.selection.line_search import best_accuracy_alpha, best_likelihood_alpha
 
 SHOTS = (1, 2, 4, 8, 16)

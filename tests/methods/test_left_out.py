@@ -6,7 +6,7 @@ import pytest
 from tip_adapter.errors import InputError
 from tip_adapter.methods import METHODS
 from tip_adapter.methods.left_out import left_out_logits
-from tip_adapter.methods.selection.cache_search import support_folds
+from tip_adapter.methods.selection.folds import support_folds
 
 TRAINING_FREE = [name for name, method in METHODS.items() if not (method.trains or method.transductive)]
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.classifier.inputs import EncodedPhotos, images_of, labelled_images, new_shots
+from tip_adapter.classifier.inputs import EncodedPhotos, grouped, images_of, labelled_images, new_shots
 from tip_adapter.classifier.refitting import RefittingPart
 from tip_adapter.data import ImageDataset
 from tip_adapter.data.class_names import unknown_names
 from tip_adapter.data.decoding import ImageSource
+from tip_adapter.data.groups import GroupBy
 from tip_adapter.data.sequences import Images, Labels
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.features.prompts import text_of, zero_shot_weights
@@ -54,6 +55,7 @@ class EditingPart(RefittingPart):
         labels: Labels | None = None,
         *,
         new_classes: bool = False,
+        groups: Iterable[Any] | GroupBy | None = None,
         refit: bool = False,
         skip_bad: bool = False,
         progress: Progress | None = None,
@@ -66,6 +68,8 @@ class EditingPart(RefittingPart):
             As `fit` takes them.
         new_classes : bool, default=False
             Add classes that the classifier does not know yet, with their names as texts.
+        groups : iterable of N names or integers, "folder", "exif-time" or "duplicates", optional
+            What each photo belongs to, such as a burst, as in `fit`; shots of the same name belong together.
         refit : bool, default=False
             Choose hyper-parameters again. Methods that train cannot do without.
         skip_bad : bool, default=False
@@ -88,6 +92,7 @@ class EditingPart(RefittingPart):
         model = self._latest()
         self._check_method(refit)
         photos = labelled_images(data, labels, min_classes=1, prefer=("train",), skip_bad=skip_bad)
+        photos = grouped(photos, groups)
         unknown = _unknown_classes(model, photos.class_names, allowed=new_classes)
         texts = {name: self._texts_of(name, None) for name in unknown}
         encoded = self._encoded(photos.images, skip_bad=skip_bad, progress=progress)
@@ -100,7 +105,7 @@ class EditingPart(RefittingPart):
                 present = self._committed(edits.add_class(present, name, *words), refit=False)
             fresh, known = _apart(encoded, present, names)
             columns = np.array([present.class_names.index(name) for name in names], dtype=np.intp)
-            new = _like_shots(present, fresh, columns)
+            new = _like_shots(present, fresh, columns, photos.groups or ())
             if len(new):
                 present = self._committed(edits.add_shots(present, new), refit=refit, progress=progress)
             return present, AddedShots(new.ids, known, skipped)
@@ -359,9 +364,10 @@ def _unknown_classes(model: FewShotModel, names: Sequence[str], *, allowed: bool
     return unknown
 
 
-def _like_shots(model: FewShotModel, photos: EncodedPhotos, columns: IntArray) -> Shots:
+def _like_shots(model: FewShotModel, photos: EncodedPhotos, columns: IntArray, groups: Sequence[str] = ()) -> Shots:
     """Make shots that the model's own can be joined with: with their single views, if those have theirs."""
-    return new_shots(photos, columns, model.shots.ids, keep_views=model.shots.features.n_views > 1)
+    several = model.shots.features.n_views > 1
+    return new_shots(photos, columns, model.shots.ids, keep_views=several, groups=groups)
 
 
 def _first_shots(model: FewShotModel, photos: EncodedPhotos, class_name: str) -> Shots:

@@ -36,6 +36,7 @@ _T = TypeVar("_T")
 
 ENCODER_VARIABLE = "TIP_ADAPTER_ENCODER"
 DEFAULT_METHOD = "auto"
+ClassTexts = Mapping[str, str | Sequence[str]] | Mapping[int, str | Sequence[str]] | Literal["none"] | None
 
 
 def default_encoder() -> str:
@@ -101,7 +102,7 @@ class EncodingPart:
         *,
         method_parameters: Mapping[str, Any] | None = None,
         templates: str | Sequence[str] = "ensemble",
-        class_texts: Mapping[str, str | Sequence[str]] | Mapping[int, str | Sequence[str]] | None = None,
+        class_texts: ClassTexts = None,
         views: int = 1,
         precision: str = "fp32",
         max_flipped: float = MAX_FLIPPED,

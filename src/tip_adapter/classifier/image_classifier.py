@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
@@ -11,10 +11,11 @@ from tip_adapter.classifier.editing import EditingPart
 from tip_adapter.classifier.inputs import (
     EncodedPhotos,
     LabelledImages,
-    as_tuples,
     check_classes_left,
+    grouped,
     labelled_images,
     new_shots,
+    words_of,
 )
 from tip_adapter.classifier.saving import SavingPart
 from tip_adapter.classifier.support import (
@@ -24,28 +25,34 @@ from tip_adapter.classifier.support import (
     recorded_encoder,
     recorded_texts,
     shots_of,
+    with_near_copies,
 )
 from tip_adapter.classifier.trusting import TrustingPart
 from tip_adapter.data import ImageDataset
 from tip_adapter.data.decoding import ImageSource
+from tip_adapter.data.groups import GroupBy
 from tip_adapter.data.sampling import shots_at_most
 from tip_adapter.data.sequences import Images, Labels
 from tip_adapter.errors import EncoderError, InputError
 from tip_adapter.features.feature_files import TrainingFeatures, is_feature_file, load_training_features
-from tip_adapter.features.prompts import resolve_templates, texts_for, zero_shot_weights
+from tip_adapter.features.prompts import resolve_templates, zero_shot_weights
 from tip_adapter.model.edits import started
 from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
 from tip_adapter.model.fitting import calibrate_on_shots, fit_method, make_estimator
 from tip_adapter.progress import announce
 from tip_adapter.trust.duplicates import warn_of_copies
 from tip_adapter.trust.precision import PrecisionReport, guard_precision
-from tip_adapter.typing import Float32Array, IntArray
+from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from tip_adapter.encoders.base import BaseEncoder
     from tip_adapter.methods import FewShotMethod
     from tip_adapter.model.shots import Shots
     from tip_adapter.progress import Progress
+
+
+CROPPED = 12
+"""Photos of which two random crops are compared, to tell near-copies from other photos of a class."""
 
 
 class ImageClassifier(SavingPart, EditingPart, TrustingPart):
@@ -61,8 +68,9 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         For a method given by name, such as ``{"alpha": 1.0, "beta": 5.5}``.
     templates : str or sequence of str, default="ensemble"
         A name of `tip_adapter.features.prompts.TEMPLATES`, a template such as ``"a sketch of a {}."``, or several.
-    class_texts : mapping of class name to text or texts, optional
-        Better words than the folder names. Where labels are whole numbers, these may name the classes, too.
+    class_texts : mapping of class name to text or texts, or "none", optional
+        Better words than the folder names; "none" lets the shots answer alone. Where labels are whole numbers, these
+        may name the classes, too.
     views : int, default=1
         Views per shot: 1 is the middle of the photo, V ≥ 2 are V random crops and flips (the paper's is 10). Methods
         take their mean, but those with `takes_views` train on each of them; the model then keeps them all.
@@ -101,6 +109,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         labels: Labels | None = None,
         *,
         shots: int | None = None,
+        groups: Iterable[Any] | GroupBy | None = None,
         random_state: int = 0,
         skip_bad: bool = False,
         progress: Progress | None = None,
@@ -120,6 +129,11 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
             `class_texts` says something better. Classes are sorted, names as text and numbers by size.
         shots : int, optional
             Take at most so many photos of each class, drawn at random. Default: all.
+        groups : iterable of N names or integers, "folder", "exif-time" or "duplicates", optional
+            Which photos show the same moment, shelf or patient, and so tell little more than one of them: they are left
+            out together wherever the shots are asked what the classifier is worth. One of each photo (blanks for photos
+            on their own); or those in one folder, taken within a minute of each other, or hardly different from each
+            other. Default: the column ``group`` of a table, else "duplicates".
         random_state : int, default=0
             Seed of the draw and of the views.
         skip_bad : bool, default=False
@@ -151,14 +165,15 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
             encoder = self._encoder_of(found, path)
             estimator = self._estimator()
             chosen = shots_of(found, path, encoder.image_id, shots, random_state, keep_views=estimator.takes_views)
-            support = self._support_of_features(found, encoder, chosen)
+            support = self._support_of_features(found, encoder, with_near_copies(chosen))
         else:
             estimator = self._estimator()
-            photos = labelled_images(data, labels, prefer=("train",), skip_bad=skip_bad)
+            photos = grouped(labelled_images(data, labels, prefer=("train",), skip_bad=skip_bad), groups)
             support, queries = self._support_of_photos(photos, estimator, shots, random_state, skip_bad, progress)
         _show_training(estimator, progress)
         announce(progress, "Training" if estimator.trains else "Choosing hyper-parameters on the shots", "steps")
         features, labels_of_shots = support.shots.features, support.shots.labels
+        numbers = support.shots.group_numbers
         self._give_prompts(estimator, support.class_texts, support.templates, support.class_names)
         head, record = fit_method(
             estimator,
@@ -169,6 +184,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
             support.class_texts,
             class_names=support.class_names,
             views=features.unit_views,
+            groups=numbers,
         )
         announce(progress, "Calibrating on shots left out in turn", "steps")
         model = FewShotModel(
@@ -184,7 +200,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
             views=support.views,
             random_state=random_state,
             calibration=calibrate_on_shots(
-                estimator, features.unit, labels_of_shots, queries, views=features.unit_views
+                estimator, features.unit, labels_of_shots, queries, views=features.unit_views, groups=numbers
             ),
         )
         self.model_, self._origin = started(model), None
@@ -204,8 +220,9 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         chosen = shots_at_most(numbers, shots, random_state=random_state, class_names=names)
         chosen = chosen[np.argsort(numbers[chosen], kind="stable")]
         images, numbers = [images[index] for index in chosen], numbers[chosen]
+        groups = None if photos.groups is None else [photos.groups[index] for index in chosen]
         # Whatever can be wrong is looked at before the photos are encoded, which may take long.
-        texts, templates = texts_for(names, as_tuples(self.class_texts)), resolve_templates(self.templates)
+        texts, templates = words_of(names, self.class_texts), resolve_templates(self.templates)
         self.__dict__.pop("model_", None)
         expect_text_tower(estimator, self.encoder)
         extraction = self._extract(
@@ -214,14 +231,34 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         kept, self.skipped_ = extraction.kept, (*photos.skipped, *extraction.skipped)
         check_classes_left(numbers, kept, names)
         warn_of_copies(extraction.features.digests, numbers[kept], extraction.features.names, names)
-        shot_set = new_shots(EncodedPhotos.of(extraction, images), numbers, keep_views=estimator.takes_views)
-        weights = zero_shot_weights(self.encoder, texts, templates, class_names=names)
+        encoded, several = EncodedPhotos.of(extraction, images), estimator.takes_views
+        shot_set = new_shots(encoded, numbers, keep_views=several, groups=groups or ())
+        weights = self._weights_of(texts, templates, names)
         readable = [images[index] for index in kept]
+        if groups is None:
+            shot_set = with_near_copies(shot_set, self._crop_cosines(readable, shot_set.labels, progress))
         self.precision_report_ = self._guard_precision(readable, shot_set.labels, weights, progress)
         support = Support(
             shot_set, names, texts, templates, weights, record_of(self.encoder), self.views, photos.integer_labels
         )
         return support, self._as_queries(readable, self.views, progress)
+
+    def _weights_of(
+        self, texts: tuple[tuple[str, ...], ...], templates: tuple[str, ...], names: Sequence[str]
+    ) -> Float32Array:
+        if not any(texts):
+            return np.full((len(names), self.encoder.dim), np.nan, dtype=np.float32)
+        return zero_shot_weights(self.encoder, texts, templates, class_names=names)
+
+    def _crop_cosines(
+        self, images: Sequence[ImageSource], labels: IntArray, progress: Progress | None
+    ) -> FloatArray | None:
+        """How alike two random crops of a photo are, of some photos; None where no class has two."""
+        if np.bincount(labels).max() == 1:
+            return None
+        some = [images[row] for row in np.linspace(0, len(images) - 1, min(len(images), CROPPED)).astype(int)]
+        crops = self._extract(some, views=2, skip_bad=False, progress=progress).features.unit_views
+        return None if crops is None else np.einsum("nd,nd->n", crops[:, 0], crops[:, 1])
 
     def _support_of_features(self, found: TrainingFeatures, encoder: EncoderRecord, chosen: Shots) -> Support:
         """Add the texts to shots from a feature file; the encoder is only loaded for texts that are not in it."""
@@ -230,8 +267,8 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         names, weights = found.class_names, found.zero_shot_weights
         texts, templates = recorded_texts(found)
         if weights is None or self.class_texts is not None or self.templates != "ensemble":
-            texts, templates = texts_for(names, as_tuples(self.class_texts)), resolve_templates(self.templates)
-            weights = zero_shot_weights(self.encoder, texts, templates, class_names=names)
+            texts, templates = words_of(names, self.class_texts), resolve_templates(self.templates)
+            weights = self._weights_of(texts, templates, names)
         warn_of_copies(chosen.features.digests, chosen.labels, chosen.features.names, names)
         return Support(chosen, names, texts, templates, weights, encoder, chosen.features.n_views)
 
@@ -255,7 +292,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         source = self._encoder_source if self._encoder is None else self._encoder
         encoder = getattr(source, "name", source)
         model = self.__dict__.get("model_")
-        fitted = f"{len(model.shots)} shots of {len(model.class_names)} classes" if model else "not fitted"
+        fitted = f"{model.shots.counted} of {len(model.class_names)} classes" if model else "not fitted"
         return f"<ImageClassifier: {method} on {encoder}, {fitted}>"
 
     def _guard_precision(

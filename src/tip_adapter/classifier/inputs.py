@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from tip_adapter.data import ImageDataset, is_table, load_dataset
-from tip_adapter.data.class_names import number_labels
+from tip_adapter.data.class_names import name_of_label, number_labels
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.files import is_folder
 from tip_adapter.data.frames import images_of_frame, is_frame, labelled_images_of_frame, named_labels
+from tip_adapter.data.groups import GroupBy, groups_by
 from tip_adapter.data.sequences import is_one_image, list_images, list_items, list_labels
 from tip_adapter.data.thumbnails import make_thumbnails
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.features.extraction import Extraction
+from tip_adapter.features.prompts import texts_for
 from tip_adapter.model.picture_archive import Thumbnails
 from tip_adapter.model.shots import Shots, shot_ids
 from tip_adapter.typing import IntArray
@@ -38,6 +40,8 @@ class LabelledImages:
         Whether the labels were whole numbers, which predictions are then, too.
     skipped : tuple of (name, reason)
         What could not be read when they were looked for.
+    groups : tuple of N str, optional
+        What each image belongs to; empty for one on its own.
     """
 
     images: list[ImageSource]
@@ -45,6 +49,7 @@ class LabelledImages:
     class_names: tuple[str, ...]
     integer_labels: bool = False
     skipped: tuple[tuple[str, str], ...] = ()
+    groups: tuple[str, ...] | None = None
 
 
 def labelled_images(
@@ -61,7 +66,8 @@ def labelled_images(
     if labels is None and is_path:
         data = load_dataset(data, min_classes=min_classes, prefer=prefer, skip_bad=skip_bad)
     if isinstance(data, ImageDataset):
-        return LabelledImages(list(data.paths), data.labels, data.class_names, skipped=tuple(data.findings.skipped))
+        skipped = tuple(data.findings.skipped)
+        return LabelledImages(list(data.paths), data.labels, data.class_names, skipped=skipped, groups=data.groups)
     images, values = _labelled(data, prefer) if labels is None else (images_of(data), list_labels(labels))
     if len(values) != len(images):
         raise InputError(f"Expected a label for each of the {len(images)} images, got {len(values)}")
@@ -71,6 +77,18 @@ def labelled_images(
     if len(names) < min_classes:
         raise DatasetError(f"Expected at least {min_classes} classes, got {len(names)}: add photos of another class")
     return LabelledImages(images, numbers, names, integer_labels=not isinstance(values[0], str))
+
+
+def grouped(photos: LabelledImages, by: Iterable[Any] | GroupBy | None) -> LabelledImages:
+    """Say what each photo belongs to; without a word, what its table says."""
+    if by is None or by == "duplicates":
+        return photos if by is None else replace(photos, groups=None)
+    if isinstance(by, str):
+        return replace(photos, groups=groups_by(by, photos.images))
+    names = tuple(name_of_label(name) for name in list_items(by, "groups"))
+    if len(names) != len(photos.images):
+        raise InputError(f"Expected a group for each of the {len(photos.images)} images, got {len(names)}")
+    return replace(photos, groups=names)
 
 
 def images_of(data: Any) -> list[ImageSource]:
@@ -100,6 +118,13 @@ def check_classes_left(numbers: IntArray, kept: IntArray, names: Sequence[str]) 
     lost = np.setdiff1d(numbers, numbers[kept])
     if lost.size:
         raise DatasetError(f"Expected a readable photo of every class, got none of {names[lost[0]]!r}: add some.")
+
+
+def words_of(
+    names: Sequence[str], texts: Mapping[Any, str | Sequence[str]] | Literal["none"] | None
+) -> tuple[tuple[str, ...], ...]:
+    """Texts of every class; none at all where "none" was asked for."""
+    return ((),) * len(names) if texts == "none" else texts_for(names, as_tuples(texts))
 
 
 def as_tuples(texts: Mapping[Any, str | Sequence[str]] | None) -> dict[Any, tuple[str, ...]] | None:
@@ -135,11 +160,18 @@ class EncodedPhotos:
         return replace(self, extraction=extraction, pictures=[self.pictures[row] for row in rows])
 
 
-def new_shots(photos: EncodedPhotos, numbers: IntArray, taken: Sequence[str] = (), *, keep_views: bool) -> Shots:
+def new_shots(
+    photos: EncodedPhotos,
+    numbers: IntArray,
+    taken: Sequence[str] = (),
+    *,
+    keep_views: bool,
+    groups: Sequence[str] = (),
+) -> Shots:
     """Make shots of encoded photos, sorted by class as the photos were; `taken` are ids of other shots."""
     kept, several = photos.extraction.kept, photos.extraction.features
     # What is fitted again to the mean of the views alone needs V times less to be saved.
     features = several if keep_views else several.averaged()
     ids = shot_ids(several.digests, taken)
     thumbnails = Thumbnails(dict(zip(ids, photos.pictures, strict=True)))
-    return Shots(features, numbers[kept], ids, thumbnails)
+    return Shots(features, numbers[kept], ids, thumbnails, tuple(groups[index] for index in kept) if groups else ())

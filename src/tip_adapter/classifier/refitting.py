@@ -110,7 +110,10 @@ class RefittingPart(ChangingPart):
             if queries is None:
                 return {}
         features, labels = model.shots.features, model.shots.labels
-        calibration = calibrate_on_shots(estimator, features.unit, labels, queries, views=features.unit_views)
+        groups = model.shots.group_numbers
+        calibration = calibrate_on_shots(
+            estimator, features.unit, labels, queries, views=features.unit_views, groups=groups
+        )
         return {"calibration": calibration}
 
     def _stored_queries(self, model: FewShotModel) -> Float32Array | None:
@@ -152,6 +155,7 @@ class RefittingPart(ChangingPart):
             model.class_texts,
             class_names=model.class_names,
             views=features.unit_views,
+            groups=model.shots.group_numbers,
         )
 
     def _estimator_for_edits(self, parameters: Mapping[str, Any]) -> FewShotMethod:

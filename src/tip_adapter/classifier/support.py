@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,8 @@ from tip_adapter.features.prompts import texts_for
 from tip_adapter.model.few_shot_model import EncoderRecord
 from tip_adapter.model.picture_archive import Thumbnails
 from tip_adapter.model.shots import Shots, shot_ids
-from tip_adapter.typing import Float32Array, StrPath
+from tip_adapter.trust.near_copies import copy_cosine, near_copies
+from tip_adapter.typing import Float32Array, FloatArray, StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
@@ -100,3 +101,11 @@ def recorded_texts(found: TrainingFeatures) -> tuple[tuple[tuple[str, ...], ...]
     fits = len(words) == len(found.class_names)
     known = tuple(tuple(row) for row in words) if fits else texts_for(found.class_names, None)
     return known, tuple(map(str, templates)) if isinstance(templates, list) else ()
+
+
+def with_near_copies(shots: Shots, crops: FloatArray | None = None) -> Shots:
+    """Group shots that hardly differ from each other; see `tip_adapter.trust.near_copies.copy_cosine`."""
+    features = shots.features.unit
+    numbers = near_copies(features, shots.labels, copy_cosine(features, shots.labels, crops))
+    counts = np.bincount(numbers)
+    return replace(shots, groups=tuple(f"~{number}" if counts[number] > 1 else "" for number in numbers.tolist()))

@@ -264,7 +264,9 @@ def _diagnosis_of(model: FewShotModel, other: Photos | None = None, bad_images: 
     pictures = [shots.thumbnails[name] for name in shots.ids if name in shots.thumbnails]
     hashes = np.stack([picture_hash(data) for data in pictures]) if len(pictures) == len(shots) else None
     return diagnose(
-        Photos(shots.features.unit, shots.labels, shots.features.names, shots.features.digests, hashes),
+        Photos(
+            shots.features.unit, shots.labels, shots.features.names, shots.features.digests, hashes, shots.group_numbers
+        ),
         model.class_names,
         model.zero_shot_weights,
         model.encoder.logit_scale,

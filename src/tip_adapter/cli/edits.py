@@ -299,7 +299,7 @@ def _tell(path: str, classifier: ImageClassifier, facts: dict[str, Any], sentenc
         counts = dict(zip(model.class_names, model.counts.tolist(), strict=True))
         echo_json(facts | {"shots": len(model.shots), "classes": counts, "stale": list(model.stale)})
         return
-    echo(f"{sentence}: {len(model.shots)} shots of {len(model.class_names)} classes")
+    echo(f"{sentence}: {model.shots.counted} of {len(model.class_names)} classes")
     warn_of_stale(classifier)
     if model.stale:
         echo_next("refit", path, so_that="choose the hyper-parameters for the shots as they are now")

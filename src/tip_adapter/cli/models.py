@@ -39,6 +39,7 @@ from tip_adapter.cli.output import (
     warn_of_stale,
 )
 from tip_adapter.cli.photos import read_photos
+from tip_adapter.data.groups import GroupBy
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
@@ -60,6 +61,14 @@ MethodOption = Annotated[
         "--method", "-m", help="auto, tip-adapter, tip-adapter:alpha=1:beta=5.5 …; `tip-adapter info` lists all."
     ),
 ]
+GroupByOption = Annotated[
+    GroupBy | None,
+    typer.Option(
+        "--group-by",
+        help="Photos of one moment are left out together when shots tell what the classifier is worth. Default: the column group of a table, else near-copies (duplicates).",
+    ),
+]
+NoTextOption = Annotated[bool, typer.Option("--no-text", help="Let the shots answer alone, whatever the names say.")]
 MaxFlippedOption = Annotated[
     float,
     typer.Option("--max-flipped", min=0, max=1, help="Share of the predictions on the shots that int8 may change."),
@@ -78,6 +87,8 @@ def fit(
     class_texts: ClassTextsOption = None,
     template: TemplateOption = None,
     views: ViewsOption = 1,
+    group_by: GroupByOption = None,
+    no_text: NoTextOption = False,
     split: SplitOption = None,
     skip_bad: SkipBadOption = False,
     allow_truncated: TruncatedOption = False,
@@ -95,19 +106,19 @@ def fit(
         encoder,
         method or DEFAULT_METHOD,
         templates=templates(template),
-        class_texts=read_class_texts(class_texts),
+        class_texts="none" if no_text else read_class_texts(class_texts),
         views=views,
         precision=precision,
         max_flipped=max_flipped,
         allow_truncated=allow_truncated,
     )
     with progress_bar("Encoding photos") as progress:
-        classifier.fit(source, shots=shots, random_state=seed, skip_bad=skip_bad, progress=progress)
+        classifier.fit(source, shots=shots, groups=group_by, random_state=seed, skip_bad=skip_bad, progress=progress)
     classifier.save(output)
     seconds = time.perf_counter() - start
     echo_skipped(classifier.skipped_)
     model, report = classifier.model_, classifier.precision_report_
-    hint = _hint_of_texts(classifier, given=class_texts is not None)
+    hint = None if no_text else _hint_of_texts(classifier, given=class_texts is not None)
     if as_json:
         facts = {"output": str(output), "seconds": seconds, "skipped": skipped_rows(classifier.skipped_)}
         facts |= {"data": findings.to_dict()}
@@ -115,7 +126,7 @@ def fit(
 
         echo_json(described(model) | facts | {"hint": hint} | ({"int8": report.to_dict()} if report else {}))
         return
-    echo(f"{len(model.shots)} shots of {len(model.class_names)} classes, {model.method.name}, {seconds:.1f} s")
+    echo(f"{model.shots.counted} of {len(model.class_names)} classes, {model.method.name}, {seconds:.1f} s")
     if "summary" in model.method.chosen:
         echo(model.method.chosen["summary"])
     if report:

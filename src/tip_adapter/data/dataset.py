@@ -38,6 +38,8 @@ class ImageDataset:
         What reports call the data set.
     findings : Findings, optional
         What was understood, passed over and skipped when it was read.
+    groups : tuple of N str, optional
+        What each photo belongs to, such as a burst, where the data say so; empty for one on its own.
 
     Raises
     ------
@@ -59,6 +61,7 @@ class ImageDataset:
     class_names: tuple[str, ...]
     name: str
     findings: Findings = field(default_factory=Findings)
+    groups: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", tuple(map(class_name, self.class_names)))
@@ -88,7 +91,8 @@ class ImageDataset:
         dataset : ImageDataset
         """
         chosen = np.arange(len(self))[np.asarray(indices)]
-        return replace(self, paths=tuple(self.paths[i] for i in chosen), labels=self.labels[chosen])
+        groups = None if self.groups is None else tuple(self.groups[i] for i in chosen)
+        return replace(self, paths=tuple(self.paths[i] for i in chosen), labels=self.labels[chosen], groups=groups)
 
 
 def load_dataset(
@@ -223,4 +227,6 @@ def _loaded(part: Part, path: Path, findings: Findings, min_classes: int) -> Ima
     index = {name: i for i, name in enumerate(names)}
     labels = np.array([index[label] for label, _ in pairs], dtype=np.intp)
     title = path.resolve().name + (f"/{part.split}" if part.split else "")
-    return ImageDataset(tuple(image for _, image in pairs), labels, names, title, findings)
+    paths = tuple(image for _, image in pairs)
+    groups = tuple(findings.groups.get(image, "") for image in paths) if findings.groups else None
+    return ImageDataset(paths, labels, names, title, findings, groups)

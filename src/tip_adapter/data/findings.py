@@ -30,6 +30,8 @@ class Findings:
         Files that were passed over: photos of formats that are not read, and files that are no photos.
     ignored : list of str
         Hidden folders, and folders of the system.
+    groups : dict of Path to str
+        What photos belong to, where a table says so.
     """
 
     skip_bad: bool = False
@@ -39,6 +41,7 @@ class Findings:
     unread_photos: list[str] = field(default_factory=list)
     other_files: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    groups: dict[Path, str] = field(default_factory=dict)
 
     def skip(self, name: str, error: SkippableError) -> None:
         """Note what cannot be read, or raise the error where nothing is to be skipped."""

@@ -21,6 +21,7 @@ from tip_adapter.methods.inputs import (
     as_labels,
     as_names,
     as_numpy,
+    checked_groups,
     checked_views,
     checked_weights,
     unit_rows,
@@ -80,7 +81,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     _keeps_interrupted = True
     """Whether Ctrl-C ends a training early, or everything."""
 
-    def fit(self, X: Any, y: Any, *, validation: tuple[Any, Any] | None = None) -> Self:
+    def fit(self, X: Any, y: Any, *, validation: tuple[Any, Any] | None = None, groups: Any = None) -> Self:
         """Fit to the support set.
 
         Parameters
@@ -92,6 +93,9 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         validation : tuple of X (B, D) and y (B,), optional
             Images apart from the shots, on which hyper-parameters left at "auto" are chosen by accuracy, as papers do.
             Without it they are chosen from the shots alone.
+        groups : array-like of shape (N,), optional
+            What each shot belongs to, such as a burst, a patient or a shelf: names or integers. Shots of one group are
+            left out together when hyper-parameters are chosen. Default: each shot is its own.
 
         Returns
         -------
@@ -104,18 +108,20 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         InputError
             When labels do not fit the classes.
         """
-        return self._fitted(X, y, validation)
+        return self._fitted(X, y, validation, groups=groups)
 
-    def _fitted(self, X: Any, y: Any, validation: tuple[Any, Any] | None, views: Any = None) -> Self:
+    def _fitted(
+        self, X: Any, y: Any, validation: tuple[Any, Any] | None, views: Any = None, groups: Any = None
+    ) -> Self:
         self.trainable_parameters_ = 0
-        support = self._support_set(X, y, validation)
+        support = self._support_set(X, y, validation, groups)
         if views is not None:
             support = replace(support, views=checked_views(views, support.features.shape))
         self._n_shots = len(support.labels)
         self.head_ = self._fit_head(support)
         return self
 
-    def _support_set(self, X: Any, y: Any, validation: tuple[Any, Any] | None = None) -> SupportSet:
+    def _support_set(self, X: Any, y: Any, validation: tuple[Any, Any] | None = None, groups: Any = None) -> SupportSet:
         X, y = self._validated(as_numpy(X), as_labels(y))
         features, names = unit_rows(X), as_names(self.class_names)
         weights = self._weights(features.shape[1], names)
@@ -131,6 +137,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             None if weights is None else weights[columns],
             float(self.logit_scale),
             None if validation is None else self._checked_validation(*validation),
+            groups=checked_groups(groups, len(labels)),
         )
 
     @abstractmethod

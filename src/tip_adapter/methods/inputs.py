@@ -186,3 +186,21 @@ def given_or_auto(name: str, value: float | str) -> float | None:
     if isinstance(value, str) or not np.isfinite(value) or value < 0:
         raise InputError(f"Expected {name} to be at least 0, or 'auto', got {value!r}.")
     return float(value)
+
+
+def checked_groups(groups: Any, n: int) -> IntArray | None:
+    """Number the groups of shots; None where each shot is its own.
+
+    Examples
+    --------
+    >>> from tip_adapter.methods.inputs import checked_groups
+    >>> checked_groups(["b", "a", "b"], 3), checked_groups([1, 2, 3], 3)
+    (array([1, 0, 1]), None)
+    """
+    if groups is None:
+        return None
+    given = np.asarray(groups)
+    if given.shape != (n,):
+        raise InputError(f"Expected a group for each of {n} shots, got an array of shape {given.shape}")
+    names, numbers = np.unique(given, return_inverse=True)
+    return None if len(names) == n else numbers.astype(np.intp)

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from tip_adapter.errors import InputError
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.inputs import checked_views
-from tip_adapter.methods.selection.cache_search import MAX_FOLDS, support_folds
+from tip_adapter.methods.selection.folds import MAX_FOLDS, one_of_each, shots_per_class, support_folds
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.processors import single_threaded_blas
 from tip_adapter.typing import Float32Array, IntArray
@@ -37,7 +37,7 @@ class LeftOut:
     n_folds : int
         0 where nothing can be left out.
     shots : float
-        Shots per class, of the classes that have any.
+        Shots, or groups of them, per class, of the classes that have any.
     """
 
     logits: Float32Array
@@ -48,7 +48,16 @@ class LeftOut:
     shots: float
 
 
-def left_out_logits(method: FewShotMethod, X: Any, y: Any, *, queries: Any = None, views: Any = None) -> LeftOut:
+def left_out_logits(
+    method: FewShotMethod,
+    X: Any,
+    y: Any,
+    *,
+    queries: Any = None,
+    views: Any = None,
+    groups: Any = None,
+    every: bool = False,
+) -> LeftOut:
     """Ask a fitted method about its own shots as if it had not seen them.
 
     One shot of every class is left out at once, in at most 8 folds (4 for methods that train), and the method is fitted
@@ -61,6 +70,10 @@ def left_out_logits(method: FewShotMethod, X: Any, y: Any, *, queries: Any = Non
     queries : array-like of shape (N, D), optional
         The same shots as a photo to classify would be seen. A key is the mean of several views and easier to recognise
         than a photo seen once, so where there are several views, one view of each shot is the fair question.
+    groups : array-like of shape (N,), optional
+        What each shot belongs to, as in `fit`: whole groups are left out, and one shot of each is asked about.
+    every : bool, default=False
+        Ask about every shot of a group.
 
     Examples
     --------
@@ -73,13 +86,14 @@ def left_out_logits(method: FewShotMethod, X: Any, y: Any, *, queries: Any = Non
     (2, array([0, 0, 1, 1]))
     """
     check_is_fitted(method, "head_")
-    support: SupportSet = clone(method)._support_set(X, y)
+    support: SupportSet = clone(method)._support_set(X, y, groups=groups)
     if views is not None:
         support = dataclasses.replace(support, views=checked_views(views, support.features.shape))
     asked = support.features if queries is None else np.asarray(queries, dtype=np.float32)
     if asked.shape != support.features.shape:
         raise InputError(f"Expected queries of shape {support.features.shape}, as the shots, got {asked.shape}.")
-    folds = support_folds(support.features, support.labels, TRAINED_FOLDS if method.trains else MAX_FOLDS)
+    max_folds = TRAINED_FOLDS if method.trains else MAX_FOLDS
+    folds = support_folds(support.features, support.labels, max_folds, support.groups)
     n_folds = int(folds.max()) + 1
     logits = np.zeros((len(folds), support.n_classes), dtype=np.float32)
     scored = np.zeros(len(folds), dtype=bool)
@@ -90,6 +104,6 @@ def left_out_logits(method: FewShotMethod, X: Any, y: Any, *, queries: Any = Non
             if len(np.unique(rest.labels)) > 1:
                 logits[~kept] = method._refit_head(rest).logits(asked[~kept])
                 scored[~kept] = np.isin(support.labels[~kept], rest.labels)
-    rows = np.flatnonzero(scored)
-    shots = len(folds) / len(np.unique(support.labels))
+    rows = np.flatnonzero(scored if every else scored & one_of_each(support.features, support.labels, support.groups))
+    shots = shots_per_class(support.labels, support.groups)
     return LeftOut(logits[rows], support.labels[rows], rows, folds, n_folds if len(rows) else 0, shots)

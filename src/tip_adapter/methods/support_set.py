@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from tip_adapter.heads import zero_shot_logits
-from tip_adapter.methods.selection.cache_search import support_folds
 from tip_adapter.methods.selection.evidence import Evidence, evidence_from_support, evidence_from_validation
+from tip_adapter.methods.selection.folds import support_folds
 from tip_adapter.typing import BoolArray, Float32Array, IntArray
 
 
@@ -33,6 +33,8 @@ class SupportSet:
         Images apart from the support set that hyper-parameters are chosen on.
     views : ndarray of shape (N, V, D), float32, optional
         Unit rows: augmented views of each shot, for methods that train on them.
+    groups : ndarray of shape (N,), integers, optional
+        Shots that tell of the same, such as the frames of a burst, have the same number. Default: each is its own.
     """
 
     features: Float32Array
@@ -43,11 +45,13 @@ class SupportSet:
     validation: tuple[Float32Array, IntArray] | None = None
     views: Float32Array | None = None
     text_weight: float = 1.0
+    groups: IntArray | None = None
 
     def subset(self, rows: IntArray | BoolArray) -> SupportSet:
         """Keep some of the shots."""
         views = None if self.views is None else self.views[rows]
-        return replace(self, features=self.features[rows], labels=self.labels[rows], views=views)
+        groups = None if self.groups is None else self.groups[rows]
+        return replace(self, features=self.features[rows], labels=self.labels[rows], views=views, groups=groups)
 
     def weigh_text(self, weight: float) -> SupportSet:
         """Let the texts count so much."""
@@ -73,12 +77,12 @@ class SupportSet:
         """What hyper-parameters are chosen on: the validation images if there are any, else left-out shots."""
         if self.validation_set is not None:
             return evidence_from_validation(*self.validation_set, self.labels)
-        return evidence_from_support(self.features, self.labels, self.text_logits)
+        return evidence_from_support(self.features, self.labels, self.text_logits, groups=self.groups)
 
     @cached_property
     def shot_folds(self) -> IntArray:
         """Fold of every shot, (N,)."""
-        return support_folds(self.features, self.labels)
+        return support_folds(self.features, self.labels, groups=self.groups)
 
     def _text(self, features: Float32Array) -> Float32Array:
         return zero_shot_logits(features, self.zero_shot_weights, self.text_scale, self.n_classes)

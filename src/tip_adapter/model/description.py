@@ -20,6 +20,7 @@ def described(model: FewShotModel) -> dict[str, Any]:
         "views": model.views,
         "seed": model.random_state,
         "shots": len(model.shots),
+        "groups": model.shots.n_groups,
         "classes": [
             {"class": name, "shots": int(count), "texts": list(texts)}
             for name, count, texts in zip(model.class_names, model.counts, model.class_texts, strict=True)

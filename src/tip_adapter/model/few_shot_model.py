@@ -222,6 +222,7 @@ class FewShotModel:
                 "names": list(self.shots.features.names),
                 "digests": list(self.shots.features.digests),
                 "thumbnails": self.shots.ids_with(pictures),
+                "groups": list(self.shots.groups) if any(self.shots.groups) else [],
             },
             "calibration": calibration,
             "stale": list(self.stale),
@@ -297,7 +298,7 @@ class FewShotModel:
         features = features_from_state(arrays, "shots.", encoder.image_id, record["digests"], record["names"])
         labels = arrays["shots.labels"].astype(np.intp)
         thumbnails = archived_thumbnails(pictures, record["ids"], features.digests, record["thumbnails"])
-        shots = Shots(features, labels, tuple(record["ids"]), thumbnails)
+        shots = Shots(features, labels, tuple(record["ids"]), thumbnails, tuple(record["groups"]))
         head_arrays, kept_arrays = (
             {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
             for prefix in (HEAD_PREFIX, JOURNAL_PREFIX)

@@ -97,10 +97,11 @@ def fit_method(
     *,
     class_names: Sequence[str] | None = None,
     views: Float32Array | None = None,
+    groups: IntArray | None = None,
 ) -> tuple[Head, MethodRecord]:
     """Fit an estimator to a support set.
 
-    Shapes: `features` (N, D), `labels` (N,), `zero_shot_weights` (C, D), `views` (N, V, D).
+    Shapes: `features` (N, D), `labels` (N,), `zero_shot_weights` (C, D), `views` (N, V, D), `groups` (N,).
 
     Examples
     --------
@@ -120,7 +121,8 @@ def fit_method(
         estimator.set_params(class_texts=class_texts)
     # Without texts the rows of the weights cannot tell the classes, so names do, whatever they are.
     names = [str(index) for index in range(len(zero_shot_weights))] if class_names is None else list(class_names)
-    estimator.set_params(class_names=names).fit(features, labels, **_views_for(estimator, views))
+    given = _views_for(estimator, views) | ({} if groups is None or estimator.takes_images else {"groups": groups})
+    estimator.set_params(class_names=names).fit(features, labels, **given)
     known = [name for name, cls in METHODS.items() if type(estimator) is cls]
     parameters = {name: value for name, value in estimator.get_params(deep=False).items() if name not in GIVEN}
     record = MethodRecord(
@@ -140,6 +142,7 @@ def calibrate_on_shots(
     queries: Float32Array | None = None,
     *,
     views: Float32Array | None = None,
+    groups: IntArray | None = None,
 ) -> Calibration | None:
     """Learn from left-out shots what the answers of a fitted estimator are worth.
 
@@ -161,7 +164,8 @@ def calibrate_on_shots(
         return None
     asked = features if queries is None else queries
     try:
-        answers = left_out_logits(estimator, features, labels, queries=asked, **_views_for(estimator, views))
+        several = views if estimator.takes_views else None
+        answers = left_out_logits(estimator, features, labels, queries=asked, views=several, groups=groups)
     except KeyboardInterrupt:
         if not estimator.trains:
             raise

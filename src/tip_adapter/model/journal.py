@@ -240,6 +240,7 @@ def _undo_state(
             "names": shots.features.names,
             "digests": shots.features.digests,
             "thumbnails": shots.ids_with(pictures),
+            "groups": shots.groups if any(shots.groups) else (),
             "classes": undo.removed.class_names,
             "rows": undo.removed.rows,
         }
@@ -280,7 +281,7 @@ def _undo(facts: Mapping[str, Any], prefix: str, arrays: Mapping[str, Any], pict
         labels = np.zeros(len(features), dtype=np.intp)
         ids, names, rows = (tuple(removed[key]) for key in ("ids", "classes", "rows"))
         shown = archived_thumbnails(pictures, ids, features.digests, removed["thumbnails"])
-        shots = MovedShots(Shots(features, labels, ids, shown), names, rows)
+        shots = MovedShots(Shots(features, labels, ids, shown, tuple(removed["groups"])), names, rows)
 
     def record(known: Mapping[str, Any], key: str) -> ClassRecord:
         return ClassRecord(known["column"], known["name"], tuple(known["texts"]), arrays[f"{prefix}.{key}"])

@@ -89,6 +89,7 @@ _SHOTS: dict[str, Rule] = {
     "names": _NAMES,
     "digests": items(_DIGEST),
     "thumbnails": items(_ID, unique=True),
+    "groups": items(text(longest=1000)),
 }
 _CLASS: dict[str, Rule] = {"column": whole(0, _MANY), "name": _NAME, "texts": _TEXTS}
 _UNDO = fields(
@@ -219,6 +220,8 @@ def _check_shots(shots: Mapping[str, Any], where: str) -> int:
     count = lengths_of(**{name: shots[name] for name in ("ids", "names", "digests")})
     if not set(shots["thumbnails"]) <= set(shots["ids"]):
         raise ValueError(f"{where}.thumbnails should be ids of its shots")
+    if len(shots["groups"]) not in (0, count):
+        raise ValueError(f"{where}.groups should be none, or one of each of its {count} shots")
     return count
 
 

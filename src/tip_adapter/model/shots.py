@@ -28,12 +28,19 @@ class Shots:
         Short names of the shots, unique, made of their digests.
     thumbnails : Thumbnails
         Small JPEG pictures by id; may be empty.
+    groups : tuple of N str
+        What each shot belongs to, such as a burst; empty for a shot that is its own. Default: all are.
     """
 
     features: FeatureSet
     labels: IntArray
     ids: tuple[str, ...]
     thumbnails: Thumbnails
+    groups: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.groups:
+            object.__setattr__(self, "groups", ("",) * len(self.labels))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -42,6 +49,27 @@ class Shots:
     def rows(self) -> Mapping[str, int]:
         """Row of every shot, by id."""
         return {name: row for row, name in enumerate(self.ids)}
+
+    @cached_property
+    def group_numbers(self) -> IntArray | None:
+        """Number of every shot's group, (N,); None where each shot is its own."""
+        if not any(self.groups):
+            return None
+        # A name stands behind the rows' numbers, which are no names.
+        named = [name or row for row, name in enumerate(self.groups)]
+        known: dict[str | int, int] = {}
+        return np.array([known.setdefault(name, len(known)) for name in named], dtype=np.intp)
+
+    @property
+    def n_groups(self) -> int:
+        """How many groups there are, shots that are their own among them."""
+        return len(self) if self.group_numbers is None else int(self.group_numbers.max()) + 1
+
+    @property
+    def counted(self) -> str:
+        """How many shots, and groups where these are fewer, in words."""
+        few = self.n_groups < len(self)
+        return f"{len(self)} shots" + (f", {self.n_groups} groups" if few else "")
 
     def pictures(self) -> dict[str, Source]:
         """Say where the thumbnails are, by the SHA-256 of their photos."""
@@ -66,7 +94,8 @@ class Shots:
         """
         ids = tuple(self.ids[row] for row in rows)
         places = np.asarray(rows, dtype=np.intp)
-        return Shots(self.features.subset(places), self.labels[places], ids, self.thumbnails.only(ids))
+        groups = tuple(self.groups[row] for row in rows)
+        return Shots(self.features.subset(places), self.labels[places], ids, self.thumbnails.only(ids), groups)
 
     def without(self, rows: Sequence[int]) -> Shots:
         """Return all shots but some.
@@ -79,11 +108,12 @@ class Shots:
         -------
         Shots
         """
-        ids = list(self.ids)
+        ids, groups = list(self.ids), list(self.groups)
         for row in sorted(set(rows), reverse=True):
-            del ids[row]
+            del ids[row], groups[row]
         thumbnails = self.thumbnails.without(self.ids[row] for row in rows)
-        return Shots(self.features.without(rows), np.delete(self.labels, list(rows)), tuple(ids), thumbnails)
+        labels = np.delete(self.labels, list(rows))
+        return Shots(self.features.without(rows), labels, tuple(ids), thumbnails, tuple(groups))
 
     def added(self, other: Shots) -> Shots:
         """Return these shots with others, each behind those of its class.
@@ -128,22 +158,24 @@ class Shots:
         return replace(self, labels=labels)._in_order()
 
     def _inserted(self, other: Shots, before: IntArray) -> Shots:
-        ids = list(self.ids)
-        for moved, (row, name) in enumerate(zip(before.tolist(), other.ids, strict=True)):
+        ids, groups = list(self.ids), list(self.groups)
+        for moved, (row, name, group) in enumerate(zip(before.tolist(), other.ids, other.groups, strict=True)):
             ids.insert(row + moved, name)
+            groups.insert(row + moved, group)
         return Shots(
             self.features.inserted(other.features, before.tolist()),
             np.insert(self.labels, before, other.labels),
             tuple(ids),
             Thumbnails({**self.thumbnails.sources, **other.thumbnails.sources}),
+            tuple(groups),
         )
 
     def _in_order(self) -> Self:
         if (np.diff(self.labels) >= 0).all():
             return self
         order = np.argsort(self.labels, kind="stable")
-        ids = tuple(map(self.ids.__getitem__, order.tolist()))
-        return replace(self, features=self.features.subset(order), labels=self.labels[order], ids=ids)
+        ids, groups = (tuple(map(one.__getitem__, order.tolist())) for one in (self.ids, self.groups))
+        return replace(self, features=self.features.subset(order), labels=self.labels[order], ids=ids, groups=groups)
 
 
 def shot_ids(digests: Sequence[str], taken: Sequence[str] = ()) -> tuple[str, ...]:

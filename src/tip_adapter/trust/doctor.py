@@ -189,8 +189,9 @@ def _second_opinion(
 ) -> tuple[FloatArray, IntArray, IntArray, str]:
     """Probabilities for shots by what has not seen them, their labels and rows, and who speaks."""
     text = weights if weights is not None and not np.isnan(weights[:, 0]).all() else None
-    method = Auto(text, class_names=class_names, logit_scale=logit_scale).fit(shots.features, shots.labels)
-    answers: LeftOut = left_out_logits(method, shots.features, shots.labels)
+    method = Auto(text, class_names=class_names, logit_scale=logit_scale)
+    method.fit(shots.features, shots.labels, groups=shots.groups)
+    answers: LeftOut = left_out_logits(method, shots.features, shots.labels, groups=shots.groups, every=True)
     if len(answers.rows):
         temperature = 1.0 if answers.shots <= FEW_SHOTS else fit_temperature(answers.logits, answers.labels)
         opinion = f"auto on the other shots, {answers.n_folds} folds"

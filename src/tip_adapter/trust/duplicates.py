@@ -10,10 +10,8 @@ import numpy as np
 
 from tip_adapter.errors import DuplicateWarning, warn
 from tip_adapter.heads.base import row_chunks
+from tip_adapter.trust.near_copies import SAME_FEATURE
 from tip_adapter.typing import BoolArray, Float32Array, IntArray
-
-SAME_FEATURE = 0.97
-"""Cosine from which two photos show the same, with every encoder looked at."""
 
 SAME_PICTURE = (6.0, 0.8)
 """Differing bits (of 64) up to which two pictures are copies, where the cosine does not say they differ."""
@@ -39,6 +37,8 @@ class Photos:
         What each photo is called, and the SHA-256 of its file.
     hashes : ndarray of shape (N, 2, 64), bool, optional
         Of the pictures and their mirror images; see `tip_adapter.data.thumbnails.picture_hash`.
+    groups : ndarray of shape (N,), integers, optional
+        Photos of one group have the same number, and say nothing about each other.
     """
 
     features: Float32Array
@@ -46,6 +46,7 @@ class Photos:
     names: tuple[str, ...]
     digests: tuple[str, ...]
     hashes: BoolArray | None = None
+    groups: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

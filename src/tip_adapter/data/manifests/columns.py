@@ -34,6 +34,9 @@ LABELS: tuple[tuple[str, ...], ...] = (
 SPLIT_COLUMNS = ("split", "splits", "subset", "set", "partition", "dataset", "usage", "phase", "fold")
 """Columns of splits, believed where their values are names of splits; "split" is, whatever its values."""
 
+GROUPS = ("group", "groups", "groupid", "burst", "burstid", "sequenceid", "patientid")
+"""Columns of what photos belong to, which tell little more than one photo of it."""
+
 _PREDICTED = ("probability", "confidence", "score")
 _ZEROS_AND_ONES = ("0", "1", "0.0", "1.0", "True", "False", "true", "false")
 _ONES = ("1", "1.0", "True", "true")
@@ -52,12 +55,15 @@ class Columns:
         These columns.
     split : str
         Empty where there is none.
+    group : str
+        What a photo belongs to, such as a burst; empty where there is none.
     """
 
     path: str
     label: str
     classes: tuple[str, ...] = ()
     split: str = ""
+    group: str = ""
 
     def label_of(self, row: dict[str, Any]) -> Any:
         """Return the label of a row: of columns of zeros and ones a list, unless there is one class."""
@@ -72,16 +78,17 @@ def understand_columns(table: Table, found: Callable[[Sequence[Any]], int]) -> C
     by_name = _by_name(table)
     path = _path_column(table, by_name, found)
     split = _split_column(table, by_name)
-    others = [name for name in dict.fromkeys(table.columns) if name not in (path, split)]
+    group = next((name for plain in GROUPS for name in by_name.get(plain, [])), "")
+    others = [name for name in dict.fromkeys(table.columns) if name not in (path, split, group)]
     label = _label_column(table, by_name, others)
     if label:
-        return Columns(path, label, split=split)
+        return Columns(path, label, split=split, group=group)
     classes = tuple(name for name in others if _is_zeros_and_ones(table, name))
     if len(classes) > 1:
-        return Columns(path, "", classes, split)
+        return Columns(path, "", classes, split, group)
     # Any name will do for the only other column, if it is one of classes and not a text for each photo.
     if len(others) == 1 and len(set(map(str, table.values(others[0])))) <= len(table.rows) // 2:
-        return Columns(path, others[0], split=split)
+        return Columns(path, others[0], split=split, group=group)
     raise DatasetError(
         f"Expected a column of classes in {table.path}, such as label, class or category, got {_listed(table)}: call "
         "the one that holds them label"

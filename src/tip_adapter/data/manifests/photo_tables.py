@@ -116,6 +116,12 @@ def _pairs(understood: _PhotoTable, rows: Sequence[Row], reader: FolderReader) -
                 f"Expected one label for {row.get(columns.path)} in {path}, got {pairs[image]!r} and {label!r} in row "
                 f"{number}: correct one"
             )
+    if columns.group:
+        groups = [name_of_label(row.get(columns.group)) for _, row in rows]
+        reader.findings.groups |= {image: group for image, group in zip(images, groups, strict=True) if image}
+        blank = sum(not group for group in groups)
+        alone = f", {blank} without one on their own" if blank else ""
+        reader.findings.understood.append(f'{path}: groups by "{columns.group}"{alone}')
     repeated = len(rows) - len(missing) - gone - len(pairs)
     if repeated > 0:
         reader.findings.understood.append(f"{path}: {repeated} rows name a photo that another row names, too")

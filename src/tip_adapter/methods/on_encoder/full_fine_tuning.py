@@ -160,7 +160,12 @@ class FullFineTuning(EncoderTuning):
         self.progress = progress
 
     def fit(
-        self, X: Sequence[ImageSource], y: Any, *, validation: tuple[Sequence[ImageSource], Any] | None = None
+        self,
+        X: Sequence[ImageSource],
+        y: Any,
+        *,
+        validation: tuple[Sequence[ImageSource], Any] | None = None,
+        groups: Any = None,
     ) -> Self:
         """Tune the encoder on labelled photos.
 
@@ -172,6 +177,8 @@ class FullFineTuning(EncoderTuning):
             Class names, or integers that index `class_names` (without them: the rows of `zero_shot_weights`).
         validation : tuple of photos and labels, optional
             Photos apart from the shots, that a learning rate left at "auto" is chosen on by accuracy, as papers do.
+        groups : ignored
+            Nothing is left out.
 
         Returns
         -------

@@ -14,11 +14,11 @@ import numpy as np
 
 from tip_adapter.errors import InputError
 from tip_adapter.heads.affinity import Cache, mass_from_cosines
+from tip_adapter.methods.selection.folds import one_of_each, shots_per_class, support_folds
 from tip_adapter.methods.selection.line_search import best_accuracy_alpha, best_likelihood_alpha, surprises
 from tip_adapter.methods.selection.prior import WIDTH, expected_spread, likely_ratio, likely_text_weight
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
-MAX_FOLDS = 8
 MAX_COSINES = 50_000_000
 """Cosines of left-out shots to keys held at a time (200 MB); with more, a part of the shots is scored."""
 
@@ -108,37 +108,6 @@ class SearchResult:
         return f"{chosen} by {source} ({compared})"
 
 
-def support_folds(features: Float32Array, labels: IntArray, max_folds: int = MAX_FOLDS) -> IntArray:
-    """Number the folds of a support set: each leaves out about one shot of every class at once.
-
-    Shot i of a class is in fold i mod folds; shots of a class are ordered by their features, so that the order of files
-    does not matter.
-
-    Parameters
-    ----------
-    features : ndarray of shape (N, D)
-    labels : ndarray of shape (N,), integers
-    max_folds : int, default=8
-
-    Returns
-    -------
-    ndarray of shape (N,)
-        Fold of every shot, from 0; there are ``min(max shots per class, max_folds)`` folds.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tip_adapter.methods.selection.cache_search import support_folds
-    >>> support_folds(np.array([[0.1], [0.3], [0.2], [0.4]]), np.array([0, 0, 1, 1]))
-    array([0, 1, 0, 1])
-    """
-    order = np.lexsort((*features.T[:3][::-1], labels))
-    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
-    folds = np.empty(len(labels), dtype=np.intp)
-    folds[order] = (np.arange(len(labels)) - np.repeat(starts, counts)) % min(counts.max(), max_folds)
-    return folds
-
-
 def search(
     features: Float32Array,
     labels: IntArray,
@@ -149,6 +118,7 @@ def search(
     text_weight: float | None = None,
     balanced: bool = True,
     validation: tuple[Float32Array, IntArray, Float32Array] | None = None,
+    groups: IntArray | None = None,
 ) -> SearchResult:
     """Choose α, β and t of Tip-Adapter, ``t·text + α·A·Y``, from the support set, or from a validation set.
 
@@ -196,21 +166,22 @@ def search(
     plain = text_weight is None and (alpha is not None or validation is not None)
     if plain or text_weight is not None:
         t = 1.0 if text_weight is None else text_weight
-        return _search(cache, labels, t * text, alpha, beta, validation, t)
-    t = likely_text_weight(text, labels)
-    found = _search(cache, labels, t * text, alpha, beta, None, t)
+        return _search(cache, labels, t * text, alpha, beta, validation, t, groups)
+    asked = one_of_each(features, labels, groups)
+    t = likely_text_weight(text[asked], labels[asked])
+    found = _search(cache, labels, t * text, alpha, beta, None, t, groups)
     if found.rule == "prior" or not text.any():
         return found
-    scored = _left_out(cache, labels, text)
-    # Shots that are their classes' only ones ask the texts alone.
-    alone = np.bincount(labels)[labels] == 1
+    scored = _left_out(cache, labels, text, groups)
+    # What is its class's only shot, or group, asks the texts alone.
+    alone = asked & (np.bincount(labels[asked])[labels] == 1)
     beside = found.alpha * scored._mass(found.beta)
     t = likely_text_weight(
         np.concatenate([scored.text, text[alone]]),
         np.concatenate([scored.labels, labels[alone]]),
         np.concatenate([beside, np.zeros((int(alone.sum()), beside.shape[1]))]),
     )
-    return _search(cache, labels, t * text, alpha, beta, None, t)
+    return _search(cache, labels, t * text, alpha, beta, None, t, groups)
 
 
 def _search(
@@ -221,14 +192,15 @@ def _search(
     beta: float | None,
     validation: tuple[Float32Array, IntArray, Float32Array] | None,
     text_weight: float,
+    groups: IntArray | None,
 ) -> SearchResult:
     """Choose α and β beside texts that count what they count."""
     if validation is not None:
         scored = _Scored(validation[0] @ cache.keys.T, cache, validation[1], text_weight * validation[2], 0, "accuracy")
-    elif len(labels) == len(cache.classes):
-        return replace(_prior(cache, alpha, beta), text_weight=text_weight)
+    elif shots_per_class(labels, groups) == 1:
+        return replace(_prior(cache, alpha, beta, groups), text_weight=text_weight)
     else:
-        scored = _left_out(cache, labels, text)
+        scored = _left_out(cache, labels, text, groups)
     return replace(scored.choose(alpha, beta), text_weight=text_weight)
 
 
@@ -284,7 +256,7 @@ def landscape(
     """
     if len(features) == len(np.unique(labels)):
         return None
-    scored = _left_out(Cache.build(features, labels, text.shape[1], balanced=balanced), labels, text)
+    scored = _left_out(Cache.build(features, labels, text.shape[1], balanced=balanced), labels, text, None)
     nll, right = np.empty((2, len(alphas), len(betas)))
     for column, beta in enumerate(betas):
         mass = scored._mass(float(beta))
@@ -294,10 +266,12 @@ def landscape(
     return Landscape(alphas, betas, nll, right)
 
 
-def _left_out(cache: Cache, labels: IntArray, text: Float32Array) -> _Scored:
-    """Score every shot by the keys of the other folds, each class's sum scaled up for the keys it lost."""
+def _left_out(cache: Cache, labels: IntArray, text: Float32Array, groups: IntArray | None) -> _Scored:
+    """Score a shot of every group by the keys of the other folds, each class's sum scaled up for the keys it lost."""
     order = cache.order
-    folds = support_folds(cache.keys, labels[order])
+    groups = None if groups is None else groups[order]
+    folds = support_folds(cache.keys, labels[order], groups=groups)
+    asked = one_of_each(cache.keys, labels[order], groups)
     n_folds = int(folds.max()) + 1
     total = np.bincount(labels, minlength=cache.n_classes)
     kept = np.stack(
@@ -305,11 +279,12 @@ def _left_out(cache: Cache, labels: IntArray, text: Float32Array) -> _Scored:
     )
     scale = np.divide(total, kept, out=np.zeros(kept.shape), where=kept > 0)
     # A shot whose class has no key left says nothing about the cache.
-    scored = _spread_over(np.flatnonzero(kept[folds, labels[order]] > 0), MAX_COSINES // len(order))
+    scored = _spread_over(np.flatnonzero(asked & (kept[folds, labels[order]] > 0)), MAX_COSINES // len(order))
     cosines = cache.keys[scored] @ cache.keys.T
     cosines[folds[scored][:, None] == folds[None, :]] = -np.inf
     rows = order[scored]
-    return _Scored(cosines, cache, labels[rows], text[rows], n_folds, "likelihood", scale[folds[scored]])
+    shots = shots_per_class(labels[order], groups)
+    return _Scored(cosines, cache, labels[rows], text[rows], n_folds, "likelihood", scale[folds[scored]], shots)
 
 
 def _spread_over(rows: IntArray, limit: int) -> IntArray:
@@ -328,11 +303,7 @@ class _Scored:
     n_folds: int
     criterion: Criterion
     scale: FloatArray | float = 1.0
-
-    @property
-    def shots(self) -> float:
-        """Mean shots per class, of the classes that have any."""
-        return len(self.cache.keys) / len(self.cache.classes)
+    shots: float = 1.0
 
     def choose(self, alpha: float | None, beta: float | None) -> SearchResult:
         points: dict[float, SearchPoint] = {}
@@ -407,14 +378,15 @@ class _Scored:
         )
 
 
-def _prior(cache: Cache, alpha: float | None, beta: float | None) -> SearchResult:
+def _prior(cache: Cache, alpha: float | None, beta: float | None, groups: IntArray | None) -> SearchResult:
     """One shot per class: the spread stated beforehand, over the other classes' keys."""
     chosen_beta = PRIOR_BETA if beta is None else beta
     n_keys = len(cache.keys)
     rows = _spread_over(np.arange(n_keys), MAX_COSINES // n_keys)
     mass = np.exp(chosen_beta * (cache.keys[rows] @ cache.keys.T - 1.0))
-    mass[np.arange(len(rows)), rows] = np.nan
-    spread = float(np.nanstd(mass, axis=1).mean()) if n_keys > 1 else 0.0
+    own = np.arange(n_keys) if groups is None else groups[cache.order]
+    mass[own[rows][:, None] == own] = np.nan
+    spread = float(np.nanstd(mass, axis=1).mean()) if len(np.unique(own)) > 1 else 0.0
     chosen_alpha = alpha if alpha is not None else expected_spread(1) / spread if spread > 0 else 1.0
     unknown = float("nan")
     return SearchResult(

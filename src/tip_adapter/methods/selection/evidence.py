@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from tip_adapter.methods.selection.cache_search import MAX_FOLDS, support_folds
+from tip_adapter.methods.selection.folds import MAX_FOLDS, one_of_each, shots_per_class, support_folds
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 Fit = Callable[[BoolArray], Callable[[Float32Array], FloatArray]]
@@ -46,6 +46,8 @@ class Evidence:
         Classes of the shots an expert is fitted to.
     growth : float
         Shots per class over shots per class that a left-out fit keeps.
+    groups : ndarray of shape (N,), optional
+        Group of every shot, where some belong together.
     """
 
     features: Float32Array
@@ -55,6 +57,7 @@ class Evidence:
     folds: IntArray | None
     support_labels: IntArray
     growth: float = 1.0
+    groups: IntArray | None = None
 
     @property
     def n_folds(self) -> int:
@@ -63,8 +66,14 @@ class Evidence:
 
     @property
     def shots(self) -> float:
-        """Mean shots per class, of the classes that have any."""
-        return len(self.support_labels) / len(np.unique(self.support_labels))
+        """Mean shots, or groups of them, per class, of the classes that have any."""
+        return shots_per_class(self.support_labels, self.groups)
+
+    @property
+    def asked(self) -> BoolArray:
+        """Which images, (B,), ask the texts: all, or one of every group."""
+        groups = self.groups if self.folds is not None else None
+        return one_of_each(self.features, self.labels, groups)
 
     @property
     def few(self) -> bool:
@@ -120,11 +129,16 @@ class Evidence:
 
 
 def evidence_from_support(
-    features: Float32Array, labels: IntArray, text: FloatArray, *, max_folds: int = MAX_FOLDS
+    features: Float32Array,
+    labels: IntArray,
+    text: FloatArray,
+    *,
+    max_folds: int = MAX_FOLDS,
+    groups: IntArray | None = None,
 ) -> Evidence:
-    """Use the shots themselves, one of every class left out at once.
+    """Use the shots themselves, one of every class left out at once, or one group, of which one shot is asked about.
 
-    Shapes: `features` (N, D), `labels` (N,), `text` (N, C).
+    Shapes: `features` (N, D), `labels` (N,), `text` (N, C), `groups` (N,).
 
     Examples
     --------
@@ -135,11 +149,11 @@ def evidence_from_support(
     >>> evidence.rule, evidence.n_folds, round(evidence.growth, 3)
     ('cross-validation', 4, 1.333)
     """
-    folds = support_folds(features, labels, max_folds)
+    folds = support_folds(features, labels, max_folds, groups)
     kept = np.bincount(labels)[labels] - np.bincount(_pairs(labels, folds))[_pairs(labels, folds)]
-    scored = kept > 0
+    scored = (kept > 0) & one_of_each(features, labels, groups)
     growth = float(np.mean(np.bincount(labels)[labels][scored] / kept[scored])) if scored.any() else 1.0
-    return Evidence(features, labels, text, scored, folds, labels, growth)
+    return Evidence(features, labels, text, scored, folds, labels, growth, groups)
 
 
 def _pairs(labels: IntArray, folds: IntArray) -> IntArray:

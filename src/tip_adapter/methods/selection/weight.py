@@ -238,7 +238,8 @@ def _weights_from_shots(
     Logits of a known spread are weighed, so that what is expected does not depend on the expert's scale.
     """
     expected, rows = expected_spread(evidence.shots), evidence.scored
-    t = likely_text_weight(evidence.text, evidence.labels) if text_weight is None else text_weight
+    asked = evidence.asked
+    t = likely_text_weight(evidence.text[asked], evidence.labels[asked]) if text_weight is None else text_weight
     full_spread = evidence.new_image_spread(fit) if evidence.few else spread(expert)
     if full_spread == 0:
         return 0.0, 0.0, t
@@ -253,7 +254,7 @@ def _weights_from_shots(
     for _ in range(ROUNDS if text_weight is None and text.any() else 0):
         # Shots that are their classes' only ones were shown to no expert: they ask the texts alone.
         beside[rows] = weight * unit
-        t = likely_text_weight(evidence.text, evidence.labels, beside)
+        t = likely_text_weight(evidence.text[asked], evidence.labels[asked], beside[asked])
         weight = likely_ratio(t * text, unit, labels, expected / grown)
     return weight * grown / full_spread, weight / fold_spread, t
 

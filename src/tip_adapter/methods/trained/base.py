@@ -11,7 +11,7 @@ import numpy as np
 
 from tip_adapter.errors import InputError, TrainingWarning, warn
 from tip_adapter.methods.base import FewShotMethod
-from tip_adapter.methods.selection.cache_search import support_folds
+from tip_adapter.methods.selection.folds import support_folds
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained.loop import Schedule, TrainingProgress, TrainingRun, checked_seed, require_torch, train
 from tip_adapter.typing import Float32Array, IntArray
@@ -74,7 +74,7 @@ class Fold:
 
 def folds_of(support: SupportSet, max_folds: int) -> list[Fold]:
     """Split a support set so that about one in `max_folds` shots of every class is left out at once."""
-    folds = support_folds(support.features, support.labels, max_folds)
+    folds = support_folds(support.features, support.labels, max_folds, support.groups)
     result = []
     for fold in range(int(folds.max()) + 1):
         kept = np.flatnonzero(folds != fold)
@@ -132,7 +132,9 @@ class TrainedMethod(FewShotMethod):
     _steps_planned = 0
     _steps_done = 0
 
-    def fit(self, X: Any, y: Any, *, validation: tuple[Any, Any] | None = None, views: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: Any, *, validation: tuple[Any, Any] | None = None, views: Any = None, groups: Any = None
+    ) -> Self:
         """Train on the support set; Ctrl-C keeps what the last finished epoch reached, and says so.
 
         Parameters
@@ -146,6 +148,9 @@ class TrainedMethod(FewShotMethod):
             Without it they are chosen from the shots alone.
         views : array-like or tensor of shape (N, V, D), optional
             Features of augmented views of each shot; one of each is drawn per epoch. By default `X` itself.
+        groups : array-like of shape (N,), optional
+            What each shot belongs to, such as a burst: shots of one group are left out together. Default: each is its
+            own.
 
         Returns
         -------
@@ -163,7 +168,7 @@ class TrainedMethod(FewShotMethod):
             When torch is not installed.
         """
         require_torch()
-        return self._fitted(X, y, validation, views)
+        return self._fitted(X, y, validation, views, groups)
 
     def _training_set(self, support: SupportSet) -> TrainingSet:
         views = support.features[:, None] if support.views is None else support.views

@@ -103,7 +103,9 @@ class LinearProbe(FewShotMethod):
     def _choose(self, support: SupportSet) -> float:
         evidence = support.evidence
         if evidence.folds is not None:
-            evidence = evidence_from_support(support.features, support.labels, support.text_logits, max_folds=MAX_FOLDS)
+            evidence = evidence_from_support(
+                support.features, support.labels, support.text_logits, max_folds=MAX_FOLDS, groups=support.groups
+            )
         if not evidence.scored.any():
             return DEFAULT_STRENGTH
         logits = _unseen_logits(evidence, support)

@@ -1,0 +1,85 @@
+"""Folds of a support set: what leaves together, and which photos are asked about."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tip_adapter.typing import BoolArray, Float32Array, IntArray
+
+MAX_FOLDS = 8
+
+
+def support_folds(
+    features: Float32Array, labels: IntArray, max_folds: int = MAX_FOLDS, groups: IntArray | None = None
+) -> IntArray:
+    """Number the folds of a support set: each leaves out about one shot, or group of shots, of every class at once.
+
+    Group i of a class is in fold i mod folds; they are ordered by the features of their first shots, so that the order
+    of files does not matter. A group with shots of several classes counts among those of the first.
+
+    Parameters
+    ----------
+    features : ndarray of shape (N, D)
+    labels : ndarray of shape (N,), integers
+    max_folds : int, default=8
+    groups : ndarray of shape (N,), integers, optional
+        Shots of one group, such as the frames of a burst, are never on both sides. Default: each shot is one.
+
+    Returns
+    -------
+    ndarray of shape (N,)
+        Fold of every shot, from 0; there are ``min(max groups per class, max_folds)`` folds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.folds import support_folds
+    >>> features, labels = np.array([[0.1], [0.3], [0.2], [0.4]]), np.array([0, 0, 1, 1])
+    >>> support_folds(features, labels), support_folds(features, labels, groups=np.array([0, 0, 1, 2]))
+    (array([0, 1, 0, 1]), array([0, 0, 0, 1]))
+    """
+    order = np.lexsort((*features.T[:3][::-1], labels))
+    firsts = order if groups is None else order[np.sort(np.unique(groups[order], return_index=True)[1])]
+    _, starts, counts = np.unique(labels[firsts], return_index=True, return_counts=True)
+    folds = np.empty(len(labels), dtype=np.intp)
+    folds[firsts] = (np.arange(len(firsts)) - np.repeat(starts, counts)) % min(counts.max(), max_folds)
+    if groups is None:
+        return folds
+    of_group = np.empty(int(groups.max()) + 1, dtype=np.intp)
+    of_group[groups[firsts]] = folds[firsts]
+    return of_group[groups]
+
+
+def one_of_each(features: Float32Array, labels: IntArray, groups: IntArray | None) -> BoolArray:
+    """Choose a shot of every group in every class: frames of one burst are one question, not ten.
+
+    Shapes: `features` (N, D), `labels` (N,), `groups` (N,) → (N,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.folds import one_of_each
+    >>> one_of_each(np.array([[0.1], [0.3], [0.2]]), np.array([0, 0, 1]), np.array([0, 0, 1]))
+    array([ True, False,  True])
+    """
+    chosen = np.ones(len(labels), dtype=bool)
+    if groups is not None:
+        order = np.lexsort((*features.T[:3][::-1], labels))
+        pairs = labels[order] * (int(groups.max()) + 1) + groups[order]
+        chosen[:] = False
+        chosen[order[np.unique(pairs, return_index=True)[1]]] = True
+    return chosen
+
+
+def shots_per_class(labels: IntArray, groups: IntArray | None = None) -> float:
+    """Count what tells of a class: its shots, or groups of them, on the mean of the classes that have any.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.folds import shots_per_class
+    >>> shots_per_class(np.array([0, 0, 0, 1])), shots_per_class(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 2]))
+    (2.0, 1.5)
+    """
+    pairs = len(labels) if groups is None else len(np.unique(np.stack([labels, groups]), axis=1).T)
+    return pairs / len(np.unique(labels))

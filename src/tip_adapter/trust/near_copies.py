@@ -1,0 +1,70 @@
+"""Find groups of photos that show the same moment: frames of a burst tell little more than one of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tip_adapter.typing import Float32Array, FloatArray, IntArray
+
+SAME_FEATURE = 0.97
+"""Cosine from which two photos show the same, with every encoder looked at."""
+
+OTHER_CLASSES = 99.9
+"""Percentile of the cosines of photos of different classes, which are no copies: copies are more alike than that."""
+
+CROPS = 25.0
+"""Percentile of the cosines of two random crops of a photo."""
+
+SAMPLE = 500
+
+
+def copy_cosine(features: Float32Array, labels: IntArray, crops: FloatArray | None = None) -> float:
+    """Find the cosine from which photos of one class are near-copies.
+
+    That is what three of four pairs of random crops of one photo have (half to all of it, mirrored or not: frames of a
+    burst differ by no more), but not less than what photos of different classes reach, where all photos are alike.
+
+    Parameters
+    ----------
+    features : ndarray of shape (N, D)
+        Unit rows.
+    labels : ndarray of shape (N,)
+    crops : ndarray of shape (M,), optional
+        Cosines of two random crops of each of some photos; without photos at hand, `SAME_FEATURE` is taken.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.trust.near_copies import copy_cosine
+    >>> features = np.array([[1, 0], [0.8, 0.6]], dtype=np.float32)
+    >>> copy_cosine(features, np.array([0, 1]), np.array([0.85, 0.9, 0.95]))
+    0.875
+    """
+    own = SAME_FEATURE if crops is None or not len(crops) else float(np.percentile(crops, CROPS))
+    rows = np.linspace(0, len(labels) - 1, min(len(labels), SAMPLE)).astype(np.intp)
+    others = (features[rows] @ features[rows].T)[labels[rows][:, None] != labels[rows]]
+    return max(own, float(np.percentile(others, OTHER_CLASSES))) if len(others) else own
+
+
+def near_copies(features: Float32Array, labels: IntArray, cosine: float) -> IntArray:
+    """Number groups of shots: near-copies inside a class, and near-copies of these, have the same number.
+
+    Shapes: `features` (N, D), `labels` (N,) → (N,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.trust.near_copies import near_copies
+    >>> features = np.array([[1, 0], [0.995, 0.1], [0, 1], [1, 0]], dtype=np.float32)
+    >>> near_copies(features, np.array([0, 0, 0, 1]), 0.97)
+    array([0, 0, 1, 2])
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    groups, found = np.empty(len(labels), dtype=np.intp), 0
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        number, part = connected_components(features[rows] @ features[rows].T >= cosine, directed=False)
+        groups[rows] = part + found
+        found += number
+    return groups
