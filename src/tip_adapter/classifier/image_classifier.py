@@ -20,7 +20,7 @@ from tip_adapter.classifier.inputs import (
 from tip_adapter.classifier.saving import SavingPart
 from tip_adapter.classifier.support import (
     Support,
-    expect_text_tower,
+    expect_text,
     record_of,
     recorded_encoder,
     recorded_texts,
@@ -224,7 +224,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         # Whatever can be wrong is looked at before the photos are encoded, which may take long.
         texts, templates = words_of(names, self.class_texts), resolve_templates(self.templates)
         self.__dict__.pop("model_", None)
-        expect_text_tower(estimator, self.encoder)
+        expect_text(estimator, self.encoder, texts)
         extraction = self._extract(
             images, views=self.views, random_state=random_state, skip_bad=skip_bad, progress=progress
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 from tip_adapter.data.sampling import shots_at_most
 from tip_adapter.encoders import anchored
 from tip_adapter.encoders.joined import JoinedEncoder
-from tip_adapter.errors import DatasetError, EncoderError
+from tip_adapter.errors import DatasetError, EncoderError, InputError
 from tip_adapter.features.feature_files import TrainingFeatures
 from tip_adapter.features.feature_set import FeatureSet
 from tip_adapter.features.prompts import texts_for
@@ -40,11 +41,14 @@ class Support:
     integer_labels: bool = False
 
 
-def expect_text_tower(estimator: FewShotMethod, encoder: Encoder) -> None:
-    """Raise for a method that stands on class texts where the encoder reads none."""
+def expect_text(estimator: FewShotMethod, encoder: Encoder, texts: Sequence[Sequence[str]]) -> None:
+    """Raise for a method that stands on class texts where there are none, or the encoder reads none."""
     from tip_adapter.methods.closed_form.zero_shot import ZeroShot
 
-    if not encoder.has_text_tower and (estimator.needs_text or isinstance(estimator, ZeroShot)):
+    needs_text = estimator.needs_text or isinstance(estimator, ZeroShot)
+    if needs_text and not any(texts):
+        raise InputError(f"{type(estimator).__name__} needs the classes' texts: leave --no-text out, or choose another")
+    if needs_text and not encoder.has_text_tower:
         raise EncoderError(
             f"{type(estimator).__name__} needs the classes' texts, and the encoder {encoder.name} has no text tower: "
             f"choose another method, or join an encoder that reads texts (lite+{encoder.name})"

@@ -65,7 +65,8 @@ GroupByOption = Annotated[
     GroupBy | None,
     typer.Option(
         "--group-by",
-        help="Photos of one moment are left out together when shots tell what the classifier is worth. Default: the column group of a table, else near-copies (duplicates).",
+        help="Photos of one moment are left out together when shots tell what the classifier is worth. "
+        "Default: the column group of a table, else near-copies (duplicates).",
     ),
 ]
 NoTextOption = Annotated[bool, typer.Option("--no-text", help="Let the shots answer alone, whatever the names say.")]

@@ -25,6 +25,7 @@ def evaluate_features(model: FewShotModel, extraction: Extraction, labels: IntAr
         cache=_shots_alone(model.head, features),
         n_shots_among=sum(digest in known for digest in extraction.features.digests),
         skipped=extraction.skipped,
+        stated=model.calibration.scores if model.calibration and model.calibration.source == "shots" else None,
     )
 
 

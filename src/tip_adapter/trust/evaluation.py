@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tip_adapter.trust.agreement import disagreement
+from tip_adapter.trust.conformal import ConformalScores
 from tip_adapter.trust.metrics import (
     accuracy,
     confusion_matrix,
@@ -49,6 +51,8 @@ class Evaluation:
         How many of the photos are shots of the classifier itself: they make every figure too good.
     skipped : tuple of (name, reason)
         Photos that could not be read, and are in none of the figures.
+    disagreement : str
+        Where the photos show something else than the left-out shots promised, and what to do; empty where they agree.
     """
 
     n: int
@@ -64,20 +68,22 @@ class Evaluation:
     confusion: IntArray
     n_shots_among: int = 0
     skipped: tuple[tuple[str, str], ...] = ()
+    disagreement: str = ""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What people should know: where a part alone does better than the whole."""
+        """What people should know: where a part alone does better than the whole, or the shots promised otherwise."""
         alone = (
-            (self.cache_accuracy, "the shots alone", "better class texts may help"),
+            (self.cache_accuracy, "the shots alone", "better class texts, or none (--no-text), may help"),
             (self.zero_shot_accuracy, "the class texts alone", "more shots, or shots more like these photos, may help"),
         )
         mine = f"{100 * self.accuracy:.1f} %"
-        return tuple(
+        parts = tuple(
             f"{part} are right more often on these photos ({100 * value:.1f} % against {mine}): {remedy}"
             for value, part, remedy in alone
             if value is not None and value > self.accuracy
         )
+        return (*parts, self.disagreement) if self.disagreement else parts
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values; fractions, not per cent.
@@ -121,10 +127,11 @@ def evaluate_probabilities(
     cache: FloatArray | None = None,
     n_shots_among: int = 0,
     skipped: Sequence[tuple[str, str]] = (),
+    stated: ConformalScores | None = None,
 ) -> Evaluation:
     """Measure answers against the truth.
 
-    Shapes: `probabilities` (B, C), `labels` (B,), `zero_shot, cache` (B, C).
+    Shapes: `probabilities` (B, C), `labels` (B,), `zero_shot, cache` (B, C). `stated` are scores of left-out shots.
 
     Examples
     --------
@@ -154,4 +161,5 @@ def evaluate_probabilities(
         confusion=confusion_matrix(predictions, labels, n_classes=n_classes),
         n_shots_among=n_shots_among,
         skipped=tuple(skipped),
+        disagreement="" if stated is None else disagreement(stated, probabilities, labels),
     )
