@@ -139,12 +139,12 @@ def diagnose(
     >>> import numpy as np
     >>> from tip_adapter.trust.doctor import diagnose
     >>> from tip_adapter.trust.duplicates import Photos
-    >>> features = np.eye(2, dtype=np.float32)[[0, 0, 0, 0, 1, 1, 1, 1, 1]]
-    >>> names = tuple(f"{index}.jpg" for index in range(9))
-    >>> shots = Photos(features, np.array([0, 0, 0, 0, 1, 1, 1, 1, 0]), names, names)
+    >>> features = np.eye(2, dtype=np.float32)[[0] * 8 + [1] * 9]
+    >>> names = tuple(f"{index}.jpg" for index in range(17))
+    >>> shots = Photos(features, np.array([0] * 8 + [1] * 8 + [0]), names, names)
     >>> found = diagnose(shots, ["hat", "cap"], np.eye(2, dtype=np.float32), 10.0)
     >>> [(shot.name, shot.suggested) for shot in found.labels]
-    [('8.jpg', 'cap')]
+    [('16.jpg', 'cap')]
     """
     probabilities, labels, rows, evidence = _second_opinion(shots, class_names, zero_shot_weights, logit_scale)
     return Diagnosis(

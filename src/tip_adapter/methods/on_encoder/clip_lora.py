@@ -139,7 +139,12 @@ class CLIPLoRA(EncoderTuning):
         self.progress = progress
 
     def fit(
-        self, X: Sequence[ImageSource], y: Any, *, validation: tuple[Sequence[ImageSource], Any] | None = None
+        self,
+        X: Sequence[ImageSource],
+        y: Any,
+        *,
+        validation: tuple[Sequence[ImageSource], Any] | None = None,
+        groups: Any = None,
     ) -> Self:
         """Tune the encoder on labelled photos.
 
@@ -151,6 +156,8 @@ class CLIPLoRA(EncoderTuning):
             Class names, or integers that index `class_names` (without them: the rows of `zero_shot_weights`).
         validation : tuple of photos and labels, optional
             Not looked at: there is nothing to choose.
+        groups : ignored
+            Nothing is left out.
 
         Returns
         -------
