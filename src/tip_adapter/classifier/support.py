@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tip_adapter.data.sampling import shots_at_most
+from tip_adapter.data.thumbnails import grey_squares
 from tip_adapter.encoders import anchored
 from tip_adapter.encoders.joined import JoinedEncoder
 from tip_adapter.errors import DatasetError, EncoderError, InputError
@@ -109,7 +110,9 @@ def recorded_texts(found: TrainingFeatures) -> tuple[tuple[tuple[str, ...], ...]
 
 def with_near_copies(shots: Shots, crops: FloatArray | None = None) -> Shots:
     """Group shots that hardly differ from each other; see `tip_adapter.trust.near_copies.copy_cosine`."""
-    features = shots.features.unit
-    numbers = near_copies(features, shots.labels, copy_cosine(features, shots.labels, crops))
+    features, pictures = shots.features.unit, None
+    if len(shots.thumbnails) == len(shots):
+        pictures = grey_squares([shots.thumbnails[name] for name in shots.ids])
+    numbers = near_copies(features, shots.labels, copy_cosine(features, shots.labels, crops), pictures)
     counts = np.bincount(numbers)
     return replace(shots, groups=tuple(f"~{number}" if counts[number] > 1 else "" for number in numbers.tolist()))

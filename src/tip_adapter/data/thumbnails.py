@@ -11,7 +11,7 @@ from PIL import Image
 
 from tip_adapter.data.decoding import ImageSource, decode_image, decoded_image, encoded_image, image_name
 from tip_adapter.processors import usable_processors
-from tip_adapter.typing import BoolArray
+from tip_adapter.typing import BoolArray, Float32Array
 
 SIDE = 128
 
@@ -61,3 +61,22 @@ def picture_hash(thumbnail: bytes) -> BoolArray:
     grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX)).astype(np.int16)
     result: BoolArray = np.stack([(side[:, 1:] > side[:, :-1]).ravel() for side in (grey, grey[:, ::-1])])
     return result
+
+
+def grey_squares(thumbnails: Sequence[bytes], side: int = 32) -> Float32Array:
+    """Shrink thumbnails to grey squares, whatever their shape.
+
+    Shapes: → (N, side, side).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.data.thumbnails import grey_squares, make_thumbnails
+    >>> grey_squares(make_thumbnails([np.zeros((300, 200, 3), dtype=np.uint8)])).shape
+    (1, 32, 32)
+    """
+    found = np.empty((len(thumbnails), side, side), dtype=np.float32)
+    for row, data in enumerate(thumbnails):
+        image = decode_image(data, name="a thumbnail").convert("L")
+        found[row] = np.asarray(image.resize((side, side), Image.Resampling.BOX))
+    return found

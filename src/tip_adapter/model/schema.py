@@ -57,6 +57,23 @@ def _parameters(value: Any, where: str) -> None:
         raise ValueError(f"{where} has {min(harmful)}, which is never saved")
 
 
+_HELD: dict[str, Rule] = {
+    **dict.fromkeys(("alpha", "beta", "gamma", "text_weight"), number(0)),
+    "ridge": number(above=0),
+    # What `auto` holds of both of its methods.
+    "held": fields({"weights": items(number(0)), "parameters": mapping(number(0))}),
+}
+
+
+def _held(value: Any, where: str) -> None:
+    _parameters(value, where)
+    for name in _HELD.keys() & value.keys():
+        _HELD[name](value[name], f"{where}.{name}")
+    for name, one in value.get("held", {}).get("parameters", {}).items():
+        if name.endswith("ridge"):
+            number(above=0)(one, f"{where}.held.parameters.{name}")
+
+
 def _place(value: Any, where: str) -> None:
     """Class and row that a shot had."""
     items(lambda *_: None, length=2)(value, where)
@@ -69,7 +86,7 @@ _METHOD = fields(
         "name": text(longest=200),
         "parameters": _parameters,
         "chosen": mapping(plain),
-        "held": _parameters,
+        "held": _held,
         "trains": flag,
     }
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tip_adapter.typing import Float32Array, FloatArray, IntArray
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 SAME_FEATURE = 0.97
 """Cosine from which two photos show the same, with every encoder looked at."""
@@ -14,6 +14,10 @@ OTHER_CLASSES = 99.9
 
 CROPS = 25.0
 """Percentile of the cosines of two random crops of a photo."""
+
+SAME_SCENE = 0.5
+"""Correlation from which the middle of one picture counts as found in another: pictures that only mean the same to an
+encoder, such as two red balls, have less."""
 
 SAMPLE = 500
 
@@ -46,10 +50,12 @@ def copy_cosine(features: Float32Array, labels: IntArray, crops: FloatArray | No
     return max(own, float(np.percentile(others, OTHER_CLASSES))) if len(others) else own
 
 
-def near_copies(features: Float32Array, labels: IntArray, cosine: float) -> IntArray:
+def near_copies(
+    features: Float32Array, labels: IntArray, cosine: float, pictures: Float32Array | None = None
+) -> IntArray:
     """Number groups of shots: near-copies inside a class, and near-copies of these, have the same number.
 
-    Shapes: `features` (N, D), `labels` (N,) → (N,).
+    Shapes: `features` (N, D), `labels` (N,), `pictures` (N, side, side) in grey → (N,).
 
     Examples
     --------
@@ -64,7 +70,31 @@ def near_copies(features: Float32Array, labels: IntArray, cosine: float) -> IntA
     groups, found = np.empty(len(labels), dtype=np.intp), 0
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        number, part = connected_components(features[rows] @ features[rows].T >= cosine, directed=False)
+        alike = features[rows] @ features[rows].T >= cosine
+        if pictures is not None:
+            alike &= _same_scene(pictures[rows], alike)
+        number, part = connected_components(alike, directed=False)
         groups[rows] = part + found
         found += number
     return groups
+
+
+def _same_scene(pictures: Float32Array, asked: BoolArray) -> BoolArray:
+    """Whether the middle of one picture is found in another, (n, n), for the pairs that are asked about."""
+    side = pictures.shape[1]
+    inner, same = side - 2 * (side // 5), np.zeros(asked.shape, dtype=bool)
+    middles = _standardised(pictures[:, side // 5 : -(side // 5), side // 5 : -(side // 5)].reshape(len(pictures), -1))
+    for row in range(len(pictures)):
+        others = np.flatnonzero(asked[row])
+        places = np.lib.stride_tricks.sliding_window_view(pictures[row], (inner, inner)).reshape(-1, inner * inner)
+        same[row, others] = (_standardised(places) @ middles[others].T).max(axis=0) >= SAME_SCENE
+    result: BoolArray = same | same.T
+    return result
+
+
+def _standardised(rows: Float32Array) -> Float32Array:
+    """Rows of mean 0 and length 1, so that products are correlations."""
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    result: Float32Array = np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 1e-3)
+    return result
