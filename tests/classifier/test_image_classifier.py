@@ -79,7 +79,8 @@ def test_test_photos_of_some_classes_only(fitted, photos):
 def test_nothing_is_encoded_twice(photos, monkeypatch):
     ImageClassifier("fake").fit(photos / "train")
     monkeypatch.setattr(FakeEncoder, "encode_pixels", lambda *_: pytest.fail("encoded again"))
-    ImageClassifier("fake").fit(photos / "train", shots=2)
+    ImageClassifier("fake").fit(photos / "train")
+    ImageClassifier("fake").fit(photos / "train", shots=2, groups="folder")
 
 
 def test_method_objects_and_parameters(photos):

@@ -50,7 +50,7 @@ def fitted(method="task-res", views=VIEWS, counts=(4, 5, 4), store=None, **param
     images, labels = photos_of(dict(zip(CLASSES, counts, strict=True)))
     chosen = {**SHORT.get(method, {}), **parameters}
     classifier = ImageClassifier("fake", method, method_parameters=chosen, views=views, store=store)
-    return classifier.fit(list(images), list(labels), random_state=SEED)
+    return classifier.fit(list(images), list(labels), groups=range(len(labels)), random_state=SEED)
 
 
 ALL = [photo(name, number) for name in (*CLASSES, "belt") for number in (*range(6), 50, 51)]
@@ -251,7 +251,7 @@ def test_after_new_shots_a_refit_calibrates_as_a_fresh_fit_does(method, tmp_path
     known = dict(zip(encoded(ALL).digests, ALL, strict=True))
     names = [classifier.class_names[label] for label in classifier.model_.shots.labels]
     fresh = ImageClassifier("fake", method, method_parameters=SHORT.get(method, {}), views=VIEWS, store=None)
-    fresh.fit([known[one] for one in digests], names, random_state=SEED)
+    fresh.fit([known[one] for one in digests], names, groups=range(len(names)), random_state=SEED)
     expected = fresh.model_.calibration.state()[0]
     for name, array in classifier.model_.calibration.state()[0].items():
         np.testing.assert_allclose(array, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
