@@ -42,6 +42,7 @@ for line in {lines!r}:
             raise
 if {script!r}:
     sys.argv = ["predict.py", {photo!r}]
+    sys.path.insert(0, "exported")
     runpy.run_path({script!r}, run_name="__main__")
 time.sleep({wait})
 """

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tampered_values import changed_places, odd_contents, text_of
 from tip_adapter import ImageClassifier
+from tip_adapter.encoders.layout import METADATA_VERSION
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # a tiny encoder, built operator by operator
 from tiny_onnx import DIM, SIZE, some_photos, write_encoder
@@ -32,7 +33,7 @@ def sound_encoder(folder: Path) -> Path:
     files = ("onnx/vision_model.onnx", "onnx/text_model.onnx", "tokenizer.json")
     hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}
     text = {"context_length": 16, "pad_token": "[PAD]", "pad_to_context": False, "clean": ""}
-    note = {"format_version": 2, "logit_scale": 100.0, "text": text, "files": hashes}
+    note = {"format_version": METADATA_VERSION, "logit_scale": 100.0, "text": text, "files": hashes}
     (folder / "tip_adapter.json").write_text(json.dumps(note))
     return folder
 

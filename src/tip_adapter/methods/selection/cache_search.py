@@ -14,7 +14,7 @@ import numpy as np
 
 from tip_adapter.errors import InputError
 from tip_adapter.heads.affinity import Cache, mass_from_cosines
-from tip_adapter.methods.selection.folds import one_of_each, shots_per_class, support_folds
+from tip_adapter.methods.selection.folds import one_of_each, shots_per_class, spread_over, support_folds
 from tip_adapter.methods.selection.line_search import best_accuracy_alpha, best_likelihood_alpha, surprises
 from tip_adapter.methods.selection.prior import WIDTH, expected_spread, likely_ratio, likely_text_weight
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
@@ -279,17 +279,12 @@ def _left_out(cache: Cache, labels: IntArray, text: Float32Array, groups: IntArr
     )
     scale = np.divide(total, kept, out=np.zeros(kept.shape), where=kept > 0)
     # A shot whose class has no key left says nothing about the cache.
-    scored = _spread_over(np.flatnonzero(asked & (kept[folds, labels[order]] > 0)), MAX_COSINES // len(order))
+    scored = spread_over(np.flatnonzero(asked & (kept[folds, labels[order]] > 0)), MAX_COSINES // len(order))
     cosines = cache.keys[scored] @ cache.keys.T
     cosines[folds[scored][:, None] == folds[None, :]] = -np.inf
     rows = order[scored]
     shots = shots_per_class(labels[order], groups)
     return _Scored(cosines, cache, labels[rows], text[rows], n_folds, "likelihood", scale[folds[scored]], shots)
-
-
-def _spread_over(rows: IntArray, limit: int) -> IntArray:
-    """Take at most `limit` of the rows, evenly: rows are sorted by class, so every class keeps its part."""
-    return rows if len(rows) <= limit else rows[np.linspace(0, len(rows) - 1, max(1, limit)).astype(np.intp)]
 
 
 @dataclass
@@ -382,7 +377,7 @@ def _prior(cache: Cache, alpha: float | None, beta: float | None, groups: IntArr
     """One shot per class: the spread stated beforehand, over the other classes' keys."""
     chosen_beta = PRIOR_BETA if beta is None else beta
     n_keys = len(cache.keys)
-    rows = _spread_over(np.arange(n_keys), MAX_COSINES // n_keys)
+    rows = spread_over(np.arange(n_keys), MAX_COSINES // n_keys)
     mass = np.exp(chosen_beta * (cache.keys[rows] @ cache.keys.T - 1.0))
     own = np.arange(n_keys) if groups is None else groups[cache.order]
     mass[own[rows][:, None] == own] = np.nan

@@ -83,3 +83,8 @@ def shots_per_class(labels: IntArray, groups: IntArray | None = None) -> float:
     """
     pairs = len(labels) if groups is None else len(np.unique(np.stack([labels, groups]), axis=1).T)
     return pairs / len(np.unique(labels))
+
+
+def spread_over(rows: IntArray, limit: int) -> IntArray:
+    """Take at most `limit` of the rows, evenly: rows are sorted by class, so every class keeps its part."""
+    return rows if len(rows) <= limit else rows[np.linspace(0, len(rows) - 1, max(1, limit)).astype(np.intp)]
