@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from tip_adapter.explain.explainer import ridge_held
 from tip_adapter.explain.terms import TakenApart
-from tip_adapter.heads import CacheHead, ChannelCacheHead, KernelHead, LinearHead, NeighbourHead, TipXHead
+from tip_adapter.heads import (
+    CacheHead,
+    ChannelCacheHead,
+    KernelHead,
+    LinearHead,
+    NeighbourHead,
+    TipXHead,
+    TopKCacheHead,
+)
 from tip_adapter.heads.gaussian import Moments
 from tip_adapter.methods import METHODS
 from tip_adapter.methods.trained.linear_probe import LinearProbe
@@ -112,7 +120,7 @@ def heads_without(head, shot):
 @given(
     seed=st.integers(0, 10_000),
     counts=st.lists(st.integers(0, 4), min_size=2, max_size=5).filter(any),
-    kind=st.sampled_from(["cache", "channels", "tip-x", "neighbours"]),
+    kind=st.sampled_from(["cache", "channels", "tip-x", "neighbours", "top-k"]),
     balanced=st.booleans(),
     alpha=st.sampled_from([0.0, 0.7, 30.0]),
     beta=st.sampled_from([0.0, 1.0, 8.0]),
@@ -129,6 +137,8 @@ def test_without_a_shot_is_a_head_built_without_it(seed, counts, kind, balanced,
         channels = np.array([0, 3, 5])
         keys = shots[:, channels] / np.linalg.norm(shots[:, channels], axis=1, keepdims=True)
         head = ChannelCacheHead(n, weights, 20.0, **shared | {"keys": keys}, key_weights=strengths, channels=channels)
+    elif kind == "top-k":
+        head = TopKCacheHead(n, weights, 20.0, **shared, neighbours=3)
     elif kind == "tip-x":
         head = TipXHead(n, weights, 20.0, **shared, gamma=0.4, slope=1.5, offset=0.3)
     else:

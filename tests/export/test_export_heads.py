@@ -20,6 +20,7 @@ from tip_adapter.heads import (
     LinearHead,
     NeighbourHead,
     TipXHead,
+    TopKCacheHead,
     softmax,
 )
 
@@ -49,6 +50,7 @@ def example(kind, rng, *, silent=False, text=True, dim=D):
         | cache
         | {"keys": unit(rng, N, 5), "channels": channels, "key_weights": rng.random(N).astype(np.float32)}
         | {"alpha": 2.0, "beta": 5.0},
+        TopKCacheHead: shared | cache | {"neighbours": 4, "alpha": 7.0, "beta": 5.5},
         NeighbourHead: {"n_classes": C, **cache, "neighbours": 5},
     }
     if kind in fields:

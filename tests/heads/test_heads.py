@@ -14,6 +14,7 @@ from tip_adapter.heads import (
     LinearHead,
     NeighbourHead,
     TipXHead,
+    TopKCacheHead,
     head_from_state,
     head_state,
     softmax,
@@ -38,6 +39,7 @@ EXAMPLES = [
     LinearHead(3, TEXTS, 10.0, LINEAR, BIAS),
     CacheHead(3, TEXTS, 10.0, keys=KEYS, labels=LABELS, alpha=1.5, beta=3.0),
     KernelHead(3, TEXTS, 10.0, keys=KEYS, coefficients=COEFFICIENTS, beta=2.0, weights=LINEAR, bias=BIAS),
+    TopKCacheHead(3, TEXTS, 10.0, KEYS, LABELS, neighbours=2, alpha=1.0, beta=2.0),
     TipXHead(3, TEXTS, 10.0, KEYS, LABELS, alpha=1.0, beta=2.0, gamma=0.5, slope=0.3, offset=0.8),
     ChannelCacheHead(
         3,
@@ -56,7 +58,9 @@ EXAMPLES = [
 
 def test_every_kind_has_an_example():
     kinds = {
-        kind for kind, cls in HEADS.items() if cls.__module__ in {"tip_adapter.heads.linear", "tip_adapter.heads.cache"}
+        kind
+        for kind, cls in HEADS.items()
+        if cls.__module__ in {"tip_adapter.heads.linear", "tip_adapter.heads.cache", "tip_adapter.heads.top_k"}
     }
     assert {head_state(head)[0] for head in EXAMPLES} == kinds
 

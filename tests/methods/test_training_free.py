@@ -9,7 +9,7 @@ from tip_adapter.errors import FeatureError, FeatureWarning, InputError
 from tip_adapter.heads import head_from_state, head_state
 from tip_adapter.methods import METHODS, describe
 
-NAMES = ("tip-adapter", "tip-x", "ape", "gda", "proker", "prototype", "knn", "linear-probe", "auto")
+NAMES = ("tip-adapter", "tip-adapter-topk", "tip-x", "ape", "gda", "proker", "prototype", "knn", "linear-probe", "auto")
 VISION_ONLY = ("prototype", "knn", "linear-probe")
 # L-BFGS stops where it is near enough.
 TOLERANCE = {"linear-probe": 2e-2}

@@ -12,7 +12,7 @@ from tip_adapter.errors import DuplicateWarning, InputError, StorageWarning, Tip
 from tip_adapter.features.store import FeatureStore
 from tip_adapter.storage import bundles
 
-METHODS = ["tip-adapter", "auto", "ape", "tip-x", "proker", "knn", "gda"]
+METHODS = ["tip-adapter", "auto", "ape", "tip-x", "tip-adapter-topk", "proker", "knn", "gda"]
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ PUBLISHED_TUNING = {
     "zero-shot": "nothing to choose",
     "tip-adapter": "α and β by accuracy on the validation split, as the official code searches them",
     "tip-adapter-f": "20 epochs, the last one kept; α and β by accuracy on the validation split",
+    "tip-adapter-topk": "k, α and β by accuracy on the validation split",
     "tip-x": "α, β and γ by accuracy on the validation split",
     "ape": "channels, α, β and γ by accuracy on the validation split",
     "gda": "the ratio of Gaussian classifier and text by accuracy on the validation split",

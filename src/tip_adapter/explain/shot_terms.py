@@ -62,7 +62,7 @@ class CacheSum:
     (array([[2.25, 6.  ]]), array([0.75, 1.5 , 0.  ]), array([2., 4.]))
     """
 
-    values: Float32Array
+    values: Float32Array | FloatArray
     labels: IntArray
     n_classes: int
     balanced: bool
@@ -111,6 +111,63 @@ class CacheSum:
         # No rounding error of a difference after the last shot.
         mass[own] = mass[own] - float(self.values[query, shot]) if counts[own] else 0.0
         return self._weighed(mass, counts)
+
+
+@dataclass(frozen=True, eq=False)
+class TopKSum:
+    """Shots of which the nearest alone speak for their classes; without one of them, the next takes its place.
+
+    Attributes
+    ----------
+    values, cosines : ndarray of shape (B, N)
+        How strongly every shot would speak, and how near it is.
+    neighbours : int
+        k.
+    labels, n_classes, balanced, with_text
+        As for `CacheSum`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.explain.shot_terms import TopKSum
+    >>> part = TopKSum(np.array([[3.0, 2.0]]), np.array([[0.9, 0.8]]), 1, np.array([0, 1]), 2, balanced=False)
+    >>> part.logits(), part.to_class(0, 0), part.logits_without(0, 0)
+    (array([[3., 0.]]), array([3., 0.]), array([0., 2.]))
+    """
+
+    values: FloatArray
+    cosines: Float32Array
+    neighbours: int
+    labels: IntArray
+    n_classes: int
+    balanced: bool
+    with_text: BoolArray | None = None
+    is_sum = True
+
+    @cached_property
+    def _sum(self) -> CacheSum:
+        return self._of_nearest(self.values, self.cosines)
+
+    def _of_nearest(self, values: FloatArray, cosines: Float32Array | FloatArray) -> CacheSum:
+        first = max(0, cosines.shape[1] - self.neighbours)
+        rows = np.argpartition(cosines, first, axis=1)[:, first:] if first else np.arange(cosines.shape[1])[None]
+        kept = np.zeros(values.shape, dtype=np.float64)
+        np.put_along_axis(kept, rows, np.take_along_axis(values, rows, axis=1), axis=1)
+        return CacheSum(kept, self.labels, self.n_classes, self.balanced, self.with_text)
+
+    def logits(self) -> FloatArray:
+        """Logits of all queries, (B, C)."""
+        return self._sum.logits()
+
+    def to_class(self, query: int, column: int) -> FloatArray:
+        """What every shot adds to one class's logit of one query, (N,)."""
+        return self._sum.to_class(query, column)
+
+    def logits_without(self, query: int, shot: int) -> FloatArray:
+        """Logits of one query without one of the shots, (C,)."""
+        values, cosines = self.values[query : query + 1].copy(), self.cosines[query : query + 1].copy()
+        values[:, shot], cosines[:, shot] = 0.0, -np.inf
+        return self._of_nearest(values, cosines).logits_without(0, shot)
 
 
 def _runner_up(logits: FloatArray, counts: IntArray) -> IntArray:

@@ -13,7 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from tip_adapter.explain.shot_terms import CacheSum, GaussianSum, KernelSum, NeighbourVotes, PrototypeSum, ShotPart
+from tip_adapter.explain.shot_terms import (
+    CacheSum,
+    GaussianSum,
+    KernelSum,
+    NeighbourVotes,
+    PrototypeSum,
+    ShotPart,
+    TopKSum,
+)
 from tip_adapter.heads import (
     CacheHead,
     ChannelCacheHead,
@@ -22,6 +30,7 @@ from tip_adapter.heads import (
     LinearHead,
     NeighbourHead,
     TipXHead,
+    TopKCacheHead,
     zero_shot_logits,
 )
 from tip_adapter.heads.affinity import affinity
@@ -184,6 +193,11 @@ class TakenApart:
             texts = with_text(head.zero_shot_weights, head.n_classes)
             part = CacheSum(_values(head, queries), head.labels, head.n_classes, head.balanced, texts)
             return Contributions(_text_term(head, queries), None, (part,), n_shots)
+        if isinstance(head, TopKCacheHead):
+            texts, cosines = with_text(head.zero_shot_weights, head.n_classes), queries @ head.keys.T
+            values = head.alpha * np.exp(head.beta * (cosines.astype(np.float64) - 1.0))
+            nearest = TopKSum(values, cosines, head.neighbours, head.labels, head.n_classes, head.balanced, texts)
+            return Contributions(_text_term(head, queries), None, (nearest,), n_shots)
         if isinstance(head, NeighbourHead):
             votes = NeighbourVotes(queries @ head.keys.T, head.labels, head.n_classes, head.neighbours)
             return Contributions(np.zeros((len(queries), head.n_classes)), None, (votes,), n_shots)

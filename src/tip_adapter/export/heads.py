@@ -9,7 +9,15 @@ import numpy as np
 
 from tip_adapter.errors import InputError
 from tip_adapter.export.graph import GraphBuilder
-from tip_adapter.heads import CacheHead, ChannelCacheHead, KernelHead, LinearHead, NeighbourHead, TipXHead
+from tip_adapter.heads import (
+    CacheHead,
+    ChannelCacheHead,
+    KernelHead,
+    LinearHead,
+    NeighbourHead,
+    TipXHead,
+    TopKCacheHead,
+)
 from tip_adapter.heads.affinity import Cache
 from tip_adapter.heads.base import same_texts
 from tip_adapter.heads.cache import TEXT_TEMPERATURE, TIE
@@ -92,6 +100,24 @@ def _neighbour(graph: GraphBuilder, head: NeighbourHead, features: str) -> str:
     return graph.add("Log", graph.add("Div", smoothed, graph.constant(np.float32(head.neighbours + 1))))
 
 
+def _top_k(graph: GraphBuilder, head: TopKCacheHead, features: str) -> str:
+    """The nearest of all keys, whatever the head finds them by."""
+    text, cache = _zero_shot(graph, head, features), head.cache
+    if head.alpha == 0 or not len(head.keys):
+        return text
+    cosines = graph.add("MatMul", features, graph.constant(cache.keys.T))
+    nearest, rows = graph.top(cosines, min(head.neighbours, len(head.keys)))
+    beta = graph.constant(np.float32(head.beta))
+    values = graph.add("Exp", graph.add("Sub", graph.add("Mul", nearest, beta), beta))
+    counts = np.diff(np.append(cache.starts, len(cache.keys)))
+    weights = (head.alpha * np.repeat(cache.weights, counts)).astype(np.float32)
+    values = graph.add("Mul", values, graph.add("Gather", graph.constant(weights), rows))
+    owners = graph.add("Gather", graph.constant(np.repeat(cache.classes, counts).astype(np.int64)), rows)
+    one = graph.constant(np.array([1], dtype=np.int64))
+    by_class = graph.add("MatMul", graph.add("Unsqueeze", values, one), _one_hot(graph, owners, head.n_classes))
+    return graph.add("Add", text, _lent(graph, graph.add("Squeeze", by_class, one), cache))
+
+
 def _adapter(graph: GraphBuilder, head: Any, features: str) -> str:
     hidden = graph.add("Relu", graph.add("MatMul", features, graph.constant(head.down.T)))
     new = graph.add("Relu", graph.add("MatMul", hidden, graph.constant(np.float32(head.ratio) * head.up.T)))
@@ -137,7 +163,11 @@ def _class_mass(
         weights = weights * key_weights
     weighed = graph.add("Mul", values, graph.constant(weights.astype(np.float32)))
     labels: IntArray = np.repeat(cache.classes, counts).astype(np.int64)
-    mass = graph.add("MatMul", weighed, _one_hot(graph, graph.constant(labels), cache.n_classes))
+    return _lent(graph, graph.add("MatMul", weighed, _one_hot(graph, graph.constant(labels), cache.n_classes)), cache)
+
+
+def _lent(graph: GraphBuilder, mass: str, cache: Cache) -> str:
+    """Lend classes with text and without keys the logit of the runner-up."""
     if not len(cache.lent) or not len(cache.classes):
         return mass
     present = graph.add("Gather", mass, graph.constant(cache.classes.astype(np.int64)), axis=1)
@@ -161,5 +191,6 @@ HEAD_GRAPHS: dict[str, Callable[[GraphBuilder, Any, str], str]] = {
     "ChannelCacheHead": _channel_cache,
     "NeighbourHead": _neighbour,
     "AdapterHead": _adapter,
+    "TopKCacheHead": _top_k,
 }
 """How to write each class of `tip_adapter.heads.HEADS` with ONNX operators."""

@@ -17,6 +17,7 @@ from tip_adapter.heads.adapter import AdapterHead
 from tip_adapter.heads.base import Head, softmax, zero_shot_logits
 from tip_adapter.heads.cache import CacheHead, ChannelCacheHead, NeighbourHead, TipXHead
 from tip_adapter.heads.linear import KernelHead, LinearHead
+from tip_adapter.heads.top_k import TopKCacheHead
 
 __all__ = [
     "HEADS",
@@ -28,6 +29,7 @@ __all__ = [
     "LinearHead",
     "NeighbourHead",
     "TipXHead",
+    "TopKCacheHead",
     "head_from_state",
     "head_state",
     "softmax",
@@ -42,6 +44,7 @@ HEADS: dict[str, type[Any]] = {
     "channel-cache": ChannelCacheHead,
     "neighbour": NeighbourHead,
     "adapter": AdapterHead,
+    "top-k-cache": TopKCacheHead,
 }
 """Every formula that a saved classifier can hold, by the name it is saved under."""
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tip_adapter.methods.closed_form.prototype import Prototype
     from tip_adapter.methods.closed_form.timo import TIMO
     from tip_adapter.methods.closed_form.tip_adapter import TipAdapter
+    from tip_adapter.methods.closed_form.tip_adapter_top_k import TipAdapterTopK
     from tip_adapter.methods.closed_form.tip_x import TipX
     from tip_adapter.methods.closed_form.zero_shot import ZeroShot
     from tip_adapter.methods.on_encoder.clip_lora import CLIPLoRA
@@ -55,6 +56,7 @@ __all__ = [
     "TaskRes",
     "TipAdapter",
     "TipAdapterF",
+    "TipAdapterTopK",
     "TipX",
     "TransCLIP",
     "ZeroShot",
@@ -68,6 +70,10 @@ _TABLE = {
     "tip-adapter": (
         "closed_form.tip_adapter:TipAdapter",
         "texts, and shots by how near they are; exact evidence for every answer",
+    ),
+    "tip-adapter-topk": (
+        "closed_form.tip_adapter_top_k:TipAdapterTopK",
+        "tip-adapter on the nearest shots alone; for caches of very many",
     ),
     "tip-x": ("closed_form.tip_x:TipX", "tip-adapter, and how alike photos and shots are to the texts"),
     "ape": ("closed_form.ape:APE", "tip-adapter on the channels that tell the classes apart"),

@@ -186,6 +186,8 @@ _HEAD_VALUES: dict[str, Rule] = {
     "balanced": flag,
     "neighbours": whole(1, _MANY),
     "ratio": number(0, 1),
+    "index": one_of("exact", "faiss"),
+    "probes": whole(1, _MANY),
 }
 _HEAD_ARRAYS = {
     "zero_shot_weights": ArrayRule("float", ("C", "D"), may_lack_rows=True),

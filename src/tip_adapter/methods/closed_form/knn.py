@@ -103,7 +103,7 @@ class KNN(FewShotMethod):
         if evidence.folds is not None:
             voters -= int(np.bincount(evidence.folds).max())
         trials = [tried for tried in NEIGHBOURS if tried <= max(voters, 1)]
-        similar, owners = _nearest(evidence, rows, support, trials[-1])
+        similar, owners = nearest_shots(evidence, rows, support, trials[-1])
         for tried in trials:
             votes: FloatArray = counted_votes(similar[:, :tried], owners[:, :tried], support.n_classes)
             self.scores_[tried] = nll_and_accuracy(votes, evidence.labels[rows])
@@ -111,15 +111,15 @@ class KNN(FewShotMethod):
         return max(self.scores_, key=lambda tried: self.scores_[tried][1])
 
 
-def _nearest(evidence: Evidence, rows: IntArray, support: SupportSet, count: int) -> tuple[Float32Array, IntArray]:
+def nearest_shots(evidence: Evidence, rows: IntArray, support: SupportSet, count: int) -> tuple[Float32Array, IntArray]:
     """Cosines and classes of the nearest shots of images, the nearest first; shots of the image's own fold last."""
-    shape = len(rows), count
+    shape, key_folds = (len(rows), count), support.evidence.folds
     similar, owners = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.intp)
     for chunk in row_chunks(len(rows), len(support.labels)):
         asked = rows[chunk]
         cosines = evidence.features[asked] @ support.features.T
-        if evidence.folds is not None:
-            cosines[evidence.folds[asked][:, None] == evidence.folds[None, :]] = -np.inf
+        if evidence.folds is not None and key_folds is not None:
+            cosines[evidence.folds[asked][:, None] == key_folds[None, :]] = -np.inf
         nearest = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
         found = np.take_along_axis(cosines, nearest, axis=1)
         order = np.argsort(-found, axis=1, kind="stable")

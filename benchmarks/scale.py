@@ -1,0 +1,156 @@
+"""How the cache model grows with its keys: exact sum, exact nearest keys, faiss' cells, and usearch's graph in one run.
+
+Usage: python benchmarks/scale.py [--most 1000000] [--graph 30000] [--data ../shared/data/clip-vit-b32]
+
+Keys are synthetic: 100 around each of N/100 centres, 512 dimensions, queries of the same kind in batches of 64. Every
+number of keys is measured in a process of its own, so that peak memory is its own. With --data it measures what
+cutting the sum, and a coreset of the shots, cost in accuracy on real features (16 shots; intervals are over the
+test photos, paired).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from provenance import write_result
+from tip_adapter.heads import CacheHead, TopKCacheHead
+from tip_adapter.heads.top_k import ExactKeys, recall
+from tip_adapter.methods import TipAdapter, TipAdapterTopK
+
+DIM, BATCH, COUNT = 512, 64, 64
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def synthetic(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(max(10, n // 100), DIM)).astype(np.float32)
+    keys, labels = np.empty((n, DIM), dtype=np.float32), np.sort(rng.integers(0, len(centres), n))
+    for start in range(0, n, 50_000):
+        part = slice(start, start + 50_000)
+        keys[part] = unit(centres[labels[part]] + 1.5 * rng.standard_normal((len(labels[part]), DIM), np.float32))
+    asked = rng.integers(0, len(centres), 4 * BATCH)
+    return keys, np.sort(labels % 1000), unit(centres[asked] + 1.5 * rng.standard_normal((len(asked), DIM), np.float32))
+
+
+def rate(answer: Callable[[np.ndarray], object], queries: np.ndarray, seconds: float = 3.0) -> float:
+    answer(queries[:BATCH])
+    done, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        answer(queries[done % len(queries) :][:BATCH])
+        done += BATCH
+    return done / (time.perf_counter() - start)
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def of_keys(n: int, graph: bool) -> dict[str, float]:
+    keys, labels, queries = synthetic(n)
+    given = {"keys": keys, "labels": labels, "alpha": 1.0, "beta": 5.5}
+    shape = (1000, None, 100.0)
+    found = {"keys": n, "exact_queries_s": rate(CacheHead(*shape, **given).logits, queries), "exact_peak_mb": peak_mb()}
+    found["topk_exact_queries_s"] = rate(TopKCacheHead(*shape, **given, neighbours=COUNT).logits, queries)
+    cells = TopKCacheHead(*shape, **given, neighbours=COUNT, index="faiss")
+    start = time.perf_counter()
+    index = cells.key_index
+    found |= {"faiss_build_s": time.perf_counter() - start, "faiss_recall": recall(index, keys, queries, COUNT)}
+    found |= {"faiss_queries_s": rate(cells.logits, queries), "faiss_peak_mb": peak_mb()}
+    return found | (of_graph(keys, queries) if graph else {})
+
+
+def of_graph(keys: np.ndarray, queries: np.ndarray) -> dict[str, float]:
+    from usearch.index import Index
+
+    start = time.perf_counter()
+    index = Index(ndim=DIM, metric="ip", dtype="f32", connectivity=32, expansion_add=80, expansion_search=COUNT)
+    index.add(np.arange(len(keys)), keys)
+    built = time.perf_counter() - start
+    truth = ExactKeys(keys).nearest(queries, COUNT)[1]
+    got = index.search(queries, COUNT).keys
+    share = float(np.mean([np.isin(row, other).mean() for row, other in zip(truth, got, strict=True)]))
+    speed = rate(lambda batch: index.search(batch, COUNT), queries)
+    return {"usearch_build_s": built, "usearch_recall": share, "usearch_queries_s": speed}
+
+
+def exponent(rows: list[dict[str, float]], key: str) -> float:
+    """Slope of log seconds per query over log keys, from 10,000 keys on."""
+    kept = [row for row in rows if row["keys"] >= 10_000 and key in row]
+    if len(kept) < 2:
+        return float("nan")
+    return float(-np.polyfit(np.log([row["keys"] for row in kept]), np.log([row[key] for row in kept]), 1)[0])
+
+
+def coreset(features: np.ndarray, labels: np.ndarray, keep: int) -> np.ndarray:
+    """Greedy k-centre of each class, from the shot nearest to the mean."""
+    chosen = []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        part = features[rows]
+        near = part @ part[np.argmax(part @ part.mean(axis=0))]
+        picked = [int(np.argmax(near))]
+        while len(picked) < min(keep, len(rows)):
+            picked.append(int(np.argmin(near)))
+            near = np.maximum(near, part @ part[picked[-1]])
+        chosen.extend(rows[picked])
+    return np.array(chosen)
+
+
+def cost(path: Path) -> dict[str, dict[str, float]]:
+    with np.load(path, allow_pickle=False) as file:
+        data = {key: file[key] for key in file.files}
+    shots, labels = data["support_16_features"].astype(np.float32), data["support_16_labels"].astype(np.intp)
+    queries, truth = data["test_features"].astype(np.float32), data["test_labels"]
+    weights = data["zero_shot_weights"].astype(np.float32)
+    right = {"exact": TipAdapter(weights).fit(shots, labels).predict(queries) == truth}
+    for count in (16, 64, 256):
+        right[f"top-{count}"] = TipAdapterTopK(weights, neighbours=count).fit(shots, labels).predict(queries) == truth
+    for keep in (4, 8):
+        rows = coreset(shots, labels, keep)
+        right[f"coreset {keep} of 16"] = TipAdapter(weights).fit(shots[rows], labels[rows]).predict(queries) == truth
+    found = {}
+    for name, hits in right.items():
+        lost = hits.astype(float) - right["exact"]
+        half = 196 * lost.std(ddof=1) / np.sqrt(len(lost))
+        found[name] = {"accuracy": 100 * hits.mean(), "difference": 100 * lost.mean(), "half_interval": float(half)}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--most", type=int, default=1_000_000)
+    parser.add_argument("--graph", type=int, default=30_000, help="most keys that usearch's graph is built of")
+    parser.add_argument("--data", type=Path, help="folder of caltech60.npz and stanford_cars.npz")
+    parser.add_argument("--keys", type=int, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.keys:
+        print(json.dumps(of_keys(chosen.keys, chosen.keys <= chosen.graph)))
+        return
+    rows = []
+    for n in (1_000, 10_000, 30_000, 100_000, 300_000, 1_000_000):
+        if n <= chosen.most:
+            words = [sys.executable, __file__, "--keys", str(n), "--graph", str(chosen.graph)]
+            rows.append(json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout))
+            print({name: float(f"{value:.3g}") for name, value in rows[-1].items()}, flush=True)
+    names = ("exact_queries_s", "topk_exact_queries_s", "faiss_queries_s")
+    result = {"growth": rows, "exponents": {name: exponent(rows, name) for name in names}}
+    if chosen.data:
+        result["accuracy"] = {path.stem: cost(path) for path in sorted(chosen.data.glob("*.npz"))}
+    print(json.dumps({name: result[name] for name in result if name != "growth"}, indent=1))
+    write_result("scale", result)
+
+
+if __name__ == "__main__":
+    main()
