@@ -252,7 +252,9 @@ def test_what_was_probably_meant(fails, here, model):
     fails(3, "web/a.jpg: download them first", "predict", model, "https://web/a.jpg")
 
 
-@pytest.mark.parametrize("method", [name for name, cls in METHODS.items() if not cls.needs_encoder])
+@pytest.mark.parametrize(
+    "method", [name for name, cls in METHODS.items() if not (cls.needs_encoder or cls.transductive)]
+)
 def test_every_method_is_fitted_measured_and_used(run, here, method):
     assert run("fit", "photos", "-m", method, "-o", "m.tip")[0] == 0
     code, out, err = run("evaluate", "m.tip", "photos", "--json")

@@ -165,7 +165,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
             encoder = self._encoder_of(found, path)
             estimator = self._estimator()
             chosen = shots_of(found, path, encoder.image_id, shots, random_state, keep_views=estimator.takes_views)
-            support = self._support_of_features(found, encoder, with_near_copies(chosen))
+            support = self._support_of_features(found, encoder, chosen)
         else:
             estimator = self._estimator()
             photos = grouped(labelled_images(data, labels, prefer=("train",), skip_bad=skip_bad), groups)

@@ -110,9 +110,8 @@ def recorded_texts(found: TrainingFeatures) -> tuple[tuple[tuple[str, ...], ...]
 
 def with_near_copies(shots: Shots, crops: FloatArray | None = None) -> Shots:
     """Group shots that hardly differ from each other; see `tip_adapter.trust.near_copies.copy_cosine`."""
-    features, pictures = shots.features.unit, None
-    if len(shots.thumbnails) == len(shots):
-        pictures = grey_squares([shots.thumbnails[name] for name in shots.ids])
+    features = shots.features.unit
+    pictures = grey_squares([shots.thumbnails[name] for name in shots.ids])
     numbers = near_copies(features, shots.labels, copy_cosine(features, shots.labels, crops), pictures)
     counts = np.bincount(numbers)
     return replace(shots, groups=tuple(f"~{number}" if counts[number] > 1 else "" for number in numbers.tolist()))

@@ -39,7 +39,6 @@ from tip_adapter.cli.output import (
     warn_of_stale,
 )
 from tip_adapter.cli.photos import read_photos
-from tip_adapter.data.groups import GroupBy
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
@@ -62,11 +61,11 @@ MethodOption = Annotated[
     ),
 ]
 GroupByOption = Annotated[
-    GroupBy | None,
+    str | None,
     typer.Option(
         "--group-by",
         help="Photos of one moment are left out together when shots tell what the classifier is worth. "
-        "Default: the column group of a table, else near-copies (duplicates).",
+        "Which: folder, exif-time, or duplicates (near-copies). Default: the column group of a table, else duplicates.",
     ),
 ]
 NoTextOption = Annotated[bool, typer.Option("--no-text", help="Let the shots answer alone, whatever the names say.")]
