@@ -27,9 +27,9 @@ def serving():
     """Start services that are stopped at the end."""
     clients = []
 
-    def start(models, base_url="http://127.0.0.1", raise_server_exceptions=True, **settings):
-        app = create_app(models, Settings(**settings))
-        client = TestClient(app, base_url=base_url, raise_server_exceptions=raise_server_exceptions)
+    def start(models, encoder=None, raise_server_exceptions=True, **settings):
+        app = create_app(models, Settings(**settings), encoder=encoder)
+        client = TestClient(app, "http://127.0.0.1", raise_server_exceptions=raise_server_exceptions)
         client.__enter__()
         clients.append(client)
         return client

@@ -13,7 +13,21 @@ from typing import Annotated, NoReturn, TextIO
 
 import typer
 
-from tip_adapter.cli import bench, edits, embed, encoders, explain, export, info, models, predict, serve, trust, tuning
+from tip_adapter.cli import (
+    bench,
+    edits,
+    embed,
+    encoders,
+    explain,
+    export,
+    info,
+    models,
+    predict,
+    serve,
+    studio,
+    trust,
+    tuning,
+)
 from tip_adapter.cli.demo.command import demo
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
 from tip_adapter.cli.output import ReaderLeft, drop, echo, flush
@@ -64,6 +78,7 @@ app.command(rich_help_panel=USE, cls=ReadableCommand)(predict.predict)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(explain.explain)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(models.evaluate)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(info.info)
+app.command(rich_help_panel=USE, cls=ReadableCommand)(studio.studio)
 app.command(rich_help_panel=TRUST, cls=ReadableCommand)(trust.calibrate)
 app.command(rich_help_panel=TRUST, cls=ReadableCommand)(trust.doctor)
 app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.add)

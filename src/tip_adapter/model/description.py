@@ -6,6 +6,7 @@ from typing import Any
 
 from tip_adapter.model.edits import class_column
 from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.trust.metrics import wilson_interval
 
 
 def described(model: FewShotModel) -> dict[str, Any]:
@@ -21,11 +22,22 @@ def described(model: FewShotModel) -> dict[str, Any]:
         "seed": model.random_state,
         "shots": len(model.shots),
         "groups": model.shots.n_groups,
+        "left_out": stated_accuracy(model),
         "classes": [
             {"class": name, "shots": int(count), "texts": list(texts)}
             for name, count, texts in zip(model.class_names, model.counts, model.class_texts, strict=True)
         ],
     }
+
+
+def stated_accuracy(model: FewShotModel) -> dict[str, float] | None:
+    """How often left-out shots, one of every group, are right, with the 95 % interval; None where that is not known."""
+    known = model.calibration
+    if known is None or known.source != "shots" or not known.n or "calibration" in model.stale:
+        return None
+    right = int((known.scores.ahead == 0).sum())
+    low, high = wilson_interval(right, known.n)
+    return {"accuracy": right / known.n, "low": low, "high": high, "n": known.n}
 
 
 def listed_shots(model: FewShotModel, class_name: str | None = None) -> list[dict[str, str]]:

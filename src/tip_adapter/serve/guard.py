@@ -7,7 +7,7 @@ import ipaddress
 import secrets
 from collections.abc import MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +20,8 @@ OPEN = ("/healthz", "/readyz")
 
 FOREIGN = ("cross-site", "same-site")
 """What browsers say of requests that another site's page, or another port's, makes."""
+
+TOKEN_COOKIE = "tip_adapter_token"  # noqa: S105 - its name, not its value
 
 HEADERS = {
     b"content-security-policy": (
@@ -49,7 +51,7 @@ class Guard:
         answered = _Answer(send)
         body = _Body(receive, self)
         try:
-            self._check(scope["path"], Headers(scope=scope))
+            self._check(scope, Headers(scope=scope))
             await self.app(scope, body, answered)
         except Problem as error:
             if not answered.started:
@@ -58,7 +60,7 @@ class Guard:
         finally:
             self.held_bytes -= body.bytes
 
-    def _check(self, path: str, headers: Headers) -> None:
+    def _check(self, scope: Scope, headers: Headers) -> None:
         host = headers.get("host", "")
         if not self._known(host):
             raise Problem(421, f"This service is not called {host or 'nothing'!r}: start it with --allow-host NAME")
@@ -68,9 +70,12 @@ class Guard:
         # Pictures and scripts in pages of other sites come without an origin; links that somebody follows are fine.
         if headers.get("sec-fetch-site") in FOREIGN and headers.get("sec-fetch-mode") != "navigate":
             raise Problem(403, "Requests from pages of other sites are refused")
-        if self.settings.token and path not in OPEN:
+        if self.settings.token and scope["path"] not in OPEN:
             scheme, _, token = headers.get("authorization", "").partition(" ")
             given = token.strip() if scheme.lower() == "bearer" else _cookie(headers)
+            if scope["path"] == "/" and not given:
+                # The address that the command prints; the page then has a cookie, and the address no token.
+                given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
             if not secrets.compare_digest(given.encode(), self.settings.token.encode()):
                 raise Problem(401, "Expected the header Authorization: Bearer TOKEN, with the token of this service")
         length = headers.get("content-length", "0")
@@ -91,7 +96,7 @@ class Guard:
 def _cookie(headers: Headers) -> str:
     """Find the token as the page keeps it, which cannot send headers for pictures."""
     parts = (part.strip().partition("=") for part in headers.get("cookie", "").split(";"))
-    return next((value for name, _, value in parts if name == "tip_adapter_token"), "")
+    return next((value for name, _, value in parts if name == TOKEN_COOKIE), "")
 
 
 def _is_address(name: str) -> bool:

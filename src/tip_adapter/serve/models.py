@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
-from tip_adapter.classifier import ImageClassifier
+from tip_adapter.classifier import ImageClassifier, default_encoder
+from tip_adapter.data.decoding import NamedBytes
+from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import InputError
 from tip_adapter.explain.explainer import Explainer
 from tip_adapter.model.few_shot_model import FewShotModel
@@ -17,7 +19,7 @@ from tip_adapter.serve.encoding import EncodingQueue
 from tip_adapter.serve.metrics import Metrics
 from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.settings import Settings
-from tip_adapter.storage.bundle_files import CONFIG_FILE
+from tip_adapter.storage.bundle_files import CONFIG_FILE, fingerprint
 from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
@@ -27,21 +29,23 @@ T = TypeVar("T")
 
 
 class ServedModel:
-    """One saved classifier.
+    """One saved classifier, or the folder where one is to be saved.
 
     Attributes
     ----------
     name : str
     folder : pathlib.Path
+    encoder : Encoder
     queue : EncodingQueue
         Of its encoder, which other models may share.
     """
 
-    def __init__(self, name: str, folder: Path, classifier: ImageClassifier, settings: Settings) -> None:
-        self.name, self.folder, self._settings = name, folder, settings
-        self.encoder = classifier.encoder
+    def __init__(
+        self, name: str, folder: Path, encoder: Encoder, model: FewShotModel | None, settings: Settings
+    ) -> None:
+        self.name, self.folder, self.encoder, self._settings = name, folder, encoder, settings
         self.queue: EncodingQueue
-        self._state = self._stamp(), classifier.model_
+        self._state = (self._stamp() if model else None), model
         self._explainer: Explainer | None = None
         self._turn = asyncio.Lock()
 
@@ -51,9 +55,16 @@ class ServedModel:
         return facts.st_ino, facts.st_mtime_ns, facts.st_size
 
     @property
+    def taught(self) -> bool:
+        """Whether there is a classifier."""
+        return self._state[1] is not None
+
+    @property
     def model(self) -> FewShotModel:
         """The classifier as it is on the disk, or as it was when it can no longer be read."""
         stamp, model = self._state
+        if model is None:
+            raise Problem(409, "Nothing was taught yet: send photos of two classes or more to POST /v1/fit")
         try:
             if (now := self._stamp()) == stamp:
                 return model
@@ -75,15 +86,8 @@ class ServedModel:
         """Change the saved classifier, in a thread, after those who came before; what returns is on the disk."""
         if not self._settings.editing:
             raise Problem(403, "This service was started with --read-only")
-        try:
-            async with asyncio.timeout(self._settings.edit_wait_s):
-                await self._turn.acquire()
-        except TimeoutError:
-            raise Problem(503, "Others are editing: try again later", Retry_After="5") from None
-        try:
-            return await run_in_threadpool(self._edited, change)
-        finally:
-            self._turn.release()
+        _ = self.model
+        return await self._in_turn(lambda: self._edited(change))
 
     def _edited(self, change: Callable[[ImageClassifier], T]) -> tuple[T, FewShotModel]:
         wait_s, store = self._settings.edit_wait_s, self._settings.store
@@ -91,6 +95,29 @@ class ServedModel:
             result = change(classifier)
         # Read again rather than kept: somebody else may have edited the classifier since.
         return result, self.model
+
+    async def fit(self, images: list[NamedBytes], labels: list[str], groups: list[str] | None) -> FewShotModel:
+        """Teach the first state, and save it."""
+        return await self._in_turn(lambda: self._fitted(images, labels, groups))
+
+    def _fitted(self, images: list[NamedBytes], labels: list[str], groups: list[str] | None) -> FewShotModel:
+        if self.taught or not self._settings.teaching:
+            raise Problem(409, "There is a classifier already: add shots to it")
+        classifier = ImageClassifier(self.encoder, store=self._settings.store)
+        classifier.fit(images, labels, groups=groups, skip_bad=True).save(self.folder)
+        self._state = self._stamp(), classifier.model_
+        return classifier.model_
+
+    async def _in_turn(self, change: Callable[[], T]) -> T:
+        try:
+            async with asyncio.timeout(self._settings.edit_wait_s):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise Problem(503, "Others are editing: try again later", Retry_After="5") from None
+        try:
+            return await run_in_threadpool(change)
+        finally:
+            self._turn.release()
 
 
 class Models:
@@ -105,13 +132,15 @@ class Models:
             self._served[name] = self._load(name, Path(folder), encoder, settings)
 
     def _load(self, name: str, folder: Path, encoder: StrPath | None, settings: Settings) -> ServedModel:
+        if settings.teaching and fingerprint(folder) is None:
+            return ServedModel(name, folder.resolve(), load_encoder(encoder or default_encoder()), None, settings)
         classifier = ImageClassifier.load(folder, encoder=encoder, store=None)
         record = classifier.model_.encoder
         for other in self._served.values():
             if (other.encoder.image_id, other.encoder.text_id) == (record.image_id, record.text_id):
                 classifier = ImageClassifier.load(folder, encoder=other.encoder, store=None)
                 break
-        return ServedModel(name, folder.resolve(), classifier, settings)
+        return ServedModel(name, folder.resolve(), classifier.encoder, classifier.model_, settings)
 
     def start(self, settings: Settings, metrics: Metrics) -> None:
         """Begin to take photos."""

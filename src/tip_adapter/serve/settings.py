@@ -24,6 +24,8 @@ class Settings:
         under a name of its own (DNS rebinding).
     editing : bool, default=True
         Whether shots and classes may be changed.
+    teaching : bool, default=False
+        Whether a classifier may be taught that does not exist yet, and the studio be shown.
     store : "default", path or None, default=None
         Where features of new shots are kept; photos that are classified are never kept.
     max_body_bytes, max_files : int
@@ -41,6 +43,7 @@ class Settings:
     token: str | None = None
     hosts: tuple[str, ...] = LOOPBACK
     editing: bool = True
+    teaching: bool = False
     store: StrPath | Literal["default"] | None = None
     max_body_bytes: int = 64 * 2**20
     max_files: int = 256

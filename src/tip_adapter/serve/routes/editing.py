@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from tip_adapter.classifier import ImageClassifier
 from tip_adapter.classifier.editing import AddedShots
-from tip_adapter.model.description import listed_shots
+from tip_adapter.model.description import listed_shots, stated_accuracy
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.serve.models import ServedModel
 from tip_adapter.serve.problems import RESPONSES, Problem
@@ -23,6 +23,7 @@ router = APIRouter(prefix="/v1", tags=["edit"], responses=RESPONSES)
 T = TypeVar("T")
 Ids = Annotated[list[str], Field(min_length=1, max_length=10_000)]
 Texts = Annotated[list[str], Field(max_length=1000)]
+Refit = Annotated[bool, Query(description="Choose hyper-parameters and calibration again with the edit.")]
 
 
 class Relabelling(BaseModel):
@@ -51,8 +52,14 @@ class Renaming(BaseModel):
 
 
 def _state(model: FewShotModel) -> dict[str, Any]:
-    classes = dict(zip(model.class_names, model.counts.tolist(), strict=True))
-    return {"shots": len(model.shots), "classes": classes, "stale": list(model.stale), "edits": len(model.journal) - 1}
+    return {
+        "shots": len(model.shots),
+        "groups": model.shots.n_groups,
+        "classes": dict(zip(model.class_names, model.counts.tolist(), strict=True)),
+        "left_out": stated_accuracy(model),
+        "stale": list(model.stale),
+        "edits": len(model.journal) - 1,
+    }
 
 
 async def _edit(served: ServedModel, change: Callable[[ImageClassifier], T]) -> tuple[T, dict[str, Any]]:
@@ -93,6 +100,11 @@ async def add_shots(
     served: Served,
     class_name: Annotated[str, Query(alias="class", description="The class of all these photos.")],
     new_class: Annotated[bool, Query(description="Add the class where there is none of that name.")] = False,
+    group: Annotated[
+        str | None,
+        Query(max_length=200, description="What these photos belong to, such as a burst."),
+    ] = None,
+    refit: Refit = False,
 ) -> dict[str, Any]:
     """Add photos of one class as shots; photos that are shots already are named, and stay as they are."""
     if not new_class and class_name not in (await run_in_threadpool(lambda: served.model)).class_names:
@@ -101,7 +113,11 @@ async def add_shots(
 
     def change(classifier: ImageClassifier) -> AddedShots:
         labels = [class_name] * len(uploads)
-        return classifier.add_shots(uploads, labels, new_classes=new_class, skip_bad=len(uploads) > 1)
+        groups = None if group is None else [group] * len(uploads)
+        skip_bad = len(uploads) > 1
+        return classifier.add_shots(
+            uploads, labels, new_classes=new_class, groups=groups, refit=refit, skip_bad=skip_bad
+        )
 
     added, state = await _edit(served, change)
     known = [{"name": name, "id": shot, "class": label} for name, shot, label in added.known]
@@ -110,9 +126,9 @@ async def add_shots(
 
 
 @router.patch("/shots")
-async def relabel(served: Served, wanted: Relabelling) -> dict[str, Any]:
+async def relabel(served: Served, wanted: Relabelling, refit: Refit = False) -> dict[str, Any]:
     """Give shots another class."""
-    ids, state = await _edit(served, lambda classifier: classifier.relabel(wanted.ids, wanted.class_name))
+    ids, state = await _edit(served, lambda classifier: classifier.relabel(wanted.ids, wanted.class_name, refit=refit))
     return {"ids": list(ids), **state}
 
 
@@ -123,9 +139,10 @@ async def remove_shots(
     forget: Annotated[
         bool, Query(description="For good: nothing of the photos stays, and undo brings none back.")
     ] = False,
+    refit: Refit = False,
 ) -> dict[str, Any]:
     """Take shots out."""
-    gone, state = await _edit(served, lambda classifier: classifier.remove_shots(ids, forget=forget))
+    gone, state = await _edit(served, lambda classifier: classifier.remove_shots(ids, forget=forget, refit=refit))
     return {"ids": list(gone), **state}
 
 

@@ -40,6 +40,8 @@ def models(request: Request) -> dict[str, Any]:
     """List the models."""
     rows = [
         {"name": served.name, "classes": len(served.model.class_names), "shots": len(served.model.shots)}
+        if served.taught
+        else {"name": served.name, "classes": 0, "shots": 0}
         for served in request.app.state.models
     ]
     return {"models": rows}

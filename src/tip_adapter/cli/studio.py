@@ -1,0 +1,62 @@
+"""The command studio: teach a classifier in the browser."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tip_adapter.cli.options import EncoderOption, WaitOption
+from tip_adapter.cli.output import echo
+from tip_adapter.storage.locking import WAIT_S
+
+
+def studio(
+    place: Annotated[
+        Path,
+        typer.Argument(
+            help="A saved classifier to go on with, a folder of labelled photos to begin with, or a new name."
+        ),
+    ] = Path("studio.tip"),
+    encoder: EncoderOption = None,
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port; 0: any free one.")] = 8001,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+    wait: WaitOption = WAIT_S,
+) -> None:
+    """Teach, try and correct a classifier in the browser; the saved classifier is the project."""
+    from tip_adapter.libraries import require_extra
+
+    for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
+        require_extra(module, "serve")
+    from tip_adapter.serve import Settings, create_app
+    from tip_adapter.serve.running import run
+
+    model = _begun(place, encoder)
+    settings = Settings(teaching=True, store="default", edit_wait_s=wait)
+    app = create_app({model.stem: model}, settings, encoder=encoder)
+
+    def tell(address: str) -> None:
+        echo(f"studio for {model} at {address}; Ctrl-C ends it, everything is saved")
+        if browser:
+            webbrowser.open(address)
+
+    run(app, "127.0.0.1", port, tell)
+
+
+def _begun(place: Path, encoder: str | None) -> Path:
+    """Where the classifier is; a folder of photos is learned from first."""
+    from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.progress import progress_bar
+    from tip_adapter.storage.bundle_files import is_bundle
+
+    if is_bundle(place) or not place.is_dir() or not any(place.iterdir()):
+        return place
+    model = Path(f"{place.resolve().name}.tip")
+    if not is_bundle(model):
+        classifier = ImageClassifier(encoder)
+        with progress_bar("Encoding photos") as progress:
+            classifier.fit(place, skip_bad=True, progress=progress)
+        classifier.save(model)
+    return model

@@ -1,0 +1,144 @@
+"""The studio in a browser: from nothing to a classifier, corrections, undo, a webcam, and what it asks for."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from serve_files import files
+from tip_adapter import ImageClassifier
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+
+
+@pytest.fixture
+def address(tmp_path):
+    """A studio without a classifier, on a port of its own."""
+    command = [sys.executable, "-m", "tip_adapter", "studio", tmp_path / "shades.tip", "-e", "fake", "--port", "0"]
+    environment = os.environ | {"TIP_ADAPTER_CACHE": str(tmp_path / "cache")}
+    with subprocess.Popen([*command, "--no-browser"], stdout=subprocess.PIPE, text=True, env=environment) as process:
+        found = re.search(r"at (http://[\d.:]+);", process.stdout.readline())
+        assert found
+        yield found[1]
+        process.terminate()
+
+
+@pytest.fixture
+def page():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as engine:
+        chromium = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *CAMERA])
+        page = chromium.new_page()
+        page.wrong, page.asked = [], set()
+        page.on("console", lambda message: page.wrong.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: page.wrong.append(str(error)))
+        page.on("request", lambda request: page.asked.add(request.url.split("/")[2]))
+        yield page
+        chromium.close()
+
+
+def pictures(folder, name, base, count=5):
+    rng, paths = np.random.default_rng(base), []
+    for number in range(count):
+        pixels = np.clip(base + rng.integers(-20, 20, (40, 40, 3)), 0, 255).astype(np.uint8)
+        paths.append(folder / f"{name} {number}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    return paths
+
+
+def shots(page, count):
+    from playwright.sync_api import expect
+
+    expect(page.locator("button.shot")).to_have_count(count, timeout=30_000)
+
+
+def test_from_an_empty_page_to_corrections(page, address, tmp_path):
+    from playwright.sync_api import expect
+
+    page.goto(address)
+    for name, base in (("night", 30), ("<b>day</b>", 220)):
+        page.fill("#new-name", name)
+        page.click("text=Add class")
+        page.set_input_files(f'[aria-label="Photos of {name}"]', pictures(tmp_path, f"shade {base}", base))
+    shots(page, 10)
+    expect(page.locator("#facts")).to_contain_text("10 photos")
+    # Of a photo between the two, every edit is seen in the answer.
+    page.set_input_files("#try-files", pictures(tmp_path, "dusk", 125, 1))
+    card = page.locator(".answer-card")
+    card.locator("select").select_option("night")
+    card.locator("text=Teach it").click()
+    shots(page, 11)
+    expect(card.locator("h3")).to_have_text("night")
+    expect(page.locator("#pinned")).to_have_text(re.compile(r"1 of 1 .*\(before: 0 of 1"))
+    card.locator("text=Why?").click()
+    expect(card.locator(".reasons li").first).to_contain_text("without it")
+    page.click("#undo")
+    shots(page, 10)
+    # A range is moved by a key, and comes back as one.
+    page.locator(".shot").nth(0).click()
+    page.locator(".shot").nth(2).click(modifiers=["Shift"])
+    page.keyboard.press("2")
+    expect(page.locator('[aria-label="Class night"] .shot')).to_have_count(8, timeout=20_000)
+    page.click("#undo")
+    expect(page.locator('[aria-label="Class night"] .shot')).to_have_count(5, timeout=20_000)
+    # A burst is one group.
+    page.click('[aria-label="Webcam for night"]')
+    page.locator("#video").evaluate(
+        "video => new Promise(done => video.onloadeddata = video.videoWidth ? done() : done)"
+    )
+    page.click("#shoot")
+    page.locator("button.shot").nth(11).wait_for(timeout=30_000)
+    expect(page.locator("#facts")).to_contain_text("11 groups")
+    page.reload()
+    page.locator("button.shot").nth(11).wait_for(timeout=30_000)
+    assert page.wrong == []
+    assert page.asked == {address.removeprefix("http://")}
+    model = ImageClassifier.load(tmp_path / "shades.tip", store=None).model_
+    assert model.class_names == ("<b>day</b>", "night")
+    assert model.shots.n_groups == 11
+
+
+def test_a_classifier_is_taught_once_over_http(serving, tmp_path):
+    client = serving({"new": tmp_path / "new.tip"}, teaching=True, encoder="fake")
+    assert client.get("/v1/models").json()["models"] == [{"name": "new", "classes": 0, "shots": 0}]
+    assert client.get("/v1/model").status_code == 409
+    assert client.post("/v1/predict", files=files(30)).status_code == 409
+    assert client.post("/v1/shots?class=day", files=files(30)).status_code == 409
+    wrong = client.post("/v1/fit", files=files(30, 220), data={"classes": '["night"]'})
+    assert wrong.status_code == 422
+    assert wrong.json()["detail"] == "Expected classes as a JSON list of 2 names"
+    one = client.post("/v1/fit", files=files(30, 31), data={"classes": '["night", "night"]'})
+    assert "at least 2 classes" in one.json()["detail"]
+    given = {"classes": '["night", "night", "day"]', "groups": '["a", "a", ""]'}
+    taught = client.post("/v1/fit", files=files(30, 31, 220), data=given).json()
+    assert (taught["shots"], taught["groups"]) == (3, 2)
+    assert client.post("/v1/fit", files=files(30, 220), data={"classes": '["a", "b"]'}).status_code == 409
+    added = client.post("/v1/shots?class=day&group=burst&refit=true", files=files(200, 201, 202)).json()
+    assert (added["shots"], added["groups"], added["stale"]) == (6, 3, [])
+
+
+def test_the_page_is_for_who_has_the_token(serving, folder):
+    client = serving({"light": folder}, teaching=True, token="s3cret")
+    assert client.get("/").status_code == 401
+    assert client.get("/?token=wrong").status_code == 401
+    assert client.get("/v1/model?token=s3cret").status_code == 401
+    client.cookies.clear()
+    answer = client.get("/?token=s3cret", follow_redirects=False)
+    assert answer.status_code == 303
+    assert "HttpOnly" in answer.headers["set-cookie"]
+    assert "SameSite=strict" in answer.headers["set-cookie"]
+    assert client.get("/studio/studio.js").status_code == 200
+    assert client.get("/studio/..%2F..%2Fpyproject.toml").status_code == 404
+
+
+def test_without_the_studio_there_is_no_page(client):
+    assert client.get("/").status_code == 404
+    assert client.post("/v1/fit", files=files(1)).status_code == 404
