@@ -27,7 +27,8 @@ def commands():
         for name, child in getattr(command, "commands", {}).items():
             walk(child, [*words, name])
         if not hasattr(command, "commands"):
-            options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+            forms = [form for parameter in command.params for form in (*parameter.opts, *parameter.secondary_opts)]
+            options = {form for form in forms if form.startswith("--")}
             found[" ".join(words)] = (command.callback, options | {"--help"})
 
     walk(typer.main.get_command(app), [])
