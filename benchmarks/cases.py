@@ -185,7 +185,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--show", action="store_true")
     arguments = parser.parse_args()
-    wrong = 0
+    wrong, rows = 0, {}
     print(f"{'case':26} {'seconds':>7}  {'as wanted':9}  what happened")
     for name in arguments.names or sorted(path.name for path in arguments.cases.iterdir() if path.is_dir()):
         checks = CASES.get(name)
@@ -199,8 +199,13 @@ def main() -> int:
         told = f"not: {'; '.join(failed)}" if failed else "; ".join(dict.fromkeys(what for what, _ in results[:-1]))
         print(f"{name:26} {seconds:7.1f}  {'no' if failed else 'yes':9}  {told}", flush=True)
         wrong += bool(failed)
+        rows[name] = {"as_wanted": not failed, "what": told}
         if arguments.show:
             print(output)
+    if not arguments.names:
+        from provenance import write_result
+
+        write_result("cases", rows)
     return min(wrong, 1)
 
 

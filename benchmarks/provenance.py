@@ -1,4 +1,4 @@
-"""Figures of a benchmark in, one JSON file with command, machine and versions beside them out."""
+"""Keep the figures of a benchmark, with the command, the machine and the versions that gave them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 
 PACKAGES = ("tip-adapter", "numpy", "scipy", "scikit-learn", "onnxruntime", "pillow")
 RESULTS = Path(__file__).parent / "results"
+COMMAND = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+"""As it was typed: some benchmarks run commands of the package in their own process."""
 
 
 def write_result(name: str, figures: dict[str, Any]) -> None:
@@ -19,9 +21,8 @@ def write_result(name: str, figures: dict[str, Any]) -> None:
     from tip_adapter.bench.provenance import machine
 
     RESULTS.mkdir(exist_ok=True)
-    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     whole = {
-        "command": command,
+        "command": COMMAND,
         "machine": machine() | {"python": platform.python_version()},
         "versions": {package: version(package) for package in PACKAGES},
         "figures": figures,

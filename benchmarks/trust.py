@@ -54,7 +54,7 @@ class Data:
             yield f"seed {seed}", sample_shots(self.support_labels, self.drawn, random_state=seed)
 
 
-def load_all(folder: Path) -> Iterator[Data]:
+def load_all(folder: Path, encoder: str = "lite-fast") -> Iterator[Data]:
     for name in ("stanford_cars", "caltech60"):
         with np.load(folder / "clip-vit-b32" / f"{name}.npz", allow_pickle=False) as file:
             part = {key: file[key] for key in file.files}
@@ -69,17 +69,17 @@ def load_all(folder: Path) -> Iterator[Data]:
             12,
             True,
         )
-    yield clothing(folder / "clothing")
+    yield clothing(folder / "clothing", encoder)
 
 
-def clothing(folder: Path) -> Data:
+def clothing(folder: Path, encoder_name: str) -> Data:
     from tip_adapter.data import load_dataset
     from tip_adapter.encoders import load_encoder
     from tip_adapter.features.extraction import extract_features
     from tip_adapter.features.prompts import load_class_texts, resolve_templates, texts_for, zero_shot_weights
     from tip_adapter.features.store import FeatureStore
 
-    encoder, sets = load_encoder("lite-fast"), [load_dataset(folder / split) for split in ("train", "test")]
+    encoder, sets = load_encoder(encoder_name), [load_dataset(folder / split) for split in ("train", "test")]
     with FeatureStore() as store:
         features = [extract_features(encoder, part.paths, store=store).features.unit for part in sets]
     texts = texts_for(sets[0].class_names, load_class_texts(folder / "class_names.json"))

@@ -1,4 +1,4 @@
-"""The JSON files in benchmarks/results in, their figures as tables in benchmarks/README.md out.
+"""Write the tables of benchmarks/README.md from the JSON files in benchmarks/results.
 
 Usage: python benchmarks/write_readme.py
 Only what stands between the two markers is rewritten; a benchmark without a result is left out.
@@ -10,14 +10,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+from robustness_tables import (
+    bombs,
+    cases,
+    durability,
+    killed,
+    mutated_images,
+    offline,
+    store_kill,
+    table,
+    tampering,
+)
+
 FOLDER = Path(__file__).parent
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 Figures = dict[str, Any]
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
 
 
 def published_features(figures: Figures) -> str:
@@ -65,35 +73,28 @@ def startup(figures: Figures) -> str:
     return table(["process", "median"], [[name, f"{seconds:.3f} s"] for name, seconds in figures.items()])
 
 
-def store_kill(figures: Figures) -> str:
-    killed, both = figures["killed"], figures["two_at_once"]
-    return (
-        f"{figures['photos']} photos. Killed with {killed['stored_when_killed']} stored, integrity check "
-        f"{killed['integrity_check']}; the second run encoded {killed['second_run_encoded']}, then the store held "
-        f"{killed['rows_after']}. Two at once left {both['rows_after']} rows, one for each photo; a third run encoded "
-        f"{both['third_run_encoded']}."
-    )
+def scarce_classes(figures: Figures) -> str:
+    rows = []
+    for data, methods in figures["sets"].items():
+        for method, counts in methods.items():
+            for count, found in counts.items():
+                shown = [f"{found[where]['recall']:.1f}" if where in found else "–" for where in SCARCE]
+                others = f"{found['beside many']['recall of the others']:.1f}"
+                rows.append([data, method, count, *shown, others, f"{found['beside many']['named / there']:.2f}"])
+    columns = [f"beside {figures['many']}", "added to a fitted classifier", "all classes as few"]
+    header = ["set", "method", "shots", *columns, "recall of the others", "named / there are"]
+    return table(header, rows)
 
 
-def durability(figures: Figures) -> str:
-    def total(part: str, name: str) -> int:
-        return sum(row[name] for row in figures[part] if name in row)
+SCARCE = ("beside many", "added", "all as few")
 
-    faults = sum(len(row["faults"]) for row in figures["kills"])
-    (reads,), (saves,) = figures["readers"], figures["saves"]
-    rows = [
-        ["edits acknowledged to processes and threads", f"{total('editors', 'acknowledged')}"],
-        ["… of them there at the end", f"{total('editors', 'kept')}"],
-        ["editors killed", f"{total('editors', 'killed')}"],
-        [f"kills of {len(figures['kills'])} writing commands", f"{total('kills', 'kills')}"],
-        ["… after which something was neither old nor new, or left over", f"{faults}"],
-        [f"loads beside {reads['saves']} saves", f"{reads['loads']}"],
-        ["… that failed", f"{reads['failed']}"],
-        ["kills of commands that forget", f"{total('forgetting', 'kills')}"],
-        ["… after which a repetition left a trace", f"{total('forgetting', 'traces left')}"],
-        [f"a saved edit at {saves['shots']} shots, loading included", f"{saves['edit_s']} s, {saves['MB']} MB"],
-    ]
-    return table(["", ""], rows)
+
+def edits(figures: Figures) -> str:
+    columns = [figures[name] for name in ("median_ms", "largest_ms", "median_processor_ms")]
+    rows = [[name, *(f"{column[name]:.1f} ms" for column in columns)] for name in columns[0]]
+    header = [f"{figures['shots']} shots", "median", "largest", "processor"]
+    difference = f"{figures['largest_relative_difference']:.1e}"
+    return f"{table(header, rows)}\n\nAfter {figures['edits']} edits logits differ from a fresh fit's by {difference}."
 
 
 def encode(figures: Figures) -> str:
@@ -234,26 +235,6 @@ def auto(figures: Figures) -> str:
     return f"{first}\n\n{second}\n\n{text}"
 
 
-def bombs(figures: Figures) -> str:
-    rows = []
-    for kind, row in figures["kinds"].items():
-        counts = [f"{row[name]:.0f}" for name in ("answered", "refused")]
-        rows.append([kind, *counts, f"{row['seconds'] / row['files']:.1f} s", f"{row['peak_mb']:.0f} MB"])
-    largest = f"Largest peak {figures['largest_peak_mb']:.0f} MB, below {figures['target_mb']} wanted."
-    return f"{table(['files', 'answered', 'refused', 'per file', 'peak of the process'], rows)}\n\n{largest}"
-
-
-def mutated_images(figures: Figures) -> str:
-    rows = [
-        [kind, *(str(found.get(name, 0)) for name in ("answered", "refused"))]
-        for kind, found in figures["kinds"].items()
-    ]
-    slowest = (
-        f"Slowest image {figures['slowest_s']:.2f} s, {figures['peak_mb']:.0f} MB more than without; no other outcome."
-    )
-    return f"{table(['damaged images', 'answered', 'refused in one line'], rows)}\n\n{slowest}"
-
-
 def size(figures: Figures) -> str:
     rows = [[name, now, before] for name, (now, before) in figures.items()]
     return table(["", "now", "when it had 49 modules in its root"], rows)
@@ -314,7 +295,13 @@ SECTIONS = {
     "search": ("Search of α and β", search),
     "predict": ("Cache logits of many queries", predict),
     "startup": ("Start of a process", startup),
+    "edits": ("Edits of a large classifier in memory", edits),
+    "scarce_classes": ("Recall of classes with few shots, in %", scarce_classes),
     "durability": ("Edits that race, commands that are killed, photos that are forgotten", durability),
+    "durability_strace": ("Commands that are killed at each system call that changes names", killed),
+    "tampering": ("Saved files that somebody has changed, checksums made right again", tampering),
+    "offline": ("What leaves the machine", offline),
+    "cases": ("Small inputs that once went wrong", cases),
     "bombs": ("Files made to exhaust memory, through `predict` with `lite`", bombs),
     "mutated_images": ("Damaged images of every format", mutated_images),
     "store_kill": ("`embed` killed, and two at once", store_kill),

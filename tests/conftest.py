@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -15,6 +16,11 @@ from tip_adapter.libraries import NO_TELEMETRY
 os.environ.update(NO_TELEMETRY)  # tests import ONNX Runtime themselves, too
 
 from tiny_models import write_clip
+
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    # Every process that a test starts would compile what it imports, for seconds: it is kept aside instead.
+    COMPILED = tempfile.TemporaryDirectory(prefix="compiled-", ignore_cleanup_errors=True)
+    os.environ["PYTHONPYCACHEPREFIX"] = COMPILED.name
 
 hypothesis.settings.register_profile("no clock", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("no clock")
