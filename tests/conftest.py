@@ -12,7 +12,9 @@ from PIL import Image
 
 from tip_adapter.cli import main
 from tip_adapter.libraries import NO_TELEMETRY
+from tip_adapter.processors import let_waiting_threads_sleep
 
+let_waiting_threads_sleep()
 os.environ.update(NO_TELEMETRY)  # tests import ONNX Runtime themselves, too
 
 from tiny_models import write_clip

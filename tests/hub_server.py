@@ -75,8 +75,8 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         path = self.path.split("?")[0]
         self.hub.asked.append((self.command, path, self.headers.get("Range")))
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(revision|tree)/([^/]+)(/.*)?", path):
-            self.describe(found[1], found[2], found[3])
+        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(/.*)?)?", path):
+            self.describe(found[1], found[2], found[3] or "main")
         elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self.send_file(found[1], found[2], found[3])
         else:
@@ -100,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
             return None
         return commit
 
-    def describe(self, repository: str, what: str, revision: str) -> None:
+    def describe(self, repository: str, what: str | None, revision: str) -> None:
         commit = self.known(repository, revision)
         if commit is None:
             return

@@ -1,6 +1,9 @@
-"""Containers allow fewer processors than there are, in one of two ways."""
+"""Containers allow fewer processors than there are, in one of two ways; other work may take those there are."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -26,3 +29,17 @@ def test_quotas(tmp_path, monkeypatch, files, expected):
     monkeypatch.setattr(processors, "_CGROUPS", tmp_path)
     monkeypatch.setattr(processors.os, "sched_getaffinity", lambda _: range(64), raising=False)
     assert processors.usable_processors() == math.ceil(min(64, expected))
+
+
+def test_threads_of_the_program_that_wait_sleep():
+    code = (
+        "import sys; from tip_adapter.cli import main; sys.argv = ['tip-adapter', '--version']\n"
+        "try: main()\nexcept SystemExit: import sklearn"
+    )
+    unset = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=unset | {"OMP_DISPLAY_ENV": "TRUE"}, capture_output=True, text=True, check=True
+    )
+    if "OMP_WAIT_POLICY" not in done.stderr:
+        pytest.skip("OpenMP of another kind, which does not say how its threads wait")
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr

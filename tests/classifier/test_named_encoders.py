@@ -30,7 +30,7 @@ def asked(monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_tree", listing)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", listing)
     return repositories
 
 

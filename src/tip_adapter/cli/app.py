@@ -39,6 +39,7 @@ from tip_adapter.errors import (
     TipAdapterError,
     TruncatedImageError,
 )
+from tip_adapter.processors import let_waiting_threads_sleep
 
 INTERRUPTED = 130
 CHOOSE_ENCODER = ("fit", "embed", "bench", "fine-tune")
@@ -101,6 +102,7 @@ app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(serve.serve)
 def main() -> None:
     """Run the program, with every expected error as one line on stderr and an exit code of its own."""
     _speak_utf8()
+    let_waiting_threads_sleep()
     warnings.showwarning = _show_warning
     # Pillow warns of large pictures and broken EXIF data; our own limits and errors say what matters.
     warnings.filterwarnings("ignore", module="PIL")

@@ -117,7 +117,8 @@ def _wanted(place: HubPlace) -> list[str]:
     """Ask which files the repository has, and choose those of the encoder: others may be large."""
     with _clear_errors(place):
         api = import_library("huggingface_hub").HfApi()
-        listed = {file.path for file in api.list_repo_tree(place.repository, recursive=True, **place.options)}
+        # Unlike list_repo_tree this asks once: without a network that one tries for half a minute.
+        listed = {file.rfilename for file in api.model_info(place.repository, **place.options).siblings or ()}
     layout = choose_layout(lambda name: place.inside(name) in listed)
     if layout is None:
         forms = ", ".join(one.image_model for one in LAYOUTS)
