@@ -14,10 +14,11 @@ from tip_adapter.cli import main
 from tip_adapter.libraries import NO_TELEMETRY
 from tip_adapter.processors import let_waiting_threads_sleep
 
-let_waiting_threads_sleep()
 os.environ.update(NO_TELEMETRY)  # tests import ONNX Runtime themselves, too
 
 from tiny_models import write_clip
+
+let_waiting_threads_sleep()
 
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     # Every process that a test starts would compile what it imports, for seconds: it is kept aside instead.

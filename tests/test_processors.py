@@ -37,9 +37,8 @@ def test_threads_of_the_program_that_wait_sleep():
         "try: main()\nexcept SystemExit: import sklearn"
     )
     unset = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=unset | {"OMP_DISPLAY_ENV": "TRUE"}, capture_output=True, text=True, check=True
-    )
+    shown = unset | {"OMP_DISPLAY_ENV": "TRUE"}
+    done = subprocess.run([sys.executable, "-c", code], env=shown, capture_output=True, text=True, check=True)
     if "OMP_WAIT_POLICY" not in done.stderr:
         pytest.skip("OpenMP of another kind, which does not say how its threads wait")
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
