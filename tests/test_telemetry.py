@@ -95,4 +95,4 @@ def test_a_download_asks_for_the_repository_alone(tmp_path, before):
         server.server_close()
     assert "OutOfReachError" in done.stderr
     assert asked
-    assert all(path.startswith("/api/models/somebody/something/") for path in asked), json.dumps(asked)
+    assert all(f"{path}/".startswith("/api/models/somebody/something/") for path in asked), json.dumps(asked)
