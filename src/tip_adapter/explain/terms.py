@@ -13,15 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tip_adapter.explain.shot_terms import (
-    CacheSum,
-    GaussianSum,
-    KernelSum,
-    NeighbourVotes,
-    PrototypeSum,
-    ShotPart,
-    TopKSum,
-)
+from tip_adapter.explain.cache_terms import CacheSum, TopKSum
+from tip_adapter.explain.shot_terms import GaussianSum, KernelSum, NeighbourVotes, PrototypeSum, ShotPart
 from tip_adapter.heads import (
     CacheHead,
     ChannelCacheHead,
