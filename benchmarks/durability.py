@@ -435,8 +435,10 @@ def count_traces(scene: Scene, command: str, *, strace: bool = False) -> dict[st
     shots = model.shots if command != "purge" else model.journal[-1].undo.removed.shots  # type: ignore[union-attr]
     digest = shots.features.digests[0]
     with FeatureStore() as store:
-        ((stored,),) = store._connection.execute("SELECT vector FROM features WHERE digest = ?", [digest]).fetchall()
-    traces = [digest.encode(), Path(shots.features.names[0]).name.encode(), stored, shots.thumbnails[shots.ids[0]]]
+        # Its middle view, and the random crops by which near-copies are told.
+        rows = store._connection.execute("SELECT vector FROM features WHERE digest = ?", [digest]).fetchall()
+    stored = [vector for (vector,) in rows]
+    traces = [digest.encode(), Path(shots.features.names[0]).name.encode(), *stored, shots.thumbnails[shots.ids[0]]]
     left, count, refused = 0, 0, 0
     for _ in kills(scene, arguments, strace=strace):
         count += 1

@@ -70,7 +70,7 @@ def _zip_members(path: Path) -> Members:
         raise DatasetError(
             f"Expected a .zip archive at {path}, got an error ({one_line(error)}): make it anew"
         ) from error
-    return dict(_zip_member(path, entry) for entry in entries if not entry.is_dir())
+    return dict(_zip_member(path, entry) for entry in entries if entry.filename and not entry.is_dir())
 
 
 def _check_count(path: Path) -> None:
