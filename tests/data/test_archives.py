@@ -293,10 +293,3 @@ def test_an_archive_for_each_split(tmp_path):
         pack(tmp_path / f"{split}.zip")
     assert len(load_dataset(tmp_path, prefer=("train",))) == 6
     assert find_images([f"{tmp_path}/*.zip"]) == find_images([tmp_path / "test.zip", tmp_path / "train.zip"])
-
-
-def test_a_member_without_a_name_is_passed_over(tmp_path):
-    path = pack(tmp_path / "a.zip")
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("", b"nothing")
-    assert find_images([path])
