@@ -45,8 +45,8 @@ class ShardFolder:
     >>> folder = tempfile.TemporaryDirectory()
     >>> shards = ShardFolder(folder.name, {"encoder": "fake"})
     >>> shards.write({"id": ["a"], "features": np.ones((1, 2), np.float32), "error": [None]})
-    >>> shards.finished(), shards.table().schema.field("features").type
-    ({'a'}, FixedSizeListType(fixed_size_list<item: float>[2]))
+    >>> shards.finished(), shards.table().schema.field("features").type.list_size
+    ({'a'}, 2)
     >>> folder.cleanup()
     """
 
