@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tip_adapter.heads.gaussian import Moments, gaussian_classifier
-from tip_adapter.methods.closed_form.gda import GDA, gaussian_fit
+from tip_adapter.heads.gaussian import Moments
+from tip_adapter.methods.closed_form.gda import GDA, Gaussians
 
 
 def random_rows(rng, n, dim):
@@ -52,7 +52,7 @@ def test_a_part_taken_from_the_sums_is_a_fit_without_it():
     shots, queries, labels = random_rows(rng, 40, 8), random_rows(rng, 5, 8), np.repeat(np.arange(4), 10)
     kept = rng.random(40) < 0.6
     weights, bias = Moments.of(shots[kept], labels[kept], 4).classifier()
-    np.testing.assert_allclose(gaussian_fit(shots, labels, 4)(kept)(queries), queries @ weights.T + bias, rtol=1e-9)
+    np.testing.assert_allclose(Gaussians(shots, labels, 4).fit()(kept)(queries), queries @ weights.T + bias, rtol=1e-9)
 
 
 def test_one_shot_per_class_is_the_nearest_mean_by_a_rule_that_is_said():
@@ -150,5 +150,5 @@ def test_few_shots_of_many_dimensions_are_solved_in_what_they_span(dim):
     labels = np.repeat([0, 1, 2], (1, 3, 6))
     features = random_rows(rng, 10, dim)
     whole = Moments.of(features, labels, 3).classifier()
-    for found, expected in zip(gaussian_classifier(features, labels, 3), whole, strict=True):
+    for found, expected in zip(Gaussians(features, labels, 3).classifier(), whole, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)

@@ -175,34 +175,3 @@ def spanned(features: Float32Array) -> tuple[FloatArray, FloatArray | None]:
         return rows, None
     basis, _ = np.linalg.qr(rows.T)
     return rows @ basis, basis
-
-
-def gaussian_classifier(
-    features: Float32Array, labels: IntArray, n_classes: int, ridge: float = 1.0
-) -> tuple[FloatArray, FloatArray]:
-    """Weights (C, D) and bias (C,) of `Moments.classifier` from shots.
-
-    Parameters
-    ----------
-    features : ndarray of shape (N, D), float32
-    labels : ndarray of shape (N,), integers in [0, C)
-    n_classes : int
-    ridge : float, default=1
-        See `Moments.precision`.
-
-    Returns
-    -------
-    weights : ndarray of shape (C, D)
-    bias : ndarray of shape (C,)
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tip_adapter.heads.gaussian import gaussian_classifier
-    >>> gaussian_classifier(np.eye(2, 3, dtype=np.float32), np.array([0, 1]), 2)[0].round(6)
-    array([[ 0.5, -0.5,  0. ],
-           [-0.5,  0.5,  0. ]])
-    """
-    coordinates, basis = spanned(features)
-    weights, bias = Moments.of(coordinates, labels, n_classes).classifier(ridge)
-    return weights if basis is None else weights @ basis.T, bias

@@ -57,9 +57,10 @@ class AutoResult:
     @property
     def summary(self) -> str:
         """One sentence for people."""
-        methods = " + ".join(name.removesuffix(" alpha") for name in self.parameters if name.endswith(" alpha"))
+        named = [name.removesuffix(" alpha") for name in self.parameters if name.endswith(" alpha")]
+        methods = " + ".join(name for name, weight in zip(named, self.weights[1:], strict=True) if weight > 0) or "texts"
         if not self.scores:
-            return f"{methods} by the rule for one shot per class (nothing can be left out)"
+            return f"{methods} by the rule for one shot, or group of them, per class (nothing can be left out)"
         nll, accuracy = self.scores["auto"]
         source = f"{self.n_folds}-fold cross-validation on the shots" if self.n_folds else "the validation set"
         if self.rule == "cross-validation and prior":
@@ -115,7 +116,7 @@ class Auto(FewShotMethod):
     >>> shots = np.array([[0.6, 0, 0.8], [0, 0.6, 0.8]], dtype=np.float32)
     >>> method = Auto(texts, class_names=["hat", "cap"]).fit(shots, ["hat", "cap"])
     >>> method.search_.summary
-    'proker + gda by the rule for one shot per class (nothing can be left out)'
+    'proker by the rule for one shot, or group of them, per class (nothing can be left out)'
     """
 
     def __init__(

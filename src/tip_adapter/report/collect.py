@@ -87,6 +87,7 @@ def _landscape(model: FewShotModel) -> Landscape | None:
         alphas=head.alpha * 2.0 ** np.linspace(-OCTAVES, OCTAVES, 25),
         betas=head.beta * 2.0 ** np.linspace(-OCTAVES, OCTAVES, 17),
         balanced=head.balanced,
+        groups=model.shots.group_numbers,
     )
 
 

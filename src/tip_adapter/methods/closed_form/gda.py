@@ -9,12 +9,13 @@ import numpy as np
 
 from tip_adapter.errors import InputError
 from tip_adapter.heads import Head
-from tip_adapter.heads.gaussian import Moments, gaussian_classifier, spanned
+from tip_adapter.heads.gaussian import Moments, spanned
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.expert import Expert, combined_head
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.class_offsets import class_offsets
-from tip_adapter.methods.selection.weight import choose
+from tip_adapter.methods.selection.evidence import Fit
+from tip_adapter.methods.selection.weight import choose_with_logits
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
@@ -22,10 +23,8 @@ RIDGES = (1.0, 0.3, 0.1, 0.03, 3.0)
 """What "auto" tries, the paper's first."""
 
 
-def gaussian_fit(
-    features: Float32Array, labels: IntArray, n_classes: int, ridge: float = 1.0
-) -> Callable[[BoolArray], Callable[[Float32Array], FloatArray]]:
-    """Give a `tip_adapter.methods.selection.evidence.Fit` that pays for what is left out, not for what is kept.
+class Gaussians:
+    """Class means and scatter of shots, summed once: fits to parts of them, with any ridge, pay for what is left out.
 
     Parameters
     ----------
@@ -33,33 +32,38 @@ def gaussian_fit(
         Unit rows.
     labels : ndarray of shape (N,), integers in [0, C)
     n_classes : int
-    ridge : float, default=1
-        See `tip_adapter.heads.gaussian.Moments.precision`.
-
-    Returns
-    -------
-    callable
 
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.methods.closed_form.gda import gaussian_fit
+    >>> from tip_adapter.methods.closed_form.gda import Gaussians
     >>> features = np.eye(2, dtype=np.float32)[[0, 0, 1]]
-    >>> fit = gaussian_fit(features, np.array([0, 0, 1]), 2)
+    >>> fit = Gaussians(features, np.array([0, 0, 1]), 2).fit()
     >>> fit(np.array([True, False, True]))(features[1:2])
     array([[ 0.5, -0.5]])
     """
-    coordinates, basis = spanned(features)
-    total = Moments.of(coordinates, labels, n_classes)
 
-    def fit(kept: BoolArray) -> Callable[[Float32Array], FloatArray]:
-        part = total if kept.all() else total.without(Moments.of(coordinates[~kept], labels[~kept], n_classes))
+    def __init__(self, features: Float32Array, labels: IntArray, n_classes: int) -> None:
+        self.labels, self.n_classes = labels, n_classes
+        self._coordinates, self._basis = spanned(features)
+        self._total = Moments.of(self._coordinates, labels, n_classes)
+
+    def classifier(self, ridge: float = 1.0, kept: BoolArray | None = None) -> tuple[FloatArray, FloatArray]:
+        """Weights (C, D) and bias (C,) of `tip_adapter.heads.gaussian.Moments.classifier`, of all shots or of some."""
+        part = self._total
+        if kept is not None and not kept.all():
+            part = part.without(Moments.of(self._coordinates[~kept], self.labels[~kept], self.n_classes))
         weights, bias = part.classifier(ridge)
-        if basis is not None:
-            weights = weights @ basis.T
-        return lambda queries: queries @ weights.T + bias
+        return weights if self._basis is None else weights @ self._basis.T, bias
 
-    return fit
+    def fit(self, ridge: float = 1.0) -> Fit:
+        """Give a `tip_adapter.methods.selection.evidence.Fit`."""
+
+        def fit(kept: BoolArray) -> Callable[[Float32Array], FloatArray]:
+            weights, bias = self.classifier(ridge, kept)
+            return lambda queries: queries @ weights.T + bias
+
+        return fit
 
 
 def gaussian_expert(
@@ -69,26 +73,22 @@ def gaussian_expert(
     ridges: Sequence[float] = RIDGES,
 ) -> Expert:
     """Fit the Gaussians, and choose what is not given: α in units that do not depend on the number of shots."""
-    features, labels, n_classes = support.features, support.labels, support.n_classes
+    gaussians, evidence = Gaussians(support.features, support.labels, support.n_classes), support.evidence
     choice, ridge, weight = None, ridges[0], 1.0 if text_weight is None else text_weight
+    unseen: FloatArray = np.zeros((0, support.n_classes))
     if alpha is None or len(ridges) > 1:
-        fits = {one: gaussian_fit(features, labels, n_classes, one) for one in ridges}
-        choice = choose(
-            support.evidence,
-            lambda values: fits[values["ridge"]],
+        choice, unseen = choose_with_logits(
+            evidence,
+            lambda values: gaussians.fit(values["ridge"]),
             {"ridge": ridges},
             growth=1.0,
             alpha=alpha,
             text_weight=text_weight,
         )
         alpha, ridge, weight = choice.alpha, choice.parameters["ridge"], choice.text_weight
-    fit = gaussian_fit(features, labels, n_classes, ridge)
-    weights, bias = gaussian_classifier(features, labels, n_classes, ridge)
-    offsets = class_offsets(support.weigh_text(weight), fit, alpha)
-    seen = np.zeros((0, n_classes))
-    if choice is not None:
-        evidence = support.evidence
-        seen = choice.alpha_seen * (evidence.logits(fit)[evidence.scored] + offsets)
+    weights, bias = gaussians.classifier(ridge)
+    offsets = class_offsets(support.weigh_text(weight), gaussians.fit(ridge), alpha)
+    seen = unseen if choice is None else choice.alpha_seen * (unseen[evidence.scored] + offsets)
     values = {"alpha": alpha, "ridge": ridge, "text weight": weight}
     return Expert(values, seen, alpha * (bias + offsets), weights=alpha * weights, search=choice)
 

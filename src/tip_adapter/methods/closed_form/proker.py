@@ -18,8 +18,7 @@ from tip_adapter.methods.expert import Expert, combined_head
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.class_offsets import class_offsets
 from tip_adapter.methods.selection.evidence import Evidence
-from tip_adapter.methods.selection.prior import likely_text_weight
-from tip_adapter.methods.selection.weight import Choice, choose
+from tip_adapter.methods.selection.weight import Choice, choose_with_logits
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
@@ -133,8 +132,8 @@ def choose_kernel(
     ridges: Sequence[float] = RIDGES,
     alpha: float | None = None,
     text_weight: float | None = None,
-) -> Choice:
-    """Choose β, ridge and α.
+) -> tuple[Choice, FloatArray]:
+    """Choose β, ridge and α; the regression's logits (B, C) of images it has not seen are beside the choice.
 
     Parameters
     ----------
@@ -147,7 +146,7 @@ def choose_kernel(
 
     Returns
     -------
-    Choice
+    Choice, ndarray of shape (B, C)
 
     Examples
     --------
@@ -156,13 +155,13 @@ def choose_kernel(
     >>> from tip_adapter.methods.closed_form.proker import KernelRidge, choose_kernel
     >>> features, labels = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1, 1]], np.repeat([0, 1], 3)
     >>> evidence = evidence_from_support(features, labels, np.zeros((6, 2)))
-    >>> choose_kernel(KernelRidge(features, np.eye(2)[labels], evidence.folds, np.ones(6)), evidence).accuracy
+    >>> choose_kernel(KernelRidge(features, np.eye(2)[labels], evidence.folds, np.ones(6)), evidence)[0].accuracy
     1.0
     """
     # Every fold's fit comes from one factorisation of all shots.
     left_out = (lambda pair: regression.left_out(**pair)) if evidence.n_folds > 1 else None
     axes = {"ridge": ridges, "beta": betas}
-    return choose(
+    return choose_with_logits(
         evidence, lambda pair: regression.fit(**pair), axes, alpha=alpha, text_weight=text_weight, left_out=left_out
     )
 
@@ -182,14 +181,13 @@ def kernel_expert(
         alone = text_weight
         if alone is None:
             plain = alpha is not None or support.validation is not None
-            alone = 1.0 if plain else likely_text_weight(support.text_logits, support.labels)
+            alone = 1.0 if plain else evidence.text_weight
         regression = KernelRidge.of(support.weigh_text(alone))
-        choice = choose_kernel(regression, evidence, betas=betas, ridges=ridges, alpha=alpha, text_weight=text_weight)
+        choice, unseen = choose_kernel(
+            regression, evidence, betas=betas, ridges=ridges, alpha=alpha, text_weight=text_weight
+        )
         alpha, weight = choice.alpha, choice.text_weight
         beta, ridge = choice.parameters["beta"], choice.parameters["ridge"]
-        # With folds, every one of them comes from one factorisation.
-        fit = regression.fit(beta, ridge)
-        unseen = regression.left_out(beta, ridge) if evidence.n_folds > 1 else evidence.logits(fit)
         seen = choice.alpha_seen * unseen[evidence.scored]
     support = support.weigh_text(weight)
     regression = KernelRidge.of(support)

@@ -203,6 +203,7 @@ def _affordable(evidence: Evidence) -> Evidence:
         features=evidence.features[rows],
         labels=evidence.labels[rows],
         text=evidence.text[rows],
+        asked=evidence.asked[rows],
         scored=evidence.scored[rows],
         folds=folds,
     )

@@ -8,6 +8,7 @@ a grid.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -100,7 +101,7 @@ class SearchResult:
         """One sentence for people."""
         chosen = f"α = {self.alpha:.3g}, β = {self.beta:.3g}"
         if self.rule == "prior":
-            return f"{chosen} by the rule for one shot per class (nothing can be left out)"
+            return f"{chosen} by the rule for one shot, or group of them, per class (nothing can be left out)"
         source = f"{self.n_folds}-fold cross-validation on the shots" if self.n_folds else "the validation set"
         compared = f"{100 * self.accuracy:.1f} % against {100 * self.zero_shot_accuracy:.1f} % zero-shot"
         if not self.cache_helps:
@@ -163,45 +164,27 @@ def search(
         if value is not None and not value >= 0:
             raise InputError(f"Expected {name} to be at least 0, or 'auto', got {value}.")
     cache = Cache.build(features, labels, text.shape[1], balanced=balanced)
-    plain = text_weight is None and (alpha is not None or validation is not None)
-    if plain or text_weight is not None:
-        t = 1.0 if text_weight is None else text_weight
-        return _search(cache, labels, t * text, alpha, beta, validation, t, groups)
     asked = one_of_each(features, labels, groups)
-    t = likely_text_weight(text[asked], labels[asked])
-    found = _search(cache, labels, t * text, alpha, beta, None, t, groups)
-    if found.rule == "prior" or not text.any():
+    chosen = text_weight is None and alpha is None and validation is None
+    t = likely_text_weight(text[asked], labels[asked]) if chosen else 1.0 if text_weight is None else text_weight
+    if validation is not None:
+        scored = _Scored(validation[0] @ cache.keys.T, cache, validation[1], validation[2], 0, "accuracy")
+    elif shots_per_class(labels, groups) == 1:
+        return replace(_prior(cache, alpha, beta, groups), text_weight=t)
+    else:
+        scored = _left_out(cache, labels, text, groups)
+    found = scored.weighing(t).choose(alpha, beta)
+    if not chosen or not text.any():
         return found
-    scored = _left_out(cache, labels, text, groups)
     # What is its class's only shot, or group, asks the texts alone.
     alone = asked & (np.bincount(labels[asked])[labels] == 1)
     beside = found.alpha * scored._mass(found.beta)
     t = likely_text_weight(
-        np.concatenate([scored.text, text[alone]]),
+        np.concatenate([scored.zero_shot, text[alone]]),
         np.concatenate([scored.labels, labels[alone]]),
         np.concatenate([beside, np.zeros((int(alone.sum()), beside.shape[1]))]),
     )
-    return _search(cache, labels, t * text, alpha, beta, None, t, groups)
-
-
-def _search(
-    cache: Cache,
-    labels: IntArray,
-    text: Float32Array,
-    alpha: float | None,
-    beta: float | None,
-    validation: tuple[Float32Array, IntArray, Float32Array] | None,
-    text_weight: float,
-    groups: IntArray | None,
-) -> SearchResult:
-    """Choose α and β beside texts that count what they count."""
-    if validation is not None:
-        scored = _Scored(validation[0] @ cache.keys.T, cache, validation[1], text_weight * validation[2], 0, "accuracy")
-    elif shots_per_class(labels, groups) == 1:
-        return replace(_prior(cache, alpha, beta, groups), text_weight=text_weight)
-    else:
-        scored = _left_out(cache, labels, text, groups)
-    return replace(scored.choose(alpha, beta), text_weight=text_weight)
+    return scored.weighing(t).choose(alpha, beta)
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,19 +213,20 @@ def landscape(
     alphas: FloatArray,
     betas: FloatArray,
     balanced: bool = True,
+    groups: IntArray | None = None,
 ) -> Landscape | None:
     """Score a grid of α and β on left-out shots, to be looked at; `search` needs no grid.
 
     Parameters
     ----------
-    features, labels, text, balanced
+    features, labels, text, balanced, groups
         As in `search`.
     alphas, betas : ndarray of shape (A,) and (B,)
 
     Returns
     -------
     Landscape or None
-        None with one shot per class, where nothing can be left out.
+        None with one shot, or group of them, per class, where nothing can be left out.
 
     Examples
     --------
@@ -254,9 +238,10 @@ def landscape(
     array([[1., 1.],
            [1., 1.]])
     """
-    if len(features) == len(np.unique(labels)):
+    if shots_per_class(labels, groups) == 1:
         return None
-    scored = _left_out(Cache.build(features, labels, text.shape[1], balanced=balanced), labels, text, None)
+    cache = Cache.build(features, labels, text.shape[1], balanced=balanced)
+    scored = _left_out(cache, labels, text, groups)
     nll, right = np.empty((2, len(alphas), len(betas)))
     for column, beta in enumerate(betas):
         mass = scored._mass(float(beta))
@@ -294,11 +279,21 @@ class _Scored:
     cosines: Float32Array
     cache: Cache
     labels: IntArray
-    text: FloatArray
+    zero_shot: FloatArray
     n_folds: int
     criterion: Criterion
     scale: FloatArray | float = 1.0
     shots: float = 1.0
+    text_weight: float = 1.0
+
+    @cached_property
+    def text(self) -> FloatArray:
+        """Zero-shot logits, counting what they count."""
+        return self.text_weight * self.zero_shot
+
+    def weighing(self, text_weight: float) -> _Scored:
+        """The same images, beside texts that count so much."""
+        return replace(self, text_weight=text_weight)
 
     def choose(self, alpha: float | None, beta: float | None) -> SearchResult:
         points: dict[float, SearchPoint] = {}
@@ -367,9 +362,10 @@ class _Scored:
             n_scored=len(self.labels),
             nll=best.nll,
             accuracy=float(with_cache.mean()),
-            zero_shot_nll=self._nll(mass, 0.0),
+            zero_shot_nll=float(surprises(self.zero_shot, self.labels).mean()),
             zero_shot_accuracy=float(zero_shot.mean()),
             points=points,
+            text_weight=self.text_weight,
         )
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 from tip_adapter.methods.selection.folds import MAX_FOLDS, one_of_each, shots_per_class, support_folds
+from tip_adapter.methods.selection.prior import likely_text_weight
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 Fit = Callable[[BoolArray], Callable[[Float32Array], FloatArray]]
@@ -38,8 +40,10 @@ class Evidence:
     labels : ndarray of shape (B,), integers in [0, C)
     text : ndarray of shape (B, C)
         Their zero-shot logits.
+    asked : ndarray of shape (B,), bool
+        Images that ask the texts: all, or one of every group.
     scored : ndarray of shape (B,), bool
-        Images that count; a shot whose class has none left says nothing. None count with one shot per class.
+        Those that ask the expert, too; a shot whose class has none left says nothing. None with one shot per class.
     folds : ndarray of shape (B,), or None
         Fold of every shot; None for a validation set.
     support_labels : ndarray of shape (N,)
@@ -53,6 +57,7 @@ class Evidence:
     features: Float32Array
     labels: IntArray
     text: FloatArray
+    asked: BoolArray
     scored: BoolArray
     folds: IntArray | None
     support_labels: IntArray
@@ -69,11 +74,10 @@ class Evidence:
         """Mean shots, or groups of them, per class, of the classes that have any."""
         return shots_per_class(self.support_labels, self.groups)
 
-    @property
-    def asked(self) -> BoolArray:
-        """Which images, (B,), ask the texts: all, or one of every group."""
-        groups = self.groups if self.folds is not None else None
-        return one_of_each(self.features, self.labels, groups)
+    @cached_property
+    def text_weight(self) -> float:
+        """What the texts count by themselves."""
+        return likely_text_weight(self.text[self.asked], self.labels[self.asked])
 
     @property
     def few(self) -> bool:
@@ -151,9 +155,10 @@ def evidence_from_support(
     """
     folds = support_folds(features, labels, max_folds, groups)
     kept = np.bincount(labels)[labels] - np.bincount(_pairs(labels, folds))[_pairs(labels, folds)]
-    scored = (kept > 0) & one_of_each(features, labels, groups)
+    asked = one_of_each(features, labels, groups)
+    scored = (kept > 0) & asked
     growth = float(np.mean(np.bincount(labels)[labels][scored] / kept[scored])) if scored.any() else 1.0
-    return Evidence(features, labels, text, scored, folds, labels, growth, groups)
+    return Evidence(features, labels, text, asked, scored, folds, labels, growth, groups)
 
 
 def _pairs(labels: IntArray, folds: IntArray) -> IntArray:
@@ -177,7 +182,8 @@ def evidence_from_validation(
     >>> evidence_from_validation(np.eye(2, dtype=np.float32), labels, np.zeros((2, 2)), labels).rule
     'validation'
     """
-    return Evidence(features, labels, text, np.ones(len(labels), dtype=bool), None, support_labels)
+    every = np.ones(len(labels), dtype=bool)
+    return Evidence(features, labels, text, every, every, None, support_labels)
 
 
 def spread(logits: FloatArray) -> float:

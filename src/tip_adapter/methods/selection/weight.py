@@ -89,7 +89,7 @@ class Choice:
         values = {"alpha": self.alpha, **self.parameters}
         chosen = ", ".join(f"{name} = {value:.3g}" for name, value in values.items())
         if self.rule == "prior":
-            return f"{chosen} by the rule for one shot per class (nothing can be left out)"
+            return f"{chosen} by the rule for one shot, or group of them, per class (nothing can be left out)"
         source = "the validation set" if not self.n_folds else f"{self.n_folds}-fold cross-validation on the shots"
         if self.rule == "cross-validation and prior":
             source += " and the prior for few shots"
@@ -144,25 +144,42 @@ def choose(
     >>> choice.parameters, choice.accuracy
     ({'sign': 1.0}, 1.0)
     """
+    return choose_with_logits(
+        evidence, expert, axes, growth=growth, alpha=alpha, text_weight=text_weight, left_out=left_out
+    )[0]
+
+
+def choose_with_logits(
+    evidence: Evidence,
+    expert: Callable[[dict[str, float]], Fit],
+    axes: Mapping[str, Sequence[float]] | None = None,
+    *,
+    growth: float = 0.0,
+    alpha: float | None = None,
+    text_weight: float | None = None,
+    left_out: Callable[[dict[str, float]], FloatArray] | None = None,
+) -> tuple[Choice, FloatArray]:
+    """Choose as `choose` does, and return the chosen expert's logits (B, C) of images that its fits have not seen."""
     from threadpoolctl import threadpool_limits
 
     axes = axes or {}
 
-    def weigh(parameters: dict[str, float]) -> Choice:
+    def weigh(parameters: dict[str, float]) -> tuple[Choice, FloatArray]:
         fit = expert(parameters)
         logits = evidence.logits(fit) if left_out is None else left_out(parameters)
-        return _weigh(evidence, fit, logits, parameters, growth, (alpha, text_weight))
+        return _weigh(evidence, fit, logits, parameters, growth, (alpha, text_weight)), logits
 
     # Many small systems: threads of the linear algebra would wait for each other longer than they work.
     with threadpool_limits(1, user_api="blas"):
-        best = weigh({name: values[0] for name, values in axes.items()})
+        best, logits = weigh({name: values[0] for name, values in axes.items()})
         tried = [(best.parameters, best.nll)]
         for name, values in axes.items() if evidence.rule != "prior" else ():
             for value in values[1:]:
-                choice = weigh({**best.parameters, name: value})
+                choice, others = weigh({**best.parameters, name: value})
                 tried.append((choice.parameters, choice.nll))
-                best = min(best, choice, key=_order)
-    return dataclasses.replace(best, tried=tuple(tried))
+                if _order(choice) < _order(best):
+                    best, logits = choice, others
+    return dataclasses.replace(best, tried=tuple(tried)), logits
 
 
 def _order(choice: Choice) -> tuple[float, float]:
@@ -239,7 +256,7 @@ def _weights_from_shots(
     """
     expected, rows = expected_spread(evidence.shots), evidence.scored
     asked = evidence.asked
-    t = likely_text_weight(evidence.text[asked], evidence.labels[asked]) if text_weight is None else text_weight
+    t = evidence.text_weight if text_weight is None else text_weight
     full_spread = evidence.new_image_spread(fit) if evidence.few else spread(expert)
     if full_spread == 0:
         return 0.0, 0.0, t
