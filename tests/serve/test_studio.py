@@ -106,6 +106,36 @@ def test_from_an_empty_page_to_corrections(page, address, tmp_path):
     assert model.shots.n_groups == 11
 
 
+def test_what_cannot_be_read_does_not_stay_in_the_way(page, address, tmp_path):
+    from playwright.sync_api import expect
+
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    page.goto(address)
+    for name, photos in (("night", pictures(tmp_path, "n", 30, 2)), ("day", [tmp_path / "broken.png"])):
+        page.fill("#new-name", name)
+        page.click("text=Add class")
+        page.set_input_files(f'[aria-label="Photos of {name}"]', photos)
+    expect(page.locator("#message")).to_contain_text("readable photo of every class", timeout=20_000)
+    page.set_input_files('[aria-label="Photos of day"]', pictures(tmp_path, "d", 220, 2))
+    shots(page, 4)
+    page.set_input_files("#try-files", [tmp_path / "broken.png"])
+    expect(page.locator("#message")).to_contain_text("broken.png")
+    page.set_input_files("#try-files", pictures(tmp_path, "t", 40, 1))
+    expect(page.locator(".answer-card h3")).to_have_text("night")
+
+
+def test_more_photos_than_a_request_holds(page, address, tmp_path):
+    """A drop of 203 photos goes in two requests, the first of which makes the classifier."""
+    from playwright.sync_api import expect
+
+    page.goto(address)
+    for name, base, count in (("night", 30, 201), ("day", 220, 2)):
+        page.fill("#new-name", name)
+        page.click("text=Add class")
+        page.set_input_files(f'[aria-label="Photos of {name}"]', pictures(tmp_path, f"{name}", base, count))
+    expect(page.locator("#facts")).to_contain_text("203 photos", timeout=60_000)
+
+
 def test_a_classifier_is_taught_once_over_http(serving, tmp_path):
     client = serving({"new": tmp_path / "new.tip"}, teaching=True, encoder="fake")
     assert client.get("/v1/models").json()["models"] == [{"name": "new", "classes": 0, "shots": 0}]

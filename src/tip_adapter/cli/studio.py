@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import webbrowser
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tip_adapter.cli.options import EncoderOption, WaitOption
-from tip_adapter.cli.output import echo
+from tip_adapter.cli.output import echo, echo_skipped
 from tip_adapter.storage.locking import WAIT_S
 
 
@@ -17,7 +16,7 @@ def studio(
     place: Annotated[
         Path,
         typer.Argument(
-            help="A saved classifier to go on with, a folder of labelled photos to begin with, or a new name."
+            help="A saved classifier to go on with; labelled photos to begin with (a folder, archive, table); or a new name."
         ),
     ] = Path("studio.tip"),
     encoder: EncoderOption = None,
@@ -38,6 +37,8 @@ def studio(
     app = create_app({model.stem: model}, settings, encoder=encoder)
 
     def tell(address: str) -> None:
+        import webbrowser
+
         echo(f"studio for {model} at {address}; Ctrl-C ends it, everything is saved")
         if browser:
             webbrowser.open(address)
@@ -46,17 +47,20 @@ def studio(
 
 
 def _begun(place: Path, encoder: str | None) -> Path:
-    """Where the classifier is; a folder of photos is learned from first."""
+    """Where the classifier is; from photos one is learned first, unless that was done before."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.progress import progress_bar
     from tip_adapter.storage.bundle_files import is_bundle
 
-    if is_bundle(place) or not place.is_dir() or not any(place.iterdir()):
+    if is_bundle(place) or not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return place
-    model = Path(f"{place.resolve().name}.tip")
-    if not is_bundle(model):
-        classifier = ImageClassifier(encoder)
-        with progress_bar("Encoding photos") as progress:
-            classifier.fit(place, skip_bad=True, progress=progress)
-        classifier.save(model)
+    model = Path(f"{place.resolve().stem}.tip")
+    if is_bundle(model):
+        echo(f"going on with {model}, which was begun before: {place} is not read again", err=True)
+        return model
+    classifier = ImageClassifier(encoder)
+    with progress_bar("Encoding photos") as progress:
+        classifier.fit(place, skip_bad=True, progress=progress)
+    classifier.save(model)
+    echo_skipped(classifier.skipped_)
     return model

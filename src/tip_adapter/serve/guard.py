@@ -21,6 +21,9 @@ OPEN = ("/healthz", "/readyz")
 FOREIGN = ("cross-site", "same-site")
 """What browsers say of requests that another site's page, or another port's, makes."""
 
+ANYWHERE = {"0.0.0.0", "::"}  # noqa: S104
+"""What a service that listens on every address of its machine is given as its host."""
+
 TOKEN_COOKIE = "tip_adapter_token"  # noqa: S105 - its name, not its value
 
 HEADERS = {
@@ -90,7 +93,7 @@ class Guard:
         if name in self.settings.hosts:
             return True
         # A web page cannot give a number of its own to somebody else's service, only a name.
-        return "0.0.0.0" in self.settings.hosts and _is_address(name)  # noqa: S104
+        return not ANYWHERE.isdisjoint(self.settings.hosts) and _is_address(name)
 
 
 def _cookie(headers: Headers) -> str:

@@ -64,7 +64,7 @@ class ServedModel:
         """The classifier as it is on the disk, or as it was when it can no longer be read."""
         stamp, model = self._state
         if model is None:
-            raise Problem(409, "Nothing was taught yet: send photos of two classes or more to POST /v1/fit")
+            raise self._untaught()
         try:
             if (now := self._stamp()) == stamp:
                 return model
@@ -73,6 +73,10 @@ class ServedModel:
         model = ImageClassifier.load(self.folder, encoder=self.encoder, store=None).model_
         self._state = now, model
         return model
+
+    @staticmethod
+    def _untaught() -> Problem:
+        return Problem(409, "Nothing was taught yet: send photos of two classes or more to POST /v1/fit")
 
     @property
     def explainer(self) -> Explainer:
@@ -86,7 +90,8 @@ class ServedModel:
         """Change the saved classifier, in a thread, after those who came before; what returns is on the disk."""
         if not self._settings.editing:
             raise Problem(403, "This service was started with --read-only")
-        _ = self.model
+        if not self.taught:
+            raise self._untaught()
         return await self._in_turn(lambda: self._edited(change))
 
     def _edited(self, change: Callable[[ImageClassifier], T]) -> tuple[T, FewShotModel]:

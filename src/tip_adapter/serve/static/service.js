@@ -8,7 +8,7 @@ export async function ask(method, path, body) {
     headers: json ? { "Content-Type": "application/json" } : {},
   });
   const found = await answer.json();
-  if (!answer.ok) throw new Error(found.detail);
+  if (!answer.ok) throw Object.assign(new Error(found.detail), { status: answer.status });
   return found;
 }
 
@@ -16,6 +16,24 @@ export function form(files) {
   const data = new FormData();
   for (const file of files) data.append("files", file, file.name || "photo.jpg");
   return data;
+}
+
+// What one request may hold: bytes and files, with room for what goes with them.
+const MOST_BYTES = 48 * 2 ** 20;
+const MOST_FILES = 200;
+
+export function parts(files) {
+  const found = [[]];
+  let bytes = 0;
+  for (const file of files) {
+    bytes += file.size;
+    if (found.at(-1).length && (bytes > MOST_BYTES || found.at(-1).length === MOST_FILES)) {
+      found.push([]);
+      bytes = file.size;
+    }
+    found.at(-1).push(file);
+  }
+  return found;
 }
 
 export function query(path, parameters) {

@@ -1,6 +1,6 @@
 // The studio: classes as columns, every gesture one edit that is on the disk before it shows.
 
-import { ask, form, make, query, say } from "./service.js";
+import { ask, form, make, parts, query, say } from "./service.js";
 import { Selection } from "./selection.js";
 import { Trying } from "./trying.js";
 import { burst } from "./webcam.js";
@@ -64,32 +64,54 @@ async function edited(answer) {
 function add(name, files, group = null) {
   files = [...files].filter((file) => file.type.startsWith("image/") || !file.type);
   if (!files.length) return say("Expected photos, got none");
-  return gesture(async () => {
-    if (taught) {
-      const given = { class: name, new_class: !(name in state.classes) || null, group, refit: refit() };
-      const answer = await ask("POST", query("/v1/shots", given), form(files));
-      drafts.delete(name);
-      answer.already_there.forEach((one) => say(`${one.name} is a photo of ${one.class} already`));
-      answer.errors.forEach((one) => say(one.error));
-      await edited(answer);
-      return;
-    }
-    drafts.set(name, [...(drafts.get(name) ?? []), ...files.map((file) => ({ file, group: group ?? "" }))]);
-    await readShots();
-    await begin();
-  });
+  return gesture(() => (taught ? send(name, files, group) : draft(name, files.map((file) => ({ file, group: group ?? "" })))));
 }
 
-// The first photos of two classes make the first classifier.
+async function send(name, files, group) {
+  for (const part of parts(files)) {
+    const given = { class: name, new_class: !(name in state.classes) || null, group, refit: refit() };
+    const answer = await ask("POST", query("/v1/shots", given), form(part));
+    drafts.delete(name);
+    answer.already_there.forEach((one) => say(`${one.name} is a photo of ${one.class} already`));
+    answer.errors.forEach((one) => say(one.error));
+    await edited(answer);
+  }
+}
+
+// Photos wait for those of a second class; what cannot be learned from does not stay in the way.
+async function draft(name, photos) {
+  const before = drafts.get(name) ?? [];
+  drafts.set(name, [...before, ...photos]);
+  await readShots();
+  try {
+    await begin();
+  } catch (error) {
+    drafts.set(name, before);
+    await readShots();
+    throw error;
+  }
+}
+
+// The first photos of two classes make the first classifier; what one request cannot hold follows.
 async function begin() {
-  const photos = [...drafts].flatMap(([name, files]) => files.map((one) => ({ ...one, name })));
-  if (new Set(photos.map((one) => one.name)).size < 2) return;
-  const data = form(photos.map((one) => one.file));
-  data.append("classes", JSON.stringify(photos.map((one) => one.name)));
-  data.append("groups", JSON.stringify(photos.map((one) => one.group)));
+  const kinds = [...drafts].filter(([, photos]) => photos.length);
+  if (kinds.length < 2) return;
+  const rounds = Array.from({ length: Math.max(...kinds.map(([, photos]) => photos.length)) }, (_, round) => round);
+  const all = rounds.flatMap((round) => kinds.flatMap(([name, photos]) => photos.slice(round, round + 1).map((one) => ({ ...one, name }))));
+  const [first] = parts(all.map((one) => one.file));
+  const [now, later] = [all.slice(0, first.length), all.slice(first.length)];
+  const data = form(first);
+  data.append("classes", JSON.stringify(now.map((one) => one.name)));
+  data.append("groups", JSON.stringify(now.map((one) => one.group)));
   await ask("POST", "/v1/fit", data);
-  for (const [name, files] of [...drafts]) if (files.length) drafts.delete(name);
+  kinds.forEach(([name]) => drafts.delete(name));
   await read();
+  for (const [name] of kinds) {
+    for (const group of new Set(later.filter((one) => one.name === name).map((one) => one.group))) {
+      const photos = later.filter((one) => one.name === name && one.group === group);
+      await send(name, photos.map((one) => one.file), group || null);
+    }
+  }
   await trying.refresh();
 }
 
@@ -100,9 +122,15 @@ function move(ids, name) {
 
 function take(ids) {
   if (!ids.length) return;
-  const parameters = new URLSearchParams(ids.map((id) => ["id", id]));
-  if (refit()) parameters.append("refit", "true");
-  gesture(async () => edited(await ask("DELETE", `/v1/shots?${parameters}`)));
+  const path = query("/v1/shots", { refit: refit() });
+  const joint = path.includes("?") ? "&" : "?";
+  gesture(async () => {
+    // An address holds a thousand ids.
+    for (let start = 0; start < ids.length; start += 1000) {
+      const part = new URLSearchParams(ids.slice(start, start + 1000).map((id) => ["id", id]));
+      await edited(await ask("DELETE", `${path}${joint}${part}`));
+    }
+  });
 }
 
 async function filesOf(transfer) {

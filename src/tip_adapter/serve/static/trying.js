@@ -1,6 +1,6 @@
 // Photos that were not taught: answers that follow every edit, their reasons, and corrections.
 
-import { ask, form, make, query } from "./service.js";
+import { ask, form, make, parts, query } from "./service.js";
 
 export class Trying {
   constructor({ classes, leftOut, correct, fail }) {
@@ -13,19 +13,27 @@ export class Trying {
   }
 
   async add(files) {
-    for (const file of files) this.photos.unshift({ file, url: URL.createObjectURL(file), truth: "" });
-    await this.refresh();
-  }
-
-  async refresh() {
-    if (!this.photos.length) return;
+    const before = this.photos;
+    this.photos = [...files.map((file) => ({ file, url: URL.createObjectURL(file), truth: "" })), ...before];
     try {
-      const found = await this.#predict(this.photos.map((photo) => photo.file), this.#promises());
-      found.forEach((answer, index) => Object.assign(this.photos[index], { answer }));
-      this.show();
+      await this.#answer();
     } catch (error) {
+      // Before anything is taught photos wait for their answers; those that cannot be read do not stay.
+      if (error.status !== 409) this.photos = before;
       this.fail(error);
     }
+  }
+
+  refresh() {
+    return this.#answer().catch(this.fail);
+  }
+
+  async #answer() {
+    const photos = this.photos;
+    if (!photos.length) return;
+    const found = await this.#predict(photos.map((photo) => photo.file), this.#promises());
+    found.forEach((answer, index) => Object.assign(photos[index], { answer }));
+    this.show();
   }
 
   // What so few left-out photos can promise: a share of 5 % takes 19 of them.
@@ -40,16 +48,16 @@ export class Trying {
 
   async #predict(files, parameters) {
     const found = [];
-    for (let start = 0; start < files.length; start += 50) {
-      const part = files.slice(start, start + 50);
+    for (const part of parts(files)) {
       found.push(...(await ask("POST", query("/v1/predict", parameters), form(part))).predictions);
     }
     return found;
   }
 
   show() {
-    this.place.replaceChildren(...this.photos.map((photo) => this.#card(photo)));
-    const pinned = this.photos.filter((photo) => photo.truth);
+    const answered = this.photos.filter((photo) => photo.answer);
+    this.place.replaceChildren(...answered.map((photo) => this.#card(photo)));
+    const pinned = answered.filter((photo) => photo.truth);
     const right = pinned.filter((photo) => photo.answer.class === photo.truth).length;
     const now = pinned.length ? `${right} of ${pinned.length} pinned photos are right` : "";
     const changed = this.before && this.before !== now && now;
