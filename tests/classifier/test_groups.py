@@ -117,3 +117,38 @@ def test_without_text(run, photos, tmp_path):
     code, _, err = run("fit", photos / "train", *given)
     assert code != 0
     assert "text" in err
+
+
+def brighter(image, step):
+    return np.clip(image.astype(int) + step, 0, 255).astype(np.uint8)
+
+
+def test_new_shots_join_the_groups_of_their_near_copies(tmp_path):
+    images, labels, _ = bursts(scenes=3, count=1)
+    ImageClassifier("fake", store=None).fit(images, labels).save(tmp_path / "a.tip")
+    loaded = ImageClassifier.load(tmp_path / "a.tip", store=None)
+    groups = loaded.model_.shots.n_groups
+    for step in (1, 2):
+        loaded.add_shots([brighter(images[0], step)], labels[:1])
+        assert loaded.model_.shots.n_groups == groups
+    # A new class has groups of its own, whatever those of others are called.
+    loaded.add_class("green", images=[brighter(images[3], step) for step in (1, 2)])
+    assert loaded.model_.shots.n_groups == groups + 1
+    loaded.add_shots([brighter(images[0], 3)], labels[:1], groups=["by itself"])
+    assert loaded.model_.shots.n_groups == groups + 2
+
+
+def test_files_of_features_take_groups_and_cannot_find_any(tmp_path, run, photos):
+    run("embed", photos / "train", "-e", "fake", "-o", tmp_path / "f.npz")
+    code, _, err = run("fit", tmp_path / "f.npz", "--group-by", "folder", "-o", tmp_path / "a.tip")
+    assert code == 3
+    assert "Expected a group for each row" in err
+    given = [str(number % 5) if number < 10 else None for number in range(15)]
+    fitted = ImageClassifier(store=None).fit(tmp_path / "f.npz", groups=given)
+    assert fitted.model_.shots.n_groups == 10
+
+
+def test_a_classifier_without_texts_learns_again_without(run, photos, tmp_path):
+    run("fit", photos / "train", "-e", "fake", "--no-text", "-o", tmp_path / "a.tip")
+    again = ImageClassifier.load(tmp_path / "a.tip", store=None).fit(photos / "train")
+    assert again.model_.class_texts == ((), (), ())

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from tip_adapter.classifier.predicting import calibration_of
+from tip_adapter.classifier.predicting import calibration_of, unfamiliar
 from tip_adapter.features.batch_encoder import Batch, BatchEncoder, Columns
 from tip_adapter.trust.conformal import prediction_sets
-from tip_adapter.trust.out_of_distribution import familiarity_parts
-from tip_adapter.typing import BoolArray, Float32Array, FloatArray
+from tip_adapter.typing import Float32Array, FloatArray
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
@@ -69,7 +68,8 @@ class BatchPredictor:
         columns["probability"] = probabilities.max(axis=1).tolist()
         columns["probabilities"] = np.asarray(probabilities, dtype=np.float32)
         columns["set"] = self._sets(probabilities, columns["digest"])
-        columns["out_of_distribution"] = self._unfamiliar(probabilities, features)
+        none = unfamiliar(self.model, probabilities, features, self.none_threshold)
+        columns["out_of_distribution"] = [None] * len(none) if self.none_threshold is None else none.tolist()
         return columns
 
     def _sets(self, probabilities: FloatArray, digests: list[str | None]) -> list[list[str] | None]:
@@ -80,10 +80,3 @@ class BatchPredictor:
             probabilities, self.set_threshold, self.kind, allow_empty=self.allow_empty, shares=shares
         )
         return [[self.model.class_names[column] for column in np.flatnonzero(row)] for row in inside]
-
-    def _unfamiliar(self, probabilities: FloatArray, features: Float32Array) -> list[bool | None]:
-        if self.none_threshold is None:
-            return [None] * len(probabilities)
-        signs = familiarity_parts(probabilities, features, self.model.shots.features.unit, self.model.shots.labels)
-        unknown: BoolArray = calibration_of(self.model).familiarity.score(signs) < self.none_threshold
-        return list(map(bool, unknown))

@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.classifier.inputs import EncodedPhotos, grouped, images_of, labelled_images, new_shots
+from tip_adapter.classifier.adding import apart, first_shots, like_shots, unknown_classes
+from tip_adapter.classifier.inputs import EncodedPhotos, grouped, images_of, labelled_images
 from tip_adapter.classifier.refitting import RefittingPart
 from tip_adapter.data import ImageDataset
-from tip_adapter.data.class_names import unknown_names
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.groups import GroupBy
 from tip_adapter.data.sequences import Images, Labels
-from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.features.prompts import text_of, zero_shot_weights
 from tip_adapter.model import edits
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.predictions import Skipped
-from tip_adapter.model.shots import Shots
-from tip_adapter.typing import Float32Array, IntArray
+from tip_adapter.typing import Float32Array
 
 if TYPE_CHECKING:
     from tip_adapter.progress import Progress
@@ -69,7 +67,8 @@ class EditingPart(RefittingPart):
         new_classes : bool, default=False
             Add classes that the classifier does not know yet, with their names as texts.
         groups : iterable of N names or integers, "folder", "exif-time" or "duplicates", optional
-            What each photo belongs to, such as a burst, as in `fit`; shots of the same name belong together.
+            What each photo belongs to, such as a burst, as in `fit`; shots of the same name belong together. Default: a
+            near-copy of a shot of its class joins that one's group.
         refit : bool, default=False
             Choose hyper-parameters again. Methods that train cannot do without.
         skip_bad : bool, default=False
@@ -93,19 +92,19 @@ class EditingPart(RefittingPart):
         self._check_method(refit)
         photos = labelled_images(data, labels, min_classes=1, prefer=("train",), skip_bad=skip_bad)
         photos = grouped(photos, groups)
-        unknown = _unknown_classes(model, photos.class_names, allowed=new_classes)
+        unknown = unknown_classes(model, photos.class_names, allowed=new_classes)
         texts = {name: self._texts_of(name, None) for name in unknown}
         encoded = self._encoded(photos.images, skip_bad=skip_bad, progress=progress)
         names = [photos.class_names[number] for number in photos.labels]
         skipped = (*photos.skipped, *encoded.extraction.skipped)
 
         def added(present: FewShotModel) -> tuple[FewShotModel, AddedShots]:
-            for name in _unknown_classes(present, photos.class_names, allowed=new_classes):
+            for name in unknown_classes(present, photos.class_names, allowed=new_classes):
                 words = texts.get(name) or self._texts_of(name, None)
                 present = self._committed(edits.add_class(present, name, *words), refit=False)
-            fresh, known = _apart(encoded, present, names)
+            fresh, known = apart(encoded, present, names)
             columns = np.array([present.class_names.index(name) for name in names], dtype=np.intp)
-            new = _like_shots(present, fresh, columns, photos.groups or ())
+            present, new = like_shots(present, fresh, columns, photos.groups)
             if len(new):
                 present = self._committed(edits.add_shots(present, new), refit=refit, progress=progress)
             return present, AddedShots(new.ids, known, skipped)
@@ -259,7 +258,7 @@ class EditingPart(RefittingPart):
         encoded = self._encoded(images, skip_bad=skip_bad, progress=progress) if images else None
 
         def added(model: FewShotModel) -> tuple[FewShotModel, AddedShots]:
-            new = None if encoded is None else _first_shots(model, encoded, name)
+            new = None if encoded is None else first_shots(model, encoded, name)
             edit = edits.add_class(model, name, words, weights, new)
             skipped = () if encoded is None else encoded.extraction.skipped
             changed = self._committed(edit, refit=refit, progress=progress)
@@ -351,49 +350,3 @@ class EditingPart(RefittingPart):
             if store is not None:
                 store.delete({shot["digest"] for shot in shots})
         self._forgetting = [*self._forgetting, *shots]
-
-
-def _unknown_classes(model: FewShotModel, names: Sequence[str], *, allowed: bool) -> list[str]:
-    unknown = [name for name in names if name not in model.class_names]
-    if unknown and not allowed:
-        shown = ", ".join(unknown_names(unknown[:5], model.class_names))
-        raise DatasetError(
-            f"The photos have classes that the classifier does not know: {shown}. Add them first "
-            "(add_class, `tip-adapter class add`), or say that they are new (new_classes=True, --new-classes)."
-        )
-    return unknown
-
-
-def _like_shots(model: FewShotModel, photos: EncodedPhotos, columns: IntArray, groups: Sequence[str] = ()) -> Shots:
-    """Make shots that the model's own can be joined with: with their single views, if those have theirs."""
-    several = model.shots.features.n_views > 1
-    return new_shots(photos, columns, model.shots.ids, keep_views=several, groups=groups)
-
-
-def _first_shots(model: FewShotModel, photos: EncodedPhotos, class_name: str) -> Shots:
-    """Make the shots of a new class."""
-    given = [class_name] * (1 + max(photos.extraction.kept, default=-1))
-    fresh, known = _apart(photos, model, given)
-    if known:
-        photo, shot, other = known[0]
-        raise InputError(f"{photo} is the shot {shot} of {other!r} already: add the class, and relabel it.")
-    return _like_shots(model, fresh, np.zeros(len(given), dtype=np.intp))
-
-
-def _apart(
-    photos: EncodedPhotos, model: FewShotModel, classes: Sequence[str]
-) -> tuple[EncodedPhotos, tuple[tuple[str, str, str], ...]]:
-    """Part encoded photos from those that are shots already, or were given twice; `classes` are those given."""
-    features, shots = photos.extraction.features, model.shots
-    there, given = set(shots.features.digests), dict[str, tuple[str, str]]()
-    fresh, known = [], []
-    for row, (digest, name) in enumerate(zip(features.digests, features.names, strict=True)):
-        if digest in there:
-            shot = shots.features.digests.index(digest)
-            known.append((name, shots.ids[shot], model.class_names[shots.labels[shot]]))
-        elif digest in given:
-            known.append((name, *given[digest]))
-        else:
-            given[digest] = (digest[:12], classes[photos.extraction.kept[row]])
-            fresh.append(row)
-    return photos.subset(fresh), tuple(known)

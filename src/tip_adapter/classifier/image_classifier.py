@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
+from tip_adapter.classifier.adding import with_near_copies
 from tip_adapter.classifier.editing import EditingPart
 from tip_adapter.classifier.inputs import (
     EncodedPhotos,
@@ -25,7 +26,6 @@ from tip_adapter.classifier.support import (
     recorded_encoder,
     recorded_texts,
     shots_of,
-    with_near_copies,
 )
 from tip_adapter.classifier.trusting import TrustingPart
 from tip_adapter.data import ImageDataset
@@ -41,8 +41,9 @@ from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
 from tip_adapter.model.fitting import calibrate_on_shots, fit_method, make_estimator
 from tip_adapter.progress import announce
 from tip_adapter.trust.duplicates import warn_of_copies
+from tip_adapter.trust.near_copies import copy_cosine
 from tip_adapter.trust.precision import PrecisionReport, guard_precision
-from tip_adapter.typing import Float32Array, FloatArray, IntArray
+from tip_adapter.typing import Float32Array, IntArray
 
 if TYPE_CHECKING:
     from tip_adapter.encoders.base import BaseEncoder
@@ -164,7 +165,8 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
             found, path = load_training_features(data), str(data)
             encoder = self._encoder_of(found, path)
             estimator = self._estimator()
-            chosen = shots_of(found, path, encoder.image_id, shots, random_state, keep_views=estimator.takes_views)
+            several = estimator.takes_views
+            chosen = shots_of(found, path, encoder.image_id, shots, random_state, keep_views=several, groups=groups)
             support = self._support_of_features(found, encoder, chosen)
         else:
             estimator = self._estimator()
@@ -191,6 +193,7 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
             encoder=support.encoder,
             class_names=support.class_names,
             integer_labels=support.integer_labels,
+            copy_cosine=support.copy_cosine,
             class_texts=support.class_texts,
             templates=support.templates,
             zero_shot_weights=support.zero_shot_weights,
@@ -235,11 +238,20 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         shot_set = new_shots(encoded, numbers, keep_views=several, groups=groups or ())
         weights = self._weights_of(texts, templates, names)
         readable = [images[index] for index in kept]
-        if groups is None:
-            shot_set = with_near_copies(shot_set, self._crop_cosines(readable, shot_set.labels, progress))
         self.precision_report_ = self._guard_precision(readable, shot_set.labels, weights, progress)
+        limit = self._copy_cosine(readable, shot_set, progress) if groups is None else None
+        if limit is not None:
+            shot_set = with_near_copies(shot_set, limit)
         support = Support(
-            shot_set, names, texts, templates, weights, record_of(self.encoder), self.views, photos.integer_labels
+            shot_set,
+            names,
+            texts,
+            templates,
+            weights,
+            record_of(self.encoder),
+            self.views,
+            photos.integer_labels,
+            limit,
         )
         return support, self._as_queries(readable, self.views, progress)
 
@@ -250,15 +262,14 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
             return np.full((len(names), self.encoder.dim), np.nan, dtype=np.float32)
         return zero_shot_weights(self.encoder, texts, templates, class_names=names)
 
-    def _crop_cosines(
-        self, images: Sequence[ImageSource], labels: IntArray, progress: Progress | None
-    ) -> FloatArray | None:
-        """How alike two random crops of a photo are, of some photos; None where no class has two."""
-        if np.bincount(labels).max() == 1:
+    def _copy_cosine(self, images: Sequence[ImageSource], shots: Shots, progress: Progress | None) -> float | None:
+        """From which cosine on photos of a class are near-copies; None where no class has two."""
+        if np.bincount(shots.labels).max() == 1:
             return None
         some = [images[row] for row in np.linspace(0, len(images) - 1, min(len(images), CROPPED)).astype(int)]
         crops = self._extract(some, views=2, skip_bad=False, progress=progress).features.unit_views
-        return None if crops is None else np.einsum("nd,nd->n", crops[:, 0], crops[:, 1])
+        cosines = None if crops is None else np.einsum("nd,nd->n", crops[:, 0], crops[:, 1])
+        return copy_cosine(shots.features.unit, shots.labels, cosines)
 
     def _support_of_features(self, found: TrainingFeatures, encoder: EncoderRecord, chosen: Shots) -> Support:
         """Add the texts to shots from a feature file; the encoder is only loaded for texts that are not in it."""

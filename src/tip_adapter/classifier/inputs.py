@@ -85,10 +85,15 @@ def grouped(photos: LabelledImages, by: Iterable[Any] | GroupBy | None) -> Label
         return photos if by is None else replace(photos, groups=None)
     if isinstance(by, str):
         return replace(photos, groups=groups_by(by, photos.images))
-    names = tuple(name_of_label(name) for name in list_items(by, "groups"))
-    if len(names) != len(photos.images):
-        raise InputError(f"Expected a group for each of the {len(photos.images)} images, got {len(names)}")
-    return replace(photos, groups=names)
+    return replace(photos, groups=named_groups(by, len(photos.images)))
+
+
+def named_groups(groups: Iterable[Any], count: int) -> tuple[str, ...]:
+    """Name the group of every image; empty where it is missing."""
+    names = tuple(name_of_label(name) for name in list_items(groups, "groups"))
+    if len(names) != count:
+        raise InputError(f"Expected a group for each of the {count} images, got {len(names)}")
+    return names
 
 
 def images_of(data: Any) -> list[ImageSource]:

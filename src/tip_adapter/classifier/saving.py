@@ -115,12 +115,13 @@ class SavingPart(ChangingPart):
         cls, bundle: Bundle, encoder: StrPath | Encoder | None, store: StrPath | Literal["default"] | None
     ) -> Self:
         model = FewShotModel.from_bundle(bundle)
+        words = dict(zip(model.class_names, model.class_texts, strict=True))
         classifier = cls(
             _encoder_of(bundle, model) if encoder is None else encoder,
             model.method.name,
             method_parameters=model.method.parameters,
             templates=model.templates,
-            class_texts=dict(zip(model.class_names, model.class_texts, strict=True)),
+            class_texts=words if any(model.class_texts) else "none",
             views=model.views,
             precision=model.encoder.precision,
             store=store,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tip_adapter.classifier.inputs import named_groups
 from tip_adapter.data.sampling import shots_at_most
-from tip_adapter.data.thumbnails import grey_squares
 from tip_adapter.encoders import anchored
 from tip_adapter.encoders.joined import JoinedEncoder
 from tip_adapter.errors import DatasetError, EncoderError, InputError
@@ -20,8 +20,7 @@ from tip_adapter.features.prompts import texts_for
 from tip_adapter.model.few_shot_model import EncoderRecord
 from tip_adapter.model.picture_archive import Thumbnails
 from tip_adapter.model.shots import Shots, shot_ids
-from tip_adapter.trust.near_copies import copy_cosine, near_copies
-from tip_adapter.typing import Float32Array, FloatArray, StrPath
+from tip_adapter.typing import Float32Array, StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
@@ -40,6 +39,7 @@ class Support:
     encoder: EncoderRecord
     views: int
     integer_labels: bool = False
+    copy_cosine: float | None = None
 
 
 def expect_text(estimator: FewShotMethod, encoder: Encoder, texts: Sequence[Sequence[str]]) -> None:
@@ -83,12 +83,20 @@ def recorded_encoder(found: TrainingFeatures) -> EncoderRecord | None:
 
 
 def shots_of(
-    found: TrainingFeatures, path: StrPath, encoder_id: str, shots: int | None, random_state: int, *, keep_views: bool
+    found: TrainingFeatures,
+    path: StrPath,
+    encoder_id: str,
+    shots: int | None,
+    random_state: int,
+    *,
+    keep_views: bool,
+    groups: Iterable[Any] | str | None = None,
 ) -> Shots:
     """Draw shots from the features of a file, sorted by class."""
     names, labels = found.class_names, found.part.labels
     rows = shots_at_most(labels, shots, random_state=random_state, class_names=names)
-    part = found.part.subset(rows[np.argsort(labels[rows], kind="stable")])
+    rows = rows[np.argsort(labels[rows], kind="stable")]
+    part, belongs = found.part.subset(rows), _groups_of_rows(groups, len(labels), path)
     missing = sorted(set(range(len(names))) - set(part.labels.tolist()))
     if missing:
         raise DatasetError(f"Expected photos of every class to learn from in {path}, got none of {names[missing[0]]!r}")
@@ -96,7 +104,18 @@ def shots_of(
     digests = part.digests or tuple(hashlib.sha256(row.tobytes()).hexdigest() for row in raw)
     called = part.names or tuple(f"{path} row {row}" for row in range(len(raw)))
     features = FeatureSet(np.ascontiguousarray(raw), encoder_id, digests, called)
-    return Shots(features, part.labels, shot_ids(digests), Thumbnails({}))
+    return Shots(features, part.labels, shot_ids(digests), Thumbnails({}), tuple(belongs[row] for row in rows))
+
+
+def _groups_of_rows(groups: Iterable[Any] | str | None, count: int, path: StrPath) -> tuple[str, ...]:
+    """Name the group of every row of a feature file, in which nothing tells them."""
+    if groups is None:
+        return ("",) * count
+    if isinstance(groups, str):
+        raise InputError(
+            f"Expected a group for each row of {path}, got {groups!r}: a file of features has no photos to tell them by"
+        )
+    return named_groups(groups, count)
 
 
 def recorded_texts(found: TrainingFeatures) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
@@ -106,12 +125,3 @@ def recorded_texts(found: TrainingFeatures) -> tuple[tuple[tuple[str, ...], ...]
     fits = len(words) == len(found.class_names)
     known = tuple(tuple(row) for row in words) if fits else texts_for(found.class_names, None)
     return known, tuple(map(str, templates)) if isinstance(templates, list) else ()
-
-
-def with_near_copies(shots: Shots, crops: FloatArray | None = None) -> Shots:
-    """Group shots that hardly differ from each other; see `tip_adapter.trust.near_copies.copy_cosine`."""
-    features = shots.features.unit
-    pictures = grey_squares([shots.thumbnails[name] for name in shots.ids])
-    numbers = near_copies(features, shots.labels, copy_cosine(features, shots.labels, crops), pictures)
-    counts = np.bincount(numbers)
-    return replace(shots, groups=tuple(f"~{number}" if counts[number] > 1 else "" for number in numbers.tolist()))

@@ -58,7 +58,8 @@ class AutoResult:
     def summary(self) -> str:
         """One sentence for people."""
         named = [name.removesuffix(" alpha") for name in self.parameters if name.endswith(" alpha")]
-        methods = " + ".join(name for name, weight in zip(named, self.weights[1:], strict=True) if weight > 0) or "texts"
+        counting = [name for name, weight in zip(named, self.weights[1:], strict=True) if weight > 0]
+        methods = " + ".join(counting) or "texts"
         if not self.scores:
             return f"{methods} by the rule for one shot, or group of them, per class (nothing can be left out)"
         nll, accuracy = self.scores["auto"]

@@ -83,6 +83,8 @@ class FewShotModel:
         What was done to the model since it was fitted, and what takes it back.
     integer_labels : bool
         Whether the classifier was fitted with whole numbers as labels.
+    copy_cosine : float or None
+        From which cosine on photos of a class are near-copies, so that new shots find their groups; None: unknown.
     """
 
     encoder: EncoderRecord
@@ -99,6 +101,7 @@ class FewShotModel:
     stale: tuple[str, ...] = ()
     journal: tuple[JournalEntry, ...] = ()
     integer_labels: bool = False
+    copy_cosine: float | None = None
 
     @property
     def classes(self) -> tuple[str, ...] | tuple[int, ...]:
@@ -207,6 +210,7 @@ class FewShotModel:
             "encoder": vars(self.encoder),
             "class_names": list(self.class_names),
             "integer_labels": self.integer_labels,
+            "copy_cosine": self.copy_cosine,
             "class_texts": [list(texts) for texts in self.class_texts],
             "templates": list(self.templates),
             "method": {
@@ -311,6 +315,7 @@ class FewShotModel:
             encoder=encoder,
             class_names=names,
             integer_labels=bool(config["integer_labels"]),
+            copy_cosine=config["copy_cosine"],
             class_texts=tuple(tuple(texts) for texts in config["class_texts"]),
             templates=tuple(config["templates"]),
             zero_shot_weights=arrays["zero_shot_weights"],

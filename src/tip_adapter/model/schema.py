@@ -154,6 +154,7 @@ _CONFIG = fields(
             text(longest=10_000, pattern=r"(?s).+", named="the name of a class"), least=1, unique=True
         ),
         "integer_labels": flag,
+        "copy_cosine": optional(number(-1, 1.001)),
         "class_texts": items(_TEXTS),
         "templates": items(_template, least=1),
         "method": _METHOD,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
@@ -51,11 +53,15 @@ def copy_cosine(features: Float32Array, labels: IntArray, crops: FloatArray | No
 
 
 def near_copies(
-    features: Float32Array, labels: IntArray, cosine: float, pictures: Float32Array | None = None
+    features: Float32Array,
+    labels: IntArray,
+    cosine: float,
+    pictures: Callable[[IntArray], Float32Array] | None = None,
 ) -> IntArray:
     """Number groups of shots: near-copies inside a class, and near-copies of these, have the same number.
 
-    Shapes: `features` (N, D), `labels` (N,), `pictures` (N, side, side) in grey → (N,).
+    Shapes: `features` (N, D), `labels` (N,) → (N,). `pictures` gives those of some rows in grey, (n, side, side); it
+    is asked for those alone whose features are alike.
 
     Examples
     --------
@@ -71,8 +77,10 @@ def near_copies(
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         alike = features[rows] @ features[rows].T >= cosine
-        if pictures is not None:
-            alike &= _same_scene(pictures[rows], alike)
+        doubtful = np.flatnonzero(alike.sum(axis=1) > 1)
+        if pictures is not None and len(doubtful):
+            pairs = np.ix_(doubtful, doubtful)
+            alike[pairs] &= _same_scene(pictures(rows[doubtful]), alike[pairs])
         number, part = connected_components(alike, directed=False)
         groups[rows] = part + found
         found += number
