@@ -114,7 +114,7 @@ def test_one_shot_follows_the_stated_rule():
     features = np.eye(3, dtype=np.float32)
     result = search(features, np.arange(3), 10 * np.eye(3, dtype=np.float32))
     assert (result.rule, result.beta, result.n_scored) == ("prior", search_module.PRIOR_BETA, 0)
-    assert "one shot per class" in result.summary
+    assert "one shot, or group of them, per class" in result.summary
 
 
 def test_negative_alpha():

@@ -60,7 +60,7 @@ def test_one_shot_per_class_is_the_nearest_mean_by_a_rule_that_is_said():
     shots = random_rows(rng, 5, 8)
     method = GDA().fit(shots, np.arange(5))
     assert method.search_.rule == "prior"
-    assert "one shot per class" in method.search_.summary
+    assert "one shot, or group of them, per class" in method.search_.summary
     queries = random_rows(rng, 20, 8)
     np.testing.assert_array_equal(method.predict(queries), (queries @ shots.T).argmax(axis=1))
 

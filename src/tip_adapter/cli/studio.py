@@ -16,7 +16,7 @@ def studio(
     place: Annotated[
         Path,
         typer.Argument(
-            help="A saved classifier to go on with; labelled photos to begin with (a folder, archive, table); or a new name."
+            help="A saved classifier to go on with, labelled photos (folder, archive, table), or a new name."
         ),
     ] = Path("studio.tip"),
     encoder: EncoderOption = None,
