@@ -35,7 +35,7 @@ wheel: .venv/dev.done
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	TIP_ADAPTER_WHEEL="$$(echo "$$PWD"/dist/*.whl)" $(BIN)/python -m pytest -q tests/test_wheel.py
 
-# On a quiet machine: about ten minutes. DATA is the folder of the benchmarks' data.
+# On a quiet machine: about two hours. DATA is the folder of the benchmarks' data.
 benchmarks: .venv/dev.done
 	$(BIN)/python benchmarks/published_features.py $(DATA)/clip-vit-b32
 	$(BIN)/python benchmarks/lite.py $(DATA)/clothing
@@ -43,6 +43,9 @@ benchmarks: .venv/dev.done
 	$(BIN)/python benchmarks/clothing.py $(DATA)/clothing --views 10
 	$(BIN)/python benchmarks/search.py $(DATA)/clip-vit-b32 --fraction 0.01
 	$(BIN)/python benchmarks/auto.py $(DATA)/clip-vit-b32
+	$(BIN)/python benchmarks/outsiders.py $(DATA)
+	$(BIN)/python benchmarks/bursts.py $(DATA)/clothing
+	$(BIN)/python benchmarks/scarce_classes.py $(DATA)
 	$(BIN)/python benchmarks/trust.py $(DATA)
 	$(BIN)/python benchmarks/explain.py $(DATA)
 	$(BIN)/python benchmarks/edits.py
@@ -59,6 +62,8 @@ benchmarks: .venv/dev.done
 	$(BIN)/python benchmarks/export.py $(DATA)/clothing --ort-web .venv/node_modules/onnxruntime-web
 	for part in throughput overload kills; do $(BIN)/python benchmarks/serve.py $$part $(DATA)/clothing; done
 	$(BIN)/python benchmarks/serve.py memory $(DATA)/clothing --encoder fake
+	$(BIN)/python benchmarks/serve.py throughput $(DATA)/clothing
+	$(BIN)/python benchmarks/scale.py --data $(DATA)/clip-vit-b32
 	$(BIN)/python benchmarks/size.py
 	$(BIN)/python benchmarks/write_readme.py
 

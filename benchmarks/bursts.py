@@ -53,27 +53,33 @@ def bursts(
     return images, labels, groups
 
 
-def measure(classifier: ImageClassifier, test: ImageDataset) -> dict[str, float]:
+def measure(classifier: ImageClassifier, test: ImageDataset) -> dict[str, float | None]:
     model, truth = classifier.model_, [test.class_names[label] for label in test.labels]
     right = np.array(classifier.predict(test.paths)) == truth
     stated = model.calibration
-    found: dict[str, float] = {"test": 100 * float(right.mean()), "groups": model.shots.n_groups}
-    found["cross-validated"] = 100 * float(np.mean(stated.scores.ahead == 0)) if len(stated.scores) else float("nan")
+    found: dict[str, float | None] = {"test": 100 * float(right.mean()), "groups": model.shots.n_groups}
+    found["cross-validated"] = 100 * float(np.mean(stated.scores.ahead == 0)) if len(stated.scores) else None
     try:
         sets = classifier.predict_set(test.paths).sets
         found["coverage"] = 100 * float(np.mean([t in dict(s.classes) for s, t in zip(sets, truth, strict=True)]))
     except InputError:  # too few groups for it
-        found["coverage"] = float("nan")
+        found["coverage"] = None
     try:
         answers = classifier.predict(test.paths, none_of_these=0.1)
         found["turned away"] = 100 * float(np.mean([answer is None for answer in answers]))
     except InputError:
-        found["turned away"] = float("nan")
+        found["turned away"] = None
     probabilities = classifier.predict_proba(test.paths)
     sure = probabilities.max(axis=1)
     bins = np.minimum((sure * 15).astype(int), 14)
     found["ece"] = float(sum(abs(np.sum(right[bins == b] - sure[bins == b])) for b in range(15)) / len(right))
     return found
+
+
+def mean_of(values: list[float | None]) -> float | None:
+    """Mean of what could be told, if anything could."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def main() -> None:
@@ -88,7 +94,7 @@ def main() -> None:
     rows = []
     for jitter in options.jitter:
         for shots in SHOTS:
-            cells: dict[str, list[dict[str, float]]] = {}
+            cells: dict[str, list[dict[str, float | None]]] = {}
             for seed in range(options.draws):
                 images, labels, groups = bursts(train, shots, JITTER[jitter], options.frames, seed)
                 alone = [str(index) for index in range(len(images))]
@@ -96,9 +102,9 @@ def main() -> None:
                     classifier = ImageClassifier(options.encoder).fit(images, labels, groups=given)
                     cells.setdefault(how, []).append(measure(classifier, test))
             for how, found in cells.items():
-                row = {key: float(np.nanmean([cell[key] for cell in found])) for key in found[0]}
+                row = {key: mean_of([cell[key] for cell in found]) for key in found[0]}
                 rows.append({"jitter": jitter, "shots": shots, "groups_are": how, **row})
-                print(jitter, shots, how, {key: round(value, 3) for key, value in row.items()}, flush=True)
+                print(jitter, shots, how, row, flush=True)
     write_result("bursts", {"rows": rows, "draws": options.draws, "frames": options.frames})
 
 
