@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tip_adapter.heads import KernelHead, LinearHead
+from tip_adapter.methods.selection.class_offsets import class_offsets
+from tip_adapter.methods.selection.evidence import Fit
 from tip_adapter.methods.support_set import SupportSet
-from tip_adapter.typing import FloatArray
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray
 
 ABSENT_LOGIT = -1e4
 """Logit of a class that has no shots, for methods that do not ask its text: it is never predicted."""
@@ -26,6 +28,8 @@ class Expert:
         Its hyper-parameters, α among them.
     seen : ndarray of shape (B, C), float64
         What it adds for the images that decide, by fits that have not seen them.
+    fit : callable
+        Fit it to some of the shots; see `tip_adapter.methods.selection.evidence.Fit`.
     bias : ndarray of shape (C,), float64
     weights : ndarray of shape (C, D), float64, or None
     coefficients : ndarray of shape (N, C), float64, or None
@@ -35,19 +39,34 @@ class Expert:
 
     values: dict[str, float]
     seen: FloatArray
+    fit: Fit
     bias: FloatArray
     weights: FloatArray | None = None
     coefficients: FloatArray | None = None
     search: Any = None
 
 
+def scaled(alpha: float, fit: Fit) -> Fit:
+    """Multiply what an expert adds."""
+
+    def fitted(kept: BoolArray) -> Callable[[Float32Array], FloatArray]:
+        answer = fit(kept)
+        return lambda queries: alpha * answer(queries)
+
+    return fitted
+
+
 def combined_head(
     support: SupportSet, experts: Sequence[Expert], text: float = 1.0, shares: Sequence[float] = (1.0,)
 ) -> LinearHead | KernelHead:
-    """One formula for the weighed sum of the zero-shot logits and experts, of which at most one has kernels."""
+    """One formula for the weighed sum of the zero-shot logits and experts, of which at most one has kernels.
+
+    What classes with few shots lose to those with many is made up for (`class_offsets`).
+    """
     bias = sum(
         (share * expert.bias for share, expert in zip(shares, experts, strict=True)), np.zeros(support.n_classes)
     )
+    bias += class_offsets(support.weigh_text(text * support.text_weight), _together(experts, shares))
     if support.zero_shot_weights is None:
         bias = np.where(support.counts == 0, ABSENT_LOGIT, bias)
     weights, coefficients, beta = None, None, 0.0
@@ -71,3 +90,13 @@ def combined_head(
         weights=weights,
         bias=bias.astype(np.float32) if weights is not None or bias.any() else None,
     )
+
+
+def _together(experts: Sequence[Expert], shares: Sequence[float]) -> Fit:
+    counting = [(share, expert) for share, expert in zip(shares, experts, strict=True) if share]
+
+    def fit(kept: BoolArray) -> Callable[[Float32Array], FloatArray]:
+        answers = [(share, expert.fit(kept)) for share, expert in counting]
+        return lambda queries: sum((share * answer(queries) for share, answer in answers), np.float64(0.0))
+
+    return fit

@@ -11,9 +11,8 @@ from tip_adapter.errors import InputError
 from tip_adapter.heads import Head
 from tip_adapter.heads.gaussian import Moments, spanned
 from tip_adapter.methods.base import FewShotMethod
-from tip_adapter.methods.expert import Expert, combined_head
+from tip_adapter.methods.expert import Expert, combined_head, scaled
 from tip_adapter.methods.inputs import given_or_auto
-from tip_adapter.methods.selection.class_offsets import class_offsets
 from tip_adapter.methods.selection.evidence import Fit
 from tip_adapter.methods.selection.weight import choose_with_logits
 from tip_adapter.methods.support_set import SupportSet
@@ -87,10 +86,10 @@ def gaussian_expert(
         )
         alpha, ridge, weight = choice.alpha, choice.parameters["ridge"], choice.text_weight
     weights, bias = gaussians.classifier(ridge)
-    offsets = class_offsets(support.weigh_text(weight), gaussians.fit(ridge), alpha)
-    seen = unseen if choice is None else choice.alpha_seen * (unseen[evidence.scored] + offsets)
+    seen = unseen if choice is None else choice.alpha_seen * unseen[evidence.scored]
     values = {"alpha": alpha, "ridge": ridge, "text weight": weight}
-    return Expert(values, seen, alpha * (bias + offsets), weights=alpha * weights, search=choice)
+    fit = scaled(alpha, gaussians.fit(ridge))
+    return Expert(values, seen, fit, alpha * bias, weights=alpha * weights, search=choice)
 
 
 class GDA(FewShotMethod):

@@ -14,9 +14,8 @@ from tip_adapter.heads import Head
 from tip_adapter.heads.gaussian import crowding
 from tip_adapter.heads.linear import kernel_residuals
 from tip_adapter.methods.base import FewShotMethod
-from tip_adapter.methods.expert import Expert, combined_head
+from tip_adapter.methods.expert import Expert, combined_head, scaled
 from tip_adapter.methods.inputs import given_or_auto
-from tip_adapter.methods.selection.class_offsets import class_offsets
 from tip_adapter.methods.selection.evidence import Evidence
 from tip_adapter.methods.selection.weight import Choice, choose_with_logits
 from tip_adapter.methods.support_set import SupportSet
@@ -191,12 +190,10 @@ def kernel_expert(
         seen = choice.alpha_seen * unseen[evidence.scored]
     support = support.weigh_text(weight)
     regression = KernelRidge.of(support)
-    offsets = class_offsets(support, regression.fit(beta, ridge), alpha)
-    if choice is not None:
-        seen += choice.alpha_seen * offsets
     values = {"alpha": alpha, "beta": beta, "ridge": ridge, "text weight": weight}
     coefficients = alpha * regression.coefficients(beta, ridge)
-    return Expert(values, seen, alpha * offsets, coefficients=coefficients, search=choice)
+    fit, none = scaled(alpha, regression.fit(beta, ridge)), np.zeros(support.n_classes)
+    return Expert(values, seen, fit, none, coefficients=coefficients, search=choice)
 
 
 class ProKeR(FewShotMethod):

@@ -15,9 +15,8 @@ from tip_adapter.heads.gaussian import Moments, spanned
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.closed_form.gda import RIDGES
 from tip_adapter.methods.closed_form.prototype import unit_means
-from tip_adapter.methods.expert import Expert, combined_head
+from tip_adapter.methods.expert import Expert, combined_head, scaled
 from tip_adapter.methods.inputs import as_names, as_numpy, given_or_auto
-from tip_adapter.methods.selection.class_offsets import class_offsets
 from tip_adapter.methods.selection.evidence import Evidence
 from tip_adapter.methods.selection.weight import choose
 from tip_adapter.methods.support_set import SupportSet
@@ -134,8 +133,8 @@ class TIMO(FewShotMethod):
         self.text_weight_ = 1.0 if text_weight is None else text_weight
         guided = replace(support, zero_shot_weights=guide.weights(guide.everything), text_weight=self.text_weight_)
         weights, bias = guide.classifier(guide.everything, self.ridge_)
-        offsets = class_offsets(guided, guide.fit(self.ridge_), alpha)
-        expert = Expert({"alpha": alpha}, np.zeros((0, support.n_classes)), alpha * (bias + offsets), alpha * weights)
+        fit, seen = scaled(alpha, guide.fit(self.ridge_)), np.zeros((0, support.n_classes))
+        expert = Expert({"alpha": alpha}, seen, fit, alpha * bias, alpha * weights)
         return combined_head(guided, [expert])
 
     def _prompts(self, support: SupportSet) -> Float32Array:

@@ -21,10 +21,10 @@ GROUPS = 4
 """Groups of classes, each of which is cut once."""
 
 
-def class_offsets(support: SupportSet, fit: Fit, alpha: float) -> FloatArray:
+def class_offsets(support: SupportSet, fit: Fit) -> FloatArray:
     """Offsets (C,) of an expert's logits: 0 but for classes with less than half of the shots of the largest class.
 
-    They are the likeliest for ``text + α·(expert + offset)`` on shots of classes that were cut: with them the
+    They are the likeliest for ``text + expert + offset`` on shots of classes that were cut: with them the
     probabilities of a class with few shots add up to what is there of it, so that it is named as often as it occurs.
 
     Examples
@@ -34,23 +34,23 @@ def class_offsets(support: SupportSet, fit: Fit, alpha: float) -> FloatArray:
     >>> from tip_adapter.methods.support_set import SupportSet
     >>> labels = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2])
     >>> support = SupportSet(np.eye(3, dtype=np.float32)[labels], labels, 3, None, 1.0)
-    >>> def fit(kept):  # a class's logit is its cosine, times the share of four shots that it has
-    ...     shares = np.bincount(labels[kept], minlength=3) / 4
+    >>> def fit(kept):  # a class's logit is ten times its cosine, times the share of four shots that it has
+    ...     shares = 10 * np.bincount(labels[kept], minlength=3) / 4
     ...     return lambda queries: queries @ np.diag(shares)
-    >>> class_offsets(support, fit, alpha=10.0).round(2)
-    array([0.  , 0.  , 0.25])
+    >>> class_offsets(support, fit).round(2)
+    array([0. , 0. , 2.5])
     """
     counts = support.counts
     few = 2 * counts < counts.max()
     full = ~few & (counts > 1)
     offsets = np.zeros(support.n_classes)
-    if alpha > 0 and few.any() and np.count_nonzero(full) > 1:
-        lost = [_lost(support, fit, alpha, full, left) for left in (0, 1)]
+    if few.any() and np.count_nonzero(full) > 1:
+        lost = [_lost(support, fit, full, left) for left in (0, 1)]
         offsets[few] = _between(counts[few], float(counts[full].mean()), *lost)
     return offsets
 
 
-def _lost(support: SupportSet, fit: Fit, alpha: float, full: BoolArray, left: int) -> float:
+def _lost(support: SupportSet, fit: Fit, full: BoolArray, left: int) -> float:
     """Likeliest offset of classes that are cut to so many shots, at least 0."""
     labels, classes = support.labels, np.flatnonzero(full)
     asked = full[labels] & (support.shot_folds == 0)
@@ -60,10 +60,10 @@ def _lost(support: SupportSet, fit: Fit, alpha: float, full: BoolArray, left: in
     for group in range(n_groups):
         cut = classes[group::n_groups]
         kept = ~asked & (~np.isin(labels, cut) | (rank < left))
-        logits = support.text_logits[asked] + alpha * fit(kept)(support.features[asked])
+        logits = support.text_logits[asked] + fit(kept)(support.features[asked])
         leads.append(_log_sum(logits[:, np.setdiff1d(classes, cut)]) - _log_sum(logits[:, cut]))
         n_cut += int(np.isin(known, cut).sum())
-    return max(0.0, _likeliest_shift(np.concatenate(leads), n_cut)) / alpha
+    return max(0.0, _likeliest_shift(np.concatenate(leads), n_cut))
 
 
 def _likeliest_shift(leads: FloatArray, n_cut: int) -> float:
