@@ -188,16 +188,22 @@ def test_without_a_kernel_that_solves_nothing(monkeypatch):
     close(parts.logits_without(1, 3), rest.logits(queries)[1])
 
 
-def gaussian_without(shots, labels, queries, shot, scale, n_classes):
-    """Class means without a shot, the precision of all: a loop from the formula."""
-    precision = Moments.of(shots, labels, n_classes).precision()(np.eye(shots.shape[1]))
+def gaussian_without(shots, labels, queries, texts, shot, scale):
+    """Class means without a shot (the text's, where none is left), the precision of all: a loop from the formula."""
+    precision = Moments.of(shots, labels, len(texts)).precision()(np.eye(shots.shape[1]))
+    means = np.array([shots[labels == c].astype(np.float64).mean(axis=0) for c in range(len(texts))])
+    apart = texts.astype(np.float64) - texts.mean(axis=0, dtype=np.float64)
+    gain = max(0.0, np.sum((means - means.mean(axis=0)) * apart) / np.sum(apart**2))
     kept = np.delete(np.arange(len(labels)), shot)
-    logits = np.full((len(queries), n_classes), np.nan)
-    for column in set(labels[kept].tolist()):
-        mean = shots[kept][labels[kept] == column].astype(np.float64).mean(axis=0)
+    left = np.isin(np.arange(len(texts)), labels[kept])
+    logits = np.empty((len(queries), len(texts)))
+    for column in range(len(texts)):
+        mean = means.mean(axis=0) + gain * apart[column]
+        if left[column]:
+            mean = shots[kept][labels[kept] == column].astype(np.float64).mean(axis=0)
         for row, query in enumerate(queries.astype(np.float64)):
             logits[row, column] = scale * (query - 0.5 * mean) @ precision @ mean
-    return np.nan_to_num(logits - np.nanmean(logits, axis=1, keepdims=True))
+    return logits - logits[:, left].mean(axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("counts", [(4, 2, 5, 3), (1, 4, 3), (2, 2)])
@@ -208,7 +214,7 @@ def test_without_a_shot_of_a_gaussian(counts):
     parts = TakenApart(head, shots, labels, "gaussian").contributions(queries)
     unit_of_alpha = shots.shape[1] / (len(shots) - 1)
     for shot in range(len(labels)):
-        naive = gaussian_without(shots, labels, queries, shot, 0.8 * unit_of_alpha, len(counts))
+        naive = gaussian_without(shots, labels, queries, weights, shot, 0.8 * unit_of_alpha)
         for query in range(len(queries)):
             close(parts.logits_without(query, shot), parts.text[query] + naive[query])
 

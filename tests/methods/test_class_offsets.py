@@ -45,3 +45,16 @@ def test_equal_shots_have_no_offsets(name):
         assert bias is None
     again = METHODS[name](texts[::-1], class_names=None, logit_scale=20.0).fit(shots, CLASSES - 1 - labels)
     np.testing.assert_allclose(method.logits(queries), again.logits(queries)[:, ::-1], atol=2e-2)
+
+
+@pytest.mark.parametrize("name", ["gda", "auto"])
+@pytest.mark.parametrize("shots_per_class", [3, 20])
+def test_a_class_without_shots_is_expected_where_its_text_says(name, shots_per_class):
+    """Fewer and more shots than dimensions: the answers to its photos are better than chance would have it."""
+    recalls = []
+    for seed in range(4):
+        counts = np.where(np.arange(CLASSES) == seed, 0, shots_per_class)
+        shots, labels, texts, queries, truth = draw(seed, counts)
+        method = METHODS[name](texts, logit_scale=20.0).fit(shots, labels)
+        recalls.append(np.mean(method.predict(queries)[truth == seed] == seed))
+    assert np.mean(recalls) > 0.5

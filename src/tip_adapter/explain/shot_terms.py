@@ -125,7 +125,9 @@ class GaussianSum:
     scale : float
         α.
     lost : float
-        Logit of a class whose last shot is left out.
+        Logit of a class whose last shot is left out, and whose text lets expect nothing.
+    by_text : ndarray of shape (B, C), float64
+        Logits of classes with the means that their texts let expect, before centring; NaN where there is none.
     """
 
     queries: FloatArray
@@ -138,6 +140,7 @@ class GaussianSum:
     solve: Callable[[FloatArray], FloatArray]
     scale: float
     lost: float
+    by_text: FloatArray
     is_sum = True
 
     @cached_property
@@ -181,9 +184,11 @@ class GaussianSum:
             raw[own] = self.scale * float((self.queries[query] - 0.5 * mean) @ solved)
         else:
             present[own] = False
-        result = np.where(present, raw - (raw[present].mean() if present.any() else 0.0), 0.0)
+        centre = raw[present].mean() if present.any() else 0.0
+        result = np.where(present, raw - centre, 0.0)
         if not left:
-            result[own] = self.lost
+            expected = self.by_text[query, own] - centre
+            result[own] = self.lost if np.isnan(expected) else expected
         return result
 
 

@@ -29,7 +29,7 @@ from tip_adapter.heads import (
 from tip_adapter.heads.affinity import affinity
 from tip_adapter.heads.base import with_text
 from tip_adapter.heads.cache import text_divergence, text_log_probabilities, unit_channels
-from tip_adapter.heads.gaussian import Moments, crowding
+from tip_adapter.heads.gaussian import Moments, crowding, expected_means
 from tip_adapter.heads.linear import kernel_residuals
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
@@ -208,8 +208,8 @@ class TakenApart:
                 KernelSum(np.exp(head.beta * (wide @ self._wide_keys.T - 1.0)), self._wide_coefficients, self._inverse)
             )
         if self._split is not None:
-            make, constant = self._split
-            text = text + constant
+            make, constant, by_text = self._split
+            text = text + constant + wide @ by_text.T
             parts.append(make(wide))
         elif head.weights is not None:
             rest = wide @ head.weights.T.astype(np.float64)
@@ -248,27 +248,38 @@ class TakenApart:
         return self._inverse is not None
 
     @cached_property
-    def _split(self) -> tuple[Callable[[FloatArray], ShotPart], FloatArray] | None:
-        """How the linear part is made of the shots, and what remains of its bias; None where it is not."""
+    def _split(self) -> Split:
+        """How the linear part is made of the shots, what remains of its bias and weights; None where it is not."""
         weights, bias = getattr(self.head, "weights", None), getattr(self.head, "bias", None)
         if self.linear is None or weights is None or bias is None or not len(self.labels):
             return None
         # A class without shots has a bias of its own, where it has no text either.
-        lost = 0.0 if getattr(self.head, "zero_shot_weights", None) is not None else LOST
+        texts = getattr(self.head, "zero_shot_weights", None)
+        lost = 0.0 if texts is not None else LOST
         wide = self.features.astype(np.float64), self.labels, weights.astype(np.float64), bias.astype(np.float64), lost
-        return _gaussian(*wide, self.ridge) if self.linear == "gaussian" else _prototype(*wide)
+        return _gaussian(*wide, self.ridge, texts) if self.linear == "gaussian" else _prototype(*wide)
 
 
-Split = tuple[Callable[[FloatArray], ShotPart], FloatArray] | None
+Split = tuple[Callable[[FloatArray], ShotPart], FloatArray, FloatArray] | None
 
 
 def _gaussian(
-    features: FloatArray, labels: IntArray, weights: FloatArray, bias: FloatArray, lost: float, ridge: float
+    features: FloatArray,
+    labels: IntArray,
+    weights: FloatArray,
+    bias: FloatArray,
+    lost: float,
+    ridge: float,
+    texts: Float32Array | None,
 ) -> Split:
     moments = Moments.of(features, labels, len(weights))
     means, solve, present = moments.means, moments.precision(ridge), moments.counts > 0
-    solved = solve(means)
-    made = np.where(present[:, None], solved - solved[present].mean(axis=0), 0.0)
+    expected = np.zeros_like(means)
+    if texts is not None:
+        expected = np.nan_to_num(expected_means(means, present, texts.astype(np.float64)))
+    solved, of_texts = solve(means), solve(expected)
+    made = np.where(present[:, None], solved, of_texts) - solved[present].mean(axis=0)
+    made[~present & ~expected.any(axis=1)] = 0.0
     scale = _proportion(weights, made)
     if scale is None:
         return None
@@ -279,9 +290,11 @@ def _gaussian(
     corrected = bias - scale * offsets if np.ptp(moments.counts[present]) > 0 else np.zeros_like(bias)
 
     def part(queries: FloatArray) -> GaussianSum:
-        return GaussianSum(queries, solve(queries), features, labels, means, solved, own, solve, scale, lost)
+        half = 0.5 * np.einsum("cd,cd->c", of_texts, expected)
+        by_text = np.where(expected.any(axis=1), scale * (queries @ of_texts.T - half), np.nan)
+        return GaussianSum(queries, solve(queries), features, labels, means, solved, own, solve, scale, lost, by_text)
 
-    return part, np.where(present, corrected, bias)
+    return part, np.where(present, corrected, bias), np.where(present[:, None], 0.0, weights)
 
 
 def _prototype(features: FloatArray, labels: IntArray, weights: FloatArray, bias: FloatArray, lost: float) -> Split:
@@ -291,7 +304,7 @@ def _prototype(features: FloatArray, labels: IntArray, weights: FloatArray, bias
     scale = _proportion(weights, np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0))
     if scale is None:
         return None
-    return lambda queries: PrototypeSum(queries @ features.T, features, labels, sums, scale, lost), bias
+    return lambda queries: PrototypeSum(queries @ features.T, features, labels, sums, scale, lost), bias, 0.0 * weights
 
 
 def _ridge_inverse(

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from tip_adapter.typing import Float32Array, FloatArray, IntArray
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 EMPTY = 1e-6
 """Within-class scatter per shot of unit features below which there is none: one shot a class, or copies."""
@@ -74,20 +74,25 @@ class Moments:
             return lambda rows: rows
         return lambda rows: np.asarray((n - 1) * cho_solve(factor, rows.T, check_finite=False).T)
 
-    def classifier(self, ridge: float = 1.0) -> tuple[FloatArray, FloatArray]:
+    def classifier(self, ridge: float = 1.0, texts: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
         """Weights (C, D) and bias (C,) of ``f·Σ⁻¹μᵀ - ½ (μΣ⁻¹μ - v/n_c)``, centred over the classes with shots.
+
+        A class without shots gets the mean that its text (C, D) lets expect, where texts are given, else zeros.
 
         A mean of few shots is longer than the true one, by ``v = tr(Σ⁻¹S)`` over its shots, S being the covariance
         within classes: without that term, which the paper with its equal shots does not need, classes with few shots
         among others with many would hardly be predicted.
         """
         present, means = self.counts > 0, self.means
+        if texts is not None and not present.all():
+            means = np.where(present[:, None], means, np.nan_to_num(expected_means(means, present, texts)))
         weights = self.precision(ridge)(means)
         bias = -0.5 * np.einsum("cd,cd->c", weights, means)
         if np.ptp(self.counts[present]) > 0:
-            bias += 0.5 * self._noise(ridge) / np.maximum(self.counts, 1)
-        weights = np.where(present[:, None], weights - weights[present].mean(axis=0), 0.0)
-        return weights, np.where(present, bias - bias[present].mean(), 0.0)
+            bias += np.where(present, 0.5 * self._noise(ridge) / np.maximum(self.counts, 1), 0.0)
+        answered: BoolArray = np.any(means != 0, axis=1)
+        weights = np.where(answered[:, None], weights - weights[present].mean(axis=0), 0.0)
+        return weights, np.where(answered, bias - bias[present].mean(), 0.0)
 
     def _factor(self, ridge: float) -> tuple[Any, float, float]:
         """Cholesky factor of the scatter within classes plus a multiple of I, the number of shots, and the multiple.
@@ -120,6 +125,45 @@ class Moments:
         inverse, _ = dpotri(factor[0], lower=1)
         within = len(inverse) - added * float(np.trace(inverse))  # tr((scatter + added·I)⁻¹ scatter)
         return (n - 1) * within / (freedom - within)
+
+
+def expected_means(means: FloatArray, present: BoolArray, texts: FloatArray) -> FloatArray:
+    """Say where the means of classes are to be expected from their texts.
+
+    A text is off the mean of the texts in part as its class is off the mean of the classes. How much, is what fits the
+    classes with shots in least squares.
+
+    Parameters
+    ----------
+    means : ndarray of shape (C, D), float64
+    present : ndarray of shape (C,), bool
+        The classes with shots.
+    texts : ndarray of shape (C, D), float64
+        Unit rows; NaN for a class without text.
+
+    Returns
+    -------
+    ndarray of shape (C, D), float64
+        NaN for a class without text, and where fewer than two classes have both.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.heads.gaussian import expected_means
+    >>> means = np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
+    >>> expected_means(means, np.array([True, True, False]), np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.5]]))
+    array([[2., 0.],
+           [0., 2.],
+           [0., 1.]])
+    """
+    known = present & ~np.isnan(texts).any(axis=1)
+    if np.count_nonzero(known) < 2:
+        return np.full(means.shape, np.nan)
+    centre, about = means[known].mean(axis=0), texts - texts[known].mean(axis=0)
+    square = float(np.sum(about[known] ** 2))
+    gain = float(np.sum((means[known] - centre) * about[known])) / square if square > 0 else 0.0
+    result: FloatArray = centre + max(gain, 0.0) * about
+    return result
 
 
 def crowding(labels: IntArray) -> FloatArray:

@@ -93,10 +93,15 @@ def combined_head(
 
 
 def _together(experts: Sequence[Expert], shares: Sequence[float]) -> Fit:
-    counting = [(share, expert) for share, expert in zip(shares, experts, strict=True) if share]
-
     def fit(kept: BoolArray) -> Callable[[Float32Array], FloatArray]:
-        answers = [(share, expert.fit(kept)) for share, expert in counting]
-        return lambda queries: sum((share * answer(queries) for share, answer in answers), np.float64(0.0))
+        answers = [(share, expert.fit(kept)) for share, expert in zip(shares, experts, strict=True) if share]
+
+        def together(queries: Float32Array) -> FloatArray:
+            total: FloatArray = np.zeros((len(queries), 1))
+            for share, answer in answers:
+                total = total + share * answer(queries)
+            return total
+
+        return together
 
     return fit

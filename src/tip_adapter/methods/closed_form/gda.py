@@ -31,6 +31,8 @@ class Gaussians:
         Unit rows.
     labels : ndarray of shape (N,), integers in [0, C)
     n_classes : int
+    texts : ndarray of shape (C, D), float32, optional
+        With them, classes without shots get the means that their texts let expect.
 
     Examples
     --------
@@ -42,9 +44,13 @@ class Gaussians:
     array([[ 0.5, -0.5]])
     """
 
-    def __init__(self, features: Float32Array, labels: IntArray, n_classes: int) -> None:
+    def __init__(
+        self, features: Float32Array, labels: IntArray, n_classes: int, texts: Float32Array | None = None
+    ) -> None:
         self.labels, self.n_classes = labels, n_classes
-        self._coordinates, self._basis = spanned(features)
+        rows, self._basis = spanned(features if texts is None else np.concatenate([features, np.nan_to_num(texts)]))
+        self._coordinates = rows[: len(features)]
+        self._texts = None if texts is None else np.where(np.isnan(texts[:, :1]), np.nan, rows[len(features) :])
         self._total = Moments.of(self._coordinates, labels, n_classes)
 
     def classifier(self, ridge: float = 1.0, kept: BoolArray | None = None) -> tuple[FloatArray, FloatArray]:
@@ -52,7 +58,7 @@ class Gaussians:
         part = self._total
         if kept is not None and not kept.all():
             part = part.without(Moments.of(self._coordinates[~kept], self.labels[~kept], self.n_classes))
-        weights, bias = part.classifier(ridge)
+        weights, bias = part.classifier(ridge, self._texts)
         return weights if self._basis is None else weights @ self._basis.T, bias
 
     def fit(self, ridge: float = 1.0) -> Fit:
@@ -85,6 +91,9 @@ def gaussian_expert(
             text_weight=text_weight,
         )
         alpha, ridge, weight = choice.alpha, choice.parameters["ridge"], choice.text_weight
+    if support.zero_shot_weights is not None and not support.counts.all():
+        # Only now: what is chosen, is chosen on classes that have shots.
+        gaussians = Gaussians(support.features, support.labels, support.n_classes, support.zero_shot_weights)
     weights, bias = gaussians.classifier(ridge)
     seen = unseen if choice is None else choice.alpha_seen * unseen[evidence.scored]
     values = {"alpha": alpha, "ridge": ridge, "text weight": weight}
@@ -131,7 +140,8 @@ class GDA(FewShotMethod):
     A shot with several augmented views is their mean; in the official code every view is a sample of its own. Classes
     count equally whatever their shots (the paper's π_c, with equal shots, is a constant), and b_c is corrected
     for the length that noise gives to means of few shots (see `tip_adapter.heads.gaussian.Moments.classifier`). A
-    class without shots gets the mean of the others' Gaussian logits, so that its zero-shot score decides.
+    class without shots gets the mean that its text lets expect (`tip_adapter.heads.gaussian.expected_means`); one with
+    neither is never predicted.
 
     References
     ----------

@@ -45,8 +45,10 @@ def class_offsets(support: SupportSet, fit: Fit) -> FloatArray:
     full = ~few & (counts > 1)
     offsets = np.zeros(support.n_classes)
     if few.any() and np.count_nonzero(full) > 1:
-        lost = [_lost(support, fit, full, left) for left in (0, 1)]
-        offsets[few] = _between(counts[few], float(counts[full].mean()), *lost)
+        many = float(counts[full].mean())
+        for left, there in ((0, few & (counts == 0)), (1, few & (counts > 0))):
+            if there.any():
+                offsets[there] = _lost(support, fit, full, left) * _noise(counts[there], many)
     return offsets
 
 
@@ -91,15 +93,7 @@ def _rank(features: Float32Array, labels: IntArray, among: BoolArray) -> IntArra
     return rank
 
 
-def _between(counts: IntArray, many: float, at_none: float, at_one: float) -> FloatArray:
-    """Offsets at other counts: an expert's margin grows like n/(n + κ), as that of a mean shrunk to a prior does."""
-    if at_none == 0:
-        return np.zeros(len(counts))
-    ratio = at_one / at_none
-    if ratio == 0:
-        return np.where(counts == 0, at_none, 0.0)
-    if ratio >= 1 - 1 / many:
-        return at_none * (1 - counts / many)
-    kappa = ratio * many / ((1 - ratio) * many - 1)
-    result: FloatArray = at_none * (1 - counts / (counts + kappa) * (many + kappa) / many)
-    return result
+def _noise(counts: IntArray, many: float) -> FloatArray:
+    """What a mean of n shots is noisier than one of many, in units of a single shot; 1 where there is none."""
+    noise: FloatArray = (1.0 / np.maximum(counts, 1) - 1.0 / many) / (1.0 - 1.0 / many)
+    return noise
