@@ -145,21 +145,14 @@ class Auto(FewShotMethod):
     def _fit_head(self, support: SupportSet) -> Head:
         from threadpoolctl import threadpool_limits
 
-        if self.held is not None:
-            self.search_ = AutoResult("prior", {}, 0, 0, tuple(self.held["weights"]), dict(self.held["parameters"]))
-            return self._refit_head(support)
         # Many small systems: threads of the linear algebra would wait for each other longer than they work.
         with threadpool_limits(1, user_api="blas"):
-            experts = _experts(support)
-            text_weight = float(np.mean([expert.values["text weight"] for expert in experts.values()]))
-            weights, scores = _weigh(support, experts, text_weight)
-        evidence, scored = support.evidence, int(support.evidence.scored.sum())
-        parameters = {f"{name} {key}": value for name, one in experts.items() for key, value in one.values.items()}
-        parameters = {key: value for key, value in parameters.items() if not key.endswith("text weight")}
-        parameters["text weight"] = text_weight
-        n_folds = evidence.n_folds if scored else 0
-        self.search_ = AutoResult(evidence.rule, scores, n_folds, scored, weights, parameters)
-        return self._refit_head(support)
+            if self.held is None:
+                self.search_ = _searched(support)
+            else:
+                held = tuple(self.held["weights"]), dict(self.held["parameters"])
+                self.search_ = AutoResult("prior", {}, 0, 0, *held)
+            return self._refit_head(support)
 
     def _refit_head(self, support: SupportSet) -> Head:
         held, weights = self.search_.parameters, self.search_.weights
@@ -170,6 +163,17 @@ class Auto(FewShotMethod):
             )
         experts.append(gaussian_expert(support, held["gda alpha"], text, (held["gda ridge"],)))
         return combined_head(support.weigh_text(text), experts, weights[0], weights[1:])
+
+
+def _searched(support: SupportSet) -> AutoResult:
+    experts = _experts(support)
+    text_weight = float(np.mean([expert.values["text weight"] for expert in experts.values()]))
+    weights, scores = _weigh(support, experts, text_weight)
+    evidence, scored = support.evidence, int(support.evidence.scored.sum())
+    parameters = {f"{name} {key}": value for name, one in experts.items() for key, value in one.values.items()}
+    parameters = {key: value for key, value in parameters.items() if not key.endswith("text weight")}
+    parameters["text weight"] = text_weight
+    return AutoResult(evidence.rule, scores, evidence.n_folds if scored else 0, scored, weights, parameters)
 
 
 def _experts(support: SupportSet) -> dict[str, Expert]:
