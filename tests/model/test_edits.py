@@ -301,3 +301,33 @@ def test_a_method_that_trains_says_what_to_do(monkeypatch):
     monkeypatch.setattr("tip_adapter.classifier.refitting.fit_method", lambda *_: pytest.fail("trained again"))
     assert classifier.purge() == 1
     assert classifier.model_.head is head
+
+
+@pytest.mark.parametrize("method", ["tip-adapter", "auto"])
+def test_a_refit_that_amends_is_taken_back_with_its_edit(method):
+    images, labels = photos_of({"shoe": 3, "hat": 4}, start=50)
+    classifier, at_once = fitted(method), fitted(method)
+    before, chosen = logits(classifier), classifier.model_.method.held
+    classifier.add_shots(list(images), list(labels))
+    classifier.refit(amend=True)
+    at_once.add_shots(list(images), list(labels), refit=True)
+    assert_same(logits(classifier), logits(at_once))
+    assert [entry.action for entry in classifier.journal] == ["fit", "add"]
+    assert classifier.model_.stale == ()
+    assert classifier.undo().action == "add"
+    assert_same(logits(classifier), before)
+    assert (classifier.model_.method.held, classifier.model_.stale) == (chosen, ())
+
+
+def test_a_refit_after_an_undo_belongs_to_the_edit_that_still_counts():
+    classifier = fitted()
+    chosen = classifier.model_.method.held
+    for number in (60, 61):
+        classifier.add_shots([photo("hat", number)], ["hat"])
+    classifier.undo()
+    classifier.refit(amend=True)
+    classifier.undo()
+    assert (classifier.model_.method.held, classifier.model_.stale) == (chosen, ())
+    classifier.refit(amend=True)  # nothing is left to take back
+    with pytest.raises(InputError, match="nothing to undo"):
+        classifier.undo()

@@ -163,3 +163,23 @@ def test_a_large_picture_is_refused_in_a_line(client):
     assert answer.status_code == 422
     assert "bomb.png" in answer.json()["detail"]
     assert "pixels" in answer.json()["detail"]
+
+
+def test_answers_from_features_are_those_of_the_photos(client):
+    photos = client.post("/v1/embed", files=files(30, 220)).json()["photos"]
+    body = np.array([one["feature"] for one in photos], dtype="<f4").tobytes()
+    kind = {"content-type": "application/octet-stream"}
+    wanted = "top_k=2&evidence=1"
+    from_features = client.post(f"/v1/predict/features?{wanted}", content=body, headers=kind).json()["predictions"]
+    from_photos = client.post(f"/v1/predict?{wanted}", files=files(30, 220)).json()["predictions"]
+    assert [one["class"] for one in from_features] == ["night", "day"]
+    for one, other in zip(from_features, from_photos, strict=True):
+        assert one["top"] == other["top"]
+        assert one["evidence"]["deciding"] == other["evidence"]["deciding"]
+
+
+@pytest.mark.parametrize("body", [b"", b"abc", np.full(64, np.nan, "<f4").tobytes(), np.full(64, 9, "<f4").tobytes()])
+def test_features_that_are_none(client, body):
+    answer = client.post("/v1/predict/features", content=body, headers={"content-type": "application/octet-stream"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("Expected")

@@ -172,3 +172,14 @@ def test_the_page_is_for_who_has_the_token(serving, folder):
 def test_without_the_studio_there_is_no_page(client):
     assert client.get("/").status_code == 404
     assert client.post("/v1/fit", files=files(1)).status_code == 404
+
+
+def test_what_edits_made_stale_settles_as_part_of_the_last(serving, folder):
+    client = serving({"light": folder}, teaching=True)
+    edited = client.post("/v1/shots?class=day", files=files(240)).json()
+    assert (edited["stale"], edited["left_out"]) == (["hyper-parameters", "calibration"], None)
+    settled = client.post("/v1/settle").json()
+    assert (settled["stale"], settled["edits"]) == ([], 1)
+    assert settled["left_out"]["n"] == 9
+    assert client.post("/v1/undo").json()["undone"]["action"] == "add"
+    assert client.get("/v1/model").json()["stale"] == []

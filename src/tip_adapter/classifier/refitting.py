@@ -35,20 +35,22 @@ class RefittingPart(ChangingPart):
         """What was done since the classifier was fitted, the first thing first."""
         return self._fitted().journal
 
-    def refit(self, *, progress: Progress | None = None) -> None:
+    def refit(self, *, amend: bool = False, progress: Progress | None = None) -> None:
         """Choose hyper-parameters again, for the shots and classes as they are; no photo is needed.
 
         Parameters
         ----------
+        amend : bool, default=False
+            Count it as part of the last edit, so that one `undo` takes back both.
         progress : Progress, optional
             Of a method that trains.
         """
-        self._change(
-            lambda model: (
-                self._committed(edits.Edit(model, "refit", undo=Undo()), refit=True, progress=progress),
-                None,
-            )
-        )
+
+        def refitted(model: FewShotModel) -> tuple[FewShotModel, None]:
+            changed = self._committed(edits.Edit(model, "refit", undo=Undo()), refit=True, progress=progress)
+            return edits.joined_to_last(changed) if amend else changed, None
+
+        self._change(refitted)
 
     def undo(self, *, refit: bool = False) -> JournalEntry:
         """Take back the last edit that was not taken back yet.

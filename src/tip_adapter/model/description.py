@@ -14,6 +14,7 @@ def described(model: FewShotModel) -> dict[str, Any]:
     return {
         "encoder": vars(model.encoder),
         "method": model.method.name,
+        "trains": model.method.trains,
         "chosen": dict(model.method.chosen),
         "stale": list(model.stale),
         "edits": len(model.journal) - 1,

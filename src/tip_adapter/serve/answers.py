@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tip_adapter.classifier.predicting import calibration_of, unfamiliar
-from tip_adapter.data.decoding import NamedBytes
 from tip_adapter.model.predictions import named_sets, top_predictions
 from tip_adapter.serve.encoding import Encoded
 from tip_adapter.serve.models import ServedModel
@@ -47,16 +47,14 @@ def check_question(served: ServedModel, question: Question) -> None:
 
 
 def answers(
-    served: ServedModel, uploads: list[NamedBytes], encoded: list[Encoded], question: Question
+    served: ServedModel, given: Sequence[str], encoded: list[Encoded], question: Question
 ) -> list[dict[str, Any]]:
-    """Answer for every photo, in order; a photo that cannot be read has an "error"."""
+    """Answer for every photo, in order, under the names given; a photo that cannot be read has an "error"."""
     read = [place for place, one in enumerate(encoded) if one.feature is not None]
-    rows: list[dict[str, Any]] = [
-        {"name": upload.filename, "error": one.error} for upload, one in zip(uploads, encoded, strict=True)
-    ]
+    rows: list[dict[str, Any]] = [{"name": name, "error": one.error} for name, one in zip(given, encoded, strict=True)]
     if not read:
         return rows
-    model, names = served.model, [uploads[place].filename for place in read]
+    model, names = served.model, [given[place] for place in read]
     features = np.stack([one.feature for one in encoded if one.feature is not None])
     probabilities = model.probabilities(model.logits(features))
     threshold = None

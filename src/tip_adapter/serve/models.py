@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from tip_adapter.classifier import ImageClassifier, default_encoder
@@ -15,6 +18,7 @@ from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import InputError
 from tip_adapter.explain.explainer import Explainer
 from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.model.fitting import make_estimator
 from tip_adapter.serve.encoding import EncodingQueue
 from tip_adapter.serve.metrics import Metrics
 from tip_adapter.serve.problems import Problem
@@ -47,7 +51,7 @@ class ServedModel:
         self.queue: EncodingQueue
         self._state = (self._stamp() if model else None), model
         self._explainer: Explainer | None = None
-        self._turn = asyncio.Lock()
+        self._turn, self._settling = asyncio.Lock(), asyncio.Lock()
 
     def _stamp(self) -> tuple[int, int, int]:
         """Tell saved states apart without reading them: every save puts a new file in place."""
@@ -86,6 +90,13 @@ class ServedModel:
             self._explainer = explainer = Explainer(model)
         return explainer
 
+    def warm_up(self) -> None:
+        """Load what the first edit and the first photo need, which takes seconds, before somebody waits for it."""
+        make_estimator(self._state[1].method.name if self._state[1] else "auto", {})
+        picture = BytesIO()
+        Image.new("RGB", (64, 64)).save(picture, "PNG")
+        self.queue.submit([NamedBytes(picture.getvalue(), "grey.png")])
+
     async def edit(self, change: Callable[[ImageClassifier], T]) -> tuple[T, FewShotModel]:
         """Change the saved classifier, in a thread, after those who came before; what returns is on the disk."""
         if not self._settings.editing:
@@ -100,6 +111,25 @@ class ServedModel:
             result = change(classifier)
         # Read again rather than kept: somebody else may have edited the classifier since.
         return result, self.model
+
+    async def settle(self) -> FewShotModel:
+        """Choose what the last edits made stale again, as part of the last of them; edits meanwhile go first."""
+        async with self._settling:
+            before = self.model
+            if not before.stale or not self._settings.editing:
+                return before
+            classifier = await run_in_threadpool(self._refitted)
+            return await self._in_turn(lambda: self._kept(before, classifier))
+
+    def _refitted(self) -> ImageClassifier:
+        classifier = ImageClassifier.load(self.folder, encoder=self.encoder, store=self._settings.store)
+        classifier.refit(amend=True)
+        return classifier
+
+    def _kept(self, before: FewShotModel, settled: ImageClassifier) -> FewShotModel:
+        if self.model is before:
+            settled.save(self.folder, wait_s=self._settings.edit_wait_s)
+        return self.model
 
     async def fit(self, images: list[NamedBytes], labels: list[str], groups: list[str] | None) -> FewShotModel:
         """Teach the first state, and save it."""
@@ -155,6 +185,8 @@ class Models:
             if id(encoder) not in queues:
                 queues[id(encoder)] = EncodingQueue(encoder, settings, metrics)
             served.queue = queues[id(encoder)]
+            if settings.teaching:
+                threading.Thread(target=served.warm_up, name="warming up", daemon=True).start()
         self._queues = list(queues.values())
 
     def close(self) -> None:

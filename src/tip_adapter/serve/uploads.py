@@ -5,6 +5,7 @@ from __future__ import annotations
 from email.message import Message
 from typing import Any
 
+import numpy as np
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from tip_adapter.data.decoding import NamedBytes
 from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.settings import Settings
+from tip_adapter.typing import Float32Array
 
 FIELDS = 16
 NAME_CHARACTERS = 200
@@ -31,6 +33,20 @@ FILES_SCHEMA: dict[str, Any] = {
         },
     }
 }
+
+FEATURES_SCHEMA: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "Features one after the other, each `dim` numbers of 32 bits, least significant byte first.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+UNIT_TOLERANCE = 1e-3
+"""How far a feature's length may be off 1, through rounding."""
+
+MOST_FEATURES = 10_000
+"""Of one request, as many as one may hold shots."""
 
 
 async def read_uploads(request: Request) -> list[NamedBytes]:
@@ -62,6 +78,20 @@ async def _files(form: FormData) -> list[NamedBytes]:
         for number, part in enumerate(form.getlist("files"), start=1)
         if isinstance(part, UploadFile)
     ]
+
+
+def read_features(body: bytes, dim: int) -> Float32Array:
+    """Read unit features, (B, D), which a client got from this service."""
+    if not body or len(body) % (4 * dim) or len(body) > 4 * dim * MOST_FEATURES:
+        raise Problem(
+            422, f"Expected 1 to {MOST_FEATURES} features of {dim} float32 numbers each, got {len(body)} bytes"
+        )
+    features = np.frombuffer(body, dtype="<f4").astype(np.float32).reshape(-1, dim)
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.linalg.norm(features, axis=1)
+    if not (abs(lengths - 1) < UNIT_TOLERANCE).all():
+        raise Problem(422, "Expected features of length 1, as /v1/embed gives them, got others")
+    return features
 
 
 def _name_of(request: Request) -> str:

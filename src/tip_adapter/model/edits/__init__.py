@@ -16,7 +16,7 @@ from tip_adapter.model.edits.shots import (
     remove_shots,
     shot_rows,
 )
-from tip_adapter.model.edits.undo import undo_last
+from tip_adapter.model.edits.undo import joined_to_last, undo_last
 
 __all__ = [
     "CALIBRATION",
@@ -29,6 +29,7 @@ __all__ = [
     "class_column",
     "finished",
     "forget_photos",
+    "joined_to_last",
     "named",
     "relabel_shots",
     "remove_class",

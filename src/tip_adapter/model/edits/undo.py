@@ -39,6 +39,21 @@ def undo_last(model: FewShotModel) -> Edit:
     return Edit(changed, "undo", entry.classes, about=_about(entry, model, restored), stale=stale)
 
 
+def joined_to_last(refitted: FewShotModel) -> FewShotModel:
+    """Count a refit, the last entry of a journal, as part of the edit before it, so that one undo takes back both.
+
+    It is part of the last edit that can be taken back: whatever was taken back since, was chosen for other shots.
+    """
+    *before, refit = refitted.journal
+    places = [place for place, entry in enumerate(before) if entry.undo is not None]
+    if places and refit.undo is not None:
+        entry = before[places[-1]]
+        if entry.undo is not None and entry.undo.method is None:
+            undo = replace(entry.undo, method=refit.undo.method, calibration=refit.undo.calibration)
+            before[places[-1]] = replace(entry, undo=undo)
+    return replace(refitted, journal=tuple(before))
+
+
 def _restored(model: FewShotModel, undo: Undo) -> FewShotModel:
     if undo.method is not None:
         model = replace(model, method=MethodRecord(**undo.method), calibration=undo.calibration)

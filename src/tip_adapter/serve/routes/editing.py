@@ -51,7 +51,8 @@ class Renaming(BaseModel):
     texts: Texts | None = None
 
 
-def _state(model: FewShotModel) -> dict[str, Any]:
+def state_of(model: FewShotModel) -> dict[str, Any]:
+    """Say how a model is after an edit."""
     return {
         "shots": len(model.shots),
         "groups": model.shots.n_groups,
@@ -65,7 +66,7 @@ def _state(model: FewShotModel) -> dict[str, Any]:
 async def _edit(served: ServedModel, change: Callable[[ImageClassifier], T]) -> tuple[T, dict[str, Any]]:
     """Run an edit beside the other requests; it goes on when the client leaves."""
     result, model = await served.edit(change)
-    return result, _state(model)
+    return result, state_of(model)
 
 
 @router.get("/shots")

@@ -13,7 +13,7 @@ from tip_adapter.serve.answers import Question, answers, check_question
 from tip_adapter.serve.encoding import Encoded, EncodingQueue
 from tip_adapter.serve.models import ServedModel
 from tip_adapter.serve.problems import RESPONSES, Problem
-from tip_adapter.serve.uploads import FILES_SCHEMA, read_uploads
+from tip_adapter.serve.uploads import FEATURES_SCHEMA, FILES_SCHEMA, read_features, read_uploads
 
 router = APIRouter(prefix="/v1", tags=["predict"], responses=RESPONSES)
 
@@ -47,9 +47,7 @@ async def encode(request: Request, queue: EncodingQueue, uploads: list[NamedByte
     return encoded
 
 
-@router.post("/predict", openapi_extra=FILES_SCHEMA)
-async def predict(
-    request: Request,
+async def asked(
     served: Served,
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes for each photo.")] = 1,
     coverage: Annotated[
@@ -62,14 +60,33 @@ async def predict(
     evidence: Annotated[
         int, Query(ge=0, le=50, description="Also why: so many deciding shots, with what each adds.")
     ] = 0,
-) -> dict[str, Any]:
-    """Name the class of every photo."""
+) -> Question:
+    """Read what a client wants to know of every photo, and refuse what cannot be answered."""
     question = Question(top_k, coverage, none_of_these, evidence)
     if coverage is not None or none_of_these is not None:
         await run_in_threadpool(check_question, served, question)
+    return question
+
+
+Asked = Annotated[Question, Depends(asked)]
+
+
+@router.post("/predict", openapi_extra=FILES_SCHEMA)
+async def predict(request: Request, served: Served, question: Asked) -> dict[str, Any]:
+    """Name the class of every photo."""
     uploads = await read_uploads(request)
     encoded = await encode(request, served.queue, uploads)
-    rows = await run_in_threadpool(answers, served, uploads, encoded, question)
+    names = [upload.filename for upload in uploads]
+    rows = await run_in_threadpool(answers, served, names, encoded, question)
+    return {"model": served.name, "predictions": rows}
+
+
+@router.post("/predict/features", openapi_extra=FEATURES_SCHEMA)
+async def predict_features(request: Request, served: Served, question: Asked) -> dict[str, Any]:
+    """Name the class of photos whose features `/v1/embed` gave: again after an edit, without encoding them again."""
+    features = read_features(await request.body(), served.encoder.dim)
+    names = [f"photo {number}" for number in range(1, len(features) + 1)]
+    rows = await run_in_threadpool(answers, served, names, [Encoded(row) for row in features], question)
     return {"model": served.name, "predictions": rows}
 
 

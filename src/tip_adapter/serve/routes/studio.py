@@ -14,6 +14,7 @@ from tip_adapter.data.decoding import NamedBytes
 from tip_adapter.model.description import described
 from tip_adapter.serve.guard import TOKEN_COOKIE
 from tip_adapter.serve.problems import Problem
+from tip_adapter.serve.routes.editing import state_of
 from tip_adapter.serve.routes.predicting import Served
 from tip_adapter.serve.uploads import FIELDS, shown
 
@@ -61,6 +62,12 @@ async def fit(request: Request, served: Served) -> dict[str, Any]:
     if classes is None:
         raise Problem(422, "Expected the field classes, with the class of every photo")
     return {"name": served.name, **described(await served.fit(images, classes, groups))}
+
+
+@router.post("/v1/settle", include_in_schema=False)
+async def settle(served: Served) -> dict[str, Any]:
+    """Choose again what the last edits made stale, as part of the last of them."""
+    return state_of(await served.settle())
 
 
 def _names(value: Any, field: str, count: int) -> list[str] | None:
