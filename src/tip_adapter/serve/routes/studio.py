@@ -23,6 +23,7 @@ router = APIRouter(tags=["studio"])
 ASSETS = {
     "studio.html": ("tip_adapter.serve", "static/studio.html", "text/html; charset=utf-8"),
     "studio.js": ("tip_adapter.serve", "static/studio.js", "text/javascript; charset=utf-8"),
+    "columns.js": ("tip_adapter.serve", "static/columns.js", "text/javascript; charset=utf-8"),
     "service.js": ("tip_adapter.serve", "static/service.js", "text/javascript; charset=utf-8"),
     "selection.js": ("tip_adapter.serve", "static/selection.js", "text/javascript; charset=utf-8"),
     "trying.js": ("tip_adapter.serve", "static/trying.js", "text/javascript; charset=utf-8"),

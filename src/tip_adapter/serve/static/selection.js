@@ -1,21 +1,18 @@
 // Which photos are selected: one by one, as a range, within a frame.
 
 export class Selection {
-  constructor(root) {
+  constructor(root, order) {
     this.ids = new Set();
     this.last = null;
     this.root = root;
+    this.order = order;
     root.addEventListener("pointerdown", (event) => this.#drawFrame(event));
-  }
-
-  get buttons() {
-    return [...this.root.querySelectorAll(".shot")];
   }
 
   click(button, { shiftKey, ctrlKey, metaKey }) {
     const id = button.dataset.id;
     if (shiftKey && this.last) {
-      const all = this.buttons.map((one) => one.dataset.id);
+      const all = this.order();
       const [from, to] = [all.indexOf(this.last), all.indexOf(id)].sort((a, b) => a - b);
       for (const one of all.slice(Math.max(0, from), to + 1)) this.ids.add(one);
     } else if (ctrlKey || metaKey || this.ids.has(id)) {
@@ -27,13 +24,15 @@ export class Selection {
     this.show();
   }
 
-  clear() {
-    this.ids.clear();
+  set(ids) {
+    this.ids = new Set(ids);
     this.show();
   }
 
-  show() {
-    for (const button of this.buttons) button.setAttribute("aria-pressed", this.ids.has(button.dataset.id));
+  show(buttons = this.root.querySelectorAll("button.shot")) {
+    for (const button of buttons) button.setAttribute("aria-pressed", this.ids.has(button.dataset.id));
+    const count = this.ids.size;
+    document.getElementById("selected").textContent = count ? `${count} selected` : "";
   }
 
   #drawFrame(start) {
@@ -44,17 +43,18 @@ export class Selection {
     frame.className = "frame";
     document.body.append(frame);
     const before = new Set(start.ctrlKey || start.shiftKey ? this.ids : []);
+    const buttons = [...this.root.querySelectorAll("button.shot")];
     const move = (event) => {
       const [left, top] = [Math.min(start.clientX, event.clientX), Math.min(start.clientY, event.clientY)];
       const [width, height] = [Math.abs(event.clientX - start.clientX), Math.abs(event.clientY - start.clientY)];
       Object.assign(frame.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
       this.ids = new Set(before);
-      for (const button of this.buttons) {
+      for (const button of buttons) {
         const box = button.getBoundingClientRect();
         const inside = box.left < left + width && box.right > left && box.top < top + height && box.bottom > top;
         if (inside) this.ids.add(button.dataset.id);
       }
-      this.show();
+      this.show(buttons);
     };
     const end = () => {
       frame.remove();

@@ -1,7 +1,7 @@
 // Requests to the service, errors as one sentence.
 
 export async function ask(method, path, body) {
-  const json = body !== undefined && !(body instanceof FormData);
+  const json = body !== undefined && !(body instanceof FormData || body instanceof Blob);
   const answer = await fetch(path, {
     method,
     body: json ? JSON.stringify(body) : body,

@@ -1,27 +1,28 @@
-// The studio: classes as columns, every gesture one edit that is on the disk before it shows.
+// The studio: every gesture is one edit, on the disk before it shows; what it made stale settles afterwards.
 
+import { Columns, droppable, filesOf } from "./columns.js";
 import { ask, form, make, parts, query, say } from "./service.js";
 import { Selection } from "./selection.js";
 import { Trying } from "./trying.js";
 import { burst } from "./webcam.js";
 
-const SHOWN = 60;
-const REFIT_UP_TO = 2000;
+const SETTLE_UP_TO = 2000; // photos: with more, choosing again takes longer than somebody waits for it
+const SETTLE_MS = 700;
 const place = document.getElementById("classes");
-const selection = new Selection(place);
 const drafts = new Map(); // photos by class, while there is no classifier yet
 let state = { classes: {}, shots: 0, edits: 0 };
-let shots = new Map();
+let version = 0;
 let taught = false;
-let opened = new Set();
 let working = Promise.resolve();
+let settling = null;
 
 const names = () => [...new Set([...Object.keys(state.classes), ...drafts.keys()])];
 const fail = (error) => say(error.message);
-const refit = () => (state.shots <= REFIT_UP_TO ? true : null);
+const refit = () => state.trains || null;
 
 // One gesture after the other; each shows what it takes longer than a moment.
 function gesture(work) {
+  clearTimeout(settling);
   working = working.then(async () => {
     const busy = setTimeout(() => document.body.setAttribute("aria-busy", "true"), 300);
     try {
@@ -31,8 +32,27 @@ function gesture(work) {
     }
     clearTimeout(busy);
     document.body.removeAttribute("aria-busy");
+    settleSoon();
   });
   return working;
+}
+
+// Choices for the photos as they are now wait until nobody edits; the answers have changed already.
+function settleSoon() {
+  clearTimeout(settling);
+  if (!state.stale?.length || state.shots > SETTLE_UP_TO) return;
+  settling = setTimeout(async () => {
+    const { edits } = state;
+    try {
+      const answer = await ask("POST", "/v1/settle");
+      if (state.edits !== edits || answer.edits !== edits) return;
+      state = { ...state, ...answer };
+      show();
+      await trying.refresh();
+    } catch (error) {
+      fail(error);
+    }
+  }, SETTLE_MS);
 }
 
 async function read() {
@@ -45,25 +65,25 @@ async function read() {
     state = { ...described, classes: Object.fromEntries(described.classes.map((one) => [one.class, one.shots])) };
   }
   // What has not changed is not drawn anew under somebody's hand.
-  if (before === null || before !== state.edits) await readShots();
-}
-
-async function readShots() {
-  shots = new Map(names().map((name) => [name, []]));
-  if (taught) for (const shot of (await ask("GET", "/v1/shots?limit=100000")).shots) shots.get(shot.class)?.push(shot);
-  show();
+  if (before === null || before !== state.edits) {
+    version += 1;
+    show();
+  }
 }
 
 async function edited(answer) {
   state = { ...state, ...answer };
-  selection.ids.clear();
-  await readShots();
-  await trying.refresh();
+  version += 1;
+  selection.set([]);
+  const answers = trying.refresh();
+  show();
+  await answers;
 }
 
 function add(name, files, group = null) {
   files = [...files].filter((file) => file.type.startsWith("image/") || !file.type);
   if (!files.length) return say("Expected photos, got none");
+  trying.remember();
   return gesture(() => (taught ? send(name, files, group) : draft(name, files.map((file) => ({ file, group: group ?? "" })))));
 }
 
@@ -82,12 +102,12 @@ async function send(name, files, group) {
 async function draft(name, photos) {
   const before = drafts.get(name) ?? [];
   drafts.set(name, [...before, ...photos]);
-  await readShots();
+  show();
   try {
     await begin();
   } catch (error) {
     drafts.set(name, before);
-    await readShots();
+    show();
     throw error;
   }
 }
@@ -117,6 +137,7 @@ async function begin() {
 
 function move(ids, name) {
   if (!ids.length) return;
+  trying.remember();
   gesture(async () => edited(await ask("PATCH", query("/v1/shots", { refit: refit() }), { ids, class: name })));
 }
 
@@ -124,6 +145,7 @@ function take(ids) {
   if (!ids.length) return;
   const path = query("/v1/shots", { refit: refit() });
   const joint = path.includes("?") ? "&" : "?";
+  trying.remember();
   gesture(async () => {
     // An address holds a thousand ids.
     for (let start = 0; start < ids.length; start += 1000) {
@@ -133,84 +155,35 @@ function take(ids) {
   });
 }
 
-async function filesOf(transfer) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  const walk = async (entry) => {
-    if (entry.isFile) return [await new Promise((done, fault) => entry.file(done, fault))];
-    const reader = entry.createReader();
-    const found = [];
-    for (let part = [null]; part.length; ) {
-      part = await new Promise((done, fault) => reader.readEntries(done, fault));
-      for (const one of part) found.push(...(await walk(one)));
-    }
-    return found;
-  };
-  return entries.length ? (await Promise.all(entries.map(walk))).flat() : [...transfer.files];
-}
-
-function droppable(element, drop) {
-  element.addEventListener("dragover", (event) => { event.preventDefault(); element.classList.add("over"); });
-  element.addEventListener("dragleave", () => element.classList.remove("over"));
-  element.addEventListener("drop", (event) => {
-    event.preventDefault();
-    element.classList.remove("over");
-    drop(event.dataTransfer);
-  });
-}
-
-function card(name, number) {
-  const list = shots.get(name) ?? [];
-  const draft = drafts.get(name) ?? [];
-  const visible = opened.has(name) ? list : list.slice(0, SHOWN);
-  const pictures = visible.map((shot) => {
-    const image = make("img", { src: `/v1/shots/${shot.id}/thumbnail`, alt: "", loading: "lazy", decoding: "async" });
-    const button = make("button", { type: "button", className: "shot", draggable: true, title: shot.name, "data-id": shot.id, "aria-pressed": false, "aria-label": `${name}: ${shot.name}` }, image);
-    button.onclick = (event) => selection.click(button, event);
-    button.ondragstart = (event) => {
-      if (!selection.ids.has(shot.id)) selection.click(button, {});
-      event.dataTransfer.setData("application/x-shots", JSON.stringify([...selection.ids]));
-    };
-    return button;
-  });
-  const waiting = draft.slice(0, SHOWN).map(({ file }) => make("img", { className: "shot", src: URL.createObjectURL(file), alt: `${name}: ${file.name}` }));
-  const choose = make("input", { type: "file", accept: "image/*", multiple: true, "aria-label": `Photos of ${name}` });
-  choose.onchange = () => add(name, choose.files);
-  const webcam = make("button", { type: "button", "aria-label": `Webcam for ${name}` }, "Webcam");
-  webcam.onclick = () => burst().then((frames) => frames.length && add(name, frames, `webcam ${Date.now()}`), fail);
-  const count = list.length + draft.length;
-  const title = make("h3", {}, make("span", { className: "name" }, name), make("small", {}, `${count} photo${count === 1 ? "" : "s"}`));
-  if (number <= 9) title.prepend(make("kbd", { title: `Key ${number} moves the selected photos here` }, `${number}`));
-  const tools = make("div", { className: "tools" }, make("label", { className: "choose" }, "Add photos", choose), webcam);
-  if (list.length > visible.length) {
-    const all = make("button", { type: "button" }, `Show all ${list.length}`);
-    all.onclick = () => { opened.add(name); show(); };
-    tools.append(all);
-  }
-  const element = make("article", { className: "class", "aria-label": `Class ${name}` }, title, make("div", { className: "shots" }, ...pictures, ...waiting), tools);
-  droppable(element, async (transfer) => {
-    const moved = transfer.getData("application/x-shots");
-    moved ? move(JSON.parse(moved), name) : add(name, await filesOf(transfer));
-  });
-  return element;
+// A folder of class folders teaches all of them.
+async function teachFolders(transfer) {
+  const files = await filesOf(transfer);
+  const folders = Map.groupBy(files, (file) => file.folder ?? "");
+  if (folders.has("")) return say("Drop single photos on a class; a folder here becomes a class of its name");
+  for (const [name, photos] of folders) add(name, photos);
 }
 
 function show() {
-  place.replaceChildren(...names().map((name, index) => card(name, index + 1)));
-  selection.show();
+  columns.update(names(), state.classes, drafts, version);
   const { left_out: known, groups } = state;
-  const parts = [];
+  const facts = [];
   if (taught) {
-    parts.push(groups < state.shots ? `${state.shots} photos, ${groups} groups` : `${state.shots} photos`);
+    facts.push(groups < state.shots ? `${state.shots} photos, ${groups} groups` : `${state.shots} photos`);
     const percent = (value) => `${(100 * value).toFixed(0)} %`;
-    parts.push(known ? `left-out accuracy ${percent(known.accuracy)} (${percent(known.low)} to ${percent(known.high)})` : "accuracy: two photos of each class tell");
+    const stale = state.stale?.length && state.shots <= SETTLE_UP_TO;
+    if (known) facts.push(`left-out accuracy ${percent(known.accuracy)} (${percent(known.low)} to ${percent(known.high)})`);
+    else facts.push(stale ? "accuracy: measuring again …" : "accuracy: two photos of each class tell");
   }
-  document.getElementById("facts").textContent = parts.join(" · ");
+  document.getElementById("facts").textContent = facts.join(" · ");
   document.getElementById("start").hidden = taught;
   document.getElementById("undo").disabled = !(state.edits > 0);
 }
 
-const leftOut = () => state.left_out?.n ?? 0;
+const leftOut = () => state.left_out?.n ?? trying.lastLeftOut ?? 0;
 const trying = new Trying({ classes: names, leftOut, correct: (file, name) => add(name, [file]), fail });
+const film = (name) => burst().then((frames) => frames.length && add(name, frames, `webcam ${Date.now()}`), fail);
+const selection = new Selection(place, () => columns.ids);
+const columns = new Columns(place, { selection, add, move, burst: film, words: () => {}, fail });
 
 document.getElementById("new-class").onsubmit = (event) => {
   event.preventDefault();
@@ -218,11 +191,15 @@ document.getElementById("new-class").onsubmit = (event) => {
   if (!name || names().includes(name)) return say(`There is a class ${name} already`);
   drafts.set(name, []);
   event.target.reset();
-  readShots().catch(fail);
+  show();
 };
-document.getElementById("undo").onclick = () => gesture(async () => edited(await ask("POST", "/v1/undo")));
+document.getElementById("undo").onclick = () => {
+  trying.remember();
+  gesture(async () => edited(await ask("POST", "/v1/undo")));
+};
 document.getElementById("try-files").onchange = (event) => trying.add([...event.target.files]);
 droppable(document.getElementById("try-drop"), async (transfer) => trying.add(await filesOf(transfer)));
+droppable(document.getElementById("new-class"), teachFolders);
 addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => event.preventDefault());
 addEventListener("paste", (event) => event.clipboardData.files.length && trying.add([...event.clipboardData.files]));
@@ -231,7 +208,7 @@ addEventListener("keydown", (event) => {
   const chosen = [...selection.ids];
   if (/^[1-9]$/.test(event.key) && names()[event.key - 1]) move(chosen, names()[event.key - 1]);
   if (event.key === "Delete" || event.key === "Backspace") take(chosen);
-  if (event.key === "Escape") selection.clear();
+  if (event.key === "Escape") selection.set([]);
   if (event.key === "z" && (event.ctrlKey || event.metaKey)) document.getElementById("undo").click();
 });
 // What somebody else edits is seen when the page is looked at again.

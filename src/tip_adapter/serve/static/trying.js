@@ -1,26 +1,34 @@
 // Photos that were not taught: answers that follow every edit, their reasons, and corrections.
+// Each is encoded once; its feature stays in the page, and answers after an edit come from the features.
 
 import { ask, form, make, parts, query } from "./service.js";
+
+const SHOWN = 100;
+const AT_ONCE = 500;
+const percent = (value) => `${Math.round(100 * value)} %`;
 
 export class Trying {
   constructor({ classes, leftOut, correct, fail }) {
     Object.assign(this, { classes, leftOut, correct, fail });
     this.photos = [];
     this.before = null;
+    this.all = false;
     this.place = document.getElementById("answers");
     document.getElementById("none").onchange = () => this.refresh();
     document.getElementById("rate").onchange = () => this.refresh();
   }
 
+  // A photo out of a folder that is called like a class is pinned as one of it.
   async add(files) {
-    const before = this.photos;
-    this.photos = [...files.map((file) => ({ file, url: URL.createObjectURL(file), truth: "" })), ...before];
+    const known = new Set(this.classes());
+    const added = files.map((file) => ({ file, url: URL.createObjectURL(file), truth: known.has(file.folder) ? file.folder : "" }));
     try {
+      await this.#encode(added);
+      this.photos = [...added.filter((photo) => photo.feature || photo.answer), ...this.photos];
       await this.#answer();
     } catch (error) {
-      // Before anything is taught photos wait for their answers; those that cannot be read do not stay.
-      if (error.status !== 409) this.photos = before;
-      this.fail(error);
+      // Before anything is taught photos wait for their answers.
+      if (error.status !== 409) this.fail(error);
     }
   }
 
@@ -28,12 +36,35 @@ export class Trying {
     return this.#answer().catch(this.fail);
   }
 
+  // Keep how it is now, to compare it with how it is after an edit.
+  remember() {
+    this.lastLeftOut = this.leftOut();
+    const pinned = this.photos.filter((photo) => photo.truth && photo.answer);
+    for (const photo of pinned) photo.was = photo.answer.class === photo.truth;
+    this.before = pinned.length ? this.#score(pinned) : null;
+  }
+
+  async #encode(photos) {
+    let start = 0;
+    for (const part of parts(photos.map((photo) => photo.file))) {
+      const { photos: rows } = await ask("POST", "/v1/embed", form(part));
+      for (const [index, row] of rows.entries()) {
+        const photo = photos[start + index];
+        if (row.feature) photo.feature = Float32Array.from(row.feature);
+        else photo.answer = { error: row.error };
+      }
+      start += part.length;
+    }
+  }
+
   async #answer() {
-    const photos = this.photos;
-    if (!photos.length) return;
-    const found = await this.#predict(photos.map((photo) => photo.file), this.#promises());
-    found.forEach((answer, index) => Object.assign(photos[index], { answer }));
-    this.show();
+    const photos = this.photos.filter((photo) => photo.feature);
+    for (let start = 0; start < photos.length; start += AT_ONCE) {
+      const part = photos.slice(start, start + AT_ONCE);
+      const found = await this.#predict(part, this.#promises());
+      found.forEach((answer, index) => Object.assign(part[index], { answer }));
+    }
+    if (this.photos.length) this.show();
   }
 
   // What so few left-out photos can promise: a share of 5 % takes 19 of them.
@@ -46,54 +77,85 @@ export class Trying {
     return { top_k: 3, none_of_these: box.checked && enough(rate) ? rate : null, coverage: enough(0.1) ? 0.9 : null };
   }
 
-  async #predict(files, parameters) {
-    const found = [];
-    for (const part of parts(files)) {
-      found.push(...(await ask("POST", query("/v1/predict", parameters), form(part))).predictions);
-    }
-    return found;
+  async #predict(photos, parameters) {
+    const features = new Blob(photos.map((photo) => photo.feature), { type: "application/octet-stream" });
+    return (await ask("POST", query("/v1/predict/features", parameters), features)).predictions;
+  }
+
+  #score(pinned) {
+    const right = pinned.filter((photo) => photo.answer.class === photo.truth).length;
+    return { right, of: pinned.length, words: `${right} of ${pinned.length}` };
   }
 
   show() {
-    const answered = this.photos.filter((photo) => photo.answer);
-    this.place.replaceChildren(...answered.map((photo) => this.#card(photo)));
-    const pinned = answered.filter((photo) => photo.truth);
-    const right = pinned.filter((photo) => photo.answer.class === photo.truth).length;
-    const now = pinned.length ? `${right} of ${pinned.length} pinned photos are right` : "";
-    const changed = this.before && this.before !== now && now;
-    document.getElementById("pinned").textContent = changed ? `${now} (before: ${this.before})` : now;
-    this.before = now || null;
+    const photos = this.all ? this.photos : this.photos.slice(0, SHOWN);
+    const cards = photos.filter((photo) => photo.answer).map((photo) => this.#card(photo));
+    // Cards that stay are not taken out: somebody's focus may be in one.
+    if (cards.length !== this.place.children.length || cards.some((card, index) => card !== this.place.children[index])) {
+      this.place.replaceChildren(...cards);
+    }
+    if (photos.length < this.photos.length) {
+      const more = make("button", { type: "button" }, `Show all ${this.photos.length}`);
+      more.onclick = () => { this.all = true; this.show(); };
+      this.place.append(more);
+    }
+    this.#showPinned();
+  }
+
+  #showPinned() {
+    const line = document.getElementById("pinned");
+    const pinned = this.photos.filter((photo) => photo.truth && photo.answer);
+    if (!pinned.length) { line.textContent = ""; return; }
+    const now = this.#score(pinned);
+    const words = `${now.words} pinned photos are right (${percent(now.right / now.of)})`;
+    line.textContent = this.before ? `${words}; before the edit: ${this.before.words}` : words;
   }
 
   #card(photo) {
-    const { answer } = photo;
-    const card = make("article", { className: "answer-card" }, make("img", { src: photo.url, alt: `Photo ${photo.file.name}` }));
-    if (answer.error) {
-      card.append(make("p", {}, answer.error));
-      return card;
-    }
-    const bars = answer.top.map((one) => {
-      const fill = make("div", { className: "fill" });
-      fill.style.width = `${100 * one.probability}%`;
-      const track = make("div", { className: "track" }, fill);
-      return make("div", { className: "row" }, make("span", {}, one.class), track, make("span", {}, `${Math.round(100 * one.probability)} %`));
-    });
-    const truth = make("select", { "aria-label": `Right answer for ${photo.file.name}` }, make("option", { value: "" }, "it is …"));
-    truth.append(...this.classes().map((name) => make("option", { value: name, selected: name === photo.truth }, name)));
-    truth.onchange = () => { photo.truth = truth.value; this.show(); };
-    const teach = make("button", { type: "button", disabled: !photo.truth }, "Teach it");
-    teach.onclick = () => this.correct(photo.file, photo.truth);
-    const why = make("button", { type: "button" }, "Why?");
-    const body = make("div", {}, make("h3", {}, answer.class ?? "none of these"), ...bars);
-    if (answer.set?.length > 1) body.append(make("p", { className: "note" }, `90 % set: ${answer.set.map((one) => one.class).join(", ")}`));
-    body.append(make("div", { className: "tools" }, why, truth, teach));
-    card.append(body);
-    why.onclick = () => this.#explain(photo, card).catch(this.fail);
-    return card;
+    photo.card ??= photo.feature ? this.#newCard(photo) : make("article", { className: "answer-card" },
+      make("img", { src: photo.url, alt: `Photo ${photo.file.name}` }), make("p", {}, photo.answer.error));
+    if (photo.feature) this.#fill(photo);
+    return photo.card;
   }
 
-  async #explain(photo, card) {
-    const [answer] = await this.#predict([photo.file], { evidence: 5 });
+  #newCard(photo) {
+    const truth = make("select", { "aria-label": `Right answer for ${photo.file.name}` });
+    truth.onchange = () => { photo.truth = truth.value; photo.was = undefined; this.show(); };
+    const teach = make("button", { type: "button" }, "Teach it");
+    teach.onclick = () => this.correct(photo.file, photo.truth);
+    const why = make("button", { type: "button" }, "Why?");
+    why.onclick = () => this.#explain(photo).catch(this.fail);
+    const parts = { title: make("h3"), bars: make("div"), set: make("p", { className: "note" }), truth, teach };
+    photo.parts = parts;
+    const body = make("div", {}, parts.title, parts.bars, parts.set, make("div", { className: "tools" }, why, truth, teach));
+    return make("article", { className: "answer-card" }, make("img", { src: photo.url, alt: `Photo ${photo.file.name}` }), body);
+  }
+
+  #fill(photo) {
+    const { answer, parts, truth } = photo;
+    const right = truth && answer.class === truth;
+    parts.title.replaceChildren(answer.class ?? "none of these");
+    if (truth && photo.was !== undefined && photo.was !== right) {
+      parts.title.append(" ", make("span", { className: right ? "tag good" : "tag" }, right ? "now right" : "now wrong"));
+    }
+    parts.bars.replaceChildren(...answer.top.map((one) => {
+      const fill = make("div", { className: "fill" });
+      fill.style.width = `${100 * one.probability}%`;
+      return make("div", { className: "row" }, make("span", {}, one.class), make("div", { className: "track" }, fill), make("span", {}, percent(one.probability)));
+    }));
+    parts.set.textContent = answer.set?.length > 1 ? `90 % set: ${answer.set.map((one) => one.class).join(", ")}` : "";
+    parts.set.hidden = !parts.set.textContent;
+    const names = this.classes();
+    if (parts.names !== names.join("\n")) {
+      parts.names = names.join("\n");
+      parts.truth.replaceChildren(make("option", { value: "" }, "it is …"), ...names.map((name) => make("option", { value: name }, name)));
+    }
+    parts.truth.value = truth;
+    parts.teach.disabled = !truth;
+  }
+
+  async #explain(photo) {
+    const [answer] = await this.#predict([photo], { evidence: 5 });
     const { evidence } = answer;
     const signed = (value) => (value === null ? "" : `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
     const shots = evidence.deciding.map((shot) => make("li", {},
@@ -103,7 +165,7 @@ export class Trying {
       `without it: ${shot.answer_without}`));
     const words = `${evidence.answer} leads ${evidence.runner_up} by ${evidence.margin.toFixed(2)}: `
       + `class texts ${signed(evidence.text.margin)}, photos ${signed(evidence.shots.margin)}.`;
-    card.querySelector(".reasons")?.remove();
-    card.append(make("div", { className: "reasons" }, words, make("ul", {}, ...shots)));
+    photo.card.querySelector(".reasons")?.remove();
+    photo.card.append(make("div", { className: "reasons" }, words, make("ul", {}, ...shots)));
   }
 }
