@@ -167,32 +167,28 @@ def trust(figures: Figures) -> str:
 def _calibration(figures: Figures) -> str:
     rows = []
     for name, draws in figures["calibration"].items():
-        groups = {"all 16 shots": draws[:1], "5 draws of 12": draws[1:]}
-        if draws[0]["draw"] != "all 16 shots":
-            groups = {"5 draws of 16": draws}
-        for label, part in groups.items():
-            ece = [_mean_of(part, key) for key in ("ece_before", "ece")]
-            cells = [f"{ece[0]:.3f} → {ece[1]:.3f}"]
-            for kind in ("lac", "aps"):
-                coverage, size = (_mean_of([row[kind] for row in part], key) for key in ("coverage", "mean_size"))
-                cells.append(f"{coverage:.1%}, {size:.2f}")
-            rows.append([name, label, f"{_mean_of(part, 'accuracy'):.1%}", *cells])
-    header = ["set/method", "shots", "accuracy", "test ECE", "LAC: coverage at 90 %, mean size", "APS"]
-    return table(header, rows)
+        ece = [_mean_of(draws, key) for key in ("ece_before", "ece")]
+        cells = [f"{_mean_of(draws, key):.1%}" for key in ("promised", "accuracy")] + [f"{ece[0]:.3f} → {ece[1]:.3f}"]
+        for kind in ("lac", "aps", "lac_empty"):
+            coverage, size = (_mean_of([row[kind] for row in draws], key) for key in ("coverage", "mean_size"))
+            cells.append(f"{coverage:.1%}, {size:.2f}")
+        rows.append([name, *cells])
+    sets = ["LAC: coverage at 90 %, mean size", "APS", "LAC, may be empty"]
+    return table(["set/method/shots", "promised", "accuracy", "test ECE", *sets], rows)
 
 
 def _unknown(figures: Figures) -> str:
-    keys = ("auroc", "auroc_zero_shot", "auroc_probability", "false_alarms", "unknown_found")
+    keys = ("auroc", "auroc_zero_shot", "auroc_probability", "auroc_nearest", "false_alarms", "unknown_found")
     rows = [
         [
             name,
-            *(f"{_mean_of(seeds, key):.3f}" for key in keys[:3]),
-            *(f"{_mean_of(seeds, key):.1%}" for key in keys[3:]),
+            *(f"{_mean_of(seeds, key):.3f}" for key in keys[:4]),
+            *(f"{_mean_of(seeds, key):.1%}" for key in keys[4:]),
         ]
         for name, seeds in figures["unknown"].items()
     ]
-    header = ["set/method", "AUROC", "zero-shot softmax", "own softmax", "false alarms at 5 %", "unknown found"]
-    return table(header, rows)
+    own = ["zero-shot softmax", "own softmax", "nearest shot"]
+    return table(["set/method/shots", "AUROC", *own, "false alarms at 10 %", "unknown found"], rows)
 
 
 def _flipped(figures: Figures) -> str:

@@ -99,3 +99,33 @@ def test_with_views_the_fits_to_the_rest_train_on_the_views_of_the_rest():
         np.testing.assert_allclose(answers.logits[~kept], rest.logits(features[~kept]), rtol=1e-5, atol=1e-5)
     without = left_out_logits(method, features, labels)
     assert np.abs(answers.logits - without.logits).max() > 1e-3
+
+
+def test_a_second_fold_left_out_is_a_fit_to_what_neither_has():
+    texts, features, labels = support(4, shots=3)
+    method = METHODS["tip-adapter"](texts, logit_scale=20.0, alpha=0.7, beta=3.0).fit(features, labels)
+    answers = left_out_logits(method, features, labels)
+    for row in range(len(labels)):
+        fold = answers.folds[row]
+        both = (fold, {0: 1, 1: 0, 2: 0}[fold])
+        kept = ~np.isin(answers.folds, both)
+        expected = 20.0 * texts.astype(float) @ features[row]
+        cosines = features[kept].astype(float) @ features[row]
+        np.add.at(expected, labels[kept], 0.7 * 3 * np.exp(-3.0 * (1 - cosines)))
+        np.testing.assert_allclose(answers.fewer[row], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_of_two_shots_the_texts_are_what_is_left_without_any():
+    texts, features, labels = support(5, shots=2)
+    method = METHODS["gda"](texts, logit_scale=20.0).fit(features, labels)
+    answers = left_out_logits(method, features, labels)
+    for fold in range(2):
+        rest = METHODS["gda"](texts, logit_scale=20.0).fit(
+            features[answers.folds != fold], labels[answers.folds != fold]
+        )
+        rows = answers.folds == fold
+        # One shot of a class follows its own rule, whatever two would have chosen.
+        np.testing.assert_allclose(answers.logits[rows], rest.logits(features[rows]), rtol=1e-4, atol=1e-4)
+        expected = 20.0 * rest.text_weight_ * features[rows] @ texts.T
+        np.testing.assert_allclose(answers.fewer[rows], expected, rtol=1e-4, atol=1e-4)
+    assert left_out_logits(METHODS["knn"]().fit(features, labels), features, labels).fewer is None

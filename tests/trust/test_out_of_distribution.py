@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tip_adapter.errors import InputError
-from tip_adapter.trust.out_of_distribution import Familiarity, familiarity_parts
+from tip_adapter.trust.out_of_distribution import Familiarity, familiarity_parts, without_own
 
 
 def test_parts_against_a_loop():
@@ -13,7 +13,7 @@ def test_parts_against_a_loop():
     labels, folds = np.arange(12) % 3, np.arange(12) // 3
     probabilities = rng.dirichlet(np.ones(4), 9)
     asked = np.arange(9) % 4
-    parts = familiarity_parts(probabilities, features, keys, labels, query_folds=asked, key_folds=folds)
+    parts = familiarity_parts(probabilities, features, keys, labels, folds, query_folds=asked)
     for row in range(9):
         best = probabilities[row].argmax()
         near = [features[row] @ keys[n] for n in range(12) if labels[n] == best and folds[n] != asked[row]]
@@ -21,6 +21,35 @@ def test_parts_against_a_loop():
         assert parts[row, 0] == pytest.approx(np.log(p / (1 - p)))
         # Class 3 has no shots: there is nothing near.
         assert parts[row, 1] == pytest.approx(max(near)) if near else np.isnan(parts[row, 1])
+
+
+def test_a_new_photo_is_compared_as_a_left_out_shot_is():
+    rng = np.random.default_rng(3)
+    features, keys = (rng.normal(size=(n, 6)).astype(np.float32) for n in (9, 12))
+    labels, folds = np.arange(12) % 3, np.arange(12) // 3
+    probabilities = rng.dirichlet(np.ones(3), 9)
+    parts = familiarity_parts(probabilities, features, keys, labels, folds)
+    left_out = [
+        familiarity_parts(probabilities, features, keys, labels, folds, query_folds=np.full(9, fold))[:, 1]
+        for fold in range(4)
+    ]
+    np.testing.assert_allclose(parts[:, 1], np.mean(left_out, axis=0), rtol=1e-5)
+
+
+def test_signs_count_by_how_well_they_tell_unknown_photos():
+    rng = np.random.default_rng(4)
+    known, unknown = rng.normal(size=(200, 2)), rng.normal(size=(200, 2)) - [2.0, 0.0]
+    familiarity = Familiarity.of(known, unknown)
+    assert familiarity.spreads[1] > 5 * familiarity.spreads[0]
+    # A sign that points the wrong way counts nothing, rather than against a photo.
+    backwards = Familiarity.of(known, known + np.array([-2.0, 1.0]))
+    assert backwards.score(np.array([[0.0, 5.0]])) == pytest.approx(backwards.score(np.zeros((1, 2))), abs=0.01)
+    assert (Familiarity.of(known[:1], unknown[:1]).spreads > 0).all()
+
+
+def test_own_classes_taken_away_leave_the_odds_of_the_others():
+    probabilities = np.array([[0.6, 0.3, 0.1], [1.0, 0.0, 0.0]])
+    np.testing.assert_allclose(without_own(probabilities, np.array([0, 0])), [[0, 0.75, 0.25], [0, 0, 0]])
 
 
 def test_false_alarms_are_as_wanted():

@@ -160,13 +160,16 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         ImageError
             When a photo cannot be read.
         """
-        queries = None
+        means = False
         if is_feature_file(data):
             found, path = load_training_features(data), str(data)
             encoder = self._encoder_of(found, path)
             estimator = self._estimator()
             several = estimator.takes_views
-            chosen = shots_of(found, path, encoder.image_id, shots, random_state, keep_views=several, groups=groups)
+            chosen, queries = shots_of(
+                found, path, encoder.image_id, shots, random_state, keep_views=several, groups=groups
+            )
+            means = queries is None and found.description.get("views", 1) != 1
             support = self._support_of_features(found, encoder, chosen)
         else:
             estimator = self._estimator()
@@ -203,7 +206,13 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
             views=support.views,
             random_state=random_state,
             calibration=calibrate_on_shots(
-                estimator, features.unit, labels_of_shots, queries, views=features.unit_views, groups=numbers
+                estimator,
+                features.unit,
+                labels_of_shots,
+                queries,
+                views=features.unit_views,
+                groups=numbers,
+                means=means,
             ),
         )
         self.model_, self._origin = started(model), None

@@ -250,6 +250,7 @@ def unfamiliar(
     """Which photos show none of the classes."""
     if threshold is None or model.calibration is None:
         return np.zeros(len(features), dtype=bool)
-    signs = familiarity_parts(probabilities, features, model.shots.features.unit, model.shots.labels)
+    shots = model.shots
+    signs = familiarity_parts(probabilities, features, shots.features.unit, shots.labels, shots.folds)
     result: BoolArray = model.calibration.familiarity.score(signs) < threshold
     return result

@@ -91,8 +91,8 @@ def shots_of(
     *,
     keep_views: bool,
     groups: Iterable[Any] | str | None = None,
-) -> Shots:
-    """Draw shots from the features of a file, sorted by class."""
+) -> tuple[Shots, Float32Array | None]:
+    """Draw shots from the features of a file, sorted by class; and a view of each alone, where there are several."""
     names, labels = found.class_names, found.part.labels
     rows = shots_at_most(labels, shots, random_state=random_state, class_names=names)
     rows = rows[np.argsort(labels[rows], kind="stable")]
@@ -104,7 +104,8 @@ def shots_of(
     digests = part.digests or tuple(hashlib.sha256(row.tobytes()).hexdigest() for row in raw)
     called = part.names or tuple(f"{path} row {row}" for row in range(len(raw)))
     features = FeatureSet(np.ascontiguousarray(raw), encoder_id, digests, called)
-    return Shots(features, part.labels, shot_ids(digests), Thumbnails({}), tuple(belongs[row] for row in rows))
+    shot_set = Shots(features, part.labels, shot_ids(digests), Thumbnails({}), tuple(belongs[row] for row in rows))
+    return shot_set, None if part.views is None else np.ascontiguousarray(part.views[:, 0])
 
 
 def _groups_of_rows(groups: Iterable[Any] | str | None, count: int, path: StrPath) -> tuple[str, ...]:

@@ -250,7 +250,7 @@ def _calibrated(model: FewShotModel, extraction: Extraction, names: Sequence[str
         )
     labels = np.array([class_column(model, name) for name in names], dtype=np.intp)
     shots = (features.unit, model.shots.features.unit, model.shots.labels)
-    calibration = Calibration.of(model.logits(features.unit), labels, shots)
+    calibration = Calibration.of(model.logits(features.unit), labels, shots, groups=model.shots.group_numbers)
     stale = tuple(part for part in model.stale if part != CALIBRATION)
     return replace(model, calibration=calibration, stale=stale), Calibrated(calibration, extraction.skipped)
 

@@ -10,9 +10,10 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from tip_adapter.errors import InputError
+from tip_adapter.heads import Head, zero_shot_logits
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.inputs import checked_views
-from tip_adapter.methods.selection.folds import MAX_FOLDS, one_of_each, shots_per_class, support_folds
+from tip_adapter.methods.selection.folds import MAX_FOLDS, one_of_each, second_fold, shots_per_class, support_folds
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.processors import single_threaded_blas
 from tip_adapter.typing import Float32Array, IntArray
@@ -38,6 +39,9 @@ class LeftOut:
         0 where nothing can be left out.
     shots : float
         Shots, or groups of them, per class, of the classes that have any.
+    fewer : ndarray of shape (B, C), float32, or None
+        Answers to the same by fits that lack another fold besides, `second_fold`; where there are but two folds, by the
+        texts of the fit. None where the method has no such part.
     """
 
     logits: Float32Array
@@ -46,6 +50,7 @@ class LeftOut:
     folds: IntArray
     n_folds: int
     shots: float
+    fewer: Float32Array | None = None
 
 
 def left_out_logits(
@@ -61,7 +66,7 @@ def left_out_logits(
     """Ask a fitted method about its own shots as if it had not seen them.
 
     One shot of every class is left out at once, in at most 8 folds (4 for methods that train), and the method is fitted
-    to the rest with every hyper-parameter as it was chosen from all shots.
+    to the rest with every hyper-parameter as it was chosen from all shots; where one of each is left, anew.
 
     Shapes: `X` (N, D), `y` (N,), `queries` (N, D), `views` (N, V, D).
 
@@ -95,15 +100,44 @@ def left_out_logits(
     max_folds = TRAINED_FOLDS if method.trains else MAX_FOLDS
     folds = support_folds(support.features, support.labels, max_folds, support.groups)
     n_folds = int(folds.max()) + 1
-    logits = np.zeros((len(folds), support.n_classes), dtype=np.float32)
-    scored = np.zeros(len(folds), dtype=bool)
+    logits, fewer = np.zeros((2, len(folds), support.n_classes), dtype=np.float32)
+    scored, texts = np.zeros(len(folds), dtype=bool), n_folds == 2
     with single_threaded_blas():
         for fold in range(n_folds if n_folds > 1 else 0):
             kept = folds != fold
             rest = support.subset(kept)
             if len(np.unique(rest.labels)) > 1:
-                logits[~kept] = method._refit_head(rest).logits(asked[~kept])
+                head: Any = _head_of_rest(method, rest)
+                logits[~kept] = head.logits(asked[~kept])
                 scored[~kept] = np.isin(support.labels[~kept], rest.labels)
+                if texts and (texts := hasattr(head, "logit_scale")):
+                    weights, scale = head.zero_shot_weights, head.logit_scale
+                    fewer[~kept] = zero_shot_logits(asked[~kept], weights, scale, support.n_classes)
+        if n_folds > 2 and not every:
+            _answer_with_fewer(method, support, asked, folds, fewer)
     rows = np.flatnonzero(scored if every else scored & one_of_each(support.features, support.labels, support.groups))
     shots = shots_per_class(support.labels, support.groups)
-    return LeftOut(logits[rows], support.labels[rows], rows, folds, n_folds if len(rows) else 0, shots)
+    known = fewer[rows] if texts or (n_folds > 2 and not every) else None
+    return LeftOut(logits[rows], support.labels[rows], rows, folds, n_folds if len(rows) else 0, shots, known)
+
+
+def _head_of_rest(method: FewShotMethod, rest: SupportSet) -> Head:
+    """Fit to what is left with what was chosen from all; one shot, or group, per class follows its own rule.
+
+    What is chosen for two groups, such as two bursts, may be far from right for one, whose frames are nearly alike.
+    """
+    if shots_per_class(rest.labels, rest.groups) > 1 or getattr(method, "search_", None) is None:
+        return method._refit_head(rest)
+    return method._refitted(rest)
+
+
+def _answer_with_fewer(
+    method: FewShotMethod, support: SupportSet, asked: Float32Array, folds: IntArray, answers: Float32Array
+) -> None:
+    """Answer for every shot by a fit that lacks a second fold, too: one such fit serves both of its folds."""
+    n_folds = int(folds.max()) + 1
+    for fold in range(0, n_folds, 2):
+        out = (fold, second_fold(fold, n_folds))
+        rest, rows = support.subset(~np.isin(folds, out)), np.isin(folds, (fold, fold + 1))
+        if len(np.unique(rest.labels)) > 1:
+            answers[rows] = _head_of_rest(method, rest).logits(asked[rows])

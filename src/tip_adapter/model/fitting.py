@@ -143,10 +143,19 @@ def calibrate_on_shots(
     *,
     views: Float32Array | None = None,
     groups: IntArray | None = None,
+    means: bool = False,
 ) -> Calibration | None:
     """Learn from left-out shots what the answers of a fitted estimator are worth.
 
     Shapes: `features` (N, D), `labels` (N,), `queries` (N, D), `views` (N, V, D).
+
+    Parameters
+    ----------
+    queries : ndarray, optional
+        Single views of the shots, where their features are means of several.
+    means : bool, default=False
+        Whether the features are means of views and `queries` are not known. Such questions are easier than photos will
+        be, so that nothing is added for the shots that a fold lacks.
 
     Examples
     --------
@@ -180,6 +189,7 @@ def calibrate_on_shots(
         (asked[answers.rows], features, labels),
         folds=(answers.folds[answers.rows], answers.folds),
         shots=answers.shots,
+        fewer=None if means else answers.fewer,
     )
 
 

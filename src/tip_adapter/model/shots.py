@@ -11,6 +11,7 @@ import numpy as np
 
 from tip_adapter.errors import InputError
 from tip_adapter.features.feature_set import FeatureSet
+from tip_adapter.methods.selection.folds import support_folds
 from tip_adapter.model.picture_archive import Source, Thumbnails
 from tip_adapter.typing import Float32Array, IntArray
 
@@ -59,6 +60,11 @@ class Shots:
         named = [name or row for row, name in enumerate(self.groups)]
         known: dict[str | int, int] = {}
         return np.array([known.setdefault(name, len(known)) for name in named], dtype=np.intp)
+
+    @cached_property
+    def folds(self) -> IntArray:
+        """Fold of every shot, (N,), in which it is left out with its group."""
+        return support_folds(self.features.unit, self.labels, groups=self.group_numbers)
 
     @property
     def n_groups(self) -> int:

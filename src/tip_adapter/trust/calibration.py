@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from tip_adapter.heads import softmax
+from tip_adapter.methods.selection.folds import support_folds
 from tip_adapter.trust.conformal import ConformalScores
 from tip_adapter.trust.metrics import expected_calibration_error, negative_log_likelihood
-from tip_adapter.trust.out_of_distribution import Familiarity, familiarity_parts
+from tip_adapter.trust.one_shot_more import foreseen_gain, next_step, odds_of, raised
+from tip_adapter.trust.out_of_distribution import Familiarity, familiarity_parts, log_odds, without_own
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 CalibrationSource = Literal["shots", "photos", "none"]
@@ -26,6 +29,9 @@ FEW_SHOTS = 2.0
 WIDTH = 0.5
 """How far from 1 a temperature may well be, in logarithms: it decides where a handful of photos, all of them right,
 would make the classifier infinitely sure."""
+
+LEAST_CLASSES = 4
+"""With fewer, a classifier that does not know one of them has hardly a choice, and tells nothing of unknown photos."""
 
 LIMIT = 3.0
 """Logarithm of the highest temperature looked at."""
@@ -104,8 +110,10 @@ class Calibration:
         labels: IntArray,
         parts: tuple[Float32Array, Float32Array, IntArray],
         *,
+        groups: IntArray | None = None,
         folds: tuple[IntArray, IntArray] | None = None,
         shots: float = np.inf,
+        fewer: FloatArray | None = None,
     ) -> Calibration:
         """Learn from answers to photos that the classifier has not seen.
 
@@ -115,10 +123,16 @@ class Calibration:
         labels : ndarray of shape (n,), integers in [0, C)
         parts : tuple of ndarray
             Unit features of the photos (n, D), keys of the shots (N, D) and their classes (N,).
+        groups : ndarray of shape (N,), optional
+            Of the shots, where the photos are others.
         folds : tuple of ndarray, optional
             Where the photos are shots left out in turn: folds of the photos (n,) and of the shots (N,).
         shots : float, optional
             Shots per class, where the photos are shots.
+        fewer : ndarray of shape (n, C), optional
+            Answers of fits that lack another fold besides (`tip_adapter.methods.left_out.LeftOut`). What one fold more
+            brought tells how much better all shots together answer. Not where the photos asked about are means of
+            views, which are easier than what will come.
 
         Returns
         -------
@@ -138,18 +152,27 @@ class Calibration:
         temperature = fit_temperature(logits, labels) if chosen else 1.0
         probabilities = softmax(logits / temperature) if n else np.zeros((0, logits.shape[1]))
         unknown = (float("nan"), float("nan"))
-        query_folds, key_folds = (None, None) if folds is None else folds
-        signs = familiarity_parts(probabilities, *parts, query_folds=query_folds, key_folds=key_folds)
+        key_folds = folds[1] if folds is not None else support_folds(*parts[1:], groups=groups)
+        n_folds = int(key_folds.max()) + 1 if folds is not None and n else 0
+        looked = partial(familiarity_parts, key_folds=key_folds, query_folds=folds and folds[0])
+        signs = looked(probabilities, *parts)
+        apart = looked(without_own(probabilities, labels), *parts) if logits.shape[1] >= LEAST_CLASSES else None
+        expected = probabilities
+        if fewer is not None and n_folds > 1:
+            step, less = next_step(shots, n_folds), fewer / temperature
+            gain = foreseen_gain(odds_of(logits / temperature, labels), odds_of(less, labels), step)
+            expected = softmax(raised(logits / temperature, labels, gain))
+            signs[:, 0] += foreseen_gain(signs[:, 0], log_odds(softmax(less)), step)
         return cls(
             temperature,
             "none" if not n else "photos" if folds is None else "shots",
             n,
-            0 if key_folds is None or not n else int(key_folds.max()) + 1,
+            n_folds,
             chosen,
             _losses(logits, temperature, labels) if n else unknown,
             _errors(logits, probabilities, labels) if n else unknown,
-            ConformalScores.of(probabilities, labels),
-            Familiarity.of(signs),
+            ConformalScores.of(expected, labels),
+            Familiarity.of(signs, apart),
         )
 
     @property

@@ -1,4 +1,4 @@
-"""Answers, photos and shots in; how much each photo is like anything the classifier knows out: "none of these"."""
+"""Tell photos that show none of the classes."""
 
 from __future__ import annotations
 
@@ -15,50 +15,108 @@ from tip_adapter.typing import Float32Array, FloatArray, IntArray
 SMALLEST = 1e-9
 """Probabilities nearer to 0 or 1 than this say no more."""
 
+LEAST_WORTH = 1e-3
+"""Weight of a sign that tells nothing, beside one of weight 1."""
+
 
 def familiarity_parts(
     probabilities: FloatArray,
     features: Float32Array,
     keys: Float32Array,
     labels: IntArray,
+    key_folds: IntArray,
     *,
     query_folds: IntArray | None = None,
-    key_folds: IntArray | None = None,
 ) -> FloatArray:
     """Measure two signs that a photo shows a known class: the odds of the answer, and a shot of it that is near.
 
-    Shapes: `probabilities` (B, C), `features` (B, D), `keys` (N, D), `labels` (N,), `query_folds,
-    key_folds` (B,) → (B, 2).
+    A left-out shot is compared with the shots of the other folds, so a new photo is, too: its cosine is the mean over
+    what may be left out. The nearest of K shots is nearer than the nearest of K - 1.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (B, C)
+    features : ndarray of shape (B, D)
+    keys : ndarray of shape (N, D)
+    labels, key_folds : ndarray of shape (N,)
+        Class and fold of every shot.
+    query_folds : ndarray of shape (B,), optional
+        Where the photos are shots: the fold that each is in.
+
+    Returns
+    -------
+    ndarray of shape (B, 2)
+        NaN where the class has no shots.
 
     Examples
     --------
     >>> import numpy as np
     >>> from tip_adapter.trust.out_of_distribution import familiarity_parts
-    >>> keys = np.eye(2, dtype=np.float32)
-    >>> familiarity_parts(np.array([[0.5, 0.5]]), np.array([[0.6, 0.8]], dtype=np.float32), keys, np.array([0, 1]))
+    >>> keys, both = np.eye(2, dtype=np.float32), np.array([0, 1])
+    >>> photo = np.array([[0.6, 0.8]], dtype=np.float32)
+    >>> familiarity_parts(np.array([[0.5, 0.5]]), photo, keys, both, np.array([0, 0]))
     array([[0.        , 0.60000002]])
     """
-    best = probabilities.argmax(axis=1)
-    top = np.clip(probabilities.max(axis=1), SMALLEST, 1 - SMALLEST)
+    best, n_folds = probabilities.argmax(axis=1), int(key_folds.max(initial=0)) + 1
     near = np.full(len(best), np.nan)
     for answer in np.unique(best):
         rows, shots = np.flatnonzero(best == answer), np.flatnonzero(labels == answer)
         if not len(shots):
             continue
+        folds = np.unique(key_folds[shots])
         cosines = features[rows] @ keys[shots].T
-        if query_folds is not None and key_folds is not None:
-            cosines[query_folds[rows][:, None] == key_folds[shots]] = -np.inf
-        highest = cosines.max(axis=1)
-        near[rows] = np.where(np.isfinite(highest), highest, np.nan)
-    return np.column_stack([np.log(top) - np.log1p(-top), near])
+        nearest = np.stack([cosines[:, key_folds[shots] == fold].max(axis=1) for fold in folds], axis=1)
+        if query_folds is not None:
+            nearest[query_folds[rows][:, None] == folds] = -np.inf
+            highest = nearest.max(axis=1)
+            near[rows] = np.where(np.isfinite(highest), highest, np.nan)
+            continue
+        ranked = np.sort(nearest, axis=1)
+        near[rows] = ranked[:, -1]
+        if len(folds) > 1:
+            near[rows] -= (ranked[:, -1] - ranked[:, -2]) / n_folds
+    return np.column_stack([log_odds(probabilities), near])
+
+
+def log_odds(probabilities: FloatArray) -> FloatArray:
+    """Log-odds of the most probable class, (B,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.trust.out_of_distribution import log_odds
+    >>> log_odds(np.array([[0.5, 0.5]]))
+    array([0.])
+    """
+    top = np.clip(probabilities.max(axis=1), SMALLEST, 1 - SMALLEST)
+    odds: FloatArray = np.log(top) - np.log1p(-top)
+    return odds
+
+
+def without_own(probabilities: FloatArray, labels: IntArray) -> FloatArray:
+    """Take each photo's class away: what is left is how a classifier answers that does not know it.
+
+    Shapes: `probabilities` (B, C), `labels` (B,) → (B, C).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.trust.out_of_distribution import without_own
+    >>> without_own(np.array([[0.6, 0.3, 0.1]]), np.array([0])).round(2)
+    array([[0.  , 0.75, 0.25]])
+    """
+    rest: FloatArray = probabilities.astype(np.float64)
+    rest[np.arange(len(labels)), labels] = 0.0
+    rest /= np.maximum(rest.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    return rest
 
 
 @dataclass(frozen=True, eq=False)
 class Familiarity:
     """What is usual for photos of known classes, so that others can be told from them.
 
-    The score of a photo is the sum of its two `familiarity_parts`, each less its mean and over its standard deviation
-    among photos whose class is known.
+    The score of a photo is the sum of its two `familiarity_parts`, each less its mean among photos whose class is known
+    and over its spread: the standard deviation there, divided by how much the sign tells.
 
     Attributes
     ----------
@@ -72,12 +130,14 @@ class Familiarity:
     scores: FloatArray
 
     @classmethod
-    def of(cls, parts: FloatArray) -> Familiarity:
+    def of(cls, parts: FloatArray, unknown: FloatArray | None = None) -> Familiarity:
         """Look at photos of known classes that the classifier has not seen.
 
         Parameters
         ----------
         parts : ndarray of shape (n, 2)
+        unknown : ndarray of shape (n, 2), optional
+            The same of photos of unknown classes: they tell how much each sign counts. Default: both count alike.
 
         Returns
         -------
@@ -95,6 +155,8 @@ class Familiarity:
         means = np.where(known, parts, 0.0).sum(axis=0) / counts
         spreads = np.sqrt(np.where(known, (parts - means) ** 2, 0.0).sum(axis=0) / counts)
         spreads = np.where(spreads > 0, spreads, 1.0)
+        if unknown is not None:
+            spreads = spreads / _worth((parts - means) / spreads, (unknown - means) / spreads)
         return cls(means, spreads, np.sort(_sum(parts, means, spreads)))
 
     def score(self, parts: FloatArray) -> FloatArray:
@@ -130,4 +192,24 @@ class Familiarity:
 def _sum(parts: FloatArray, means: FloatArray, spreads: FloatArray) -> FloatArray:
     # A class without shots has no near one: that part then says nothing.
     result: FloatArray = np.nan_to_num((parts - means) / spreads, nan=0.0).sum(axis=1)
+    return result
+
+
+def _worth(known: FloatArray, unknown: FloatArray) -> FloatArray:
+    """Weigh signs as Fisher's linear discriminant does, (2,): none counts against a photo, the larger weight is 1."""
+    known, unknown = (rows[np.isfinite(rows).all(axis=1)] for rows in (known, unknown))
+    equal, n = np.ones(2), min(len(known), len(unknown))
+    if n < 2:
+        return equal
+    pooled = (np.cov(known, rowvar=False) + np.cov(unknown, rowvar=False)) / 2
+    apart = known.mean(axis=0) - unknown.mean(axis=0)
+    pooled[[0, 1], [1, 0]] *= n / (n + 2)  # few photos say little of how signs go together
+    if not (np.diag(pooled) > 0).all() or not (apart > 0).any():
+        return equal
+    weights = np.linalg.solve(pooled, apart)
+    if (weights <= 0).any():
+        weights = np.maximum(apart, 0) / np.diag(pooled) * (weights > 0)
+    if not weights.max() > 0:
+        return equal
+    result: FloatArray = np.maximum(weights / weights.max(), LEAST_WORTH)
     return result

@@ -50,6 +50,18 @@ def support_folds(
     return of_group[groups]
 
 
+def second_fold(fold: int, n_folds: int) -> int:
+    """Name the fold that is left out beside one, to see what a shot more brings: folds go in pairs.
+
+    Examples
+    --------
+    >>> from tip_adapter.methods.selection.folds import second_fold
+    >>> [second_fold(fold, 5) for fold in range(5)]
+    [1, 0, 3, 2, 0]
+    """
+    return fold ^ 1 if fold ^ 1 < n_folds else 0
+
+
 def one_of_each(features: Float32Array, labels: IntArray, groups: IntArray | None) -> BoolArray:
     """Choose a shot of every group in every class: frames of one burst are one question, not ten.
 
