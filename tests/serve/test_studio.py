@@ -12,6 +12,8 @@ from PIL import Image
 
 from serve_files import files
 from tip_adapter import ImageClassifier
+from tip_adapter.storage.bundle_archives import unpack_bundle
+from tip_adapter.storage.bundles import load_bundle
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
@@ -99,6 +101,11 @@ def test_from_an_empty_page_to_corrections(page, address, tmp_path):
     expect(page.locator("#facts")).to_contain_text("11 groups")
     page.reload()
     page.locator("button.shot").nth(11).wait_for(timeout=30_000)
+    page.click("text=Export")
+    with page.expect_download() as download:
+        page.click("text=The classifier")
+    assert download.value.suggested_filename == "shades.tip.zip"
+    unpack_bundle(download.value.path(), tmp_path / "again.tip", load_bundle)
     assert page.wrong == []
     assert page.asked == {address.removeprefix("http://")}
     model = ImageClassifier.load(tmp_path / "shades.tip", store=None).model_

@@ -16,7 +16,8 @@ def studio(
     place: Annotated[
         Path,
         typer.Argument(
-            help="A saved classifier to go on with, labelled photos (folder, archive, table), or a new name."
+            help="A saved classifier to go on with, or its ZIP file; labelled photos (folder, archive, table); "
+            "or a new name."
         ),
     ] = Path("studio.tip"),
     encoder: EncoderOption = None,
@@ -50,13 +51,17 @@ def _begun(place: Path, encoder: str | None) -> Path:
     """Where the classifier is; from photos one is learned first, unless that was done before."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.progress import progress_bar
+    from tip_adapter.storage.bundle_archives import holds_bundle, unpack_bundle
     from tip_adapter.storage.bundle_files import is_bundle
 
     if is_bundle(place) or not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return place
-    model = Path(f"{place.resolve().stem}.tip")
+    model = Path(f"{place.resolve().stem.removesuffix('.tip')}.tip")
     if is_bundle(model):
         echo(f"going on with {model}, which was begun before: {place} is not read again", err=True)
+        return model
+    if holds_bundle(place):
+        unpack_bundle(place, model, lambda folder: ImageClassifier.load(folder, encoder=encoder, store=None))
         return model
     classifier = ImageClassifier(encoder)
     with progress_bar("Encoding photos") as progress:

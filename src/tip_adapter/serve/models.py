@@ -23,6 +23,7 @@ from tip_adapter.serve.encoding import EncodingQueue
 from tip_adapter.serve.metrics import Metrics
 from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.settings import Settings
+from tip_adapter.storage.bundle_archives import unpack_bundle
 from tip_adapter.storage.bundle_files import CONFIG_FILE, fingerprint
 from tip_adapter.typing import StrPath
 
@@ -142,6 +143,18 @@ class ServedModel:
         classifier.fit(images, labels, groups=groups, skip_bad=True).save(self.folder)
         self._state = self._stamp(), classifier.model_
         return classifier.model_
+
+    async def open(self, archive: bytes) -> FewShotModel:
+        """Go on with a saved classifier out of a ZIP file."""
+        return await self._in_turn(lambda: self._opened(archive))
+
+    def _opened(self, archive: bytes) -> FewShotModel:
+        if self.taught or not self._settings.teaching:
+            raise Problem(409, "There is a classifier already: start the studio with a new name to open another")
+        unpack_bundle(archive, self.folder, lambda place: ImageClassifier.load(place, encoder=self.encoder, store=None))
+        model = ImageClassifier.load(self.folder, encoder=self.encoder, store=None).model_
+        self._state = self._stamp(), model
+        return model
 
     async def _in_turn(self, change: Callable[[], T]) -> T:
         try:

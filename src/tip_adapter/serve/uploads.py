@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from email.message import Message
 from typing import Any
 
@@ -78,6 +79,29 @@ async def _files(form: FormData) -> list[NamedBytes]:
         for number, part in enumerate(form.getlist("files"), start=1)
         if isinstance(part, UploadFile)
     ]
+
+
+async def labelled_form(request: Request) -> tuple[list[NamedBytes], list[str], list[str] | None]:
+    """Read photos, their classes and perhaps their groups, which come as JSON lists of as many names."""
+    settings: Settings = request.app.state.settings
+    async with request.form(max_files=20 * settings.max_files, max_fields=FIELDS, max_part_size=2**22) as form:
+        images = await _files(form)
+        classes, groups = (_names(form.get(field), field, len(images)) for field in ("classes", "groups"))
+    if classes is None:
+        raise Problem(422, "Expected the field classes, with the class of every photo")
+    return images, classes, groups
+
+
+def _names(value: Any, field: str, count: int) -> list[str] | None:
+    if value is None:
+        return None
+    try:
+        found = json.loads(value)
+    except (TypeError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or len(found) != count or not all(isinstance(name, str) for name in found):
+        raise Problem(422, f"Expected {field} as a JSON list of {count} names")
+    return found
 
 
 def read_features(body: bytes, dim: int) -> Float32Array:

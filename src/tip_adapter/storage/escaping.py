@@ -19,6 +19,11 @@ FORMULA = tuple("=+-@＝＋－＠")
 MARKUP = re.compile(r"[\\`*\[\]|~<&$@]|(?<!\w)_+|_+(?!\w)|:(?=//)|(?<=www)\.")
 """What Markdown obeys in the middle of a line; an underscore between letters is one."""
 
+UNSAFE = set('<>:"/\\|?*%')
+DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
+NAME_LETTERS = 60
+"""Of a name in an archive: four bytes each still fit what file systems allow."""
+
 
 def for_terminal(text: str) -> str:
     r"""Show control characters, line breaks and direction overrides as escapes, so that a name stays on its line.
@@ -90,6 +95,20 @@ def for_html(text: str) -> str:
     '&lt;b&gt;'
     """
     return html.escape(for_terminal(text))
+
+
+def for_file_name(text: str) -> str:
+    """Write a name so that it is one part of a path on every system: never a folder above, a device, or hidden.
+
+    Examples
+    --------
+    >>> for_file_name("../a:b"), for_file_name("CON"), for_file_name("Hüte")
+    ('%2E.%2Fa%3Ab', '%43ON', 'Hüte')
+    """
+    whole = "".join(f"%{ord(letter):02X}" if letter in UNSAFE or _is_hidden(letter) else letter for letter in text)
+    whole = whole[:NAME_LETTERS].rstrip(" .") or "%"
+    device = whole.partition(".")[0].rstrip().upper() in DEVICES
+    return f"%{ord(whole[0]):02X}{whole[1:]}" if device or whole[0] in ". " else whole
 
 
 def shortened(text: str, letters: int) -> str:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from importlib.resources import files
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
-from starlette.datastructures import UploadFile
 
-from tip_adapter.data.decoding import NamedBytes
 from tip_adapter.model.description import described
 from tip_adapter.serve.guard import TOKEN_COOKIE
 from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.routes.editing import state_of
 from tip_adapter.serve.routes.predicting import Served
-from tip_adapter.serve.uploads import FIELDS, shown
+from tip_adapter.serve.uploads import labelled_form
 
 router = APIRouter(tags=["studio"])
 
@@ -24,6 +21,7 @@ ASSETS = {
     "studio.html": ("tip_adapter.serve", "static/studio.html", "text/html; charset=utf-8"),
     "studio.js": ("tip_adapter.serve", "static/studio.js", "text/javascript; charset=utf-8"),
     "columns.js": ("tip_adapter.serve", "static/columns.js", "text/javascript; charset=utf-8"),
+    "exporting.js": ("tip_adapter.serve", "static/exporting.js", "text/javascript; charset=utf-8"),
     "service.js": ("tip_adapter.serve", "static/service.js", "text/javascript; charset=utf-8"),
     "selection.js": ("tip_adapter.serve", "static/selection.js", "text/javascript; charset=utf-8"),
     "trying.js": ("tip_adapter.serve", "static/trying.js", "text/javascript; charset=utf-8"),
@@ -55,13 +53,7 @@ def asset(name: str) -> Response:
 @router.post("/v1/fit", include_in_schema=False)
 async def fit(request: Request, served: Served) -> dict[str, Any]:
     """Teach a classifier from its first photos: `files`, and `classes` and `groups` as JSON lists of as many names."""
-    settings = request.app.state.settings
-    async with request.form(max_files=20 * settings.max_files, max_fields=FIELDS, max_part_size=2**22) as form:
-        parts = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
-        images = [NamedBytes(await part.read(), shown(part.filename or "photo")) for part in parts]
-        classes, groups = (_names(form.get(field), field, len(images)) for field in ("classes", "groups"))
-    if classes is None:
-        raise Problem(422, "Expected the field classes, with the class of every photo")
+    images, classes, groups = await labelled_form(request)
     return {"name": served.name, **described(await served.fit(images, classes, groups))}
 
 
@@ -71,13 +63,7 @@ async def settle(served: Served) -> dict[str, Any]:
     return state_of(await served.settle())
 
 
-def _names(value: Any, field: str, count: int) -> list[str] | None:
-    if value is None:
-        return None
-    try:
-        found = json.loads(value)
-    except (TypeError, ValueError, RecursionError):
-        found = None
-    if not isinstance(found, list) or len(found) != count or not all(isinstance(name, str) for name in found):
-        raise Problem(422, f"Expected {field} as a JSON list of {count} names")
-    return found
+@router.post("/v1/open", include_in_schema=False)
+async def open_archive(request: Request, served: Served) -> dict[str, Any]:
+    """Go on with a saved classifier that comes as a ZIP file, where nothing was taught yet."""
+    return {"name": served.name, **described(await served.open(await request.body()))}

@@ -7,9 +7,12 @@ export async function ask(method, path, body) {
     body: json ? JSON.stringify(body) : body,
     headers: json ? { "Content-Type": "application/json" } : {},
   });
-  const found = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(found.detail), { status: answer.status });
-  return found;
+  if (!answer.ok) throw await refused(answer);
+  return answer.json();
+}
+
+export async function refused(answer) {
+  return Object.assign(new Error((await answer.json()).detail), { status: answer.status });
 }
 
 export function form(files) {

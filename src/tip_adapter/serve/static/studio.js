@@ -1,6 +1,7 @@
 // The studio: every gesture is one edit, on the disk before it shows; what it made stale settles afterwards.
 
 import { Columns, droppable, filesOf } from "./columns.js";
+import { setUpExports } from "./exporting.js";
 import { ask, form, make, parts, query, say } from "./service.js";
 import { Selection } from "./selection.js";
 import { Trying } from "./trying.js";
@@ -176,6 +177,7 @@ function show() {
   }
   document.getElementById("facts").textContent = facts.join(" · ");
   document.getElementById("start").hidden = taught;
+  document.getElementById("export").hidden = !taught;
   document.getElementById("undo").disabled = !(state.edits > 0);
 }
 
@@ -184,6 +186,8 @@ const trying = new Trying({ classes: names, leftOut, correct: (file, name) => ad
 const film = (name) => burst().then((frames) => frames.length && add(name, frames, `webcam ${Date.now()}`), fail);
 const selection = new Selection(place, () => columns.ids);
 const columns = new Columns(place, { selection, add, move, burst: film, words: () => {}, fail });
+
+setUpExports({ trying, opened: read, fail });
 
 document.getElementById("new-class").onsubmit = (event) => {
   event.preventDefault();

@@ -18,6 +18,10 @@ export class Trying {
     document.getElementById("rate").onchange = () => this.refresh();
   }
 
+  get pinned() {
+    return this.photos.filter((photo) => photo.truth && photo.answer);
+  }
+
   // A photo out of a folder that is called like a class is pinned as one of it.
   async add(files) {
     const known = new Set(this.classes());
@@ -39,7 +43,7 @@ export class Trying {
   // Keep how it is now, to compare it with how it is after an edit.
   remember() {
     this.lastLeftOut = this.leftOut();
-    const pinned = this.photos.filter((photo) => photo.truth && photo.answer);
+    const { pinned } = this;
     for (const photo of pinned) photo.was = photo.answer.class === photo.truth;
     this.before = pinned.length ? this.#score(pinned) : null;
   }
@@ -104,7 +108,7 @@ export class Trying {
 
   #showPinned() {
     const line = document.getElementById("pinned");
-    const pinned = this.photos.filter((photo) => photo.truth && photo.answer);
+    const { pinned } = this;
     if (!pinned.length) { line.textContent = ""; return; }
     const now = this.#score(pinned);
     const words = `${now.words} pinned photos are right (${percent(now.right / now.of)})`;
