@@ -75,7 +75,7 @@ def classifier_of(arguments: argparse.Namespace) -> ImageClassifier:
         random_state=0,
     )
     classifier = ImageClassifier(encoder, "tip-adapter", store=None)
-    classifier.model_ = started(model)
+    classifier._live.put(started(model))
     return classifier
 
 

@@ -37,7 +37,7 @@ def asked(monkeypatch):
 def saved(tmp_path, name):
     """A classifier that says that its encoder is called so."""
     classifier = ImageClassifier("fake", "tip-adapter", store=None).fit(PHOTOS, LABELS)
-    classifier.model_ = replace(classifier.model_, encoder=replace(classifier.model_.encoder, name=name))
+    classifier._live.put(replace(classifier.model_, encoder=replace(classifier.model_.encoder, name=name)))
     classifier.save(tmp_path / "c.tip")
     return tmp_path / "c.tip"
 
@@ -74,7 +74,7 @@ def test_training_through_the_encoder_fetches_nothing_either(tmp_path, asked):
     pytest.importorskip("torch", reason="the extra torch is not installed")
     classifier = ImageClassifier.load(saved(tmp_path, "huggingface:somebody/something"), store=None)
     classifier.method = "coop"
-    classifier.model_ = replace(classifier.model_, method=MethodRecord("coop", trains=True))
+    classifier._live.put(replace(classifier.model_, method=MethodRecord("coop", trains=True)))
     with pytest.raises(EncoderError, match="is not on this machine"):
         classifier.refit()
     assert asked == []

@@ -127,7 +127,7 @@ def test_coverage_out_of_range_is_told_before_photos_are_read(fitted, coverage):
 def test_a_model_without_calibration_says_what_to_do(fitted):
     import dataclasses
 
-    fitted.model_ = dataclasses.replace(fitted.model_, calibration=None)
+    fitted._live.put(dataclasses.replace(fitted.model_, calibration=None))
     for ask in (lambda: fitted.predict_set([], 0.9), lambda: fitted.predict([], none_of_these=0.1)):
         with pytest.raises(InputError, match="not calibrated: fit it again, or call calibrate"):
             ask()

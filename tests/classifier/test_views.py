@@ -79,7 +79,7 @@ def method_on(classifier, features, *, with_views=True, held=False):
 
 
 def queries(classifier):
-    return classifier._extract(QUERIES, skip_bad=False, progress=None).features.unit
+    return classifier._photos.extract(QUERIES).features.unit
 
 
 def assert_answers_as(classifier, method):
@@ -228,7 +228,7 @@ def test_calibration_rests_on_fits_to_the_views_of_the_other_shots():
     classifier = fitted("task-res")
     model, features = classifier.model_, encoded_again(classifier)
     images, _ = photos_of(dict(zip(CLASSES, (4, 5, 4), strict=True)))
-    asked = classifier._extract(list(images), skip_bad=False, progress=None).features.unit
+    asked = classifier._photos.extract(list(images)).features.unit
     method = method_on(classifier, features)
 
     def calibration(**given):

@@ -20,7 +20,7 @@ def here(photos, monkeypatch):
 
 def logits(path, photos):
     classifier = ImageClassifier.load(path)
-    features = classifier._extract([*photos.rglob("*.png")], skip_bad=False, progress=None).features.unit
+    features = classifier._photos.extract([*photos.rglob("*.png")]).features.unit
     return classifier.model_.head.logits(features)
 
 

@@ -82,7 +82,7 @@ def test_given_photos_are_compared_on(fitted, tmp_path):
 def test_the_calibration_reaches_the_probabilities_only(encoder_folder, fitted, tmp_path):
     calibrated = ImageClassifier(encoder_folder, store=None)
     calibration = dataclasses.replace(fitted.model_.calibration, temperature=4.0)
-    calibrated.model_ = dataclasses.replace(fitted.model_, calibration=calibration)
+    calibrated._live.put(dataclasses.replace(fitted.model_, calibration=calibration))
     export_classifier(calibrated, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "classifier.json").read_text(encoding="utf-8"))["temperature"] == 4.0
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)

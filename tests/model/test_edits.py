@@ -36,7 +36,7 @@ QUERIES = [photo(name, 100 + number) for name in CLASSES for number in range(4)]
 
 def logits(classifier):
     """Columns by class name, of unseen photos."""
-    features = classifier._extract(QUERIES, skip_bad=False, progress=None).features.unit
+    features = classifier._photos.extract(QUERIES).features.unit
     answers = classifier.model_.head.logits(features).astype(np.float64)
     return dict(zip(classifier.class_names, answers.T, strict=True))
 
@@ -53,7 +53,7 @@ def fresh_fit(classifier):
         held["prompt_features"] = prompt_features(classifier.encoder, model.class_texts, model.templates)[columns]
     estimator = cls(model.zero_shot_weights[columns], logit_scale=model.encoder.logit_scale, **held)
     estimator.fit(model.shots.features.unit[order], place[model.shots.labels[order]])
-    features = classifier._extract(QUERIES, skip_bad=False, progress=None).features.unit
+    features = classifier._photos.extract(QUERIES).features.unit
     answers = estimator.logits(features).astype(np.float64)
     return dict(zip(np.array(model.class_names)[columns], answers.T, strict=True))
 
@@ -271,9 +271,9 @@ def test_a_class_of_shots_alone():
 def test_another_encoder_is_refused_before_anything_changes():
     classifier = fitted()
     before = classifier.model_
-    classifier._encoder = None
+    classifier._photos._loaded = None
     record = dataclasses.replace(before.encoder, image_id="another")
-    classifier.model_ = dataclasses.replace(before, encoder=record)
+    classifier._live.put(dataclasses.replace(before, encoder=record))
     with pytest.raises(EncoderError, match="fitted with the encoder"):
         classifier.add_shots([photo("hat", 90)], ["hat"])
     assert classifier.model_.shots is before.shots
@@ -292,7 +292,7 @@ def test_new_classes_come_with_their_photos():
 def test_a_method_that_trains_says_what_to_do(monkeypatch):
     classifier = fitted("linear-probe")
     record = dataclasses.replace(classifier.model_.method, trains=True)
-    classifier.model_ = dataclasses.replace(classifier.model_, method=record)
+    classifier._live.put(dataclasses.replace(classifier.model_, method=record))
     with pytest.raises(InputError, match=r"trains.*refit=True, --refit"):
         classifier.remove_shots(classifier.model_.shots.ids[:1])
     classifier.remove_shots(classifier.model_.shots.ids[:1], refit=True)

@@ -10,14 +10,16 @@ import numpy as np
 
 from tip_adapter.classifier.adding import apart, first_shots, like_shots, unknown_classes
 from tip_adapter.classifier.inputs import EncodedPhotos, grouped, images_of, labelled_images
-from tip_adapter.classifier.refitting import RefittingPart
+from tip_adapter.classifier.refitting import Refitter, check_method
+from tip_adapter.classifier.trusting import TrustedClassifier
 from tip_adapter.data import ImageDataset
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.groups import GroupBy
 from tip_adapter.data.sequences import Images, Labels
-from tip_adapter.features.prompts import text_of, zero_shot_weights
+from tip_adapter.features.prompts import text_of
 from tip_adapter.model import edits
 from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.model.journal import JournalEntry
 from tip_adapter.model.predictions import Skipped
 from tip_adapter.typing import Float32Array
 
@@ -44,8 +46,50 @@ class AddedShots:
     skipped: Skipped = ()
 
 
-class EditingPart(RefittingPart):
-    """The part of `ImageClassifier` that corrects."""
+class EditableClassifier(TrustedClassifier):
+    """A classifier whose shots and classes come and go; see `ImageClassifier`."""
+
+    @property
+    def _refitter(self) -> Refitter:
+        return Refitter(self._photos, self.method)
+
+    @property
+    def journal(self) -> tuple[JournalEntry, ...]:
+        """What was done since the classifier was fitted, the first thing first."""
+        return self._fitted().journal
+
+    def refit(self, *, amend: bool = False, progress: Progress | None = None) -> None:
+        """Choose hyper-parameters again, for the shots and classes as they are; no photo is needed.
+
+        Parameters
+        ----------
+        amend : bool, default=False
+            Count it as part of the last edit, so that one `undo` takes back both.
+        progress : Progress, optional
+            Of a method that trains.
+        """
+        self._live.change(lambda model: (self._refitter.refitted(model, amend=amend, progress=progress), None))
+
+    def undo(self, *, refit: bool = False) -> JournalEntry:
+        """Take back the last edit that was not taken back yet.
+
+        Parameters
+        ----------
+        refit : bool, default=False
+            Choose hyper-parameters again. Methods that train cannot do without.
+
+        Returns
+        -------
+        JournalEntry
+            What was taken back.
+
+        Raises
+        ------
+        InputError
+            When there is nothing to take back.
+        """
+        check_method(self._fitted(), refit)
+        return self._live.change(lambda model: self._refitter.undone(model, refit=refit))
 
     def add_shots(
         self,
@@ -88,8 +132,8 @@ class EditingPart(RefittingPart):
         EncoderError
             When the encoder is not the one the classifier was fitted with.
         """
-        model = self._latest()
-        self._check_method(refit)
+        model = self._live.latest()
+        check_method(self._fitted(), refit)
         photos = labelled_images(data, labels, min_classes=1, prefer=("train",), skip_bad=skip_bad)
         photos = grouped(photos, groups)
         unknown = unknown_classes(model, photos.class_names, allowed=new_classes)
@@ -101,15 +145,15 @@ class EditingPart(RefittingPart):
         def added(present: FewShotModel) -> tuple[FewShotModel, AddedShots]:
             for name in unknown_classes(present, photos.class_names, allowed=new_classes):
                 words = texts.get(name) or self._texts_of(name, None)
-                present = self._committed(edits.add_class(present, name, *words), refit=False)
+                present = self._refitter.committed(edits.add_class(present, name, *words), refit=False)
             fresh, known = apart(encoded, present, names)
             columns = np.array([present.class_names.index(name) for name in names], dtype=np.intp)
             present, new = like_shots(present, fresh, columns, photos.groups)
             if len(new):
-                present = self._committed(edits.add_shots(present, new), refit=refit, progress=progress)
+                present = self._refitter.committed(edits.add_shots(present, new), refit=refit, progress=progress)
             return present, AddedShots(new.ids, known, skipped)
 
-        return self._change(added)
+        return self._live.change(added)
 
     def remove_shots(self, ids: Sequence[str], *, forget: bool = False, refit: bool = False) -> tuple[str, ...]:
         """Take shots out.
@@ -134,28 +178,30 @@ class EditingPart(RefittingPart):
         InputError
             When there is no such shot, or a class would be left with neither shots nor text.
         """
-        self._check_method(refit)
+        check_method(self._fitted(), refit)
         if forget:
-            gone = self._change(lambda model: self._without_photos(model, ids, refit), ready=self._forget_elsewhere)
+            gone = self._live.change(
+                lambda model: self._without_photos(model, ids, refit), ready=self._forget_elsewhere
+            )
             return tuple(shot["id"] for shot in gone)
 
         def removed(model: FewShotModel) -> tuple[FewShotModel, tuple[str, ...]]:
             rows = edits.shot_rows(model, ids)
-            changed = self._committed(edits.remove_shots(model, rows), refit=refit)
+            changed = self._refitter.committed(edits.remove_shots(model, rows), refit=refit)
             return changed, tuple(model.shots.ids[row] for row in rows)
 
-        return self._change(removed)
+        return self._live.change(removed)
 
     def _without_photos(
         self, model: FewShotModel, ids: Sequence[str], refit: bool
     ) -> tuple[FewShotModel, list[dict[str, str]]]:
         """Forget the photos of some shots; return all shots that are gone."""
-        interrupted = [] if self._session is None else self._session.interrupted
+        interrupted = self._live.interrupted
         if interrupted and edits.all_among(ids, interrupted):
             # Asked for again after an interruption: it is complete since the session began.
             return model, interrupted
         digests = {model.shots.features.digests[row] for row in edits.shot_rows(model, ids)}
-        changed = self._committed(edits.forget_photos(model, digests, "forget"), refit=refit)
+        changed = self._refitter.committed(edits.forget_photos(model, digests, "forget"), refit=refit)
         return changed, edits.named(model.shots, digests)
 
     def purge(self) -> int:
@@ -184,9 +230,8 @@ class EditingPart(RefittingPart):
             edit = edits.forget_photos(model, {shot["digest"] for shot in shots}, "purge")
             return edits.finished(edit, model.head), shots
 
-        gone = self._change(purged, ready=self._forget_elsewhere)
-        interrupted = [] if self._session is None else self._session.interrupted
-        return len({shot["digest"] for shot in (*gone, *interrupted)})
+        gone = self._live.change(purged, ready=self._forget_elsewhere)
+        return len({shot["digest"] for shot in (*gone, *self._live.interrupted)})
 
     def relabel(self, ids: Sequence[str], class_name: str, *, refit: bool = False) -> tuple[str, ...]:
         """Give shots another class.
@@ -209,14 +254,14 @@ class EditingPart(RefittingPart):
         InputError
             When there is no such shot or class, or a class would be left with neither shots nor text.
         """
-        self._check_method(refit)
+        check_method(self._fitted(), refit)
 
         def relabelled(model: FewShotModel) -> tuple[FewShotModel, tuple[str, ...]]:
             rows = edits.shot_rows(model, ids)
-            changed = self._committed(edits.relabel_shots(model, rows, class_name), refit=refit)
+            changed = self._refitter.committed(edits.relabel_shots(model, rows, class_name), refit=refit)
             return changed, tuple(model.shots.ids[row] for row in rows)
 
-        return self._change(relabelled)
+        return self._live.change(relabelled)
 
     def add_class(
         self,
@@ -251,8 +296,8 @@ class EditingPart(RefittingPart):
         InputError
             When there is a class of that name, it has neither shots nor text, or a photo is another class's shot.
         """
-        self._check_method(refit)
-        name = edits.check_new_name(self._latest(), name)
+        check_method(self._fitted(), refit)
+        name = edits.check_new_name(self._live.latest(), name)
         words, weights = self._texts_of(name, texts)
         images = images_of(images)
         encoded = self._encoded(images, skip_bad=skip_bad, progress=progress) if images else None
@@ -261,10 +306,10 @@ class EditingPart(RefittingPart):
             new = None if encoded is None else first_shots(model, encoded, name)
             edit = edits.add_class(model, name, words, weights, new)
             skipped = () if encoded is None else encoded.extraction.skipped
-            changed = self._committed(edit, refit=refit, progress=progress)
+            changed = self._refitter.committed(edit, refit=refit, progress=progress)
             return changed, AddedShots(() if new is None else new.ids, skipped=skipped)
 
-        return self._change(added)
+        return self._live.change(added)
 
     def remove_class(self, name: str, *, refit: bool = False) -> tuple[str, ...]:
         """Take a class out, with its shots.
@@ -285,13 +330,13 @@ class EditingPart(RefittingPart):
         InputError
             When there is no such class, or too little would be left.
         """
-        self._check_method(refit)
+        check_method(self._fitted(), refit)
 
         def removed(model: FewShotModel) -> tuple[FewShotModel, tuple[str, ...]]:
             edit = edits.remove_class(model, name)
-            return self._committed(edit, refit=refit), edit.about.ids if edit.about else ()
+            return self._refitter.committed(edit, refit=refit), edit.about.ids if edit.about else ()
 
-        return self._change(removed)
+        return self._live.change(removed)
 
     def rename_class(
         self, name: str, new_name: str, texts: str | Sequence[str] | None = None, *, refit: bool = False
@@ -313,40 +358,38 @@ class EditingPart(RefittingPart):
             When there is no such class, or another one has the new name.
         """
         if texts is not None:
-            self._check_method(refit)
+            check_method(self._fitted(), refit)
         words, weights = (None, None) if texts is None else self._texts_of(new_name, texts)
 
         def renamed(model: FewShotModel) -> tuple[FewShotModel, None]:
             edit = edits.rename_class(model, name, new_name, words, weights)
             if texts is None and not refit:
                 return edits.finished(edit, model.head), None
-            return self._committed(edit, refit=refit), None
+            return self._refitter.committed(edit, refit=refit), None
 
-        self._change(renamed)
+        self._live.change(renamed)
 
     def _texts_of(self, name: str, texts: str | Sequence[str] | None) -> tuple[tuple[str, ...], Float32Array | None]:
         """Words for a class, and their weights."""
         words = (text_of(name),) if texts is None else (texts,) if isinstance(texts, str) else tuple(texts)
         if not words:
             return (), None
-        return words, zero_shot_weights(self._text_encoder, [words], self._fitted().templates, class_names=[name])[0]
+        return words, self._photos.weights_of((words,), self._fitted().templates, [name])[0]
 
     def _encoded(self, images: Sequence[ImageSource], *, skip_bad: bool, progress: Progress | None) -> EncodedPhotos:
         """Do all with new photos that takes long."""
         model = self._fitted()
-        extraction = self._extract(
+        extraction = self._photos.extract(
             images, views=model.views, random_state=model.random_state, skip_bad=skip_bad, progress=progress
         )
-        if self.store is not None:
+        if self._photos.store is not None:
             # The middle views, which a refit asks about: it has no photos, only what is stored.
-            self._as_queries([images[index] for index in extraction.kept], model.views, progress)
+            self._photos.middle_views([images[index] for index in extraction.kept], model.views, progress)
         return EncodedPhotos.of(extraction, images)
 
     def _forget_elsewhere(self, shots: list[dict[str, str]]) -> None:
         """Forget in the store first: if that fails, the classifier still knows what has to be forgotten."""
         if not shots:
             return
-        with self._open_store() as store:
-            if store is not None:
-                store.delete({shot["digest"] for shot in shots})
-        self._forgetting = [*self._forgetting, *shots]
+        self._photos.forget(shot["digest"] for shot in shots)
+        self._live.forgetting = [*self._live.forgetting, *shots]

@@ -1,13 +1,12 @@
-"""What every use of a classifier begins with: the features of photos, each encoded once."""
+"""What every use of a classifier begins with: features of photos and weights of texts, each encoded once."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -19,15 +18,15 @@ from tip_adapter.encoders import ENCODERS, load_encoder, members_of
 from tip_adapter.encoders.joined import JoinedEncoder
 from tip_adapter.errors import EncoderError, InputError
 from tip_adapter.features.extraction import Extraction, extract_features
-from tip_adapter.features.prompts import prompt_features
+from tip_adapter.features.feature_set import FeatureSet
+from tip_adapter.features.pipeline import CENTER_VIEW
+from tip_adapter.features.prompts import prompt_features, zero_shot_weights
 from tip_adapter.features.store import FeatureStore
 from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
 from tip_adapter.model.predictions import Results
-from tip_adapter.trust.precision import MAX_FLIPPED
 from tip_adapter.typing import Float32Array, StrPath
 
 if TYPE_CHECKING:
-    from tip_adapter.classifier.changing import EditingSession
     from tip_adapter.encoders import Encoder
     from tip_adapter.methods import FewShotMethod
     from tip_adapter.progress import Progress
@@ -90,97 +89,114 @@ class Queries:
         return Results(found, self.extraction.skipped)
 
 
-class EncodingPart:
-    """The part of `ImageClassifier` that holds its settings, its encoder and its store."""
+class PhotoEncoder:
+    """An encoder, loaded when it is first needed, and the store of what it made.
 
-    model_: FewShotModel
+    Parameters
+    ----------
+    encoder : str, path or Encoder, optional
+        Default: `default_encoder`.
+    precision : {"fp32", "int8"}
+    store : "default", path or None
+    allow_truncated : bool
+
+    Attributes
+    ----------
+    given : bool
+        Whether an encoder was given.
+    may_download : bool
+        Not where a saved classifier names it: a file must not make a program fetch whatever it likes.
+    made_by : EncoderRecord or None
+        The encoder that a model was fitted with: another one is refused.
+    """
 
     def __init__(
         self,
-        encoder: StrPath | Encoder | None = None,
-        method: str | FewShotMethod = DEFAULT_METHOD,
+        encoder: StrPath | Encoder | None,
         *,
-        method_parameters: Mapping[str, Any] | None = None,
-        templates: str | Sequence[str] = "ensemble",
-        class_texts: ClassTexts = None,
-        views: int = 1,
         precision: str = "fp32",
-        max_flipped: float = MAX_FLIPPED,
         store: StrPath | Literal["default"] | None = "default",
         allow_truncated: bool = False,
     ) -> None:
-        self._encoder_source: StrPath | Encoder = default_encoder() if encoder is None else encoder
-        self._encoder: Encoder | None = None
-        self._encoder_given = encoder is not None
-        # Not where a saved classifier names it: a file must not make a program fetch whatever it likes.
-        self._may_download = True
-        self._loading = threading.Lock()
-        self.method = method
-        self.method_parameters = dict(method_parameters or {})
-        self.templates = templates
-        self.class_texts = class_texts
-        self.views = views
+        self.source: StrPath | Encoder = default_encoder() if encoder is None else encoder
+        self.given = encoder is not None
         self.precision = precision
-        self.max_flipped = max_flipped
         self.store = store
         self.allow_truncated = allow_truncated
-        # Which saved classifier this one is, and as which it was read or written; None for none.
-        self._origin: tuple[Path, str] | None = None
-        # What has to be forgotten on the disk, too, when it is saved.
-        self._forgetting: list[dict[str, str]] = []
-        self._session: EditingSession | None = None
-        self._changing = threading.RLock()
+        self.may_download = True
+        self.made_by: EncoderRecord | None = None
+        self._loaded: Encoder | None = None
+        self._loading = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out locks, and an encoder that a copy can load again by its name."""
-        state = vars(self) | {"_session": None, "_explainer": None}
-        if isinstance(self._encoder_source, str | os.PathLike):
-            state["_encoder"] = None
-        del state["_loading"], state["_changing"]
+        """Leave out the lock, and an encoder that a copy can load again by its name."""
+        state = dict(vars(self))
+        if isinstance(self.source, str | os.PathLike):
+            state["_loaded"] = None
+        del state["_loading"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _loading=threading.Lock(), _changing=threading.RLock())
+        vars(self).update(state, _loading=threading.Lock())
+
+    @property
+    def name(self) -> str:
+        """The encoder's name, without loading it."""
+        source = self.source if self._loaded is None else self._loaded
+        return str(getattr(source, "name", source))
+
+    def rename(self, source: str) -> None:
+        """Take the encoder that a file names, where none was given."""
+        self.source, self._loaded, self.may_download = source, None, False
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder, loaded when it is first needed, and checked against the one the model was fitted with."""
+        """The encoder, checked against the one that the model was fitted with."""
         with self._loading:
-            if self._encoder is None:
-                source = self._encoder_source
+            if self._loaded is None:
+                source = self.source
                 if isinstance(source, str | os.PathLike):
-                    download = self._may_download or all(name in ENCODERS for name in members_of(os.fspath(source)))
+                    download = self.may_download or all(name in ENCODERS for name in members_of(os.fspath(source)))
                     source = load_encoder(source, precision=self.precision, download=download)
-                self._check_encoder(source)
-                self._encoder = source
-            return self._encoder
-
-    def _source_for_training(self) -> StrPath | Encoder:
-        """What towers with gradients are made of: the encoder, or its name, where it was not needed yet."""
-        source = self._encoder_source
-        needs_it = not self._may_download and isinstance(source, str) and source.startswith("huggingface:")
-        return self.encoder if self._encoder is not None or needs_it else source
-
-    def _check_encoder(self, encoder: Encoder) -> None:
-        if hasattr(self, "model_") and encoder.image_id != self.model_.encoder.image_id:
-            made = self.model_.encoder
-            raise EncoderError(
-                f"The classifier was fitted with the encoder {made.name} (id {made.image_id[:12]}), got {encoder.name} "
-                f"(id {encoder.image_id[:12]}){_changed_members(encoder, made)}: give that encoder, or fit again"
-            )
+                self._check(source)
+                self._loaded = source
+            return self._loaded
 
     @property
-    def _text_encoder(self) -> Encoder:
+    def text_encoder(self) -> Encoder:
         """The encoder, whose text tower is the one that the model's class texts were encoded with."""
-        encoder, made = self.encoder, self._fitted().encoder
-        if encoder.text_id != made.text_id:
+        encoder, made = self.encoder, self.made_by
+        if made is not None and encoder.text_id != made.text_id:
             raise EncoderError(
                 f"The class texts were encoded with {made.name} (text id {made.text_id[:12]}), got {encoder.name} "
                 f"(text id {encoder.text_id[:12]}): give that encoder, or fit again"
             )
         return encoder
 
-    def _give_prompts(
+    @property
+    def for_training(self) -> StrPath | Encoder:
+        """What towers with gradients are made of: the encoder, or its name, where it was not needed yet."""
+        source = self.source
+        needs_it = not self.may_download and isinstance(source, str) and source.startswith("huggingface:")
+        return self.encoder if self._loaded is not None or needs_it else source
+
+    def _check(self, encoder: Encoder) -> None:
+        made = self.made_by
+        if made is not None and encoder.image_id != made.image_id:
+            raise EncoderError(
+                f"The classifier was fitted with the encoder {made.name} (id {made.image_id[:12]}), got {encoder.name} "
+                f"(id {encoder.image_id[:12]}){_changed_members(encoder, made)}: give that encoder, or fit again"
+            )
+
+    def weights_of(
+        self, texts: tuple[tuple[str, ...], ...], templates: tuple[str, ...], names: Sequence[str]
+    ) -> Float32Array:
+        """Zero-shot weights (C, D) of classes; NaN where there are no texts at all."""
+        if not any(texts):
+            return np.full((len(names), self.encoder.dim), np.nan, dtype=np.float32)
+        return zero_shot_weights(self.text_encoder, texts, templates, class_names=names)
+
+    def give_prompts(
         self,
         estimator: FewShotMethod,
         class_texts: Sequence[Sequence[str]],
@@ -195,7 +211,7 @@ class EncodingPart:
                 f"{type(estimator).__name__} takes every prompt of a class, and these features do not say their "
                 "templates: give them (templates=…, --template)"
             )
-        encoder = self._text_encoder if hasattr(self, "model_") else self.encoder
+        encoder = self.text_encoder
         known = [column for column, texts in enumerate(class_texts) if texts]
         texts, names = [class_texts[column] for column in known], [class_names[column] for column in known]
         found = prompt_features(encoder, texts, templates, class_names=names)
@@ -203,31 +219,17 @@ class EncodingPart:
         prompts[known] = found
         estimator.set_params(prompt_features=prompts)
 
-    @property
-    def classes_(self) -> tuple[str, ...] | tuple[int, ...]:
-        """What `predict` calls the classes, as the columns of probabilities: their names, or the integers of `fit`."""
-        return self._fitted().classes
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, as the columns of probabilities."""
-        return self._fitted().class_names
-
-    def _fitted(self) -> FewShotModel:
-        if not hasattr(self, "model_"):
-            raise InputError("This classifier is not fitted yet: call fit with labelled photos, or load a saved one.")
-        return self.model_
-
-    def _extract(
+    def extract(
         self,
         images: Sequence[ImageSource],
         *,
         views: int = 1,
         random_state: int = 0,
-        skip_bad: bool,
-        progress: Progress | None,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
     ) -> Extraction:
-        with self._open_store() as store:
+        """Encode photos, but those that are in the store."""
+        with self.open_store() as store:
             return extract_features(
                 self.encoder,
                 images,
@@ -239,24 +241,41 @@ class EncodingPart:
                 progress=progress,
             )
 
-    def _extract_labelled(self, photos: LabelledImages, *, skip_bad: bool, progress: Progress | None) -> Extraction:
+    def extract_labelled(self, photos: LabelledImages, *, skip_bad: bool, progress: Progress | None) -> Extraction:
         """Encode labelled images; what was skipped when they were looked for stays with what is skipped now."""
-        extraction = self._extract(photos.images, skip_bad=skip_bad, progress=progress)
+        extraction = self.extract(photos.images, skip_bad=skip_bad, progress=progress)
         return replace(extraction, skipped=(*photos.skipped, *extraction.skipped))
 
-    def _queries(self, images: Any, *, skip_bad: bool, progress: Progress | None) -> Queries:
+    def queries(self, images: Any, *, skip_bad: bool, progress: Progress | None) -> Queries:
         """Encode what is to be classified: images, or one alone, which is never skipped."""
         listed, one = images_of(images), is_one_image(images)
-        return Queries(self._extract(listed, skip_bad=skip_bad and not one, progress=progress), len(listed), one)
+        return Queries(self.extract(listed, skip_bad=skip_bad and not one, progress=progress), len(listed), one)
 
-    def _as_queries(self, images: Sequence[ImageSource], views: int, progress: Progress | None) -> Float32Array | None:
+    def middle_views(self, images: Sequence[ImageSource], views: int, progress: Progress | None) -> Float32Array | None:
         """Features of the shots as photos to classify are seen, where their keys are means of several views."""
         if views == 1:
             return None
-        return self._extract(images, skip_bad=False, progress=progress).features.unit
+        return self.extract(images, skip_bad=False, progress=progress).features.unit
+
+    def stored_middle_views(self, model: FewShotModel) -> Float32Array | None:
+        """Features of the shots as photos to classify are seen, from the store; None if it lacks one."""
+        digests = model.shots.features.digests
+        with self.open_store() as store:
+            found = {} if store is None else store.get(model.encoder.image_id, [(one, CENTER_VIEW) for one in digests])
+        if len(found) < len(set(digests)):
+            return None
+        raw = np.stack([found[one, CENTER_VIEW] for one in digests])[:, None]
+        return FeatureSet(raw, model.encoder.image_id, digests, model.shots.features.names).unit
+
+    def forget(self, digests: Iterable[str]) -> None:
+        """Delete all features of photos from the store."""
+        with self.open_store() as store:
+            if store is not None:
+                store.delete(set(digests))
 
     @contextlib.contextmanager
-    def _open_store(self) -> Iterator[FeatureStore | None]:
+    def open_store(self) -> Iterator[FeatureStore | None]:
+        """Open the store for a while, if there is one."""
         if self.store is None:
             yield None
             return

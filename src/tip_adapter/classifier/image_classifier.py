@@ -2,61 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-import numpy as np
-
-from tip_adapter.classifier.adding import with_near_copies
-from tip_adapter.classifier.editing import EditingPart
-from tip_adapter.classifier.inputs import (
-    EncodedPhotos,
-    LabelledImages,
-    check_classes_left,
-    grouped,
-    labelled_images,
-    new_shots,
-    words_of,
-)
-from tip_adapter.classifier.saving import SavingPart
-from tip_adapter.classifier.support import (
-    Support,
-    expect_text,
-    record_of,
-    recorded_encoder,
-    recorded_texts,
-    shots_of,
-)
-from tip_adapter.classifier.trusting import TrustingPart
+from tip_adapter.classifier.editing import EditableClassifier
+from tip_adapter.classifier.inputs import grouped, labelled_images
+from tip_adapter.classifier.learning import Learner
+from tip_adapter.classifier.live_model import EditingSession
+from tip_adapter.classifier.support import saved_encoder
 from tip_adapter.data import ImageDataset
-from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.groups import GroupBy
-from tip_adapter.data.sampling import shots_at_most
 from tip_adapter.data.sequences import Images, Labels
-from tip_adapter.errors import EncoderError, InputError
-from tip_adapter.features.feature_files import TrainingFeatures, is_feature_file, load_training_features
-from tip_adapter.features.prompts import resolve_templates, zero_shot_weights
+from tip_adapter.errors import InputError, StorageWarning, warn
+from tip_adapter.features.feature_files import is_feature_file
 from tip_adapter.model.edits import started
-from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
-from tip_adapter.model.fitting import calibrate_on_shots, fit_method, make_estimator
-from tip_adapter.progress import announce
-from tip_adapter.trust.duplicates import warn_of_copies
-from tip_adapter.trust.near_copies import copy_cosine
-from tip_adapter.trust.precision import PrecisionReport, guard_precision
-from tip_adapter.typing import Float32Array, IntArray
+from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.model.predictions import Skipped
+from tip_adapter.storage.bundles import Bundle, load_bundle
+from tip_adapter.storage.hub_folders import HUB_PREFIX
+from tip_adapter.storage.locking import WAIT_S
+from tip_adapter.trust.precision import PrecisionReport
+from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
-    from tip_adapter.encoders.base import BaseEncoder
-    from tip_adapter.methods import FewShotMethod
-    from tip_adapter.model.shots import Shots
+    from tip_adapter.encoders import Encoder
     from tip_adapter.progress import Progress
 
 
-CROPPED = 12
-"""Photos of which two random crops are compared, to tell near-copies from other photos of a class."""
-
-
-class ImageClassifier(SavingPart, EditingPart, TrustingPart):
+class ImageClassifier(EditableClassifier):
     """Few-shot image classifier: a frozen encoder, class texts, and a method on its features.
 
     Parameters
@@ -103,6 +78,9 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
     >>> clf.fit([dark, dark + 9, light, light + 9], ["night", "night", "day", "day"]).predict([dark + 3])
     ['night']
     """
+
+    skipped_: Skipped
+    precision_report_: PrecisionReport | None
 
     def fit(
         self,
@@ -160,183 +138,179 @@ class ImageClassifier(SavingPart, EditingPart, TrustingPart):
         ImageError
             When a photo cannot be read.
         """
-        means = False
-        if is_feature_file(data):
-            found, path = load_training_features(data), str(data)
-            encoder = self._encoder_of(found, path)
-            estimator = self._estimator()
-            several = estimator.takes_views
-            chosen, queries = shots_of(
-                found, path, encoder.image_id, shots, random_state, keep_views=several, groups=groups
-            )
-            means = queries is None and found.description.get("views", 1) != 1
-            support = self._support_of_features(found, encoder, chosen)
-        else:
-            estimator = self._estimator()
-            photos = grouped(labelled_images(data, labels, prefer=("train",), skip_bad=skip_bad), groups)
-            support, queries = self._support_of_photos(photos, estimator, shots, random_state, skip_bad, progress)
-        _show_training(estimator, progress)
-        announce(progress, "Training" if estimator.trains else "Choosing hyper-parameters on the shots", "steps")
-        features, labels_of_shots = support.shots.features, support.shots.labels
-        numbers = support.shots.group_numbers
-        self._give_prompts(estimator, support.class_texts, support.templates, support.class_names)
-        head, record = fit_method(
-            estimator,
-            features.unit,
-            labels_of_shots,
-            support.zero_shot_weights,
-            support.encoder.logit_scale,
-            support.class_texts,
-            class_names=support.class_names,
-            views=features.unit_views,
-            groups=numbers,
-        )
-        announce(progress, "Calibrating on shots left out in turn", "steps")
-        model = FewShotModel(
-            encoder=support.encoder,
-            class_names=support.class_names,
-            integer_labels=support.integer_labels,
-            copy_cosine=support.copy_cosine,
-            class_texts=support.class_texts,
-            templates=support.templates,
-            zero_shot_weights=support.zero_shot_weights,
-            shots=support.shots,
-            head=head,
-            method=record,
-            views=support.views,
-            random_state=random_state,
-            calibration=calibrate_on_shots(
-                estimator,
-                features.unit,
-                labels_of_shots,
-                queries,
-                views=features.unit_views,
-                groups=numbers,
-                means=means,
-            ),
-        )
-        self.model_, self._origin = started(model), None
-        return self
-
-    def _support_of_photos(
-        self,
-        photos: LabelledImages,
-        estimator: FewShotMethod,
-        shots: int | None,
-        random_state: int,
-        skip_bad: bool,
-        progress: Progress | None,
-    ) -> tuple[Support, Float32Array | None]:
-        """Encode shots and texts; and the shots as photos to classify are seen, where their keys are means of views."""
-        images, numbers, names = photos.images, photos.labels, photos.class_names
-        chosen = shots_at_most(numbers, shots, random_state=random_state, class_names=names)
-        chosen = chosen[np.argsort(numbers[chosen], kind="stable")]
-        images, numbers = [images[index] for index in chosen], numbers[chosen]
-        groups = None if photos.groups is None else [photos.groups[index] for index in chosen]
-        # Whatever can be wrong is looked at before the photos are encoded, which may take long.
-        texts, templates = words_of(names, self.class_texts), resolve_templates(self.templates)
-        self.__dict__.pop("model_", None)
-        expect_text(estimator, self.encoder, texts)
-        extraction = self._extract(
-            images, views=self.views, random_state=random_state, skip_bad=skip_bad, progress=progress
-        )
-        kept, self.skipped_ = extraction.kept, (*photos.skipped, *extraction.skipped)
-        check_classes_left(numbers, kept, names)
-        warn_of_copies(extraction.features.digests, numbers[kept], extraction.features.names, names)
-        encoded, several = EncodedPhotos.of(extraction, images), estimator.takes_views
-        shot_set = new_shots(encoded, numbers, keep_views=several, groups=groups or ())
-        weights = self._weights_of(texts, templates, names)
-        readable = [images[index] for index in kept]
-        self.precision_report_ = self._guard_precision(readable, shot_set.labels, weights, progress)
-        limit = self._copy_cosine(readable, shot_set, progress) if groups is None else None
-        if limit is not None:
-            shot_set = with_near_copies(shot_set, limit)
-        support = Support(
-            shot_set,
-            names,
-            texts,
-            templates,
-            weights,
-            record_of(self.encoder),
+        learner = Learner(
+            self._photos,
+            self.method,
+            self.method_parameters,
+            self.templates,
+            self.class_texts,
             self.views,
-            photos.integer_labels,
-            limit,
+            self.max_flipped,
+            random_state,
+            skip_bad,
+            progress,
         )
-        return support, self._as_queries(readable, self.views, progress)
-
-    def _weights_of(
-        self, texts: tuple[tuple[str, ...], ...], templates: tuple[str, ...], names: Sequence[str]
-    ) -> Float32Array:
-        if not any(texts):
-            return np.full((len(names), self.encoder.dim), np.nan, dtype=np.float32)
-        return zero_shot_weights(self.encoder, texts, templates, class_names=names)
-
-    def _copy_cosine(self, images: Sequence[ImageSource], shots: Shots, progress: Progress | None) -> float | None:
-        """From which cosine on photos of a class are near-copies; None where no class has two."""
-        if np.bincount(shots.labels).max() == 1:
-            return None
-        some = [images[row] for row in np.linspace(0, len(images) - 1, min(len(images), CROPPED)).astype(int)]
-        crops = self._extract(some, views=2, skip_bad=False, progress=progress).features.unit_views
-        cosines = None if crops is None else np.einsum("nd,nd->n", crops[:, 0], crops[:, 1])
-        return copy_cosine(shots.features.unit, shots.labels, cosines)
-
-    def _support_of_features(self, found: TrainingFeatures, encoder: EncoderRecord, chosen: Shots) -> Support:
-        """Add the texts to shots from a feature file; the encoder is only loaded for texts that are not in it."""
-        self.__dict__.pop("model_", None)
-        self.skipped_, self.precision_report_ = (), None
-        names, weights = found.class_names, found.zero_shot_weights
-        texts, templates = recorded_texts(found)
-        if weights is None or self.class_texts is not None or self.templates != "ensemble":
-            texts, templates = words_of(names, self.class_texts), resolve_templates(self.templates)
-            weights = self._weights_of(texts, templates, names)
-        warn_of_copies(chosen.features.digests, chosen.labels, chosen.features.names, names)
-        return Support(chosen, names, texts, templates, weights, encoder, chosen.features.n_views)
-
-    def _encoder_of(self, found: TrainingFeatures, path: str) -> EncoderRecord:
-        """The encoder that made saved features: the one that the file names, which a given one must be, or that one."""
-        recorded = recorded_encoder(found)
-        if recorded is not None and not self._encoder_given:
-            self._encoder_source, self._encoder, self._may_download = recorded.name, None, False
-            return recorded
-        if not self._encoder_given:
-            raise InputError(f"{path} does not say which encoder made its features: name it with encoder=… (--encoder)")
-        given, dim = record_of(self.encoder), found.part.features.shape[1]
-        if given.dim != dim or (recorded is not None and recorded.image_id != given.image_id):
-            made_by = f"by {recorded.name}" if recorded else f"of {dim} dimensions"
-            raise EncoderError(f"The features in {path} are {made_by}, got the encoder {given.name}: give theirs")
-        return given
+        made_by, self._photos.made_by = self._photos.made_by, None
+        try:
+            if is_feature_file(data):
+                learned = learner.from_features(data, shots, groups)
+            else:
+                photos = grouped(labelled_images(data, labels, prefer=("train",), skip_bad=skip_bad), groups)
+                learned = learner.from_photos(photos, shots)
+            made_by = learned.model.encoder
+        finally:
+            self._photos.made_by = made_by
+        self.skipped_, self.precision_report_ = learned.skipped, learned.precision_report
+        self._live.put(started(learned.model))
+        return self
 
     def __repr__(self) -> str:
         """Name method and encoder, and what has been learned."""
         method = self.method if isinstance(self.method, str) else type(self.method).__name__
-        source = self._encoder_source if self._encoder is None else self._encoder
-        encoder = getattr(source, "name", source)
-        model = self.__dict__.get("model_")
+        encoder, model = self._photos.name, self._live.model
         fitted = f"{model.shots.counted} of {len(model.class_names)} classes" if model else "not fitted"
         return f"<ImageClassifier: {method} on {encoder}, {fitted}>"
 
-    def _guard_precision(
-        self, images: Sequence[ImageSource], labels: IntArray, weights: Float32Array, progress: Progress | None
-    ) -> PrecisionReport | None:
-        if getattr(self.encoder, "precision", "fp32") == "fp32":
-            return None
-        with self._open_store() as store:
-            return guard_precision(
-                cast("BaseEncoder", self.encoder),  # others have no precision but fp32
-                images,
-                labels,
-                weights,
-                n_classes=len(weights),
-                max_flipped=self.max_flipped,
-                store=store,
-                progress=progress,
+    def save(self, path: StrPath, *, wait_s: float = WAIT_S) -> None:
+        """Save the classifier as a folder; the encoder is named in it, not copied.
+
+        Parameters
+        ----------
+        path : path-like
+            Such as ``clothes.tip``. A classifier saved there before is replaced.
+        wait_s : float, default=60
+            How long to wait for another process that changes what is there, in seconds.
+
+        Raises
+        ------
+        TipAdapterError
+            When it cannot be written (nothing half-written stays), or it was loaded from there and changed there since.
+        """
+        self._live.save(path, wait_s)
+
+    @classmethod
+    def load(
+        cls,
+        path: StrPath,
+        *,
+        encoder: StrPath | Encoder | None = None,
+        store: StrPath | Literal["default"] | None = "default",
+        allow_truncated: bool = False,
+    ) -> Self:
+        """Load a saved classifier.
+
+        Parameters
+        ----------
+        path : path-like
+            The folder, or ``hub:owner/name``.
+        encoder : str, path or Encoder, optional
+            Where the encoder is now, such as an ONNX directory. Default: the name that was saved, which makes nothing
+            be downloaded but the encoders of `tip_adapter.encoders.ENCODERS`: give the name of others yourself.
+        store : "default", path or None, default="default"
+        allow_truncated : bool, default=False
+
+        Returns
+        -------
+        ImageClassifier
+
+        Raises
+        ------
+        ModelFileError
+            When it is no saved classifier, truncated, changed since, or of a newer version.
+        """
+        bundle = load_bundle(path)
+        if bundle.forgetting:
+            warn(
+                f"Photos were being forgotten in {bundle.path} when that was interrupted, and traces of them are left "
+                f"there: complete it with tip-adapter purge {bundle.path}",
+                StorageWarning,
             )
+        return cls._of_bundle(bundle, encoder, store, allow_truncated)
 
-    def _estimator(self) -> FewShotMethod:
-        return make_estimator(self.method, self.method_parameters, self._source_for_training())
+    @classmethod
+    def _of_bundle(
+        cls,
+        bundle: Bundle,
+        encoder: StrPath | Encoder | None,
+        store: StrPath | Literal["default"] | None,
+        allow_truncated: bool = False,
+    ) -> Self:
+        model = FewShotModel.from_bundle(bundle)
+        words = dict(zip(model.class_names, model.class_texts, strict=True))
+        classifier = cls(
+            saved_encoder(bundle, model) if encoder is None else encoder,
+            model.method.name,
+            method_parameters=model.method.parameters,
+            templates=model.templates,
+            class_texts=words if any(model.class_texts) else "none",
+            views=model.views,
+            precision=model.encoder.precision,
+            store=store,
+            allow_truncated=allow_truncated,
+        )
+        classifier._photos.made_by, classifier._photos.may_download = model.encoder, encoder is not None
+        classifier._live.put(model, (bundle.path.resolve(), bundle.fingerprint))
+        return classifier
 
+    @classmethod
+    @contextlib.contextmanager
+    def editing(
+        cls,
+        path: StrPath,
+        *,
+        encoder: StrPath | Encoder | None = None,
+        store: StrPath | Literal["default"] | None = "default",
+        wait_s: float = WAIT_S,
+    ) -> Iterator[Self]:
+        """Load a saved classifier to correct it, together with others who may do the same; saved at the end.
 
-def _show_training(estimator: FewShotMethod, progress: Progress | None) -> None:
-    """Let a method that trains count its steps on the bar that counted photos, unless it has a bar of its own."""
-    if progress is not None and "progress" in estimator.get_params(deep=False) and estimator.progress is None:
-        estimator.set_params(progress=lambda done, total, _: progress(done, total, 0))
+        Photos are encoded while others may edit, too. The first edit keeps them out until the block ends; what they
+        have changed since it began is read before, and the edit is applied to that.
+
+        Parameters
+        ----------
+        path : path-like
+            The folder.
+        encoder, store
+            As for `load`.
+        wait_s : float, default=60
+            How long to wait for another process that edits the same classifier, in seconds.
+
+        Yields
+        ------
+        ImageClassifier
+            Saved when the block ends without an error; else what is on the disk stays.
+
+        Raises
+        ------
+        TipAdapterError
+            When another process keeps it for longer, it cannot be written, or somebody fitted it anew meanwhile.
+        ModelFileError
+            When it is no saved classifier.
+
+        Examples
+        --------
+        >>> import numpy as np, pathlib, tempfile
+        >>> from tip_adapter import ImageClassifier
+        >>> photos = [np.full((32, 32, 3), value, dtype=np.uint8) for value in (30, 40, 220, 230)]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "light.tip"
+        ...     ImageClassifier("fake", store=None).fit(photos, ["night", "night", "day", "day"]).save(path)
+        ...     with ImageClassifier.editing(path, store=None) as classifier:
+        ...         classifier.rename_class("night", "dark")
+        ...     ImageClassifier.load(path).class_names
+        ('day', 'dark')
+        """
+        if isinstance(path, str) and path.startswith(HUB_PREFIX):
+            raise InputError(f"Expected a folder to edit, got {path}: load it, save it in a folder, and edit that")
+        bundle = load_bundle(Path(path).resolve())
+        classifier = cls._of_bundle(bundle, encoder, store)
+        session = EditingSession(bundle.path, classifier.model_, bundle.fingerprint, wait_s)
+        classifier._live.session = session
+        try:
+            yield classifier
+            if classifier.model_ is not session.model:
+                classifier.save(bundle.path, wait_s=wait_s)
+        finally:
+            classifier._live.session = None
+            session.close()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +14,15 @@ import numpy as np
 from tip_adapter.classifier.inputs import named_groups
 from tip_adapter.data.sampling import shots_at_most
 from tip_adapter.encoders import anchored
-from tip_adapter.encoders.joined import JoinedEncoder
+from tip_adapter.encoders.joined import JoinedEncoder, member_names
 from tip_adapter.errors import DatasetError, EncoderError, InputError
 from tip_adapter.features.feature_files import TrainingFeatures
 from tip_adapter.features.feature_set import FeatureSet
 from tip_adapter.features.prompts import texts_for
-from tip_adapter.model.few_shot_model import EncoderRecord
+from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
 from tip_adapter.model.picture_archive import Thumbnails
 from tip_adapter.model.shots import Shots, shot_ids
+from tip_adapter.storage.bundles import Bundle
 from tip_adapter.typing import Float32Array, StrPath
 
 if TYPE_CHECKING:
@@ -70,6 +73,20 @@ def record_of(encoder: Encoder) -> EncoderRecord:
         precision,
         tuple(member.image_id for member in members),
     )
+
+
+def saved_encoder(bundle: Bundle, model: FewShotModel) -> str:
+    """Where the encoder is that was saved: a folder may have moved together with the classifier beside it."""
+    folder = bundle.path.resolve().parent
+
+    def found(name: str) -> str:
+        saved, beside = Path(name), folder / Path(name).name
+        return str(beside) if saved.is_absolute() and not saved.exists() and beside.is_dir() else name
+
+    def is_one(name: str) -> bool:
+        return os.path.isdir(name) or ("+" not in name.rpartition(os.sep)[0] and os.path.isdir(found(name)))
+
+    return "+".join(map(found, member_names(model.encoder.name, is_one)))
 
 
 def recorded_encoder(found: TrainingFeatures) -> EncoderRecord | None:

@@ -1,4 +1,4 @@
-"""How far a fitted classifier can be trusted: sets of classes, held-out calibration, the doctor and the report."""
+"""Say how far a classifier can be trusted: sets of classes, calibration with other photos, the doctor, the report."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.classifier.changing import ChangingPart
-from tip_adapter.classifier.predicting import PredictingPart, calibration_of, known_photos
+from tip_adapter.classifier.inputs import LabelledImages
+from tip_adapter.classifier.photo_classifier import PhotoClassifier
+from tip_adapter.classifier.predicting import calibration_of, known_photos
 from tip_adapter.data import ImageDataset
 from tip_adapter.data.sequences import Images, Labels
 from tip_adapter.errors import InputError
@@ -47,46 +48,8 @@ class Calibrated:
     skipped: Skipped = ()
 
 
-class TrustingPart(PredictingPart, ChangingPart):
-    """The part of `ImageClassifier` that says how far answers can be trusted."""
-
-    def calibrate(
-        self,
-        data: Images | ImageDataset | Any,
-        labels: Labels | None = None,
-        *,
-        skip_bad: bool = False,
-        progress: Progress | None = None,
-    ) -> Calibrated:
-        """Calibrate with photos apart from the shots, in place of the shots themselves.
-
-        The temperature, `predict_set` and ``none_of_these`` then rest on these photos, and hold for new photos like
-        them.
-
-        Parameters
-        ----------
-        data, labels
-            Labelled photos, as `evaluate` takes them.
-        skip_bad : bool, default=False
-            Leave out photos that cannot be read; they are in `skipped` of the result.
-        progress : Progress, optional
-
-        Returns
-        -------
-        Calibrated
-
-        Raises
-        ------
-        DatasetError
-            When the photos have classes that the classifier does not know.
-        InputError
-            When some of the photos are shots of the classifier.
-        """
-        model = self._latest()
-        photos = known_photos(model, data, labels, prefer=("validation",), skip_bad=skip_bad)
-        extraction = self._extract_labelled(photos, skip_bad=skip_bad, progress=progress)
-        names = [model.class_names[label] for label in photos.labels[extraction.kept]]
-        return self._change(lambda present: _calibrated(present, extraction, names))
+class TrustedClassifier(PhotoClassifier):
+    """A classifier that says how far its answers can be trusted; see `ImageClassifier`."""
 
     def predict_set(
         self,
@@ -130,7 +93,7 @@ class TrustingPart(PredictingPart, ChangingPart):
         calibration = calibration_of(model)
         # What can be wrong is looked at before the photos are encoded.
         threshold = calibration.scores.threshold(coverage, kind, allow_empty=allow_empty)
-        queries = self._queries(images, skip_bad=skip_bad, progress=progress)
+        queries = self._photos.queries(images, skip_bad=skip_bad, progress=progress)
         probabilities = model.probabilities(model.logits(queries.features))
         shares = np.array([int(digest[:13], 16) / 16**13 for digest in queries.extraction.features.digests])
         inside = prediction_sets(probabilities, threshold, kind, allow_empty=allow_empty, shares=shares)
@@ -143,6 +106,44 @@ class TrustingPart(PredictingPart, ChangingPart):
             named_sets(probabilities, inside, model.class_names, queries.names),
             queries.extraction.skipped,
         )
+
+    def calibrate(
+        self,
+        data: Images | ImageDataset | Any,
+        labels: Labels | None = None,
+        *,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
+    ) -> Calibrated:
+        """Calibrate with photos apart from the shots, in place of the shots themselves.
+
+        The temperature, `predict_set` and ``none_of_these`` then rest on these photos, and hold for new photos like
+        them.
+
+        Parameters
+        ----------
+        data, labels
+            Labelled photos, as `evaluate` takes them.
+        skip_bad : bool, default=False
+            Leave out photos that cannot be read; they are in `skipped` of the result.
+        progress : Progress, optional
+
+        Returns
+        -------
+        Calibrated
+
+        Raises
+        ------
+        DatasetError
+            When the photos have classes that the classifier does not know.
+        InputError
+            When some of the photos are shots of the classifier.
+        """
+        model = self._live.latest()
+        photos = known_photos(model, data, labels, prefer=("validation",), skip_bad=skip_bad)
+        extraction = self._photos.extract_labelled(photos, skip_bad=skip_bad, progress=progress)
+        names = [model.class_names[label] for label in photos.labels[extraction.kept]]
+        return self._live.change(lambda present: _calibrated(present, extraction, names))
 
     def doctor(
         self,
@@ -169,22 +170,13 @@ class TrustingPart(PredictingPart, ChangingPart):
         -------
         Diagnosis
         """
-        from tip_adapter.data.thumbnails import make_thumbnails, picture_hash
         from tip_adapter.trust.doctor import BadImage
-        from tip_adapter.trust.duplicates import Photos
 
         model, apart = self._fitted(), None
         if other is not None:
             photos = known_photos(model, other, labels, prefer=("test", "validation"), skip_bad=skip_bad)
-            extraction = self._extract_labelled(photos, skip_bad=skip_bad, progress=progress)
-            kept = [photos.images[row] for row in extraction.kept]
-            apart = Photos(
-                extraction.features.unit,
-                photos.labels[extraction.kept],
-                extraction.features.names,
-                extraction.features.digests,
-                np.stack([picture_hash(data) for data in make_thumbnails(kept)]),
-            )
+            extraction = self._photos.extract_labelled(photos, skip_bad=skip_bad, progress=progress)
+            apart = _photos_apart(photos, extraction)
             bad_images = [*bad_images, *(BadImage(name, reason) for name, reason in extraction.skipped)]
         announce(progress, "Examining the shots, each left out in turn")
         return _diagnosis_of(model, apart, bad_images)
@@ -230,7 +222,7 @@ class TrustingPart(PredictingPart, ChangingPart):
 
         model = self._fitted()
         photos = known_photos(model, data, labels, prefer=("test", "validation"), skip_bad=skip_bad)
-        extraction = self._extract_labelled(photos, skip_bad=skip_bad, progress=progress)
+        extraction = self._photos.extract_labelled(photos, skip_bad=skip_bad, progress=progress)
         kept = [photos.images[row] for row in extraction.kept]
         announce(progress, "Making the page")
         content = report_content(model, extraction, kept, photos.labels[extraction.kept], title, _diagnosis_of(model))
@@ -255,7 +247,23 @@ def _calibrated(model: FewShotModel, extraction: Extraction, names: Sequence[str
     return replace(model, calibration=calibration, stale=stale), Calibrated(calibration, extraction.skipped)
 
 
+def _photos_apart(photos: LabelledImages, extraction: Extraction) -> Photos:
+    """Labelled photos beside the shots, as the doctor compares them."""
+    from tip_adapter.data.thumbnails import make_thumbnails, picture_hash
+    from tip_adapter.trust.duplicates import Photos
+
+    kept = [photos.images[row] for row in extraction.kept]
+    return Photos(
+        extraction.features.unit,
+        photos.labels[extraction.kept],
+        extraction.features.names,
+        extraction.features.digests,
+        np.stack([picture_hash(data) for data in make_thumbnails(kept)]),
+    )
+
+
 def _diagnosis_of(model: FewShotModel, other: Photos | None = None, bad_images: Sequence[BadImage] = ()) -> Diagnosis:
+    """Examine the shots of a model, with their pictures where all have one."""
     from tip_adapter.data.thumbnails import picture_hash
     from tip_adapter.trust.doctor import diagnose
     from tip_adapter.trust.duplicates import Photos

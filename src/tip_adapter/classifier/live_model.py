@@ -1,18 +1,19 @@
-"""Change a fitted classifier in one step, of several threads and processes one after the other."""
+"""What a classifier has learned, which several threads and processes change one after the other."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from tip_adapter.classifier.encoding import EncodingPart
-from tip_adapter.errors import TipAdapterError
+from tip_adapter.errors import InputError, TipAdapterError
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.storage.bundle_files import fingerprint
 from tip_adapter.storage.bundles import finish_forgetting, load_bundle
 from tip_adapter.storage.locking import FolderLock, locked
+from tip_adapter.typing import StrPath
 
 _T = TypeVar("_T")
 
@@ -75,18 +76,59 @@ def _fitted_as(model: FewShotModel) -> tuple[object, ...]:
     return *photos, encoder.text_id, model.templates, method.name, method.parameters
 
 
-class ChangingPart(EncodingPart):
-    """The part of `ImageClassifier` through which its model changes."""
+class LiveModel:
+    """The model of a classifier, if it has one, and where it is saved.
 
-    def _latest(self) -> FewShotModel:
+    Attributes
+    ----------
+    model : FewShotModel or None
+    origin : tuple of (path, str) or None
+        Which saved classifier this is, and as which it was read or written; None for none.
+    forgetting : list of dict
+        Shots that have to be forgotten on the disk, too, when it is saved.
+    session : EditingSession or None
+    """
+
+    def __init__(self) -> None:
+        self.model: FewShotModel | None = None
+        self.origin: tuple[Path, str] | None = None
+        self.forgetting: list[dict[str, str]] = []
+        self.session: EditingSession | None = None
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the lock, and the session: a copy is not what is being edited."""
+        state = vars(self) | {"session": None}
+        del state["_lock"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.RLock())
+
+    def put(self, model: FewShotModel, origin: tuple[Path, str] | None = None) -> None:
+        """Begin anew with a model."""
+        self.model, self.origin = model, origin
+
+    def present(self) -> FewShotModel:
+        """The model, which there has to be."""
+        if self.model is None:
+            raise InputError("This classifier is not fitted yet: call fit with labelled photos, or load a saved one.")
+        return self.model
+
+    @property
+    def interrupted(self) -> list[dict[str, str]]:
+        """Shots whose forgetting was interrupted, and is complete since the session began."""
+        return [] if self.session is None else self.session.interrupted
+
+    def latest(self) -> FewShotModel:
         """The model; in an editing block before its first edit, with what others have changed meanwhile."""
-        with self._changing:
-            session = self._session
+        with self._lock:
+            session = self.session
             if session is not None and session.lock is None and session.refresh():
-                self.model_, self._origin = session.model, (session.folder, session.seen)
-            return self._fitted()
+                self.model, self.origin = session.model, (session.folder, session.seen)
+            return self.present()
 
-    def _change(
+    def change(
         self,
         change: Callable[[FewShotModel], tuple[FewShotModel, _T]],
         *,
@@ -98,8 +140,8 @@ class ChangingPart(EncodingPart):
         classifier since it was read; so it must change nothing itself. What has to be done once, before the change
         counts, is for `ready`, which is given the result.
         """
-        with self._changing:
-            model, session = self._latest(), self._session
+        with self._lock:
+            model, session = self.latest(), self.session
             done = None
             try:
                 done = change(model)
@@ -109,9 +151,26 @@ class ChangingPart(EncodingPart):
                     raise
             if session is not None and session.begin():
                 model, done = session.model, None
-                self._origin = (session.folder, session.seen)
+                self.origin = (session.folder, session.seen)
             changed, result = change(model) if done is None else done
             if ready is not None:
                 ready(result)
-            self.model_ = changed
+            self.model = changed
             return result
+
+    def save(self, path: StrPath, wait_s: float) -> None:
+        """Save the model as a folder, unless others have changed what it was loaded from."""
+        with self._lock:
+            model, folder, session = self.present(), Path(path).resolve(), self.session
+            held = session.lock if session is not None and session.folder == folder else None
+            # A new folder is locked once it is made.
+            needs_lock = held is None and fingerprint(folder) is not None
+            with locked(folder, wait_s) if needs_lock else nullcontext(held) as lock:
+                here = fingerprint(folder)
+                if here is not None and self.origin not in (None, (folder, here)) and self.origin[0] == folder:
+                    raise TipAdapterError(
+                        f"{path} was changed since it was loaded, and saving would undo that: load it again and repeat "
+                        "the edit (ImageClassifier.editing applies edits to what is there), or save under another name"
+                    )
+                saved = model.save(folder, forgetting=self.forgetting, lock=lock)
+            self.origin, self.forgetting = (folder, saved), []
