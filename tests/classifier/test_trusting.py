@@ -33,7 +33,7 @@ def test_fitting_calibrates_and_probabilities_use_the_temperature(fitted, photos
     calibration = fitted.model_.calibration
     assert (calibration.source, calibration.n, calibration.n_folds) == ("shots", 15, 5)
     paths = sorted((photos / "test").rglob("*.png"))
-    logits = fitted.model_.head.logits(fitted._extract(paths, skip_bad=False, progress=None).features.unit)
+    logits = fitted.model_.head.logits(fitted._photos.extract(paths).features.unit)
     expected = softmax(logits.astype(float) / calibration.temperature)
     np.testing.assert_allclose(fitted.predict_proba(paths), expected, rtol=1e-12)
 

@@ -273,7 +273,7 @@ def test_another_encoder_is_refused_before_anything_changes():
     before = classifier.model_
     classifier._photos._loaded = None
     record = dataclasses.replace(before.encoder, image_id="another")
-    classifier._live.put(dataclasses.replace(before, encoder=record))
+    classifier._photos.made_by = record
     with pytest.raises(EncoderError, match="fitted with the encoder"):
         classifier.add_shots([photo("hat", 90)], ["hat"])
     assert classifier.model_.shots is before.shots
