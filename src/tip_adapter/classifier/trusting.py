@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tip_adapter.classifier.full_sets import SetGuarantee, check_full, full_sets
 from tip_adapter.classifier.inputs import LabelledImages
 from tip_adapter.classifier.photo_classifier import PhotoClassifier
 from tip_adapter.classifier.predicting import calibration_of, known_photos
@@ -58,6 +59,7 @@ class TrustedClassifier(PhotoClassifier):
         *,
         kind: SetKind = "lac",
         allow_empty: bool = False,
+        guarantee: SetGuarantee = "calibrated",
         skip_bad: bool = False,
         progress: Progress | None = None,
     ) -> PredictionSets:
@@ -75,6 +77,10 @@ class TrustedClassifier(PhotoClassifier):
             same photo always gets the same set.
         allow_empty : bool, default=False
             Whether a photo that is like no class may get an empty set.
+        guarantee : {"calibrated", "full"}, default="calibrated"
+            "calibrated": from what was learned of left-out shots, or of the photos given to `calibrate`. "full": the
+            photo joins the shots as each class in turn, and is compared with them all (full conformal prediction). It
+            holds on average where the shots were drawn like the photo; "lac" sets of tip-adapter alone.
         skip_bad : bool, default=False
             Leave out photos that cannot be read; they are in `skipped` of the result.
         progress : Progress, optional
@@ -87,9 +93,14 @@ class TrustedClassifier(PhotoClassifier):
         Raises
         ------
         InputError
-            When the coverage is out of range, or there are too few calibration photos for it.
+            When the coverage is out of range, there are too few calibration photos for it, or full conformal sets
+            cannot be of this classifier.
         """
         model = self._fitted()
+        if guarantee != "calibrated":
+            check_full(model, coverage, kind, guarantee)
+            queries = self._photos.queries(images, skip_bad=skip_bad, progress=progress)
+            return full_sets(model, queries, coverage, allow_empty=allow_empty)
         calibration = calibration_of(model)
         # What can be wrong is looked at before the photos are encoded.
         threshold = calibration.scores.threshold(coverage, kind, allow_empty=allow_empty)

@@ -44,6 +44,7 @@ from tip_adapter.cli.photos import find_photos
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.classifier.full_sets import SetGuarantee
     from tip_adapter.data import Findings
     from tip_adapter.model.predictions import PredictionSets
     from tip_adapter.trust.conformal import SetKind
@@ -55,6 +56,14 @@ CoverageOption = Annotated[
 SetsOption = Annotated[
     str,
     typer.Option("--sets", help="Kind of prediction set. lac: the smallest on average; aps: larger for hard photos."),
+]
+GuaranteeOption = Annotated[
+    str,
+    typer.Option(
+        "--guarantee",
+        help="What prediction sets rest on. calibrated: left-out shots, or the photos of calibrate; full: every photo "
+        "is compared with all shots, exact where they were drawn like it (tip-adapter alone).",
+    ),
 ]
 OutputOption = Annotated[
     str | None,
@@ -82,6 +91,7 @@ def predict(
     coverage: CoverageOption = None,
     sets: SetsOption = "lac",
     allow_empty: EmptyOption = False,
+    guarantee: GuaranteeOption = "calibrated",
     none_of_these: NoneOption = None,
     encoder: WhereOption = None,
     skip_bad: SkipBadOption = False,
@@ -96,11 +106,16 @@ def predict(
 ) -> None:
     """Classify photos. `--coverage 0.9` gives prediction sets instead of one class."""
     from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.errors import InputError
     from tip_adapter.features.jobs import Cluster
     from tip_adapter.storage.tables import check_table_path
 
     cluster = Cluster(engine, address, workers, gpus=gpus)
+    if coverage is None and guarantee != "calibrated":
+        raise InputError("Expected --coverage with --guarantee, such as --coverage 0.9")
     if output is not None and is_job(output):
+        if guarantee != "calibrated":
+            raise InputError(f"Expected no --guarantee with {output}: a job's sets are the calibrated ones")
         request = JobRequest(photos, output, cluster, rows_per_shard=rows_per_shard, as_json=as_json)
         load = LoadPredictor(
             model, encoder, coverage, sets, allow_empty, none_of_these, seconds_per_image, allow_truncated
@@ -115,7 +130,7 @@ def predict(
     paths, findings = find_photos(photos, skip_bad=skip_bad, as_json=as_json)
     classifier = ImageClassifier.load(model, encoder=encoder, allow_truncated=allow_truncated)
     if coverage is not None:
-        wanted = _SetRequest(coverage, sets, allow_empty, skip_bad)
+        wanted = _SetRequest(coverage, sets, allow_empty, guarantee, skip_bad)
         _predict_sets(model, classifier, paths, wanted, findings, output=table, as_json=as_json)
         return
     wanted_classes = _ClassRequest(top_k, none_of_these, skip_bad)
@@ -214,6 +229,7 @@ class _SetRequest:
     coverage: float
     kind: str
     allow_empty: bool
+    guarantee: str
     skip_bad: bool
 
 
@@ -254,6 +270,7 @@ def _predict_sets(
             wanted.coverage,
             kind=cast("SetKind", wanted.kind),
             allow_empty=wanted.allow_empty,
+            guarantee=cast("SetGuarantee", wanted.guarantee),
             skip_bad=wanted.skip_bad,
             progress=progress,
         )

@@ -78,19 +78,9 @@ class ConformalScores:
         >>> scores.threshold(0.8)
         0.7
         """
-        check_share("coverage", coverage)
         _check_kind(kind)
+        check_enough(len(self), coverage)
         rank = math.ceil((len(self) + 1) * coverage - 1e-9)
-        if rank > len(self):
-            needed = math.ceil(coverage / (1 - coverage) - 1e-9)
-            remedy = (
-                f"add photos, or ask for at most {len(self) / (len(self) + 1):.3g}"
-                if len(self)
-                else "give two shots or more of every class, or calibrate with photos apart from the shots"
-            )
-            raise InputError(
-                f"A coverage of {coverage:g} needs at least {needed} calibration photos, got {len(self)}: {remedy}."
-            )
         if kind == "lac":
             scores = 1.0 - self.true
         else:
@@ -162,6 +152,26 @@ def check_share(name: str, value: float) -> None:
         example = "0.9" if name == "coverage" else "0.1"
         share = f"{example} for {100 * float(example):g} %"
         raise InputError(f"Expected {name} above 0 and below 1, a share such as {share}, got {value:g}.")
+
+
+def check_enough(n: int, coverage: float) -> None:
+    """Raise where n calibration photos are too few for a coverage.
+
+    Examples
+    --------
+    >>> from tip_adapter.trust.conformal import check_enough
+    >>> check_enough(9, 0.9)
+    """
+    check_share("coverage", coverage)
+    if math.ceil((n + 1) * coverage - 1e-9) <= n:
+        return
+    needed = math.ceil(coverage / (1 - coverage) - 1e-9)
+    remedy = (
+        f"add photos, or ask for at most {math.floor(1000 * n / (n + 1)) / 1000:g}"
+        if n
+        else "give two shots or more of every class, or calibrate with photos apart from the shots"
+    )
+    raise InputError(f"A coverage of {coverage:g} needs at least {needed} calibration photos, got {n}: {remedy}.")
 
 
 def _check_kind(kind: str) -> None:

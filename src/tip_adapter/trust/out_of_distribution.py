@@ -184,7 +184,7 @@ class Familiarity:
             needed = math.ceil(1 / max(false_alarm_rate, sys.float_info.min) - 1e-9) - 1
             raise InputError(
                 f"A false-alarm rate of {false_alarm_rate:g} needs at least {needed:.6g} calibration photos, got {n}: "
-                "add photos, or ask for a higher rate."
+                f"add photos, or ask for at least {math.ceil(1000 / (n + 1)) / 1000:g}."
             )
         return float(self.scores[rank - 1])
 
