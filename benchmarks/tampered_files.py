@@ -56,7 +56,7 @@ def npz_file(path: Path) -> Path:
 
 def use_npz(path: Path) -> None:
     """Read a feature file and use what came."""
-    data = load_feature_file(path)
+    data = load_feature_file(path.rename(path.with_suffix(".npz")))
     for part in data.parts().values():
         assert np.isfinite(part.features).all()
         np.testing.assert_allclose(np.linalg.norm(part.features, axis=1), 1, atol=2e-3)

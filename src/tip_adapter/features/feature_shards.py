@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tip_adapter.data.sampling import split_dataset
-from tip_adapter.errors import DatasetError, FeatureError
+from tip_adapter.errors import DatasetError, FeatureError, TipAdapterError
 from tip_adapter.features.feature_data import DEFAULT_LOGIT_SCALE, FeatureData, Part
 from tip_adapter.features.shards import JOB, MANIFEST, iter_features
 from tip_adapter.libraries import require_extra
+from tip_adapter.storage.escaping import reason_of
 from tip_adapter.typing import Float32Array, StrPath
 
 
@@ -40,13 +42,18 @@ def read_feature_shards(path: StrPath) -> tuple[tuple[str, ...], Part, float, di
     """
     path = Path(path)
     files = sorted(map(str, path.glob("part-*.parquet"))) if path.is_dir() else [str(path)]
-    job = _one_job(files, path)
-    labels, names, digests = _facts(files, path)
+    with _readable(path):
+        job = _one_job(files, path)
+        labels, names, digests = _facts(files, path)
     known = [label for label in labels if label is not None]
     if not known:
         raise DatasetError(f"Expected features with labels in {path}, got none: embed a folder of class folders")
     class_names = tuple(sorted(set(known)))
-    features = _on_disk(files, np.array([label is not None for label in labels]), path)
+    with _readable(path):
+        features = _on_disk(files, np.array([label is not None for label in labels]), path)
+        scale = float(job.get("logit_scale", DEFAULT_LOGIT_SCALE))
+        if not 0 < scale < np.inf:
+            raise DatasetError(f"Expected a logit scale above 0 in {path}, got {scale}: run embed again")
     kept = [row for row, label in enumerate(labels) if label is not None]
     numbers = {name: number for number, name in enumerate(class_names)}
     part = Part(
@@ -56,7 +63,7 @@ def read_feature_shards(path: StrPath) -> tuple[tuple[str, ...], Part, float, di
         digests=tuple(digests[row] for row in kept),
     )
     description: dict[str, Any] = {key: job[key] for key in ("encoder", "precision", "encoder_ids") if key in job}
-    return class_names, part, float(job.get("logit_scale", DEFAULT_LOGIT_SCALE)), description
+    return class_names, part, scale, description
 
 
 def load_feature_shards(path: StrPath, *, name: str | None = None) -> FeatureData:
@@ -80,6 +87,20 @@ def load_feature_shards(path: StrPath, *, name: str | None = None) -> FeatureDat
     )
 
 
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say in one line what is wrong with files that are damaged, or of something else."""
+    damage = OSError, AttributeError, KeyError, TypeError, ValueError, require_extra("pyarrow", "data").ArrowException
+    try:
+        yield
+    except TipAdapterError:
+        raise
+    except damage as error:
+        raise DatasetError(
+            f"Expected Parquet files of features that embed wrote in {path}, got: {reason_of(error)}; run it again"
+        ) from error
+
+
 def _one_job(files: Sequence[str], path: Path) -> dict[str, Any]:
     """What the files say they are of, which has to be the same."""
     parquet = require_extra("pyarrow.parquet", "data")
@@ -89,8 +110,9 @@ def _one_job(files: Sequence[str], path: Path) -> dict[str, Any]:
     if len(jobs) > 1:
         raise FeatureError(f"Expected features of one encoder in {path}, got {len(jobs)} kinds: keep them apart")
     job: dict[str, Any] = json.loads(jobs.pop())
-    if job.get("kind") != "features":
-        raise DatasetError(f"Expected features that embed wrote in {path}, got {job.get('kind', 'other columns')}")
+    if job.get("kind") != "features" or not isinstance(job.get("encoder"), str):
+        got = f"{job.get('kind', 'other columns')} of {job.get('encoder', 'no encoder')}"
+        raise DatasetError(f"Expected features that embed wrote in {path}, got {got}")
     return job
 
 
@@ -99,6 +121,9 @@ def _facts(files: Sequence[str], path: Path) -> tuple[list[str | None], list[str
     columns = ["id", "label", "digest"]
     tables = [parquet.read_table(file, columns=columns, partitioning=None) for file in files]
     table = require_extra("pyarrow", "data").concat_tables(tables)
+    strange = [name for name in columns if not {type(one) for one in table[name].to_pylist()} <= {str, type(None)}]
+    if strange:
+        raise DatasetError(f"Expected a column of words in {path}, got another kind in {strange[0]!r}: run embed again")
     ids = table["id"].to_pylist()
     if len(set(ids)) < len(ids):
         raise DatasetError(f"Expected every image once in {path}, got {len(ids) - len(set(ids))} ids again")

@@ -1,0 +1,67 @@
+"""Files of features that are damaged, or of something else, are refused in one line."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tip_adapter.errors import TipAdapterError
+from tip_adapter.features.feature_files import load_feature_file, load_training_features
+from tip_adapter.features.shards import JOB
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+FEATURES = np.eye(4, dtype=np.float32)
+JOB_OF_FEATURES = {"kind": "features", "encoder": "fake", "precision": "fp32", "logit_scale": 100.0}
+
+
+def table(job=JOB_OF_FEATURES, **other):
+    columns = {
+        "id": list("abcd"),
+        "label": ["cat", "cat", "dog", "dog"],
+        "digest": [digit * 64 for digit in "1234"],
+        "features": pa.FixedSizeListArray.from_arrays(pa.array(FEATURES.ravel()), 4),
+    }
+    columns = {name: values for name, values in (columns | other).items() if values is not None}
+    return pa.table(columns).replace_schema_metadata({JOB: json.dumps(job) if isinstance(job, dict) else job})
+
+
+SOUND = table()
+DAMAGED = {
+    "no ids": table(id=None),
+    "no features": table(features=None),
+    "lists of any size": table(features=[[1.0], [2.0, 3.0], [], [4.0]]),
+    "numbers": table(features=[1.0, 2.0, 3.0, 4.0]),
+    "words": table(features=list("abcd")),
+    "numbers for labels": table(label=[1, 2, 3, None]),
+    "NaN": table(features=pa.FixedSizeListArray.from_arrays(pa.array(np.full(16, np.nan, np.float32)), 4)),
+    "no job": table(job="{"),
+    "a job that is a list": table(job="[]"),
+    "a scale that is a word": table(job=JOB_OF_FEATURES | {"logit_scale": "much"}),
+    "a scale of NaN": table(job=json.dumps(JOB_OF_FEATURES | {"logit_scale": float("nan")})),
+    "no encoder": table(job={"kind": "features"}),
+    "predictions": table(job={"kind": "predictions"}),
+}
+
+
+def test_sound_files_are_read(tmp_path):
+    pq.write_table(SOUND, tmp_path / "sound.parquet")
+    np.testing.assert_array_equal(load_training_features(tmp_path / "sound.parquet").part.features, FEATURES)
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.parametrize("read", [load_training_features, load_feature_file])
+def test_damaged_tables_are_refused(tmp_path, name, read):
+    pq.write_table(DAMAGED[name], tmp_path / "x.parquet")
+    with pytest.raises(TipAdapterError) as caught:
+        read(tmp_path / "x.parquet")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("cut", [0, 3, 100, -4, -300])
+def test_cut_files_are_refused(tmp_path, cut):
+    pq.write_table(SOUND, tmp_path / "whole.parquet")
+    (tmp_path / "x.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:cut])
+    with pytest.raises(TipAdapterError, match="got"):
+        load_feature_file(tmp_path / "x.parquet")
