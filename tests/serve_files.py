@@ -15,3 +15,13 @@ def photo(shade, size=(32, 32)):
 
 def files(*shades):
     return [("files", (f"{shade}.png", photo(shade), "image/png")) for shade in shades]
+
+
+def pictures(folder, name, base, count=5):
+    """Write noisy pictures of one shade, and list their paths."""
+    rng, paths = np.random.default_rng(base), []
+    for number in range(count):
+        pixels = np.clip(base + rng.integers(-20, 20, (40, 40, 3)), 0, 255).astype(np.uint8)
+        paths.append(folder / f"{name} {number}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    return paths

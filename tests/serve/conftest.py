@@ -1,5 +1,11 @@
 """A small classifier, and a client of a service that serves it."""
 
+import os
+import re
+import shutil
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -10,6 +16,8 @@ from fastapi.testclient import TestClient
 from tip_adapter import ImageClassifier
 from tip_adapter.serve import Settings, create_app
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 SHADES = {"night": 30, "day": 220}
 
 
@@ -42,3 +50,31 @@ def serving():
 @pytest.fixture
 def client(serving, folder):
     return serving({"light": folder})
+
+
+@pytest.fixture
+def address(tmp_path):
+    """A studio without a classifier, on a port of its own."""
+    command = [sys.executable, "-m", "tip_adapter", "studio", tmp_path / "shades.tip", "-e", "fake", "--port", "0"]
+    environment = os.environ | {"TIP_ADAPTER_CACHE": str(tmp_path / "cache")}
+    with subprocess.Popen([*command, "--no-browser"], stdout=subprocess.PIPE, text=True, env=environment) as process:
+        found = re.search(r"at (http://[\d.:]+);", process.stdout.readline())
+        assert found
+        yield found[1]
+        process.terminate()
+
+
+@pytest.fixture
+def page():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as engine:
+        chromium = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *CAMERA])
+        page = chromium.new_page()
+        page.wrong, page.asked = [], set()
+        page.on("console", lambda message: page.wrong.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: page.wrong.append(str(error)))
+        page.on("request", lambda request: page.asked.add(request.url.split("/")[2]))
+        yield page
+        chromium.close()
