@@ -142,3 +142,49 @@ def test_what_edits_made_stale_settles_as_part_of_the_last(serving, folder):
     assert settled["left_out"]["n"] == 9
     assert client.post("/v1/undo").json()["undone"]["action"] == "add"
     assert client.get("/v1/model").json()["stale"] == []
+
+
+def test_words_are_measured_before_they_are_saved(serving, folder):
+    client = serving({"light": folder}, teaching=True)
+    model = ImageClassifier.load(folder, store=None).model_
+    right = (model.shots.features.unit @ model.zero_shot_weights.T).argmax(axis=1) == model.shots.labels
+    tried = client.post("/v1/words", json={"class": "day", "texts": ["bright day", "noon"]}).json()
+    assert tried["texts"] == ["day"]
+    assert tried["before"]["accuracy"] == right.mean()
+    assert client.get("/v1/model").json()["edits"] == 0
+    client.patch("/v1/classes", json={"class": "day", "texts": ["bright day", "noon"]})
+    again = client.post("/v1/words", json={"class": "day", "texts": []}).json()
+    assert (again["texts"], again["before"]) == (["bright day", "noon"], tried["after"])
+    assert again["after"]["class_right"] == 0
+    assert client.post("/v1/words", json={"class": "dusk", "texts": []}).status_code == 422
+
+
+def test_a_background_is_known_by_its_photos_alone(serving, folder, tmp_path):
+    client = serving({"light": folder}, teaching=True)
+    given = "class=background&new_class=true&wordless=true"
+    assert client.post(f"/v1/shots?{given}", files=files(120, 121)).json()["classes"]["background"] == 2
+    assert client.get("/v1/model").json()["classes"][2] == {"class": "background", "shots": 2, "texts": []}
+    assert client.post("/v1/undo").json()["undone"]["action"] == "add-class"
+    other = serving({"new": tmp_path / "new.tip"}, teaching=True, encoder="fake")
+    first = other.post("/v1/fit", files=files(30, 220), data={"classes": '["night", "background"]'}).json()
+    assert {one["class"]: one["texts"] for one in first["classes"]} == {"background": [], "night": ["night"]}
+
+
+def test_words_in_the_page(page, address, tmp_path):
+    from playwright.sync_api import expect
+
+    page.goto(address)
+    for name, base in (("night", 30), ("day", 220)):
+        page.fill("#new-name", name)
+        page.click("text=Add class")
+        page.set_input_files(f'[aria-label="Photos of {name}"]', pictures(tmp_path, name, base, 2))
+    shots(page, 4)
+    page.click('[aria-label="Words for night"]')
+    expect(page.locator("#words-field")).to_have_value("night")
+    page.fill("#words-field", "dark night\nmidnight")
+    expect(page.locator("#words-effect")).to_contain_text("The texts alone name")
+    page.click("#save-words")
+    expect(page.locator("#undo")).to_be_enabled()
+    page.click('[aria-label="Words for night"]')
+    expect(page.locator("#words-field")).to_have_value("dark night\nmidnight")
+    assert page.wrong == []

@@ -45,8 +45,8 @@ class ImageClassifier(EditableClassifier):
     templates : str or sequence of str, default="ensemble"
         A name of `tip_adapter.features.prompts.TEMPLATES`, a template such as ``"a sketch of a {}."``, or several.
     class_texts : mapping of class name to text or texts, or "none", optional
-        Better words than the folder names; "none" lets the shots answer alone. Where labels are whole numbers, these
-        may name the classes, too.
+        Better words than the folder names; an empty list for a class of photos alone, such as a background; "none" lets
+        the shots answer alone. Where labels are whole numbers, these may name the classes, too.
     views : int, default=1
         Views per shot: 1 is the middle of the photo, V ≥ 2 are V random crops and flips (the paper's is 10). Methods
         take their mean, but those with `takes_views` train on each of them; the model then keeps them all.

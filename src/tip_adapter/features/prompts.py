@@ -246,6 +246,8 @@ def _features_of_prompts(
     texts = [_checked_texts(texts, name) for name, texts in zip(names, class_texts, strict=True)]
     if not texts:
         raise InputError("Expected at least one class, got none")
+    if not any(texts):
+        raise InputError(f"Expected a text or a list of texts for {names[0]!r}, or another class, got none")
     if not encoder.has_text_tower:
         return None
     # Not str.format: a class name may itself hold braces.
@@ -280,9 +282,10 @@ def _unit_rows(rows: FloatArray, names: list[str]) -> FloatArray:
 
 
 def _checked_texts(texts: object, name: str, path: Path | None = None) -> tuple[str, ...]:
-    """Return one text or several as a tuple."""
+    """Return one text or several as a tuple; an empty one is a class without text."""
     row = [texts] if isinstance(texts, str) else texts
-    if not isinstance(row, list | tuple) or not row or not all(isinstance(text, str) and text.strip() for text in row):
+    empty = path is not None and not row
+    if not isinstance(row, list | tuple) or empty or not all(isinstance(text, str) and text.strip() for text in row):
         place = f" in {path}" if path else ""
         raise InputError(f"Expected a text or a list of texts for {name!r}{place}, got {texts!r:.60}")
     return tuple(row)

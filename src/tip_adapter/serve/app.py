@@ -13,7 +13,7 @@ from tip_adapter.serve.guard import Guard
 from tip_adapter.serve.metrics import Counting, Metrics
 from tip_adapter.serve.models import Models
 from tip_adapter.serve.problems import add_problems
-from tip_adapter.serve.routes import editing, exporting, predicting, status, studio
+from tip_adapter.serve.routes import editing, exporting, predicting, status, studio, words
 from tip_adapter.serve.settings import Settings
 from tip_adapter.typing import StrPath
 
@@ -77,8 +77,8 @@ def create_app(
     for room in (status, predicting, editing):
         app.include_router(room.router)
     if settings.teaching:
-        app.include_router(studio.router)
-        app.include_router(exporting.router)
+        for room in (studio, exporting, words):
+            app.include_router(room.router)
     add_problems(app)
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(Counting, metrics=metrics)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
 
 T = TypeVar("T")
+BACKGROUND = "background"
+"""A class of photos alone: a text would say nothing of what is not there."""
 
 
 class ServedModel:
@@ -139,7 +141,8 @@ class ServedModel:
     def _fitted(self, images: list[NamedBytes], labels: list[str], groups: list[str] | None) -> FewShotModel:
         if self.taught or not self._settings.teaching:
             raise Problem(409, "There is a classifier already: add shots to it")
-        classifier = ImageClassifier(self.encoder, store=self._settings.store)
+        wordless = {name: () for name in labels if name == BACKGROUND}
+        classifier = ImageClassifier(self.encoder, class_texts=wordless or None, store=self._settings.store)
         classifier.fit(images, labels, groups=groups, skip_bad=True).save(self.folder)
         self._state = self._stamp(), classifier.model_
         return classifier.model_

@@ -105,6 +105,7 @@ async def add_shots(
         str | None,
         Query(max_length=200, description="What these photos belong to, such as a burst."),
     ] = None,
+    wordless: Annotated[bool, Query(description="Add a new class without text, such as a background.")] = False,
     refit: Refit = False,
 ) -> dict[str, Any]:
     """Add photos of one class as shots; photos that are shots already are named, and stay as they are."""
@@ -116,6 +117,8 @@ async def add_shots(
         labels = [class_name] * len(uploads)
         groups = None if group is None else [group] * len(uploads)
         skip_bad = len(uploads) > 1
+        if wordless and new_class and class_name not in classifier.class_names:
+            return classifier.add_class(class_name, (), images=uploads, refit=refit, skip_bad=skip_bad)
         return classifier.add_shots(
             uploads, labels, new_classes=new_class, groups=groups, refit=refit, skip_bad=skip_bad
         )
@@ -155,10 +158,12 @@ async def add_class(served: Served, wanted: NewClass) -> dict[str, Any]:
 
 
 @router.patch("/classes")
-async def rename_class(served: Served, wanted: Renaming) -> dict[str, Any]:
+async def rename_class(served: Served, wanted: Renaming, refit: Refit = False) -> dict[str, Any]:
     """Give a class another name, or other words."""
     name = wanted.class_name if wanted.name is None else wanted.name
-    _, state = await _edit(served, lambda classifier: classifier.rename_class(wanted.class_name, name, wanted.texts))
+    _, state = await _edit(
+        served, lambda classifier: classifier.rename_class(wanted.class_name, name, wanted.texts, refit=refit)
+    )
     return state
 
 

@@ -25,6 +25,7 @@ ASSETS = {
     "service.js": ("tip_adapter.serve", "static/service.js", "text/javascript; charset=utf-8"),
     "selection.js": ("tip_adapter.serve", "static/selection.js", "text/javascript; charset=utf-8"),
     "trying.js": ("tip_adapter.serve", "static/trying.js", "text/javascript; charset=utf-8"),
+    "words.js": ("tip_adapter.serve", "static/words.js", "text/javascript; charset=utf-8"),
     "webcam.js": ("tip_adapter.serve", "static/webcam.js", "text/javascript; charset=utf-8"),
     "studio.css": ("tip_adapter.serve", "static/studio.css", "text/css; charset=utf-8"),
     "style.css": ("tip_adapter.report", "templates/style.css", "text/css; charset=utf-8"),

@@ -6,9 +6,11 @@ import { ask, form, make, parts, query, say } from "./service.js";
 import { Selection } from "./selection.js";
 import { Trying } from "./trying.js";
 import { burst } from "./webcam.js";
+import { setUpWords } from "./words.js";
 
 const SETTLE_UP_TO = 2000; // photos: with more, choosing again takes longer than somebody waits for it
 const SETTLE_MS = 700;
+const BACKGROUND = "background"; // a class of photos alone: a text would say nothing of what is not there
 const place = document.getElementById("classes");
 const drafts = new Map(); // photos by class, while there is no classifier yet
 let state = { classes: {}, shots: 0, edits: 0 };
@@ -90,7 +92,8 @@ function add(name, files, group = null) {
 
 async function send(name, files, group) {
   for (const part of parts(files)) {
-    const given = { class: name, new_class: !(name in state.classes) || null, group, refit: refit() };
+    const fresh = !(name in state.classes) || null;
+    const given = { class: name, new_class: fresh, wordless: fresh && (name === BACKGROUND || null), group, refit: refit() };
     const answer = await ask("POST", query("/v1/shots", given), form(part));
     drafts.delete(name);
     answer.already_there.forEach((one) => say(`${one.name} is a photo of ${one.class} already`));
@@ -156,6 +159,12 @@ function take(ids) {
   });
 }
 
+function begun(name) {
+  if (!name || names().includes(name)) return say(`There is a class ${name} already`);
+  drafts.set(name, []);
+  show();
+}
+
 // A folder of class folders teaches all of them.
 async function teachFolders(transfer) {
   const files = await filesOf(transfer);
@@ -184,19 +193,24 @@ function show() {
 const leftOut = () => state.left_out?.n ?? trying.lastLeftOut ?? 0;
 const trying = new Trying({ classes: names, leftOut, correct: (file, name) => add(name, [file]), fail });
 const film = (name) => burst().then((frames) => frames.length && add(name, frames, `webcam ${Date.now()}`), fail);
+const words = setUpWords({
+  fail,
+  save: (name, texts) => {
+    trying.remember();
+    gesture(async () => edited(await ask("PATCH", query("/v1/classes", { refit: refit() }), { class: name, texts })));
+  },
+});
 const selection = new Selection(place, () => columns.ids);
-const columns = new Columns(place, { selection, add, move, burst: film, words: () => {}, fail });
+const columns = new Columns(place, { selection, add, move, burst: film, words, fail });
 
 setUpExports({ trying, opened: read, fail });
 
 document.getElementById("new-class").onsubmit = (event) => {
   event.preventDefault();
-  const name = new FormData(event.target).get("name").trim();
-  if (!name || names().includes(name)) return say(`There is a class ${name} already`);
-  drafts.set(name, []);
+  begun(new FormData(event.target).get("name").trim());
   event.target.reset();
-  show();
 };
+document.getElementById("add-background").onclick = () => begun(BACKGROUND);
 document.getElementById("undo").onclick = () => {
   trying.remember();
   gesture(async () => edited(await ask("POST", "/v1/undo")));
