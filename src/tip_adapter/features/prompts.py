@@ -247,7 +247,7 @@ def _features_of_prompts(
     if not texts:
         raise InputError("Expected at least one class, got none")
     if not any(texts):
-        raise InputError(f"Expected a text or a list of texts for {names[0]!r}, or another class, got none")
+        raise InputError(f"Expected a text or a list of texts for {names[0]!r}, got none for any class")
     if not encoder.has_text_tower:
         return None
     # Not str.format: a class name may itself hold braces.
