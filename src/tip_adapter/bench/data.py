@@ -13,6 +13,7 @@ from tip_adapter.bench.splits import ImageSplits, load_splits
 from tip_adapter.bench.standard import STANDARD_DATASETS, load_standard, standard_name
 from tip_adapter.bench.texts import class_texts_of, templates_of
 from tip_adapter.data import ImageDataset
+from tip_adapter.data.groups import numbered_groups
 from tip_adapter.errors import DatasetError
 from tip_adapter.features.extraction import extract_features
 from tip_adapter.features.feature_data import FeatureData, Part
@@ -65,7 +66,7 @@ class PhotoSettings:
     encoder : callable
         Loads the encoder, when the first photos need it.
     encoder_name : str
-    class_texts, templates, views, data_root, skip_bad
+    class_texts, templates, views, data_root, skip_bad, no_text
         As in `tip_adapter.bench.run`.
     store : FeatureStore or None
     """
@@ -78,6 +79,7 @@ class PhotoSettings:
     data_root: StrPath | None = None
     skip_bad: bool = False
     store: FeatureStore | None = None
+    no_text: bool = False
 
 
 def prepare(
@@ -88,11 +90,12 @@ def prepare(
     progress: Progress | None = None,
 ) -> BenchmarkData:
     """Load features, or encode the photos that are needed, and draw the support sets."""
-    if isinstance(source, FeatureData):
-        return BenchmarkData(source, draws_of_features(source, wanted))
-    if is_feature_file(source):
-        data = load_feature_file(source)
-        return BenchmarkData(data, draws_of_features(data, wanted), Path(source).resolve())
+    if isinstance(source, FeatureData) or is_feature_file(source):
+        data = source if isinstance(source, FeatureData) else load_feature_file(source)
+        path = None if isinstance(source, FeatureData) else Path(source).resolve()
+        draws = draws_of_features(data, wanted)
+        # Other features than the file's are kept with the results.
+        return BenchmarkData(without_text(data), draws) if settings.no_text else BenchmarkData(data, draws, path)
     splits = _splits(source, settings)
     class_texts_of(splits, settings.class_texts)  # wrong texts are said before photos are encoded
     templates_of(splits, settings.templates)
@@ -101,13 +104,23 @@ def prepare(
         parts["validation"] = splits.validation
     draws, train, skipped = _encode_drawn(splits, wanted, settings, progress)
     findings = splits.train.findings
-    draws = replace(draws, notes=(*findings.lines, *draws.notes))
+    draws = replace(draws, notes=(*findings.lines, *draws.notes, *_shared_groups(splits)))
     skipped = (*findings.skipped, *skipped)
     encoded = {"train": train}
     for what, photos in parts.items():
         encoded[what], unreadable = _encode(photos, settings, progress=progress, skip_bad=settings.skip_bad)
         skipped += unreadable
     return _described(splits, encoded, draws, settings, skipped)
+
+
+def _shared_groups(splits: ImageSplits) -> tuple[str, ...]:
+    """Say where splits that were given tear groups apart."""
+    known = set(splits.train.groups or ()) - {""}
+    shared = sum(name in known for name in splits.test.groups or ())
+    if not shared:
+        return ()
+    photos = f"{shared} test photos of {splits.name} belong" if shared > 1 else f"a test photo of {splits.name} belongs"
+    return (f"{photos} to groups of the training photos, which makes every figure too good: move whole groups",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +157,8 @@ def _encode_drawn(
     """Draw shots and encode them; those that cannot be read go, and it is drawn again."""
     pool, skipped = splits.train, Skipped()
     while True:
-        drawn = draw_all(pool.labels, wanted, splits.class_names, splits.name)
+        groups = None if pool.groups is None else numbered_groups(pool.groups)
+        drawn = draw_all(pool.labels, wanted, splits.class_names, splits.name, groups)
         used = drawn.rows()
         encoded, unreadable = _encode(
             pool.subset(used), settings, progress=progress, skip_bad=settings.skip_bad, views=settings.views
@@ -169,7 +183,7 @@ def _encode(
         settings.encoder(), photos.paths, views=views, store=settings.store, skip_bad=skip_bad, progress=progress
     )
     kept = photos.subset(extraction.kept)
-    part = Part(extraction.features.unit, kept.labels, extraction.features.unit_views)
+    part = Part(extraction.features.unit, kept.labels, extraction.features.unit_views, groups=kept.groups)
     return _Encoded(kept, part), extraction.skipped
 
 
@@ -193,7 +207,7 @@ def _described(
         splits.name,
         splits.class_names,
         encoded["test"].part,
-        mean_prompts(prompts),
+        mean_prompts(prompts) if encoder.has_text_tower else None,
         float(encoder.logit_scale),
         encoded["validation"].part if "validation" in encoded else None,
         {},
@@ -202,4 +216,12 @@ def _described(
         prompts if encoder.has_text_tower else None,
     )
     photos = {what: part.photos.paths for what, part in encoded.items()}
+    if settings.no_text:
+        features, texts = without_text(features), ()
     return BenchmarkData(features, draws, None, settings.encoder_name, texts, templates, photos, tuple(skipped))
+
+
+def without_text(data: FeatureData) -> FeatureData:
+    """Leave the class texts out; the digest, and so the data set in the results, is another."""
+    description = {key: value for key, value in data.description.items() if key not in ("class_texts", "templates")}
+    return replace(data, zero_shot_weights=None, prompt_features=None, description=description)

@@ -131,7 +131,8 @@ def draws_of_features(data: FeatureData, wanted: Wanted) -> Draws:
     given = {number: Draw(f"support_{number}") for number in data.supports}
     if wanted.shots is None and data.train is None:
         wanted = replace(wanted, shots=sorted(given))
-    drawn = draw_all(data.pool.labels, replace(wanted, protocols=(*wanted.protocols, FEW)), data.class_names, data.name)
+    pool, wanted_few = data.pool, replace(wanted, protocols=(*wanted.protocols, FEW))
+    drawn = draw_all(pool.labels, wanted_few, data.class_names, data.name, pool.group_numbers)
     drawn = drawn.changed(lambda draws: {key: replace(draw, part=part) for key, draw in draws.items()})
     published = {key for key in drawn.sets if key[1] == 0 and key[0] in given}
     sets = {key: given[key[0]] if key in published else draw for key, draw in drawn.sets.items()}
@@ -145,8 +146,10 @@ def draws_of_features(data: FeatureData, wanted: Wanted) -> Draws:
     return replace(drawn, sets=sets, validation=validation, base=base)
 
 
-def draw_all(labels: IntArray, wanted: Wanted, class_names: Sequence[str], name: str) -> Draws:
-    """Draw from training photos of these classes."""
+def draw_all(
+    labels: IntArray, wanted: Wanted, class_names: Sequence[str], name: str, groups: IntArray | None = None
+) -> Draws:
+    """Draw from training photos of these classes; what is tuned on shares no group with the shots."""
     counts = np.bincount(labels, minlength=len(class_names))
     fewest, rarest = int(counts.min()), class_names[int(counts.argmin())]
     shots = DEFAULT_SHOTS if wanted.shots is None else tuple(sorted(set(wanted.shots)))
@@ -166,10 +169,11 @@ def draw_all(labels: IntArray, wanted: Wanted, class_names: Sequence[str], name:
         for seed in range(1 if number in single else wanted.n_seeds)
     }
     validation = {
-        (number, seed): np.setdiff1d(sample_shots(labels, number + more, random_state=seed), chosen)
+        (number, seed): _apart(sample_shots(labels, number + more, random_state=seed), chosen, groups)
         for (number, seed), chosen in rows.items()
         if FEW in wanted.protocols and number + (more := few_shot_validation(number)) <= fewest
     }
+    validation = {key: rows for key, rows in validation.items() if len(rows)}
     unequal, left_out = _draw_unequal(labels, counts, rows, wanted, class_names)
     base = {
         key: _of_base(labels[chosen], len(class_names), chosen)
@@ -181,6 +185,12 @@ def draw_all(labels: IntArray, wanted: Wanted, class_names: Sequence[str], name:
     )
     sets, apart, as_they_come, half = drawn
     return Draws(sets, apart, single, (*notes, *left_out), as_they_come, half)
+
+
+def _apart(drawn: IntArray, chosen: IntArray, groups: IntArray | None) -> IntArray:
+    """Leave out what was chosen, and whatever belongs to it."""
+    rest: IntArray = np.setdiff1d(drawn, chosen)
+    return rest if groups is None else rest[~np.isin(groups[rest], groups[chosen])]
 
 
 def in_base(n_classes: int) -> IntArray:

@@ -229,6 +229,9 @@ class _Inputs:
         options: dict[str, Any] = {}
         if support.views is not None and method.takes_views:
             options["views"] = support.views
+        groups = support.group_numbers
+        if groups is not None and not method.takes_images:
+            options["groups"] = groups
         if validation is not None:
             options["validation"] = (self.validation, validation.labels)
         return options

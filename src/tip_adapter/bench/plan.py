@@ -149,6 +149,8 @@ class _Layout:
     def _obstacle(self, method: MethodSpec, protocol: str) -> str | None:
         if method.on_encoder and self.data.encoder is None:
             return "works on the encoder itself, not on saved features: run it on photos"
+        if self.data.features.zero_shot_weights is None and _lives_on_text(method):
+            return "needs the classes' texts, and there are none"
         if method.type.transductive != (protocol == TRANSDUCTIVE):
             return TOGETHER if method.type.transductive else APART
         if protocol == BASE_TO_NEW and (reason := self._no_halves(method)):
@@ -259,6 +261,11 @@ class _Layout:
         if validation is not None and validation.rows is not None:
             chosen["validation"] = [train[row] for row in validation.rows]
         return {part: [str(path.resolve()) for path in paths] for part, paths in chosen.items()}
+
+
+def _lives_on_text(method: MethodSpec) -> bool:
+    """Whether nothing is left of a method without texts; tuning the encoder begins from them."""
+    return method.type.needs_text or method.on_encoder or method.name == "zero-shot"
 
 
 def _twin_of(method: MethodSpec) -> MethodSpec | None:

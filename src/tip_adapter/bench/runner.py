@@ -84,6 +84,7 @@ def run(
     precision: str = "fp32",
     class_texts: StrPath | None = None,
     templates: str | Sequence[str] | None = None,
+    no_text: bool = False,
     views: int = 1,
     data_root: StrPath | None = None,
     jobs: int | None = None,
@@ -128,6 +129,8 @@ def run(
     templates : str or sequence of str, optional
         As `tip_adapter.features.prompts.resolve_templates` takes them, or a JSON file of CLIP_benchmark's. Default:
         those of a standard data set, else "ensemble".
+    no_text : bool, default=False
+        Let the shots answer alone: methods that need text are left out, and results are of another data set.
     views : int, default=1
         Views per shot, the same for all methods: keys are their mean, trained methods draw one at a time.
     data_root : path, optional
@@ -185,7 +188,7 @@ def run(
     with (
         _locked(output),
         _photo_settings(
-            encoder, precision, class_texts, templates, views, data_root, skip_bad, store, sources
+            encoder, precision, class_texts, templates, views, data_root, skip_bad, store, sources, no_text
         ) as settings,
     ):
         data_sets = [
@@ -296,11 +299,14 @@ def _photo_settings(
     skip_bad: bool,
     store: FeatureStore | Literal["default"] | None,
     sources: Sequence[Any],
+    no_text: bool,
 ) -> Iterator[PhotoSettings]:
     from tip_adapter.classifier import default_encoder
     from tip_adapter.encoders import load_encoder
     from tip_adapter.features.store import FeatureStore
 
+    if no_text and (class_texts is not None or templates is not None):
+        raise InputError("Expected class texts and templates, or no text, got both: leave one out")
     name = encoder or default_encoder()
 
     @cache
@@ -316,7 +322,7 @@ def _photo_settings(
         store = None
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(FeatureStore()) if store == "default" else store
-        yield PhotoSettings(load, name, class_texts, templates, views, data_root, skip_bad, opened)
+        yield PhotoSettings(load, name, class_texts, templates, views, data_root, skip_bad, opened, no_text)
 
 
 def _in_folder(data: BenchmarkData, output: Path) -> BenchmarkData:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tip_adapter.data import ImageDataset
 from tip_adapter.data import load_splits as load_parts
+from tip_adapter.data.groups import numbered_groups
 from tip_adapter.data.sampling import split_dataset
 from tip_adapter.errors import DatasetError
 from tip_adapter.typing import IntArray, StrPath
@@ -54,7 +55,8 @@ class ImageSplits:
 def load_splits(source: StrPath, *, name: str | None = None, skip_bad: bool = False) -> ImageSplits:
     """Read a folder or a manifest with the splits train and test, and perhaps validation; or one without splits.
 
-    Without splits, half of every class's photos, always the same ones, are the test set.
+    Without splits, half of every class's photos, always the same ones, are the test set; photos of one group stay
+    together.
 
     Examples
     --------
@@ -75,10 +77,12 @@ def load_splits(source: StrPath, *, name: str | None = None, skip_bad: bool = Fa
     train, test = parts.get("train"), parts.get("test")
     if "" in parts:
         whole = parts[""]
-        train_rows, test_rows = split_dataset(whole.labels, HALVES, random_state=0, class_names=whole.class_names)
-        return ImageSplits(
-            title, whole.subset(train_rows), whole.subset(test_rows), None, origin="half of every class is the test set"
+        groups = None if whole.groups is None else numbered_groups(whole.groups)
+        train_rows, test_rows = split_dataset(
+            whole.labels, HALVES, random_state=0, class_names=whole.class_names, groups=groups
         )
+        origin = "half of every class is the test set" + ", in whole groups" * (groups is not None)
+        return ImageSplits(title, whole.subset(train_rows), whole.subset(test_rows), None, origin=origin)
     if train is None or test is None:
         missing = "train" if train is None else "test"
         raise DatasetError(f"Expected the splits train and test in {path}, found no {missing}: add it")

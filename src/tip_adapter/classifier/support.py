@@ -16,6 +16,7 @@ from tip_adapter.data.sampling import shots_at_most
 from tip_adapter.encoders import anchored
 from tip_adapter.encoders.joined import JoinedEncoder, member_names
 from tip_adapter.errors import DatasetError, EncoderError, InputError
+from tip_adapter.features.feature_data import Part
 from tip_adapter.features.feature_files import TrainingFeatures
 from tip_adapter.features.feature_set import FeatureSet
 from tip_adapter.features.prompts import texts_for
@@ -113,7 +114,7 @@ def shots_of(
     names, labels = found.class_names, found.part.labels
     rows = shots_at_most(labels, shots, random_state=random_state, class_names=names)
     rows = rows[np.argsort(labels[rows], kind="stable")]
-    part, belongs = found.part.subset(rows), _groups_of_rows(groups, len(labels), path)
+    part, belongs = found.part.subset(rows), _groups_of_rows(groups, found.part, path)
     missing = sorted(set(range(len(names))) - set(part.labels.tolist()))
     if missing:
         raise DatasetError(f"Expected photos of every class to learn from in {path}, got none of {names[missing[0]]!r}")
@@ -125,15 +126,15 @@ def shots_of(
     return shot_set, None if part.views is None else np.ascontiguousarray(part.views[:, 0])
 
 
-def _groups_of_rows(groups: Iterable[Any] | str | None, count: int, path: StrPath) -> tuple[str, ...]:
-    """Name the group of every row of a feature file, in which nothing tells them."""
+def _groups_of_rows(groups: Iterable[Any] | str | None, part: Part, path: StrPath) -> tuple[str, ...]:
+    """Name the group of every row of a feature file, as given, or as it says itself."""
     if groups is None:
-        return ("",) * count
+        return part.groups or ("",) * len(part)
     if isinstance(groups, str):
         raise InputError(
             f"Expected a group for each row of {path}, got {groups!r}: a file of features has no photos to tell them by"
         )
-    return named_groups(groups, count)
+    return named_groups(groups, len(part))
 
 
 def recorded_texts(found: TrainingFeatures) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:

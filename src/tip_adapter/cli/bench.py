@@ -66,6 +66,9 @@ FrequenciesOption = Annotated[
         help="Of classes under as-it-comes: zipf, train (as the training photos), or a JSON file of class to number.",
     ),
 ]
+NoTextOption = Annotated[
+    bool, typer.Option("--no-text", help="Let the shots answer alone; methods that need text are left out.")
+]
 DataRootOption = Annotated[
     Path | None, typer.Option("--data-root", help="Folder that holds the standard data sets, such as caltech101.")
 ]
@@ -91,6 +94,7 @@ def bench(
     precision: PrecisionOption = "fp32",
     class_texts: ClassTextsOption = None,
     template: TemplateOption = None,
+    no_text: NoTextOption = False,
     views: ViewsOption = 1,
     data_root: DataRootOption = None,
     jobs: JobsOption = None,
@@ -120,6 +124,7 @@ def bench(
             precision=precision,
             class_texts=class_texts,
             templates=None if not template else template[0] if len(template) == 1 else template,
+            no_text=no_text,
             views=views,
             data_root=data_root,
             jobs=jobs,

@@ -246,8 +246,10 @@ def _save(
     for name, part in splits.items():
         rows = [row for row, kept in enumerate(extraction.kept) if start <= kept < start + len(part)]
         features = extraction.features.subset(rows)
-        labels = part.labels[extraction.kept[rows] - start]
-        parts[name] = Part(features.unit, labels, features.unit_views, features.names, features.digests)
+        kept = part.subset(extraction.kept[rows] - start)
+        parts[name] = Part(
+            features.unit, kept.labels, features.unit_views, features.names, features.digests, kept.groups
+        )
         start += len(part)
     encoded = prompt_features(encoder, texts, resolved, class_names=names)
     save_parts(

@@ -9,7 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from tip_adapter.errors import InputError
+from tip_adapter.typing import IntArray
 
 GroupBy = Literal["folder", "exif-time", "duplicates"]
 
@@ -17,6 +20,22 @@ PAUSE_S = 60.0
 """Seconds between photos of one occasion and the next."""
 
 _EXIF, _TAKEN = 0x8769, 0x9003
+
+
+def numbered_groups(names: Sequence[str]) -> IntArray | None:
+    """Number the groups of photos, (N,), each without a name its own; None where none has a name.
+
+    Examples
+    --------
+    >>> from tip_adapter.data.groups import numbered_groups
+    >>> numbered_groups(["monday", "", "monday", ""]), numbered_groups(["", ""])
+    (array([0, 1, 0, 2]), None)
+    """
+    if not any(names):
+        return None
+    # A name stands behind the rows' numbers, which are no names.
+    known: dict[str | int, int] = {}
+    return np.array([known.setdefault(name or row, len(known)) for row, name in enumerate(names)], dtype=np.intp)
 
 
 def groups_by(rule: str, images: Sequence[Any]) -> tuple[str, ...]:

@@ -122,11 +122,21 @@ def shots_at_most(
 
 
 def split_dataset(
-    labels: ArrayLike, fractions: Sequence[float], *, random_state: int, class_names: Sequence[str] | None = None
+    labels: ArrayLike,
+    fractions: Sequence[float],
+    *,
+    random_state: int,
+    class_names: Sequence[str] | None = None,
+    groups: IntArray | None = None,
 ) -> tuple[IntArray, ...]:
     """Divide items into disjoint parts that hold about the same share of every class.
 
-    Shapes: `labels` (N,).
+    Shapes: `labels` (N,), `groups` (N,).
+
+    Parameters
+    ----------
+    groups : ndarray of shape (N,), optional
+        Items of one group go to one part: the shares are of groups, each counted in the class of its first item.
 
     Examples
     --------
@@ -135,16 +145,21 @@ def split_dataset(
     >>> len(train), len(test)
     (9, 3)
     """
+    if groups is not None:
+        firsts = np.unique(groups, return_index=True)[1]
+        of_firsts = _checked_labels(labels)[firsts]
+        parts = split_dataset(of_firsts, fractions, random_state=random_state, class_names=class_names)
+        return tuple(np.flatnonzero(np.isin(groups, groups[firsts[part]])) for part in parts)
     labels = _checked_labels(labels)
     shares = np.asarray(fractions, dtype=np.float64)
     if shares.ndim != 1 or shares.size == 0 or not (shares > 0).all() or shares.sum() > 1 + 1e-9:
         raise InputError(f"Expected positive fractions with a sum of at most 1, got {list(fractions)}")
     bounds = np.concatenate(([0.0], np.cumsum(shares)))
-    parts: list[list[IntArray]] = [[] for _ in shares]
+    drawn: list[list[IntArray]] = [[] for _ in shares]
     for rank, (label, members) in enumerate(_members_of(labels)):
         shuffled = _shuffled(members, rank, random_state)
         edges = [math.floor(bound * len(members) + 0.5 + 1e-9) for bound in bounds]
-        for part, start, stop in zip(parts, edges, edges[1:], strict=False):
+        for part, start, stop in zip(drawn, edges, edges[1:], strict=False):
             if start == stop:
                 name = _named(label, class_names)
                 raise InputError(
@@ -152,7 +167,7 @@ def split_dataset(
                     "suffice: add images, or change the fractions"
                 )
             part.append(shuffled[start:stop])
-    return tuple(np.sort(np.concatenate(part)) for part in parts)
+    return tuple(np.sort(np.concatenate(part)) for part in drawn)
 
 
 def check_seed(random_state: object) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tip_adapter.data.groups import numbered_groups
 from tip_adapter.errors import DatasetError, FeatureError
 from tip_adapter.typing import Float32Array, IntArray
 
@@ -29,6 +30,8 @@ class Part:
         Unit rows: augmented views of each photo, where there are several.
     names, digests : tuple of N str, or None
         What the photos are called, and the SHA-256 of their files.
+    groups : tuple of N str, or None
+        What each photo belongs to, such as a burst or a patient; empty for one that stands alone.
     """
 
     features: Float32Array
@@ -36,6 +39,7 @@ class Part:
     views: Float32Array | None = None
     names: tuple[str, ...] | None = None
     digests: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,15 +56,20 @@ class Part:
         Part
         """
         views = None if self.views is None else self.views[rows]
-        names, digests = (
-            None if texts is None else tuple(np.array(texts)[rows]) for texts in (self.names, self.digests)
-        )
-        return Part(self.features[rows], self.labels[rows], views, names, digests)
+        named = (self.names, self.digests, self.groups)
+        texts = (None if text is None else tuple(np.array(text)[rows].tolist()) for text in named)
+        return Part(self.features[rows], self.labels[rows], views, *texts)
+
+    @property
+    def group_numbers(self) -> IntArray | None:
+        """Number of every photo's group, (N,); None where each is its own."""
+        return None if self.groups is None else numbered_groups(self.groups)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of features, labels and views."""
-        return digest(self.features, self.labels, *([] if self.views is None else [self.views]))
+        """SHA-256 of features, labels, views and groups."""
+        more = [values for values in (self.views, self.group_numbers) if values is not None]
+        return digest(self.features, self.labels, *more)
 
 
 @dataclass(frozen=True, eq=False)

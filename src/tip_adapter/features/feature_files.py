@@ -72,9 +72,11 @@ def load_feature_file(path: StrPath, *, name: str | None = None) -> FeatureData:
     parts = {what: _read_part(arrays, what, path) for what in ("validation", "train") if f"{what}_features" in arrays}
     description = _read_description(arrays, path)
     if "test_features" not in arrays and "train" in parts:
-        train, test = split_dataset(parts["train"].labels, HALVES, random_state=0, class_names=names)
+        whole = parts["train"]
+        groups = whole.group_numbers
+        train, test = split_dataset(whole.labels, HALVES, random_state=0, class_names=names, groups=groups)
         parts |= {"test": parts["train"].subset(test), "train": parts["train"].subset(train)}
-        description |= {"origin": "half of every class is the test set"}
+        description |= {"origin": "half of every class is the test set" + ", in whole groups" * (groups is not None)}
     else:
         parts["test"] = _read_part(arrays, "test", path)
     return FeatureData(
@@ -168,7 +170,7 @@ def save_parts(
         arrays["prompt_features"] = prompt_features
     for name, part in parts.items():
         given: dict[str, Any] = {"features": part.features, "labels": part.labels.astype(np.int32)}
-        given |= {"views": part.views, "names": part.names, "digests": part.digests}
+        given |= {"views": part.views, "names": part.names, "digests": part.digests, "groups": part.groups}
         arrays |= {f"{name}_{what}": np.asarray(values) for what, values in given.items() if values is not None}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -252,7 +254,19 @@ def _read_part(arrays: Mapping[str, Any], name: str, path: Path) -> Part:
     known = [None if text is None else _texts(text, f"{name} texts", path) for text in texts]
     if any(text is not None and len(text) != len(labels) for text in known):
         raise DatasetError(f"Expected {len(labels)} {name}_names and {name}_digests in {path}, got another number")
-    return Part(features, labels.astype(np.intp), checked, *known)
+    groups = _read_groups(arrays, name, len(labels), path)
+    return Part(features, labels.astype(np.intp), checked, known[0], known[1], groups)
+
+
+def _read_groups(arrays: Mapping[str, Any], name: str, count: int, path: Path) -> tuple[str, ...] | None:
+    groups = arrays.get(f"{name}_groups")
+    if groups is None:
+        return None
+    if groups.shape != (count,) or groups.dtype.kind not in "Uiu":
+        raise DatasetError(
+            f"Expected {name}_groups as {count} names or integers in {path}, got {groups.dtype} {groups.shape}"
+        )
+    return tuple(map(str, groups.tolist()))
 
 
 def _checked(array: ArrayLike, key: str, path: Path, *, ndim: int) -> Float32Array:

@@ -9,6 +9,7 @@ from typing import Self
 
 import numpy as np
 
+from tip_adapter.data.groups import numbered_groups
 from tip_adapter.errors import InputError
 from tip_adapter.features.feature_set import FeatureSet
 from tip_adapter.methods.selection.folds import support_folds
@@ -54,12 +55,7 @@ class Shots:
     @cached_property
     def group_numbers(self) -> IntArray | None:
         """Number of every shot's group, (N,); None where each shot is its own."""
-        if not any(self.groups):
-            return None
-        # A name stands behind the rows' numbers, which are no names.
-        named = [name or row for row, name in enumerate(self.groups)]
-        known: dict[str | int, int] = {}
-        return np.array([known.setdefault(name, len(known)) for name in named], dtype=np.intp)
+        return numbered_groups(self.groups)
 
     @cached_property
     def folds(self) -> IntArray:
