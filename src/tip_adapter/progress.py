@@ -20,6 +20,15 @@ QUIET_SECONDS = 30.0
 """How long nothing is printed where stderr is no terminal."""
 
 
+_shown = True
+
+
+def show_progress(wanted: bool) -> None:
+    """Whether `progress_bar` shows anything in this process."""
+    global _shown
+    _shown = wanted
+
+
 class Progress(Protocol):
     """What `extract_features` calls whenever images are finished."""
 
@@ -55,6 +64,9 @@ def progress_bar(description: str, *, unit: str = "images", seconds: float = QUI
     ...     for done in range(3):
     ...         progress(done + 1, 3, 0)
     """
+    if not _shown:
+        yield _LineDisplay(_Part(description, unit))
+        return
     if sys.stderr is not None and sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn

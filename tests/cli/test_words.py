@@ -68,7 +68,7 @@ def test_messages_of_a_command_name_its_own_options(module):
         for callback, options in commands().values()
         if Path(inspect.getfile(inspect.unwrap(callback))) == module
     ]
-    shared = module.stem in ("options", "output", "app", "photos", "help", "jobs")
+    shared = module.stem in ("options", "output", "app", "photos", "help", "jobs", "streams")
     own = {option for options in of_module for option in options}
     tree = ast.parse(module.read_text(encoding="utf-8"))
     elsewhere = {

@@ -30,7 +30,7 @@ from tip_adapter.cli import (
 )
 from tip_adapter.cli.demo.command import demo
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
-from tip_adapter.cli.output import ReaderLeft, drop, echo, flush
+from tip_adapter.cli.output import ReaderLeft, drop, echo, echo_error, flush, print_only_errors
 from tip_adapter.errors import (
     ImageError,
     OutOfReachError,
@@ -46,13 +46,13 @@ CHOOSE_ENCODER = ("fit", "embed", "bench", "fine-tune")
 """Commands that use an encoder of their own choice."""
 
 STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0")
+QUIET = "--quiet"
 
 app = typer.Typer(
     cls=ReadableGroup,
     help="Few labelled photos per class in, an accurate image classifier out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -67,6 +67,9 @@ def _show_version(wanted: bool) -> None:
 def _options(
     show_version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option(QUIET, help="Print nothing but errors on stderr. Every command takes it.")
     ] = False,
 ) -> None:
     """Few labelled photos per class in, an accurate image classifier out."""
@@ -107,6 +110,7 @@ def main() -> None:
     # Pillow warns of large pictures and broken EXIF data; our own limits and errors say what matters.
     warnings.filterwarnings("ignore", module="PIL")
     _print_anything()
+    _take_quiet()
     _check_arguments(sys.argv[1:])
     try:
         code = app(standalone_mode=False) or 0
@@ -131,6 +135,14 @@ def main() -> None:
     sys.exit(code)
 
 
+def _take_quiet() -> None:
+    """Take --quiet from wherever it stands, before the command or behind it; what follows -- is no option."""
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    options = [argument for argument in sys.argv[:end] if argument != QUIET]
+    print_only_errors(len(options) < end)
+    sys.argv = options + sys.argv[end:]
+
+
 def _speak_utf8() -> None:
     """Start again in UTF-8 mode where the locale has another encoding, so that names are the same everywhere."""
     if sys.getfilesystemencoding() != "utf-8":
@@ -138,13 +150,14 @@ def _speak_utf8() -> None:
 
 
 def _check_arguments(given: list[str]) -> None:
-    """Refuse an empty argument, which as a path would be the current folder, and standard input, which is not read."""
+    """Refuse empty arguments, which as paths would be the current folder, and standard input where it is not read."""
     for number, (before, argument) in enumerate(zip(["", *given], given, strict=False), start=1):
         if not argument.strip() or re.fullmatch(r"--[\w-]+=\s*", argument):
             _fail(f"argument {number} is empty, as when a variable of the shell is not set: see tip-adapter --help", 2)
         may_be_a_class = given[0] == "class" or before in ("--class", "-c")
-        if argument in STANDARD_INPUT and not may_be_a_class:
-            _fail(f"expected the name of a file or folder, got {argument}: standard input is not read", 2)
+        is_read = argument == "-" and _has("--null")
+        if argument in STANDARD_INPUT and not may_be_a_class and not is_read:
+            _fail(f"expected the name of a file or folder, got {argument}: standard input is not read here", 2)
 
 
 def _print_anything() -> None:
@@ -155,7 +168,7 @@ def _print_anything() -> None:
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    echo(f"error: {_one_line(message)}", err=True)
+    echo_error(f"error: {_one_line(message)}")
     sys.exit(exit_code)
 
 
@@ -180,9 +193,13 @@ def _other_way_out(error: TipAdapterError) -> str:
 
 def _is_offered(option: str) -> bool:
     """Tell whether this command has an option that was not given."""
+    return _has(option) and option not in sys.argv
+
+
+def _has(option: str) -> bool:
+    """Tell whether this command has an option."""
     command = getattr(typer.main.get_command(app), "commands", {}).get(sys.argv[1] if len(sys.argv) > 1 else "")
-    found = command is not None and any(option in parameter.opts for parameter in command.params)
-    return found and option not in sys.argv
+    return command is not None and any(option in parameter.opts for parameter in command.params)
 
 
 def _command_with_lite() -> str:

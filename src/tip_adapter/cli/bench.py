@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tip_adapter.cli import completion
 from tip_adapter.cli.options import (
     ClassTextsOption,
     EncoderOption,
@@ -18,7 +19,17 @@ from tip_adapter.cli.options import (
     TemplateOption,
     ViewsOption,
 )
-from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, echo_table, number, skipped_rows, text
+from tip_adapter.cli.output import (
+    echo,
+    echo_error,
+    echo_json,
+    echo_next,
+    echo_skipped,
+    echo_table,
+    number,
+    skipped_rows,
+    text,
+)
 from tip_adapter.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,6 +50,7 @@ MethodsOption = Annotated[
     typer.Option(
         "--methods",
         "-m",
+        autocompletion=completion.methods,
         help="Names separated by commas; or default, all, training-free, trained, on-encoder, transductive.",
     ),
 ]
@@ -162,7 +174,7 @@ def _show_result(result: BenchmarkResult, data: str, as_json: bool) -> None:
             best = max(result.report.rows, key=lambda row: row.accuracy)
             echo_next("fit", data, "--method", best.method.split(" ")[0], so_that="learn with the best method")
     if result.failed:
-        echo(f"error: {len(result.failed)} runs failed, the others are kept: see above", err=True)
+        echo_error(f"error: {len(result.failed)} runs failed, the others are kept: see above")
         raise typer.Exit(1)
 
 

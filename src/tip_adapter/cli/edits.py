@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
-from tip_adapter.cli.options import JsonOption, ModelArgument, SkipBadOption, SplitOption, WaitOption, WhereOption
+from tip_adapter.cli.options import (
+    EditedArgument,
+    JsonOption,
+    ModelArgument,
+    SkipBadOption,
+    SplitOption,
+    WaitOption,
+    WhereOption,
+)
 from tip_adapter.cli.output import (
     echo,
     echo_json,
@@ -23,6 +31,7 @@ from tip_adapter.cli.output import (
     whole,
 )
 from tip_adapter.cli.photos import find_photos, read_photos
+from tip_adapter.cli.streams import NullOption, with_names_read
 from tip_adapter.storage.locking import WAIT_S
 
 if TYPE_CHECKING:
@@ -30,7 +39,6 @@ if TYPE_CHECKING:
     from tip_adapter.classifier.editing import AddedShots
     from tip_adapter.data import Findings
 
-EditedArgument = Annotated[str, typer.Argument(help="A saved classifier such as clothes.tip; it is updated in place.")]
 IdsArgument = Annotated[
     list[str], typer.Argument(help="Ids of shots, beginnings of ids, or file names; `tip-adapter shots` lists them.")
 ]
@@ -57,6 +65,7 @@ def add(
     photos: Annotated[
         list[str], typer.Argument(help="Photos, with --class; else one folder of class folders, or a manifest")
     ],
+    null: NullOption = False,
     class_name: Annotated[str | None, typer.Option("--class", "-c", help="The class of all these photos.")] = None,
     new_classes: Annotated[
         bool, typer.Option("--new-classes", help="Also add classes that the classifier does not know yet.")
@@ -71,6 +80,7 @@ def add(
     """Add labelled photos to a saved classifier; nothing else is encoded again."""
     from tip_adapter.progress import progress_bar
 
+    photos = with_names_read(photos, null=null)
     data, labels, findings = _labelled(photos, class_name, split=split, skip_bad=skip_bad, as_json=as_json)
     with _editing(model, wait, encoder) as classifier, progress_bar("Encoding shots") as progress:
         added = classifier.add_shots(

@@ -38,6 +38,7 @@ from tip_adapter.cli.options import (
 )
 from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, skipped_rows
 from tip_adapter.cli.photos import echo_findings, find_photos
+from tip_adapter.cli.streams import NullOption, with_names_read
 from tip_adapter.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ StoreOption = Annotated[Path | None, typer.Option("--store", help="Feature store
 
 def embed(
     photos: PhotosArgument,
+    null: NullOption = False,
     output: OutputOption = None,
     encoder: EncoderOption = None,
     precision: PrecisionOption = "fp32",
@@ -98,6 +100,7 @@ def embed(
 
     cluster = Cluster(engine, address, workers, gpus=gpus)
     name = encoder or default_encoder()
+    photos = with_names_read(photos, null=null)
     if output is not None and is_job(output):
         ignored = {"--views": views > 1, "--class-texts": class_texts, "--template": template, "--store": store}
         request = JobRequest(photos, output, cluster, dtype, rows_per_shard, as_json)

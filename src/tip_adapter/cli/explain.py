@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -23,8 +24,10 @@ from tip_adapter.cli.output import (
     whole,
 )
 from tip_adapter.cli.photos import find_photos
+from tip_adapter.cli.streams import NullOption, answer_lines, is_stream, with_names_read
 
 if TYPE_CHECKING:
+    from tip_adapter.classifier import ImageClassifier
     from tip_adapter.explain.explanation import Explanation
 
 BAR = 12
@@ -34,6 +37,7 @@ BAR = 12
 def explain(
     model: ModelArgument,
     photos: PhotosArgument,
+    null: NullOption = False,
     top_shots: Annotated[int, typer.Option("--top-shots", min=0, help="Shots to show per photo.")] = 5,
     plot: Annotated[
         Path | None,
@@ -52,7 +56,11 @@ def explain(
 
     if output is not None:
         check_table_path(output)
-    paths, findings = find_photos(photos, skip_bad=skip_bad, as_json=as_json)
+    if is_stream(photos) and as_json and output is None and plot is None:
+        answer = functools.partial(_json_rows, ImageClassifier.load(model, encoder=encoder), top_shots)
+        answer_lines(photos, answer, null=null, skip_bad=skip_bad)
+        return
+    paths, findings = find_photos(with_names_read(photos, null=null), skip_bad=skip_bad, as_json=as_json)
     plots = dict(zip(map(str, paths), _plot_paths(plot, paths), strict=False))
     classifier = ImageClassifier.load(model, encoder=encoder)
     with progress_bar("Encoding photos") as progress:
@@ -79,6 +87,13 @@ def explain(
     shots = [shot.id for explanation in found for shot in explanation.deciding]
     if shots:
         echo_next("remove", model, shots[0], so_that="take out a shot that misleads")
+
+
+def _json_rows(
+    classifier: ImageClassifier, top_shots: int, paths: list[Path]
+) -> tuple[list[dict[str, Any]], Sequence[tuple[str, str]]]:
+    found = classifier.explain(paths, shots=top_shots, skip_bad=True)
+    return [explanation.to_dict(all_shots=True) for explanation in found], found.skipped
 
 
 def _show_all(found: Sequence[Explanation]) -> None:

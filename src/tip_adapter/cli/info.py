@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tip_adapter.cli import completion
 from tip_adapter.cli.options import JsonOption
 from tip_adapter.cli.output import echo, echo_json, echo_next, echo_table, number, text, whole
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 def info(
     about: Annotated[
         str | None,
-        typer.Argument(help="A saved classifier, or a method such as tip-adapter. Default: this installation."),
+        typer.Argument(
+            autocompletion=completion.saved_classifiers,
+            help="A saved classifier, or a method such as tip-adapter. Default: this installation.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

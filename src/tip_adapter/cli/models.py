@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tip_adapter.cli import completion
 from tip_adapter.cli.options import (
     ClassTextsOption,
     DataArgument,
@@ -57,7 +58,10 @@ OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Folder to sa
 MethodOption = Annotated[
     str | None,
     typer.Option(
-        "--method", "-m", help="auto, tip-adapter, tip-adapter:alpha=1:beta=5.5 …; `tip-adapter info` lists all."
+        "--method",
+        "-m",
+        autocompletion=completion.methods,
+        help="auto, tip-adapter, tip-adapter:alpha=1:beta=5.5 …; `tip-adapter info` lists all.",
     ),
 ]
 GroupByOption = Annotated[

@@ -7,11 +7,27 @@ from typing import Annotated
 
 import typer
 
+from tip_adapter.cli import completion
+
 ModelArgument = Annotated[
-    str, typer.Argument(help="A saved classifier: a folder such as clothes.tip, or hub:owner/name.")
+    str,
+    typer.Argument(
+        autocompletion=completion.saved_classifiers,
+        help="A saved classifier: a folder such as clothes.tip, or hub:owner/name.",
+    ),
+]
+EditedArgument = Annotated[
+    str,
+    typer.Argument(
+        autocompletion=completion.saved_classifiers,
+        help="A saved classifier such as clothes.tip; it is updated in place.",
+    ),
 ]
 PhotosArgument = Annotated[
-    list[str], typer.Argument(help="Photos, folders or archives of them, a manifest, or patterns such as 'in/*.jpg'.")
+    list[str],
+    typer.Argument(
+        help="Photos, folders or archives of them, a manifest, patterns such as 'in/*.jpg', or - to read names."
+    ),
 ]
 DataArgument = Annotated[
     Path,
@@ -22,6 +38,7 @@ EncoderOption = Annotated[
     typer.Option(
         "--encoder",
         "-e",
+        autocompletion=completion.encoders,
         help="lite, clip-vit-b-32, hub:owner/name, a folder, or several joined by +. "
         "Default: $TIP_ADAPTER_ENCODER, else clip-vit-b-32.",
     ),
@@ -31,6 +48,7 @@ WhereOption = Annotated[
     typer.Option(
         "--encoder",
         "-e",
+        autocompletion=completion.encoders,
         help="Where to find the classifier's encoder. Default: where it was when the classifier was fitted.",
     ),
 ]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from tip_adapter.progress import show_progress
 from tip_adapter.storage.escaping import for_json, for_terminal
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ NARROWEST = 14
 
 GAP = 2
 """Blanks between columns."""
+
+
+_only_errors = False
 
 
 class ReaderLeft(Exception):  # noqa: N818
@@ -66,7 +70,19 @@ def echo(line: str = "", *, err: bool = False) -> None:
     """Print one line; whatever a name in it holds, it stays one line."""
     if not err:
         _to_stdout(f"{for_terminal(line)}\n")
-        return
+    elif not _only_errors:
+        echo_error(line)
+
+
+def print_only_errors(wanted: bool) -> None:
+    """Leave out of stderr what is no error: notes, warnings, skipped photos and progress."""
+    global _only_errors
+    _only_errors = wanted
+    show_progress(not wanted)
+
+
+def echo_error(line: str) -> None:
+    """Print one line on stderr, whatever was asked for."""
     try:
         _write(sys.stderr, f"{for_terminal(line)}\n")
     except BrokenPipeError:
@@ -115,9 +131,14 @@ def echo_json(value: Any) -> None:
     _to_stdout(for_json(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)) + "\n")
 
 
+def echo_json_line(value: Any) -> None:
+    """Print one JSON object as one line of stdout, at once."""
+    _to_stdout(for_json(json.dumps(value, ensure_ascii=False, allow_nan=False)) + "\n")
+
+
 def echo_next(*command: object, so_that: str) -> None:
     """Name the natural next command, where a person reads along."""
-    if _is_terminal():
+    if _is_terminal() and not _only_errors:
         words = shlex.join(map(str, command)) if command[0] == "python" else command_line(*command)
         echo(f"next: {words}  # {so_that}")
 

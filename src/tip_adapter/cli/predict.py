@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -41,6 +43,7 @@ from tip_adapter.cli.output import (
     text,
 )
 from tip_adapter.cli.photos import find_photos
+from tip_adapter.cli.streams import NullOption, answer_lines, is_stream, with_names_read
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
@@ -86,6 +89,7 @@ NoneOption = Annotated[
 def predict(
     model: ModelArgument,
     photos: PhotosArgument,
+    null: NullOption = False,
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="Classes to show per photo.")] = 1,
     output: OutputOption = None,
     coverage: CoverageOption = None,
@@ -116,7 +120,8 @@ def predict(
     if output is not None and is_job(output):
         if guarantee != "calibrated":
             raise InputError(f"Expected no --guarantee with {output}: a job's sets are the calibrated ones")
-        request = JobRequest(photos, output, cluster, rows_per_shard=rows_per_shard, as_json=as_json)
+        sources = with_names_read(photos, null=null)
+        request = JobRequest(sources, output, cluster, rows_per_shard=rows_per_shard, as_json=as_json)
         load = LoadPredictor(
             model, encoder, coverage, sets, allow_empty, none_of_these, seconds_per_image, allow_truncated
         )
@@ -127,13 +132,21 @@ def predict(
     if table is not None:
         check_table_path(table)
     _check_wanted(coverage, none_of_these, top_k=top_k, sets=sets, allow_empty=allow_empty)
-    paths, findings = find_photos(photos, skip_bad=skip_bad, as_json=as_json)
+    wanted_classes = _ClassRequest(top_k, none_of_these, skip_bad)
+    if is_stream(photos) and as_json and table is None:
+        classifier = ImageClassifier.load(model, encoder=encoder, allow_truncated=allow_truncated)
+        answer = functools.partial(_class_rows, classifier, wanted_classes)
+        if coverage is not None:
+            wanted = _SetRequest(coverage, sets, allow_empty, guarantee, skip_bad)
+            answer = functools.partial(_set_rows, classifier, wanted)
+        answer_lines(photos, answer, null=null, skip_bad=skip_bad)
+        return
+    paths, findings = find_photos(with_names_read(photos, null=null), skip_bad=skip_bad, as_json=as_json)
     classifier = ImageClassifier.load(model, encoder=encoder, allow_truncated=allow_truncated)
     if coverage is not None:
-        wanted = _SetRequest(coverage, sets, allow_empty, guarantee, skip_bad)
-        _predict_sets(model, classifier, paths, wanted, findings, output=table, as_json=as_json)
+        request_of_sets = _SetRequest(coverage, sets, allow_empty, guarantee, skip_bad)
+        _predict_sets(model, classifier, paths, request_of_sets, findings, output=table, as_json=as_json)
         return
-    wanted_classes = _ClassRequest(top_k, none_of_these, skip_bad)
     _predict_classes(model, classifier, paths, wanted_classes, findings, output=table, as_json=as_json)
 
 
@@ -231,6 +244,27 @@ class _SetRequest:
     allow_empty: bool
     guarantee: str
     skip_bad: bool
+
+
+def _class_rows(
+    classifier: ImageClassifier, wanted: _ClassRequest, paths: list[Path]
+) -> tuple[list[dict[str, Any]], Sequence[tuple[str, str]]]:
+    found = classifier.predict_top(paths, top_k=wanted.top_k, none_of_these=wanted.none_of_these, skip_bad=True)
+    return [each.to_dict() for each in found], found.skipped
+
+
+def _set_rows(
+    classifier: ImageClassifier, wanted: _SetRequest, paths: list[Path]
+) -> tuple[list[dict[str, Any]], Sequence[tuple[str, str]]]:
+    found = classifier.predict_set(
+        paths,
+        wanted.coverage,
+        kind=cast("SetKind", wanted.kind),
+        allow_empty=wanted.allow_empty,
+        guarantee=cast("SetGuarantee", wanted.guarantee),
+        skip_bad=True,
+    )
+    return found.to_dict()["sets"], found.skipped
 
 
 def _check_wanted(

@@ -10,6 +10,7 @@ import typer
 
 from tip_adapter.cli.options import (
     ClassTextsOption,
+    EditedArgument,
     EncoderOption,
     JsonOption,
     SeedOption,
@@ -45,7 +46,7 @@ SHOWN = 12
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(help="A saved classifier such as clothes.tip; it is updated in place.")],
+    model: EditedArgument,
     data: Annotated[
         Path, typer.Argument(help="Labelled photos that are not among the shots: class folders, or a manifest.")
     ],
