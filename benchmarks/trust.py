@@ -1,6 +1,6 @@
 """How far answers can be trusted: calibration, sets of classes, unknown photos, flipped labels; from the shots alone.
 
-Usage: python benchmarks/trust.py ../shared/data [--parts calibration unknown doctor]
+Usage: python benchmarks/trust.py ../shared/data [--parts calibration full unknown doctor]
 
 Real CLIP ViT-B/32 features of Stanford Cars and Caltech (60 classes), and photos of clothes with `lite-fast`. Seeds
 draw 2, 4 and 16 shots; Cars and Caltech have one support set of 16. Their shots are means of ten views, and single ones
@@ -10,6 +10,7 @@ are not known, so that left-out shots are easier than test photos.
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -26,6 +27,7 @@ from tip_adapter.trust.calibration import Calibration
 from tip_adapter.trust.conformal import prediction_sets
 from tip_adapter.trust.doctor import contradicted, diagnose
 from tip_adapter.trust.duplicates import Photos
+from tip_adapter.trust.full_conformal import FullConformal
 from tip_adapter.trust.metrics import accuracy, bootstrap_interval, expected_calibration_error
 from tip_adapter.trust.out_of_distribution import familiarity_parts
 
@@ -137,6 +139,29 @@ def calibration_and_coverage(data: Data, method: str, shots: int) -> list[dict[s
     return rows
 
 
+def full(data: Data, shots: int) -> list[dict[str, float]]:
+    """Full conformal sets of the published cache, α = 1 and β = 5.5, for at most 400 photos."""
+    rows = []
+    asked = np.random.default_rng(0).permutation(len(data.labels))[:400]
+    for chosen in data.draws(shots):
+        method = METHODS["tip-adapter"](data.weights, logit_scale=data.scale, alpha=1.0, beta=5.5)
+        head = method.fit(data.support[chosen], data.support_labels[chosen]).head_
+        start = time.perf_counter()
+        conformal = FullConformal.of(head)
+        built = time.perf_counter()
+        sets = conformal.sets(data.queries[asked], COVERAGE)
+        seconds = time.perf_counter() - built
+        rows.append(
+            {
+                "coverage": float(sets[np.arange(len(asked)), data.labels[asked]].mean()),
+                "mean_size": float(sets.sum(axis=1).mean()),
+                "seconds_once": built - start,
+                "ms_per_query": 1000 * seconds / len(asked),
+            }
+        )
+    return rows
+
+
 def auroc(known: np.ndarray, scores: np.ndarray) -> float:
     from sklearn.metrics import roc_auc_score
 
@@ -205,7 +230,7 @@ def doctor(data: Data, how: str) -> list[dict[str, float]]:
 
 def mean(rows: list[dict[str, float]], key: str) -> str:
     values = np.array([row[key] for row in rows])
-    error = values.std(ddof=1) / np.sqrt(len(values))
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
     return f"{values.mean():.3f} ± {error:.3f}"
 
 
@@ -223,7 +248,7 @@ def show_calibration(name: str, rows: list[dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--parts", nargs="+", default=["calibration", "unknown", "doctor"])
+    parser.add_argument("--parts", nargs="+", default=["calibration", "full", "unknown", "doctor"])
     parser.add_argument("--sets", nargs="+", default=["stanford_cars", "caltech60", "clothing"])
     arguments = parser.parse_args()
     figures: dict[str, dict[str, object]] = {part: {} for part in arguments.parts}
@@ -238,6 +263,9 @@ def main() -> None:
             if "unknown" in figures:
                 rows = figures["unknown"][name] = unknown(data, method, shots)
                 print(f"{name}: {', '.join(f'{key} {mean(rows, key)}' for key in rows[0])}", flush=True)
+        for shots in SHOTS if "full" in figures else ():
+            rows = figures["full"][f"{data.name}/{shots}"] = full(data, shots)
+            print(f"{data.name}/{shots} full: {', '.join(f'{key} {mean(rows, key)}' for key in rows[0])}", flush=True)
         for how in ("at random", "to the most similar class"):
             if "doctor" in figures:
                 rows = doctor(data, how)

@@ -161,7 +161,7 @@ def export(figures: Figures) -> str:
 
 
 def trust(figures: Figures) -> str:
-    return "\n\n".join(part(figures) for part in (_calibration, _unknown, _flipped))
+    return "\n\n".join(part(figures) for part in (_calibration, _full, _unknown, _flipped))
 
 
 def _calibration(figures: Figures) -> str:
@@ -175,6 +175,18 @@ def _calibration(figures: Figures) -> str:
         rows.append([name, *cells])
     sets = ["LAC: coverage at 90 %, mean size", "APS", "LAC, may be empty"]
     return table(["set/method/shots", "promised", "accuracy", "test ECE", *sets], rows)
+
+
+def _full(figures: Figures) -> str:
+    rows = [
+        [
+            name,
+            f"{_mean_of(draws, 'coverage'):.1%}",
+            *(f"{_mean_of(draws, key):.2f}" for key in ("mean_size", "seconds_once", "ms_per_query")),
+        ]
+        for name, draws in figures["full"].items()
+    ]
+    return table(["full conformal sets, set/shots", "coverage at 90 %", "mean size", "s once", "ms a photo"], rows)
 
 
 def _unknown(figures: Figures) -> str:

@@ -45,7 +45,9 @@ def full_sets(model: FewShotModel, queries: Queries, coverage: float, *, allow_e
     """Compare photos, as each class, with all the shots."""
     if not isinstance(model.head, CacheHead):
         raise TypeError(type(model.head).__name__)
-    temperature = 1.0 if model.calibration is None else model.calibration.temperature
+    # A temperature that these shots chose would treat them otherwise than the photo.
+    apart = model.calibration is not None and model.calibration.source == "photos"
+    temperature = model.temperature if apart else 1.0
     probabilities = model.probabilities(model.logits(queries.features))
     inside = FullConformal.of(model.head, temperature).sets(queries.features, coverage)
     if not allow_empty:

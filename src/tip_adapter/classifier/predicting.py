@@ -10,6 +10,7 @@ import numpy as np
 from tip_adapter.classifier.inputs import LabelledImages, labelled_images
 from tip_adapter.data.class_names import unknown_names
 from tip_adapter.errors import DatasetError, InputError
+from tip_adapter.methods.selection.folds import support_folds
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.trust.out_of_distribution import familiarity_parts
@@ -52,6 +53,9 @@ def unfamiliar(
     if threshold is None or model.calibration is None:
         return np.zeros(len(features), dtype=bool)
     shots = model.shots
-    signs = familiarity_parts(probabilities, features, shots.features.unit, shots.labels, shots.folds)
+    folds = shots.folds
+    if model.calibration.n_folds not in (0, int(folds.max()) + 1):  # methods that train leave out fewer, larger ones
+        folds = support_folds(shots.features.unit, shots.labels, model.calibration.n_folds, shots.group_numbers)
+    signs = familiarity_parts(probabilities, features, shots.features.unit, shots.labels, folds)
     result: BoolArray = model.calibration.familiarity.score(signs) < threshold
     return result
