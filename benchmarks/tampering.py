@@ -35,6 +35,7 @@ from provenance import write_result
 from tampered_values import changed_places, tampered_arrays, text_of
 from tip_adapter import ImageClassifier
 from tip_adapter.errors import TipAdapterError
+from tip_adapter.model.card import card_of
 from tip_adapter.storage.arrays import arrays_to_bytes
 from tip_adapter.storage.bundle_files import CONFIG_FILE, config_digest, data_path
 from tip_adapter.storage.bundles import load_bundle
@@ -156,7 +157,7 @@ def use(path: Path) -> None:
         json.dumps(explanation.to_dict(), allow_nan=False)
     known = classifier.class_names
     classifier.evaluate(photos, [label if label in known else known[0] for label in labels])
-    classifier.model_.card()
+    card_of(classifier.model_)
     if classifier.model_.journal and classifier.model_.journal[-1].undo is not None:
         classifier.undo()
     with tempfile.TemporaryDirectory() as folder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -32,6 +33,8 @@ class Hub:
     cut : dict of str to int
         After how many bytes the first answer with a file breaks off.
     asked : list of (method, path, range)
+    token : str
+        Who may write.
     """
 
     def __init__(self) -> None:
@@ -42,6 +45,7 @@ class Hub:
         self.cut: dict[str, int] = {}
         self.asked: list[tuple[str, str, str | None]] = []
         self.address = ""
+        self.token = "hf_of_the_test"
 
     def add(self, repository: str, folder: Path, inside: str = "") -> None:
         found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -71,6 +75,43 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.answer()
+
+    def do_POST(self) -> None:
+        """Uploads: `huggingface_hub` asks how each file is wanted, and sends small ones inside the commit."""
+        path = self.path.split("?")[0]
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.hub.asked.append(("POST", path, None))
+        if path == "/api/validate-yaml":
+            return self.tell({"errors": [], "warnings": []})
+        if self.headers.get("Authorization") != f"Bearer {self.hub.token}":
+            return self.refuse(401, "", "Invalid username or password.")
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            name = "/".join(part for part in (asked.get("organization"), asked["name"]) if part)
+            self.hub.files.setdefault(name, {})
+            return self.tell({"url": f"{self.hub.address}/{name}", "name": name, "id": name})
+        repository, what = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(\w+)/main", path).groups()
+        if what == "preupload":
+            names = [one["path"] for one in json.loads(body)["files"]]
+            return self.tell(
+                {"files": [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]}
+            )
+        files = self.hub.files[repository]
+        for line in body.splitlines():
+            entry = json.loads(line)
+            if entry["key"] == "file":
+                files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+            elif entry["key"] == "deletedFile":
+                files.pop(entry["value"]["path"], None)
+        return self.tell({"commitUrl": f"{self.hub.address}/{repository}/commit/{COMMIT}", "commitOid": COMMIT})
+
+    def tell(self, value) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def answer(self) -> None:
         path = self.path.split("?")[0]

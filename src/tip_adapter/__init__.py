@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.classifier.embedder import ImageEmbedder
     from tip_adapter.encoders import ENCODERS, export_encoder, load_encoder
     from tip_adapter.errors import TipAdapterError
     from tip_adapter.methods import METHODS, TipAdapter, ZeroShot
@@ -20,6 +21,7 @@ __all__ = [
     "ENCODERS",
     "METHODS",
     "ImageClassifier",
+    "ImageEmbedder",
     "TipAdapter",
     "TipAdapterError",
     "ZeroShot",
@@ -31,6 +33,7 @@ _MODULES = {
     "ENCODERS": "encoders",
     "METHODS": "methods",
     "ImageClassifier": "classifier",
+    "ImageEmbedder": "classifier.embedder",
     "TipAdapter": "methods",
     "TipAdapterError": "errors",
     "ZeroShot": "methods",

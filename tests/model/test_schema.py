@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tiny_onnx import some_photos
 from tip_adapter import ImageClassifier
 from tip_adapter.errors import ModelFileError, TipAdapterError
+from tip_adapter.model.card import card_of
 from tip_adapter.storage.bundles import load_bundle, save_bundle
 
 PHOTOS, LABELS = some_photos(12), ["red", "green", "blue"] * 4
@@ -46,7 +47,7 @@ def use(path):
     assert np.isfinite(probabilities).all()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     json.dumps([one.to_dict() for one in classifier.explain(PHOTOS[9:10])], allow_nan=False)
-    classifier.model_.card()
+    card_of(classifier.model_)
     while any(entry.undo for entry in classifier.journal):
         classifier.undo()
 

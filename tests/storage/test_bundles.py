@@ -570,6 +570,7 @@ def test_hub_out_of_reach(monkeypatch):
 
 def test_push_to_hub(saved, monkeypatch):
     calls = []
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_of_the_test")
     monkeypatch.setattr(huggingface_hub, "create_repo", lambda repo_id, **options: calls.append((repo_id, options)))
 
     def upload_folder(**options):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from tip_adapter.classifier.editing import EditableClassifier
+from tip_adapter.classifier.hub import address_of, push
 from tip_adapter.classifier.inputs import grouped, labelled_images
 from tip_adapter.classifier.learning import Learner
 from tip_adapter.classifier.live_model import EditingSession
@@ -226,6 +227,68 @@ class ImageClassifier(EditableClassifier):
                 StorageWarning,
             )
         return cls._of_bundle(bundle, encoder, store, allow_truncated)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: StrPath,
+        *,
+        revision: str | None = None,
+        encoder: StrPath | Encoder | None = None,
+        store: StrPath | Literal["default"] | None = "default",
+    ) -> Self:
+        """Load a classifier from a folder, or from a repository of the Hugging Face Hub.
+
+        Parameters
+        ----------
+        name : path-like
+            A folder that is there, else ``owner/name``.
+        revision : str, optional
+            Branch, tag or commit of the repository.
+        encoder, store
+            As for `load`.
+
+        Returns
+        -------
+        ImageClassifier
+
+        Raises
+        ------
+        TipAdapterError
+            When there is no such repository or revision, or it cannot be reached.
+        ModelFileError
+            When it is no saved classifier.
+        """
+        return cls.load(address_of(name, revision), encoder=encoder, store=store)
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = True, pictures: bool = False, license_name: str | None = None
+    ) -> str:
+        """Upload the classifier to the Hugging Face Hub; whatever the repository had is replaced.
+
+        Parameters
+        ----------
+        repo_id : str
+            ``owner/name``; made if it is not there.
+        private : bool, default=True
+            Of a repository that is made.
+        pictures : bool, default=False
+            Upload thumbnails of the shots, the names of their files and the journal, too. The features of the shots are
+            part of the classifier and always uploaded.
+        license_name : str, optional
+            For the model card, such as "cc-by-4.0".
+
+        Returns
+        -------
+        str
+            Address of the commit.
+
+        Raises
+        ------
+        TipAdapterError
+            When there is no token (``HF_TOKEN``, or ``hf auth login``), or the Hub cannot be reached.
+        """
+        return push(self._fitted(), repo_id, private=private, pictures=pictures, license_name=license_name)
 
     @classmethod
     def _of_bundle(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,11 +13,11 @@ import numpy as np
 
 from tip_adapter.data import ImageDataset, is_table, load_dataset
 from tip_adapter.data.class_names import name_of_label, number_labels
-from tip_adapter.data.decoding import ImageSource
+from tip_adapter.data.decoding import ImageSource, StoredImage, read_image_bytes
 from tip_adapter.data.files import is_folder
-from tip_adapter.data.frames import images_of_frame, is_frame, labelled_images_of_frame, named_labels
+from tip_adapter.data.frames import images_of_frame, is_frame, labelled_images_of_frame, named_labels, split_of
 from tip_adapter.data.groups import GroupBy, groups_by
-from tip_adapter.data.sequences import is_one_image, list_images, list_items, list_labels
+from tip_adapter.data.sequences import column_names, is_one_image, list_images, list_items, list_labels
 from tip_adapter.data.thumbnails import make_thumbnails
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.features.extraction import Extraction
@@ -105,6 +106,9 @@ def images_of(data: Any) -> list[ImageSource]:
 
 def _labelled(data: Any, prefer: Sequence[str]) -> tuple[list[ImageSource], list[Any]]:
     """Take labelled images apart: columns of a table, or pairs."""
+    data = split_of(data, prefer)
+    if _is_indexed(data):
+        return _indexed_pairs(data)
     items = data if is_frame(data) or is_one_image(data) else list_items(data, "images")
     if is_frame(items):
         return labelled_images_of_frame(items, prefer)
@@ -114,8 +118,30 @@ def _labelled(data: Any, prefer: Sequence[str]) -> tuple[list[ImageSource], list
             "labels, (image, label) pairs, or a table with both"
         )
     labels = list_labels([label for _, label in items])
-    # The data sets of torchvision name their classes.
     return list_images([image for image, _ in items]), named_labels(labels, getattr(data, "classes", None))
+
+
+def _is_indexed(data: Any) -> bool:
+    """Tell a data set of torch, which gives (image, label) by index alone, from sequences."""
+    kind = type(data)
+    indexed = hasattr(kind, "__getitem__") and hasattr(kind, "__len__") and not hasattr(kind, "__iter__")
+    return indexed and column_names(data) is None
+
+
+def _indexed_pairs(data: Any) -> tuple[list[ImageSource], list[Any]]:
+    """Take a data set apart; its images, which may be more than the memory holds, are read when they are wanted."""
+    count = len(data)
+    targets = getattr(data, "targets", None)
+    if count and not (isinstance(data[0], tuple | list) and len(data[0]) == 2):
+        raise InputError(f"Expected (image, label) from every index of a {type(data).__name__}, got something else")
+    values = targets if targets is not None and len(targets) == count else [data[row][1] for row in range(count)]
+    images = [StoredImage(partial(_bytes_at, data, row), f"image {row}") for row in range(count)]
+    # The data sets of torchvision name their classes.
+    return list(images), named_labels(list_labels(values), getattr(data, "classes", None))
+
+
+def _bytes_at(data: Any, row: int) -> bytes:
+    return read_image_bytes(list_images([data[row][0]])[0])
 
 
 def check_classes_left(numbers: IntArray, kept: IntArray, names: Sequence[str]) -> None:

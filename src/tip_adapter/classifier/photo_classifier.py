@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from tip_adapter.classifier.encoding import DEFAULT_METHOD, ClassTexts, PhotoEncoder
+from tip_adapter.classifier.frames import check_columns, with_columns
 from tip_adapter.classifier.live_model import LiveModel
-from tip_adapter.classifier.predicting import familiarity_threshold, known_photos, unfamiliar
-from tip_adapter.data import ImageDataset
+from tip_adapter.classifier.predicting import as_pipeline, familiarity_threshold, unfamiliar
 from tip_adapter.data.decoding import ImageSource
-from tip_adapter.data.sequences import Images, Labels
+from tip_adapter.data.sequences import Images
 from tip_adapter.explain.explainer import Explainer
 from tip_adapter.explain.explanation import Explanation
-from tip_adapter.model.evaluation import evaluate_features
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.predictions import Prediction, Results, top_predictions
-from tip_adapter.trust.evaluation import Evaluation
 from tip_adapter.trust.precision import MAX_FLIPPED
 from tip_adapter.typing import FloatArray, StrPath
 
@@ -244,37 +242,74 @@ class PhotoClassifier:
         found = queries.results(named)
         return found[0] if queries.one else found
 
-    def evaluate(
-        self,
-        data: Images | ImageDataset | Any,
-        labels: Labels | None = None,
-        *,
-        skip_bad: bool = False,
-        progress: Progress | None = None,
-    ) -> Evaluation:
-        """Measure the classifier on labelled photos, with text alone and the shots alone beside it.
+    def __call__(self, images: Images, *, top_k: int = 5) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
+        """Classify as a pipeline of transformers does.
 
         Parameters
         ----------
-        data, labels
-            Labelled photos, as `fit` takes them.
-        skip_bad : bool, default=False
-            Leave out photos that cannot be read; they are in `skipped` of the result.
-        progress : Progress, optional
+        images : image, or iterable of images
+            As `predict` takes them.
+        top_k : int, default=5
 
         Returns
         -------
-        Evaluation
+        list of {"label": str, "score": float}, or a list of those
+            The most probable classes, the most probable first: one list for one image, a list of lists for several.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from tip_adapter import ImageClassifier
+        >>> dark, light = (np.full((32, 32, 3), value, dtype=np.uint8) for value in (30, 220))
+        >>> clf = ImageClassifier(encoder="fake", store=None).fit([dark, light], ["night", "day"])
+        >>> [one["label"] for one in clf(dark + 3, top_k=1)]
+        ['night']
+        """
+        found: Any = self.predict_top(images, top_k=top_k)
+        one = isinstance(found, Prediction)
+        rows = [as_pipeline(each) for each in ([found] if one else found)]
+        return rows[0] if one else rows
+
+    def predict_frame(
+        self,
+        frame: Any,
+        *,
+        none_of_these: float | None = None,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
+    ) -> Any:
+        """Add the predictions of a table's images to its rows.
+
+        Parameters
+        ----------
+        frame : table of pandas, polars, pyarrow or `datasets`
+            With a column of images, such as paths, which is found as in `fit`.
+        none_of_these, skip_bad, progress
+            As in `predict`.
+
+        Returns
+        -------
+        table
+            The same rows, and index, with the columns ``prediction`` and ``probability``; empty for photos that could
+            not be read. Where only ``prediction`` is empty, the photo shows none of the classes.
 
         Raises
         ------
-        DatasetError
-            When the photos have classes that the classifier does not know.
+        InputError
+            When it is no table, or has columns of these names.
         """
+        check_columns(frame, ("prediction", "probability"))
         model = self._fitted()
-        photos = known_photos(model, data, labels, prefer=("test", "validation"), skip_bad=skip_bad)
-        extraction = self._photos.extract_labelled(photos, skip_bad=skip_bad, progress=progress)
-        return evaluate_features(model, extraction, photos.labels[extraction.kept])
+        threshold = familiarity_threshold(model, none_of_these)
+        queries = self._photos.queries(frame, skip_bad=skip_bad, progress=progress)
+        probabilities = model.probabilities(model.logits(queries.features))
+        none = unfamiliar(model, probabilities, queries.features, threshold)
+        named: list[Any] = [None] * queries.n
+        sure: list[float | None] = [None] * queries.n
+        for place, row, unknown in zip(queries.extraction.kept, probabilities, none, strict=True):
+            named[place] = None if unknown else model.classes[int(row.argmax())]
+            sure[place] = float(row.max())
+        return with_columns(frame, {"prediction": named, "probability": sure})
 
     @overload
     def explain(  # type: ignore[overload-overlap]

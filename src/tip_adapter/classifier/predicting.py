@@ -12,6 +12,7 @@ from tip_adapter.data.class_names import unknown_names
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.methods.selection.folds import support_folds
 from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.model.predictions import Prediction
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.trust.out_of_distribution import familiarity_parts
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray
@@ -32,6 +33,11 @@ def known_photos(
         )
     columns = np.array([known.index(name) for name in photos.class_names], dtype=np.intp)
     return LabelledImages(photos.images, columns[photos.labels], known, skipped=photos.skipped)
+
+
+def as_pipeline(prediction: Prediction) -> list[dict[str, Any]]:
+    """Name classes and probabilities as pipelines of transformers do."""
+    return [{"label": name, "score": probability} for name, probability in prediction.top]
 
 
 def calibration_of(model: FewShotModel) -> Calibration:

@@ -18,6 +18,7 @@ from tip_adapter.data.sequences import Images, Labels
 from tip_adapter.errors import InputError
 from tip_adapter.features.extraction import Extraction
 from tip_adapter.model.edits import CALIBRATION, class_column
+from tip_adapter.model.evaluation import evaluate_features
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.predictions import PredictionSets, Skipped, named_sets
 from tip_adapter.progress import announce
@@ -155,6 +156,38 @@ class TrustedClassifier(PhotoClassifier):
         extraction = self._photos.extract_labelled(photos, skip_bad=skip_bad, progress=progress)
         names = [model.class_names[label] for label in photos.labels[extraction.kept]]
         return self._live.change(lambda present: _calibrated(present, extraction, names))
+
+    def evaluate(
+        self,
+        data: Images | ImageDataset | Any,
+        labels: Labels | None = None,
+        *,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """Measure the classifier on labelled photos, with text alone and the shots alone beside it.
+
+        Parameters
+        ----------
+        data, labels
+            Labelled photos, as `fit` takes them.
+        skip_bad : bool, default=False
+            Leave out photos that cannot be read; they are in `skipped` of the result.
+        progress : Progress, optional
+
+        Returns
+        -------
+        Evaluation
+
+        Raises
+        ------
+        DatasetError
+            When the photos have classes that the classifier does not know.
+        """
+        model = self._fitted()
+        photos = known_photos(model, data, labels, prefer=("test", "validation"), skip_bad=skip_bad)
+        extraction = self._photos.extract_labelled(photos, skip_bad=skip_bad, progress=progress)
+        return evaluate_features(model, extraction, photos.labels[extraction.kept])
 
     def doctor(
         self,

@@ -23,6 +23,7 @@ from tip_adapter.cli import (
     info,
     models,
     predict,
+    push,
     serve,
     studio,
     trust,
@@ -100,6 +101,7 @@ app.command("fine-tune", rich_help_panel=DEPLOY, cls=ReadableCommand)(tuning.fin
 app.command("export-encoder", rich_help_panel=DEPLOY, cls=ReadableCommand)(encoders.export_encoder)
 app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(export.export)
 app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(serve.serve)
+app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(push.push)
 
 
 def main() -> None:

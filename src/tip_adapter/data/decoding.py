@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -37,7 +38,6 @@ from tip_adapter.typing import StrPath
 LONGEST_PATH = 1000
 """Longer texts are images in base64."""
 
-ImageSource = StrPath | bytes | Image.Image | NDArray[Any]
 
 # Of the whole process, so that any number of threads and classifiers stay below a gigabyte together.
 _FILES = MemoryBudget(MAX_FILE_BYTES)
@@ -62,6 +62,24 @@ class NamedBytes(bytes):
         named = super().__new__(cls, data)
         named.filename = filename
         return named
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image that is read when it is wanted, such as one of many in a data set that is larger than the memory.
+
+    Attributes
+    ----------
+    read : callable
+        Returns the bytes of its file.
+    filename : str
+    """
+
+    read: Callable[[], bytes]
+    filename: str
+
+
+ImageSource = StrPath | bytes | Image.Image | NDArray[Any] | StoredImage
 
 
 def image_name(source: ImageSource) -> str:
@@ -98,6 +116,8 @@ def read_image_bytes(source: ImageSource) -> bytes:
     """
     if isinstance(source, bytes):
         return source
+    if isinstance(source, StoredImage):
+        return source.read()
     if isinstance(source, str | os.PathLike):
         return _read_file(source)
     if not isinstance(source, np.ndarray | Image.Image):

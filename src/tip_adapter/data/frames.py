@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tip_adapter.data.decoding import StoredImage, read_image_bytes
 from tip_adapter.data.manifests.columns import Columns, splits_of, understand_columns, understand_path
 from tip_adapter.data.manifests.tables import Table
 from tip_adapter.data.parts import Part, chosen_part
 from tip_adapter.data.sequences import column_names, is_one_image, list_images, list_items, list_labels
-from tip_adapter.errors import DatasetError
+from tip_adapter.data.splits import split_name
+from tip_adapter.errors import DatasetError, ImageError
 
 NAME = Path("the table")
 """What messages call it."""
@@ -57,11 +60,35 @@ def _table(data: Any) -> Table:
     twice = next((name for name in shown if shown.count(name) > 1), None)
     if twice is not None:
         raise DatasetError(f"Expected every column once in {NAME}, got {twice} twice: rename one")
-    columns = [list_items(data[name], f"the column {name}") for name in names]
+    columns = [_column(data, name) for name in names]
     rows = [(number, dict(zip(shown, row, strict=True))) for number, row in enumerate(zip(*columns, strict=True))]
     if not rows:
         raise DatasetError(f"Expected rows in {NAME}, found none: give one per image")
     return Table(NAME, shown, rows)
+
+
+def _column(data: Any, name: Any) -> list[Any]:
+    """List a column; photos of a Hugging Face data set, which may be larger than the memory, are read when wanted."""
+    feature: Any = (_features(data) or {}).get(name)
+    if type(feature).__name__ != "Image" or not hasattr(type(data), "cast_column"):
+        return list_items(data[name], f"the column {name}")
+    rows = data.cast_column(name, type(feature)(decode=False))
+    return [StoredImage(partial(_stored_bytes, rows, row, name), f"{name} {row}") for row in range(len(data))]
+
+
+def _stored_bytes(rows: Any, row: int, name: str) -> bytes:
+    stored = rows[row][name]
+    if not isinstance(stored, Mapping):
+        raise ImageError(f"Expected an image in row {row} of the column {name}, got none")
+    return read_image_bytes(stored["path"] if stored["bytes"] is None else stored["bytes"])
+
+
+def split_of(data: Any, prefer: Sequence[str]) -> Any:
+    """Take the first preferred split of tables by their split, such as a ``DatasetDict``; anything else as it is."""
+    if not isinstance(data, Mapping) or not data or any(column_names(table) is None for table in data.values()):
+        return data
+    parts = [Part(meant.split if (meant := split_name(key)) else key, key, NAME, list) for key in data]
+    return data[chosen_part(parts, None, prefer, NAME).shown]
 
 
 def _is_record(row: Any) -> bool:
@@ -82,12 +109,23 @@ def _rows_of_split(table: Table, columns: Columns, prefer: Sequence[str]) -> lis
 
 def _named(labels: list[Any], data: Any, column: str) -> list[Any]:
     """Name numbers as Hugging Face's data set does that they come from."""
-    features = getattr(data, "features", None) if hasattr(type(data), "features") else None
+    features = _features(data)
     return named_labels(labels, getattr(features[column], "names", None) if features and column else None)
+
+
+def _features(data: Any) -> Any:
+    return getattr(data, "features", None) if hasattr(type(data), "features") else None
 
 
 def named_labels(labels: list[Any], names: Sequence[str] | None) -> list[Any]:
     """Name numbers that index names; leave other labels as they are."""
-    if not names or not all(isinstance(label, int) and 0 <= label < len(names) for label in labels):
+    if not names or not all(label is None or isinstance(label, int) for label in labels):
         return labels
+    strange = [row for row, label in enumerate(labels) if label is None or not 0 <= label < len(names)]
+    if strange:
+        shown = ", ".join(map(str, strange[:5])) + (" …" if len(strange) > 5 else "")
+        raise DatasetError(
+            f"Expected a label from 0 to {len(names) - 1} for every image, got {labels[strange[0]]} in row {shown}: "
+            "leave out what has no label"
+        )
     return [names[label] for label in labels]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tip_adapter.data.decoding import ImageSource, NamedBytes
+from tip_adapter.data.decoding import ImageSource, NamedBytes, StoredImage
 from tip_adapter.errors import ImageError, InputError
 
 Images = ImageSource | Iterable[ImageSource]
@@ -51,7 +51,7 @@ def is_one_image(value: Any) -> bool:
     if _is_array(value):
         shape = _channels_last(value).shape
         return len(shape) == 2 or (len(shape) == 3 and shape[2] in CHANNELS)
-    return isinstance(value, str | os.PathLike | bytes | bytearray | memoryview | Image.Image) or (
+    return isinstance(value, str | os.PathLike | bytes | bytearray | memoryview | Image.Image | StoredImage) or (
         _is_open_file(value) or _is_stored_image(value)
     )
 

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tip_adapter.data.decoding import ImageSource, NamedBytes, decoded_image, encoded_image, image_digest, image_name
+from tip_adapter.data.decoding import (
+    ImageSource,
+    NamedBytes,
+    StoredImage,
+    decoded_image,
+    encoded_image,
+    image_digest,
+    image_name,
+)
 from tip_adapter.errors import ImageError, ModelFileError
 from tip_adapter.processors import usable_processors
 from tip_adapter.typing import Float32Array, UInt8Array
@@ -80,7 +88,7 @@ class ImageReader:
         self.random = views > 1
         self.view_keys = [f"rrc1:{random_state}:{view}" for view in range(views)] if self.random else [CENTER_VIEW]
         self.names = [
-            image_name(image) if isinstance(image, str | os.PathLike | NamedBytes) else f"image {index}"
+            image_name(image) if isinstance(image, str | os.PathLike | NamedBytes | StoredImage) else f"image {index}"
             for index, image in enumerate(images)
         ]
         self.digests = [""] * len(images)

@@ -15,6 +15,7 @@ import numpy as np
 
 from tip_adapter.errors import InputError, ModelFileError
 from tip_adapter.heads import Head, head_from_state, head_state, softmax
+from tip_adapter.model.card import card_of
 from tip_adapter.model.fitting import MethodRecord
 from tip_adapter.model.journal import JournalEntry, journal_from_state, journal_pictures, journal_state
 from tip_adapter.model.picture_archive import Archive, archived_thumbnails, pack
@@ -22,7 +23,6 @@ from tip_adapter.model.schema import CALIBRATION_PREFIX, HEAD_PREFIX, JOURNAL_PR
 from tip_adapter.model.shots import Shots, features_from_state, features_state
 from tip_adapter.storage.bundle_files import plain_config
 from tip_adapter.storage.bundles import Bundle, load_bundle, save_bundle
-from tip_adapter.storage.escaping import for_markdown
 from tip_adapter.storage.locking import FolderLock
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.typing import Float32Array, FloatArray, IntArray, StrPath
@@ -239,7 +239,7 @@ class FewShotModel:
             check_saved(plain_config(config), arrays)
         except ValueError as error:
             raise InputError(f"This classifier cannot be saved, since nobody could load it: {error}") from error
-        return save_bundle(path, arrays, config, archive, card=self.card(), forgetting=forgetting, lock=lock)
+        return save_bundle(path, arrays, config, archive, card=card_of(self), forgetting=forgetting, lock=lock)
 
     def _shared(self, head_arrays: Mapping[str, np.ndarray[Any, Any]]) -> list[str]:
         """Which arrays of the head are, bit by bit, those of the shots and texts, so that they are saved once."""
@@ -339,40 +339,6 @@ class FewShotModel:
             )
             for name, value in self.method.chosen.items()
         ]
-
-    def card(self) -> str:
-        """Describe the model for people, in Markdown.
-
-        Returns
-        -------
-        str
-        """
-        rows = "\n".join(
-            f"| {for_markdown(name)} | {count} | {for_markdown(', '.join(texts) or 'none')} |"
-            for name, count, texts in zip(self.class_names, self.counts, self.class_texts, strict=True)
-        )
-        chosen = "\n".join(f"- {name}: {for_markdown(value)}" for name, value in self.choices)
-        chosen += "".join(f"\n- note: {for_markdown(note)}" for note in self.stale_notes)
-        kept = "; features of each view are in this folder" if self.shots.features.n_views > 1 else ""
-        return f"""# Few-shot image classifier
-
-A classifier of {len(self.class_names)} classes made from {len(self.shots)} labelled photos with Tip-Adapter.
-
-- method: {for_markdown(self.method.name)}
-- encoder: {for_markdown(self.encoder.summary)}
-- views per shot: {self.views}, seed {self.random_state}{kept}
-- templates: {for_markdown("; ".join(self.templates))}
-{chosen}
-- probabilities: {"not calibrated" if self.calibration is None else self.calibration.summary}
-
-| class | shots | texts |
-|---|---|---|
-{rows}
-
-Use it with `tip-adapter predict THIS_FOLDER photo.jpg`, or in Python with
-`tip_adapter.ImageClassifier.load("THIS_FOLDER").predict(["photo.jpg"])`.
-It answers with one of its classes for any photo; measure it on photos of your own before you rely on it.
-"""
 
 
 def _shared_array(name: str, zero_shot_weights: Float32Array, shots: Shots) -> np.ndarray[Any, Any]:

@@ -26,6 +26,10 @@ def download_folder(address: str) -> Path:
 def upload_folder(folder: Path, names: Sequence[str], repo_id: str, *, private: bool) -> str:
     """Upload files of a folder, in place of whatever the repository had; return the address of the commit."""
     huggingface_hub = import_library("huggingface_hub")
+    if huggingface_hub.get_token() is None:
+        raise TipAdapterError(
+            f"Expected a token to upload {repo_id} with, found none: set HF_TOKEN, or run hf auth login"
+        )
     with _clear_hub_errors(repo_id):
         huggingface_hub.create_repo(repo_id, private=private, exist_ok=True)
         # What an earlier version had and this one has not must go: it may be a photo that its owner wants forgotten.
@@ -42,5 +46,6 @@ def _clear_hub_errors(repo_id: str) -> Iterator[None]:
     except Exception as error:  # the network's many ways to fail, in the words of several HTTP libraries
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise TipAdapterError(
-            f"The Hub repository {repo_id} cannot be reached ({reason[0]}): check its name, your access and the network"
+            f"The Hub repository {repo_id} cannot be reached ({reason[0]}): check its name, your access (HF_TOKEN, or "
+            "hf auth login) and the network"
         ) from error

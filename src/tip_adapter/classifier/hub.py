@@ -1,0 +1,42 @@
+"""Exchange classifiers with repositories of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from tip_adapter.errors import InputError
+from tip_adapter.model.card import card_of
+from tip_adapter.model.edits import started
+from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.model.picture_archive import Thumbnails
+from tip_adapter.storage.bundle_files import CARD_FILE
+from tip_adapter.storage.bundles import push_to_hub
+from tip_adapter.storage.hub_folders import HUB_PREFIX
+from tip_adapter.typing import StrPath
+
+
+def address_of(name: StrPath, revision: str | None) -> str:
+    """Where a classifier is: a folder that is there, or else a repository, of which a revision may be wanted."""
+    name = os.fspath(name)
+    if os.path.isdir(name):
+        if revision is not None:
+            raise InputError(f"Expected no revision of the folder {name}, got {revision!r}: leave it out")
+        return name
+    address = name if name.startswith(HUB_PREFIX) else f"{HUB_PREFIX}{name}"
+    return address if revision is None else f"{address}@{revision}"
+
+
+def push(model: FewShotModel, repo_id: str, *, private: bool, pictures: bool, license_name: str | None) -> str:
+    """Upload a classifier as it is now; its pictures, names of files and former shots only where that is wanted."""
+    if not pictures:
+        features = replace(model.shots.features, names=model.shots.ids)
+        shots = replace(model.shots, features=features, thumbnails=Thumbnails({}))
+        model = started(replace(model, shots=shots, journal=()))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "classifier.tip"
+        model.save(path)
+        (path / CARD_FILE).write_text(card_of(model, license_name=license_name, repository=repo_id))
+        return push_to_hub(path, repo_id, private=private)
