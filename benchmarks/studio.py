@@ -8,6 +8,7 @@ speed  a classifier of --shots photos a class with the encoder lite; 50 test pho
 big    --photos seeded crops of the photos in --classes classes (features of the photos they were cut from, with noise:
        the page does not look at features); the page is opened, scrolled to its end and back, with its long tasks and
        memory; then an edit, SIGKILL, a new start: everything has to be there
+pictures  a walk through the studio for the documentation: docs/_static/studio-*.png
 
 Needs Playwright (pip install playwright) and Chromium.
 """
@@ -43,6 +44,7 @@ from tip_adapter.model.fitting import fit_method, make_estimator
 from tip_adapter.model.picture_archive import Thumbnails
 from tip_adapter.model.shots import Shots, shot_ids
 
+DOCS = Path(__file__).parents[1] / "docs" / "_static"
 PAINTED = "() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))"
 WATCH = """
 window.longTasks = [];
@@ -212,9 +214,61 @@ def big(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return figures
 
 
+def pictures(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Take pictures of what a person sees: teaching, reasons, a correction; in the dark, and on a phone."""
+    names = ["shirt", "longsleeve", "outwear", "dress"]
+    photos = {name: sorted((arguments.data / "train" / name).glob("*.jpg")) for name in names}
+    asked = [path for name in names for path in sorted((arguments.data / "validation" / name).glob("*.jpg"))[:4]]
+    sizes: dict[str, Any] = {}
+
+    def shoot(page: Any, name: str) -> None:
+        time.sleep(1)
+        file = DOCS / f"studio-{name}.png"
+        page.screenshot(path=file)
+        with Image.open(file) as picture:
+            picture.convert("RGB").quantize(200, dither=Image.Dither.NONE).save(file, optimize=True)
+        sizes[file.name] = file.stat().st_size
+
+    with studio(folder / "clothes.tip") as (_, address), browser() as page:
+        page.set_viewport_size({"width": 1100, "height": 680})
+        page.goto(address)
+        for name in names:
+            page.fill("#new-name", name)
+            page.click("text=Add class")
+            page.set_input_files(f'[aria-label="Photos of {name}"]', photos[name][:8])
+            page.locator(f'[aria-label="Class {name}"] .shot').nth(7).wait_for()
+        page.locator("#facts", has_text="32 photos · left-out accuracy").wait_for(timeout=60_000)
+        page.evaluate("scrollTo(0, 0)")
+        shoot(page, "teach")
+        page.set_input_files("#try-files", asked)
+        page.locator(".answer-card").nth(len(asked) - 1).wait_for()
+        page.locator("text=Why?").first.click()
+        page.locator(".reasons li").first.wait_for()
+        page.locator("#try").evaluate("one => one.scrollTo(0, 150)")
+        shoot(page, "why")
+        wrong = []
+        for number, path in enumerate(asked):
+            card = page.locator(".answer-card").nth(number)
+            card.locator("select").select_option(path.parent.name)
+            wrong += [card] * (card.locator("h3").inner_text() != path.parent.name)
+        wrong[0].locator("text=Teach it").click()
+        page.locator("#facts", has_text="33 photos · left-out accuracy").wait_for(timeout=60_000)
+        page.locator("#try").evaluate("one => one.scrollTo(0, 0)")
+        page.locator(".reasons").evaluate_all("all => all.forEach(one => one.remove())")
+        wrong[0].scroll_into_view_if_needed()
+        shoot(page, "correct")
+        page.emulate_media(color_scheme="dark")
+        shoot(page, "dark")
+        page.emulate_media(color_scheme="light")
+        page.set_viewport_size({"width": 360, "height": 680})
+        page.evaluate("scrollTo(0, 0)")
+        shoot(page, "phone")
+    return sizes
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["speed", "big"])
+    parser.add_argument("part", choices=["speed", "big", "pictures"])
     parser.add_argument("data", type=Path)
     parser.add_argument("--shots", type=int, default=16)
     parser.add_argument("--photos", type=int, default=10_000)
@@ -222,9 +276,10 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=2.0, help="seconds between gestures, in which choices settle")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = {"speed": speed, "big": big}[arguments.part](arguments, Path(folder))
+        figures = {"speed": speed, "big": big, "pictures": pictures}[arguments.part](arguments, Path(folder))
     print(figures)
-    write_result(f"studio_{arguments.part}", figures)
+    if arguments.part != "pictures":
+        write_result(f"studio_{arguments.part}", figures)
 
 
 if __name__ == "__main__":

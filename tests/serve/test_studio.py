@@ -25,8 +25,9 @@ def test_from_an_empty_page_to_corrections(page, address, tmp_path):
     shots(page, 10)
     expect(page.locator("#facts")).to_contain_text("10 photos")
     # Of a photo between the two, every edit is seen in the answer.
-    page.set_input_files("#try-files", pictures(tmp_path, "dusk", 125, 1))
-    card = page.locator(".answer-card")
+    page.set_input_files("#try-files", pictures(tmp_path, "dusk", 125, 2))
+    card = page.locator(".answer-card").first
+    page.locator(".answer-card").nth(1).locator("select").select_option("night")
     card.locator("select").select_option("night")
     card.locator("text=Teach it").click()
     shots(page, 11)

@@ -2,7 +2,7 @@
 
 import { ask, make, query, say } from "./service.js";
 
-const PAGE = 60;
+const PAGE = 30;
 const FAR = "600px";
 const MANY_CLASSES = 12;
 
@@ -23,11 +23,11 @@ class Column {
     choose.onchange = () => { add(name, [...choose.files]); choose.value = ""; };
     const webcam = make("button", { type: "button", "aria-label": `Webcam for ${name}` }, "Webcam");
     webcam.onclick = () => burst(name);
-    const all = make("button", { type: "button", "aria-label": `Select all of ${name}` }, "Select all");
+    const all = make("button", { type: "button", "aria-label": `Select all of ${name}` }, "All");
     all.onclick = () => this.selectAll().catch(fail);
     const text = make("button", { type: "button", "aria-label": `Words for ${name}` }, "Words");
     text.onclick = () => words(name);
-    this.tools = make("div", { className: "tools" }, make("label", { className: "choose" }, "Add photos", choose), webcam, all, text);
+    this.tools = make("div", { className: "tools" }, make("label", { className: "choose" }, "Photos", choose), webcam, all, text);
     this.element = make("article", { className: "class", "aria-label": `Class ${name}` }, title, this.place, this.tools);
     this.taughtOnly = [all, text];
     this.place.addEventListener("click", (event) => {

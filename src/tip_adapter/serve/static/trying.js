@@ -18,8 +18,9 @@ export class Trying {
     document.getElementById("rate").onchange = () => this.refresh();
   }
 
+  // What measures the classifier: photos that it was not taught.
   get pinned() {
-    return this.photos.filter((photo) => photo.truth && photo.answer);
+    return this.photos.filter((photo) => photo.truth && photo.answer && !photo.taught);
   }
 
   // A photo out of a folder that is called like a class is pinned as one of it.
@@ -41,10 +42,10 @@ export class Trying {
   }
 
   // Keep how it is now, to compare it with how it is after an edit.
-  remember() {
+  remember(more = []) {
     this.lastLeftOut = this.leftOut();
     const { pinned } = this;
-    for (const photo of pinned) photo.was = photo.answer.class === photo.truth;
+    for (const photo of [...pinned, ...more]) photo.was = photo.answer.class === photo.truth;
     this.before = pinned.length ? this.#score(pinned) : null;
   }
 
@@ -126,7 +127,11 @@ export class Trying {
     const truth = make("select", { "aria-label": `Right answer for ${photo.file.name}` });
     truth.onchange = () => { photo.truth = truth.value; photo.was = undefined; this.show(); };
     const teach = make("button", { type: "button" }, "Teach it");
-    teach.onclick = () => this.correct(photo.file, photo.truth);
+    teach.onclick = () => {
+      this.remember([photo]);
+      photo.taught = true;
+      this.correct(photo.file, photo.truth);
+    };
     const why = make("button", { type: "button" }, "Why?");
     why.onclick = () => this.#explain(photo).catch(this.fail);
     const parts = { title: make("h3"), bars: make("div"), set: make("p", { className: "note" }), truth, teach };
