@@ -28,6 +28,7 @@ from tip_adapter.cli import (
     studio,
     trust,
     tuning,
+    watch,
 )
 from tip_adapter.cli.demo.command import demo
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
@@ -80,6 +81,7 @@ USE, TRUST, COMPARE, DEPLOY = "Learn and use", "Trust and correct", "Compare", "
 app.command(rich_help_panel=USE, cls=ReadableCommand)(demo)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(models.fit)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(predict.predict)
+app.command(rich_help_panel=USE, cls=ReadableCommand)(watch.watch)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(explain.explain)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(models.evaluate)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(info.info)

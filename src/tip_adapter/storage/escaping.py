@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import re
 import unicodedata
@@ -23,6 +24,16 @@ UNSAFE = set('<>:"/\\|?*%')
 DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
 NAME_LETTERS = 60
 """Of a name in an archive: four bytes each still fit what file systems allow."""
+
+
+NOT_IN_FOLDERS = frozenset('/\\:*?"<>|%')
+"""What some system does not allow in the name of a folder, and the sign for it."""
+
+RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)
+"""Names of devices on Windows."""
+
+LONGEST_FOLDER = 200
+"""Bytes; systems allow 255, and photos have names, too."""
 
 
 def for_terminal(text: str) -> str:
@@ -111,6 +122,29 @@ def for_file_name(text: str) -> str:
     return f"%{ord(whole[0]):02X}{whole[1:]}" if device or whole[0] in ". " else whole
 
 
+def for_folder(text: str, *, taken: bool = False) -> str:
+    r"""Write a name as the name of one visible folder on every system; different names stay different.
+
+    What a system obeys or forbids is written as `%` and the hexadecimal digits of its bytes; so is the first letter of
+    a name that is reserved, or `taken` for something else.
+
+    Examples
+    --------
+    >>> [for_folder(name) for name in ("sky blue", "black/white", "..", "con", "50%")]
+    ['sky blue', 'black%2Fwhite', '%2E%2E', '%63on', '50%25']
+    """
+    name = "".join(_as_bytes(letter) if letter in NOT_IN_FOLDERS or _is_hidden(letter) else letter for letter in text)
+    if taken or name.startswith(".") or RESERVED.match(name):
+        name = _as_bytes(name[0]) + name[1:] if name[0] != "%" else name
+    if name.endswith((".", " ")):
+        name = name[:-1] + _as_bytes(name[-1])
+    encoded = name.encode("utf-8", "surrogatepass")
+    if len(encoded) <= LONGEST_FOLDER:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:16]
+    return f"{encoded[: LONGEST_FOLDER - 17].decode('utf-8', 'ignore')}%{digest}"
+
+
 def shortened(text: str, letters: int) -> str:
     """Shorten a name in its middle, because names that belong together begin or end alike.
 
@@ -132,6 +166,10 @@ def _is_hidden(letter: str) -> bool:
 
 def _shown(letter: str) -> str:
     return letter.encode("unicode_escape").decode() if _is_hidden(letter) else letter
+
+
+def _as_bytes(letter: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in letter.encode("utf-8", "surrogatepass"))
 
 
 def _json_escape(letter: str) -> str:
