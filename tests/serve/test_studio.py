@@ -94,6 +94,13 @@ def test_more_photos_than_a_request_holds(page, address, tmp_path):
         page.click("text=Add class")
         page.set_input_files(f'[aria-label="Photos of {name}"]', pictures(tmp_path, f"{name}", base, count))
     expect(page.locator("#facts")).to_contain_text("203 photos", timeout=60_000)
+    # What is not looked at is not drawn.
+    column = page.locator('[aria-label="Class night"]')
+    expect(column.locator("button.shot")).to_have_count(30)
+    column.locator(".shots").evaluate("one => one.scrollTo(0, one.scrollHeight)")
+    expect(column.locator("button.shot")).to_have_count(60)
+    column.locator("text=All").click()
+    expect(page.locator("#selected")).to_have_text("201 selected")
 
 
 def test_a_classifier_is_taught_once_over_http(serving, tmp_path):

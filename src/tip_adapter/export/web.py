@@ -30,6 +30,8 @@ def web_files(ort_web: Path) -> dict[str, bytes]:
         )
     page = files("tip_adapter.export").joinpath("static", "web")
     ours = {name: page.joinpath(name).read_bytes() for name in PAGE_FILES}
+    palette = files("tip_adapter.report").joinpath("templates", "palette.css").read_bytes()
+    ours["style.css"] = palette + ours["style.css"]
     return ours | {f"ort/{name}": (folder / name).read_bytes() for name in ORT_WEB_FILES}
 
 

@@ -102,7 +102,7 @@ def _template(name: str) -> Any:
         lstrip_blocks=True,
     )
     folder = files("tip_adapter.report") / "templates"
-    for part in ("style.css", "report.js"):
+    for part in ("palette.css", "style.css", "report.js"):
         # The project's own files, not a user's words.
         environment.globals[part.replace(".", "_")] = Markup((folder / part).read_text(encoding="utf-8"))  # noqa: S704
     environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f}\u00a0%"
