@@ -14,6 +14,7 @@ from tip_adapter.errors import InputError
 from tip_adapter.storage.locking import WAIT_S
 
 TOKEN_VARIABLE = "TIP_ADAPTER_TOKEN"  # noqa: S105 - its name, not its value
+LABEL_STUDIO_TOKEN = "LABEL_STUDIO_API_KEY"  # noqa: S105 - as its own clients call it
 
 
 def serve(
@@ -39,6 +40,20 @@ def serve(
     queue: Annotated[
         int, typer.Option("--queue", min=1, help="Photos that may wait; when there are more, requests get 503.")
     ] = 512,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--protocol",
+            help="Also answer clients of: huggingface, openai, open-inference; may be repeated.",
+        ),
+    ] = None,
+    label_studio_url: Annotated[
+        str | None,
+        typer.Option(
+            "--label-studio-url",
+            help=f"The Label Studio whose photos are fetched, with the token in ${LABEL_STUDIO_TOKEN}.",
+        ),
+    ] = None,
     encoder: WhereOption = None,
     wait: WaitOption = WAIT_S,
 ) -> None:
@@ -57,7 +72,17 @@ def serve(
             f"{TOKEN_VARIABLE}=$(openssl rand -hex 16)"
         )
     hosts = (*LOOPBACK, host, *(allow_host or ()))
-    settings = Settings(token=token, hosts=hosts, editing=not read_only, store="default", edit_wait_s=wait, queue=queue)
+    settings = Settings(
+        token=token,
+        hosts=hosts,
+        editing=not read_only,
+        store="default",
+        edit_wait_s=wait,
+        queue=queue,
+        protocols=tuple(dict.fromkeys(protocol or ())),
+        label_studio_url=label_studio_url,
+        label_studio_token=os.environ.get(LABEL_STUDIO_TOKEN),
+    )
     folders = named(models)
     app = create_app(folders, settings, encoder=encoder)
     words = f"serving {', '.join(folders)} at"

@@ -13,6 +13,7 @@ from tip_adapter.serve.guard import Guard
 from tip_adapter.serve.metrics import Counting, Metrics
 from tip_adapter.serve.models import Models
 from tip_adapter.serve.problems import add_problems
+from tip_adapter.serve.protocols import speak
 from tip_adapter.serve.routes import editing, exporting, predicting, status, studio, words
 from tip_adapter.serve.settings import Settings
 from tip_adapter.typing import StrPath
@@ -79,6 +80,7 @@ def create_app(
     if settings.teaching:
         for room in (studio, exporting, words):
             app.include_router(room.router)
+    app.state.shapes = {name: speak(app, name) for name in settings.protocols}
     add_problems(app)
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(Counting, metrics=metrics)

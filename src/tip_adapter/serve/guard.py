@@ -59,7 +59,7 @@ class Guard:
         except Problem as error:
             if not answered.started:
                 headers = {**(error.headers or {}), "connection": "close"}
-                await problem(error.status_code, error.detail, headers)(scope, receive, answered)
+                await problem(scope, error.status_code, error.detail, headers)(scope, receive, answered)
         finally:
             self.held_bytes -= body.bytes
 

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from tip_adapter.errors import EncoderError, InputError, ModelFileError, TipAdapterError
 
@@ -51,8 +52,11 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 """Of every route: without it FastAPI declares errors in a form of its own, which no route gives."""
 
 
-def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """Answer with an error."""
+def problem(scope: Scope, status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Answer with an error, in the shape of the protocol whose path was asked."""
+    shape = scope["app"].state.shapes.get(scope["path"].split("/")[1])
+    if shape:
+        return JSONResponse(shape(status, detail), status, headers=headers)
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     return JSONResponse(body, status, headers=headers, media_type=MEDIA_TYPE)
 
@@ -64,30 +68,30 @@ def status_of(error: Exception) -> int:
     return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
 
 
-async def _known(_: Request, error: Exception) -> JSONResponse:
-    return problem(status_of(error), " ".join(str(error).split()) or type(error).__name__)
+async def _known(request: Request, error: Exception) -> JSONResponse:
+    return problem(request.scope, status_of(error), " ".join(str(error).split()) or type(error).__name__)
 
 
 async def _of_http(request: Request, error: Exception) -> JSONResponse:
     status, detail = getattr(error, "status_code", 500), str(getattr(error, "detail", error))
     if not isinstance(error, Problem) and status in (404, 405):
         detail = f"There is no {request.method} {request.url.path}: /docs lists what there is"
-    return problem(status, detail, getattr(error, "headers", None))
+    return problem(request.scope, status, detail, getattr(error, "headers", None))
 
 
-async def _of_arguments(_: Request, error: Exception) -> JSONResponse:
+async def _of_arguments(request: Request, error: Exception) -> JSONResponse:
     found: Any = error.errors()[0] if isinstance(error, RequestValidationError) else {}
     place = ".".join(str(part) for part in found.get("loc", ())[1:])
-    return problem(422, f"{place or 'the request'}: {found.get('msg', 'is not as expected')}")
+    return problem(request.scope, 422, f"{place or 'the request'}: {found.get('msg', 'is not as expected')}")
 
 
 async def _disk(request: Request, error: Exception) -> JSONResponse:
     detail = getattr(error, "strerror", None) or type(error).__name__
-    return problem(status_of(error), f"the server cannot write: {detail}")
+    return problem(request.scope, status_of(error), f"the server cannot write: {detail}")
 
 
-async def _unexpected(_: Request, error: Exception) -> JSONResponse:
-    return problem(500, "The service failed: its own output says why")
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    return problem(request.scope, 500, "The service failed: its own output says why")
 
 
 def add_problems(app: FastAPI) -> None:

@@ -26,6 +26,10 @@ class Settings:
         Whether shots and classes may be changed.
     teaching : bool, default=False
         Whether a classifier may be taught that does not exist yet, and the studio be shown.
+    protocols : tuple of str
+        Ways of asking that other services have, by name (`tip_adapter.serve.protocols.PROTOCOLS`).
+    label_studio_url, label_studio_token : str, optional
+        The Label Studio whose photos may be fetched; without it nothing is fetched.
     store : "default", path or None, default=None
         Where features of new shots are kept; photos that are classified are never kept.
     max_body_bytes, max_files : int
@@ -44,6 +48,9 @@ class Settings:
     hosts: tuple[str, ...] = LOOPBACK
     editing: bool = True
     teaching: bool = False
+    protocols: tuple[str, ...] = ()
+    label_studio_url: str | None = None
+    label_studio_token: str | None = None
     store: StrPath | Literal["default"] | None = None
     max_body_bytes: int = 64 * 2**20
     max_files: int = 256
