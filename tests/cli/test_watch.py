@@ -167,6 +167,7 @@ def test_files_move_where_there_are_no_links_and_across_disks(tmp_path, monkeypa
 def test_what_cannot_be_watched(fails, model, inbox, tmp_path):
     fails(3, "a folder to watch", "watch", model, tmp_path / "gone")
     fails(3, "got both", "watch", model, inbox, "--move-to", "a", "--copy-to", "b")
+    fails(3, "false-alarm rate", "watch", model, inbox, "--once", "--none-of-these", 0.0001)
     fails(3, "does not hold", "watch", model, inbox, "--once", "--move-to", inbox.parent)
 
 

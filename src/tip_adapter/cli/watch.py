@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tip_adapter.cli.options import JsonOption, ModelArgument, TruncatedOption, WhereOption
+from tip_adapter.cli.options import ModelArgument, TruncatedOption, WhereOption
 from tip_adapter.cli.output import echo, echo_json_line, echo_skipped, percent
 from tip_adapter.cli.streams import BATCH, answered
 from tip_adapter.errors import InputError
@@ -33,9 +33,7 @@ MoveOption = Annotated[
 CopyOption = Annotated[
     Path | None, typer.Option("--copy-to", help="Copy each photo into the folder of its class, in this folder.")
 ]
-TagOption = Annotated[
-    bool, typer.Option("--tag", help="Write the prediction beside each photo, wherever it is then: a.jpg.class.json.")
-]
+TagOption = Annotated[bool, typer.Option("--tag", help="Write the prediction beside each photo, as JSON.")]
 NoneOption = Annotated[
     float | None,
     typer.Option(
@@ -43,6 +41,7 @@ NoneOption = Annotated[
         help="Keep photos of no known class apart; the share of the others that may be by mistake, such as 0.05.",
     ),
 ]
+LinesOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, one for each photo.")]
 OnceOption = Annotated[bool, typer.Option("--once", help="End when the photos that are there have been dealt with.")]
 SettleOption = Annotated[
     float, typer.Option("--settle", min=0, help="Seconds that a file has to stay the same before it is read.")
@@ -64,10 +63,11 @@ def watch(
     poll: PollOption = False,
     encoder: WhereOption = None,
     allow_truncated: TruncatedOption = False,
-    as_json: JsonOption = False,
+    as_json: LinesOption = False,
 ) -> None:
     """Classify the photos that arrive in a folder; sort them into folders of classes, or tag them, if asked for."""
     from tip_adapter.classifier import ImageClassifier
+    from tip_adapter.classifier.predicting import familiarity_threshold
     from tip_adapter.data.arrivals import Arrivals, known_photos
     from tip_adapter.libraries import require_extra
 
@@ -82,6 +82,7 @@ def watch(
         require_extra("watchfiles", "watch")
     classifier = ImageClassifier.load(model, encoder=encoder, allow_truncated=allow_truncated)
     sorter = _Sorter(classifier, target, move_to is None, tag, none_of_these, as_json)
+    familiarity_threshold(classifier.model_, none_of_these)  # raises now, not at the first photo
     with _record(folder / RECORD) as (rows, file):
         arrivals = Arrivals(
             folder.resolve(), settle, (target.resolve(),) if target else (), known_photos(rows, sorter.wanted)
