@@ -16,6 +16,9 @@ COMMIT = "c0ffee" * 6 + "c0ff"
 MANY = 2**20
 """Files from this size on are kept in git-lfs, under their SHA-256."""
 
+LARGE_SUFFIXES = (".safetensors", ".zip")
+"""Files that a new repository keeps in git-lfs, however small."""
+
 
 class Hub:
     """What the server has, how it misbehaves, and what it was asked.
@@ -35,6 +38,8 @@ class Hub:
     asked : list of (method, path, range)
     token : str
         Who may write.
+    large : dict of str to bytes
+        Contents by SHA-256, as git-lfs keeps them.
     """
 
     def __init__(self) -> None:
@@ -46,6 +51,7 @@ class Hub:
         self.asked: list[tuple[str, str, str | None]] = []
         self.address = ""
         self.token = "hf_of_the_test"
+        self.large: dict[str, bytes] = {}
 
     def add(self, repository: str, folder: Path, inside: str = "") -> None:
         found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -90,20 +96,34 @@ class Handler(BaseHTTPRequestHandler):
             name = "/".join(part for part in (asked.get("organization"), asked["name"]) if part)
             self.hub.files.setdefault(name, {})
             return self.tell({"url": f"{self.hub.address}/{name}", "name": name, "id": name})
+        if path.endswith(".git/info/lfs/objects/batch"):
+            wanted = json.loads(body)["objects"]
+            address = f"{self.hub.address}/lfs/"
+            objects = [one | {"actions": {"upload": {"href": address + one["oid"]}}} for one in wanted]
+            return self.tell({"transfer": "basic", "objects": objects})
         repository, what = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(\w+)/main", path).groups()
         if what == "preupload":
             names = [one["path"] for one in json.loads(body)["files"]]
-            return self.tell(
-                {"files": [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]}
-            )
+            modes = {name: "lfs" if name.endswith(LARGE_SUFFIXES) else "regular" for name in names}
+            answers = [{"path": name, "uploadMode": mode, "shouldIgnore": False} for name, mode in modes.items()]
+            return self.tell({"files": answers})
         files = self.hub.files[repository]
         for line in body.splitlines():
             entry = json.loads(line)
             if entry["key"] == "file":
                 files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+            elif entry["key"] == "lfsFile":
+                files[entry["value"]["path"]] = self.hub.large[entry["value"]["oid"]]
             elif entry["key"] == "deletedFile":
                 files.pop(entry["value"]["path"], None)
         return self.tell({"commitUrl": f"{self.hub.address}/{repository}/commit/{COMMIT}", "commitOid": COMMIT})
+
+    def do_PUT(self) -> None:
+        """Contents of large files, which a commit names afterwards."""
+        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.hub.asked.append(("PUT", self.path, None))
+        self.hub.large[hashlib.sha256(content).hexdigest()] = content
+        self.tell({})
 
     def tell(self, value) -> None:
         data = json.dumps(value).encode()

@@ -1,6 +1,8 @@
 """What people of this field hold is taken as it is: tables, data sets, pipelines, pickles."""
 
+import gc
 import pickle
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -11,9 +13,13 @@ import pytest
 from PIL import Image
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from tip_adapter import METHODS, ImageClassifier, ImageEmbedder
+from tip_adapter.classifier.inputs import images_of, labelled_images
+from tip_adapter.data.decoding import StoredImage
+from tip_adapter.data.sequences import list_images
 from tip_adapter.errors import DatasetError, ImageError, InputError
 
 LEVELS, NAMES = (20, 30, 220, 230), ["night", "night", "day", "day"]
@@ -78,9 +84,11 @@ def test_frames_that_do_not_fit_are_refused(classifier, paths):
 
 def test_empty_paths_are_refused_with_their_rows(classifier, paths):
     frame = pd.DataFrame({"path": [paths[0], None, float("nan")], "label": NAMES[:3]})
-    with pytest.raises((ImageError, DatasetError, InputError)) as caught:
-        ImageClassifier("fake", store=None).fit(frame)
-    assert "\n" not in str(caught.value)
+    for use in (ImageClassifier("fake", store=None).fit, classifier.predict, classifier.predict_frame):
+        with pytest.raises(ImageError, match=r"^Expected an image in row [12] \(.*\), got none"):
+            use(frame)
+    assert classifier.predict(frame, skip_bad=True) == ["night", None, None]
+    assert [name for name, _ in classifier.predict(frame, skip_bad=True).skipped] == ["row 1", "row 2"]
 
 
 def hugging_face(paths, labels, names=("day", "night")):
@@ -99,6 +107,15 @@ def test_a_data_set_of_hugging_face_gives_what_its_files_give(paths, classifier)
     np.testing.assert_array_equal(ours.unit, theirs.unit[order])
     assert learned.predict(data) == NAMES
     assert learned.evaluate(data).accuracy == 1.0
+    for images in (images_of(data), labelled_images(data).images):
+        assert {type(image) for image in list_images(images)} == {StoredImage}  # read when it is wanted
+
+
+def test_a_missing_photo_in_a_data_set_is_named_by_its_row(paths, classifier):
+    data = hugging_face([paths[0], None], [1, 0])
+    with pytest.raises(ImageError, match="Expected an image in row 1 of the column image, got none"):
+        classifier.predict(data)
+    assert classifier.predict(data, skip_bad=True) == ["night", None]
 
 
 def test_its_splits_are_chosen_by_what_they_are_for(paths):
@@ -107,6 +124,19 @@ def test_its_splits_are_chosen_by_what_they_are_for(paths):
     learned = ImageClassifier("fake", "prototype", store=None).fit(data)
     assert learned.model_.counts.tolist() == [2, 2]
     assert learned.evaluate(data).n == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # datasets leaves the table open
+def test_a_folder_with_its_table_is_read_as_hugging_face_reads_it(paths, classifier, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rows = zip(paths, NAMES, strict=True)
+    table = "file_name,label\n" + "".join(f"{Path(path).name},{name}\n" for path, name in rows)
+    (tmp_path / "metadata.csv").write_text(table)
+    data = datasets.load_dataset("imagefolder", data_dir=str(tmp_path), cache_dir=str(tmp_path / "cache"))
+    gc.collect()
+    learned = ImageClassifier("fake", "prototype", store=None).fit(data)
+    assert sorted(learned.model_.shots.features.digests) == sorted(classifier.model_.shots.features.digests)
+    assert learned.predict(paths) == NAMES
 
 
 @pytest.mark.parametrize("labels", [[1, None, 0, 0], [1, -1, 0, 0]])
@@ -136,7 +166,10 @@ class Indexed:
 
 
 def test_a_data_set_of_torch_is_read_when_it_is_wanted(paths):
-    learned = ImageClassifier("fake", "prototype", store=None).fit(Indexed(paths))
+    data = Indexed(paths)
+    images, labels = labelled_images(data).images, data.reads
+    assert (len(list_images(images)), data.reads) == (len(paths), labels)
+    learned = ImageClassifier("fake", "prototype", store=None).fit(data)
     assert learned.predict(paths) == NAMES
 
 
@@ -174,4 +207,6 @@ def test_an_embedder_stands_in_a_pipeline(paths):
     pipeline = make_pipeline(ImageEmbedder("fake", store=None), LogisticRegression()).fit(paths, NAMES)
     assert clone(pipeline).fit(paths, NAMES).predict(paths).tolist() == NAMES
     assert pickle.loads(pickle.dumps(pipeline)).predict(paths).tolist() == NAMES
+    search = GridSearchCV(pipeline, {"imageembedder__encoder": ["fake"]}, cv=2)
+    assert search.fit(pd.Series(paths, [9, 7, 5, 3]), NAMES).predict(paths).tolist() == NAMES
     assert clone(embedder).set_params(encoder="nothing").get_params()["encoder"] == "nothing"

@@ -35,10 +35,13 @@ def run(tmp_path, hub):
     photos = [tmp_path / f"{number}.bmp" for number in range(6)]
     for path, pixels in zip(photos, some_photos(6), strict=True):
         Image.fromarray(pixels).save(path)
-    classifier = ImageClassifier("fake", "tip-adapter", store=None).fit(photos, ["red", "blue"] * 3)
+    classifier = ImageClassifier("fake", "tip-adapter", store=None).fit(
+        photos, ["red", "blue"] * 3, groups=[f"patient {number}" for number in range(6)]
+    )
     classifier.save(tmp_path / "c.tip")
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "SYSTEMROOT") if name in os.environ}
     own = {"HF_HOME": str(tmp_path / "hf"), "HOME": str(tmp_path), "NO_PROXY": "127.0.0.1", "HF_ENDPOINT": hub.address}
+    own["HF_HUB_DISABLE_XET"] = "1"  # large files by git-lfs, which the server speaks
 
     def process(code, **variables):
         done = subprocess.run(
@@ -56,7 +59,9 @@ def test_there_and_back_without_pictures_and_names(run, hub):
     assert card.startswith("---\nlibrary_name: tip-adapter")
     words = 'license: "cc-by-4.0"', "- accuracy: ", "of 6 shots", "| blue | 3 |", 'from_pretrained("me/colours")'
     assert [one for one in words if one not in card] == []
-    assert not any(b".bmp" in content for content in hub.files["me/colours"].values())
+    sent = hub.files["me/colours"].values()
+    assert [word for word in (b".bmp", b"patient") if any(word in content for content in sent)] == []
+    assert len(hub.large) == 2
     found, err = run(PULL.format(name="me/colours", options="store=None"))
     classes, pictures, name = found.rsplit(" ", 2)
     assert (classes, pictures) == ("('blue', 'red')", "0"), err
@@ -86,16 +91,17 @@ def test_pushing_without_a_token_is_one_line(run, hub, token):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("me/nothing", "store=None", "The Hub repository me/nothing cannot be reached"),
+        ("me/nothing", "store=None", "Found no Hub repository me/nothing that you may see"),
         ("me/other", "store=None", "Expected a saved classifier"),
-        ("me/other", 'revision="v9", store=None', "The Hub repository me/other cannot be reached"),
+        ("me/other", 'revision="v9", store=None', "Found no revision v9 of the Hub repository me/other"),
         ("one/two/three", "store=None", "Expected hub:owner/name"),
     ],
 )
 def test_what_is_not_there_is_one_line(run, hub, name, options, message):
-    hub.files["me/other"] = {"config.json": json.dumps({"model_type": "bert"}).encode()}
+    hub.files["me/other"] = {"config.json": json.dumps({"model_type": "bert"}).encode(), "model.safetensors": b"large"}
     _, err = run(PULL.format(name=name, options=options))
     assert message in err.strip().splitlines()[-1]
+    assert "model.safetensors" not in hub.sent()
 
 
 def test_a_folder_has_no_revisions(tmp_path):

@@ -533,7 +533,7 @@ def test_a_new_folder_that_fails_leaves_nothing(tmp_path, monkeypatch):
 def test_load_from_the_hub(saved, monkeypatch):
     calls = []
 
-    def snapshot_download(repo_id, revision):
+    def snapshot_download(repo_id, revision, allow_patterns):
         calls.append((repo_id, revision))
         return str(saved)
 
@@ -557,7 +557,7 @@ def test_bad_hub_address(address):
 
 
 def test_hub_out_of_reach(monkeypatch):
-    def snapshot_download(repo_id, revision):
+    def snapshot_download(repo_id, revision, allow_patterns):
         raise ConnectionError("no network\nmany more lines")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)

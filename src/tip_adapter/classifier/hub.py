@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,14 +30,22 @@ def address_of(name: StrPath, revision: str | None) -> str:
     return address if revision is None else f"{address}@{revision}"
 
 
+def _without_names(groups: Sequence[str]) -> tuple[str, ...]:
+    """Number groups, whose names may be those of folders or of patients."""
+    numbers = {name: str(number) for number, name in enumerate(dict.fromkeys(filter(None, groups)))}
+    return tuple(numbers.get(name, "") for name in groups)
+
+
 def push(model: FewShotModel, repo_id: str, *, private: bool, pictures: bool, license_name: str | None) -> str:
-    """Upload a classifier as it is now; its pictures, names of files and former shots only where that is wanted."""
+    """Upload a classifier as it is now; pictures, names of files and groups, and former shots only where wanted."""
     if not pictures:
         features = replace(model.shots.features, names=model.shots.ids)
-        shots = replace(model.shots, features=features, thumbnails=Thumbnails({}))
+        shots = replace(
+            model.shots, features=features, thumbnails=Thumbnails({}), groups=_without_names(model.shots.groups)
+        )
         model = started(replace(model, shots=shots, journal=()))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "classifier.tip"
         model.save(path)
-        (path / CARD_FILE).write_text(card_of(model, license_name=license_name, repository=repo_id))
+        (path / CARD_FILE).write_text(card_of(model, license_name=license_name, repository=repo_id), encoding="utf-8")
         return push_to_hub(path, repo_id, private=private)

@@ -273,8 +273,8 @@ class ImageClassifier(EditableClassifier):
         private : bool, default=True
             Of a repository that is made.
         pictures : bool, default=False
-            Upload thumbnails of the shots, the names of their files and the journal, too. The features of the shots are
-            part of the classifier and always uploaded.
+            Upload thumbnails of the shots, the names of their files and groups, and the journal, too. The features of
+            the shots are part of the classifier and always uploaded.
         license_name : str, optional
             For the model card, such as "cc-by-4.0".
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tip_adapter.data.class_names import is_missing
 from tip_adapter.data.decoding import StoredImage, read_image_bytes
 from tip_adapter.data.manifests.columns import Columns, splits_of, understand_columns, understand_path
 from tip_adapter.data.manifests.tables import Table
@@ -30,7 +31,8 @@ def is_frame(data: Any) -> bool:
 def images_of_frame(data: Any) -> list[Any]:
     """List the images of a table's column of images, which is found as in a manifest."""
     table = _table(data)
-    return list_images(table.values(understand_path(table, _count_images)))
+    column = understand_path(table, _count_images)
+    return _images([row.get(column) for _, row in table.rows])
 
 
 def labelled_images_of_frame(data: Any, prefer: Sequence[str] = ()) -> tuple[list[Any], list[Any]]:
@@ -48,7 +50,7 @@ def labelled_images_of_frame(data: Any, prefer: Sequence[str] = ()) -> tuple[lis
     columns = understand_columns(table, _count_images)
     rows = _rows_of_split(table, columns, prefer)
     labels = list_labels([columns.label_of(row) for row in rows])
-    return list_images([row[columns.path] for row in rows]), _named(labels, data, columns.label)
+    return _images([row[columns.path] for row in rows]), _named(labels, data, columns.label)
 
 
 def _table(data: Any) -> Table:
@@ -74,6 +76,18 @@ def _column(data: Any, name: Any) -> list[Any]:
         return list_items(data[name], f"the column {name}")
     rows = data.cast_column(name, type(feature)(decode=False))
     return [StoredImage(partial(_stored_bytes, rows, row, name), f"{name} {row}") for row in range(len(data))]
+
+
+def _images(values: Sequence[Any]) -> list[Any]:
+    """List images; one that is missing is refused by its row where it is read, so that it can be skipped."""
+    return list_images(
+        StoredImage(partial(_missing, row), f"row {row}") if is_missing(value) else value
+        for row, value in enumerate(values)
+    )
+
+
+def _missing(row: int) -> bytes:
+    raise ImageError(f"Expected an image in row {row} (the first is row 0), got none: fill it in, or leave the row out")
 
 
 def _stored_bytes(rows: Any, row: int, name: str) -> bytes:

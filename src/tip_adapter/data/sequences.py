@@ -113,7 +113,8 @@ def _is_array(value: Any) -> bool:
 
 
 def _is_open_file(value: Any) -> bool:
-    return callable(getattr(value, "read", None))
+    # Not what is read when it is wanted: opened here, all of a data set would be in memory at once.
+    return callable(getattr(value, "read", None)) and not isinstance(value, StoredImage)
 
 
 def _is_stored_image(value: Any) -> bool:

@@ -47,6 +47,9 @@ from tip_adapter.typing import StrPath
 
 T = TypeVar("T")
 
+HUB_FILES = (CONFIG_FILE, CARD_FILE, *(name.replace(".", "-*.") for name in DATA_FILES))
+"""What of a repository is fetched."""
+
 READS = 20
 """How often a reader whom writers overtake reads again before it waits for its turn."""
 
@@ -143,7 +146,7 @@ def load_bundle(path: StrPath) -> Bundle:
     tip_adapter.storage.atomic.MissingFileError: Expected a saved classifier, but there is no folder nowhere.tip
     """
     if isinstance(path, str) and path.startswith(HUB_PREFIX):
-        path = download_folder(path.removeprefix(HUB_PREFIX))
+        path = download_folder(path.removeprefix(HUB_PREFIX), HUB_FILES)
     return _read_until_whole(Path(path), _read_state)
 
 

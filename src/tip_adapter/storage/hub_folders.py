@@ -13,14 +13,19 @@ from tip_adapter.libraries import import_library
 HUB_PREFIX = "hub:"
 
 
-def download_folder(address: str) -> Path:
-    """Fetch ``owner/name`` (or ``owner/name@revision``) into the Hub's cache, or take it from there."""
+def download_folder(address: str, patterns: Sequence[str]) -> Path:
+    """Fetch files of ``owner/name`` (or ``owner/name@revision``) into the Hub's cache, or take them from there.
+
+    Only those of these patterns: a repository of something else may be a hundred gigabytes large.
+    """
     repo_id, _, revision = address.partition("@")
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo_id):
         raise InputError(f"Expected {HUB_PREFIX}owner/name, got {HUB_PREFIX}{address}")
     huggingface_hub = import_library("huggingface_hub")
-    with _clear_hub_errors(repo_id):
-        return Path(huggingface_hub.snapshot_download(repo_id, revision=revision or None))
+    with _clear_hub_errors(repo_id, revision):
+        return Path(
+            huggingface_hub.snapshot_download(repo_id, revision=revision or None, allow_patterns=list(patterns))
+        )
 
 
 def upload_folder(folder: Path, names: Sequence[str], repo_id: str, *, private: bool) -> str:
@@ -40,9 +45,24 @@ def upload_folder(folder: Path, names: Sequence[str], repo_id: str, *, private: 
 
 
 @contextlib.contextmanager
-def _clear_hub_errors(repo_id: str) -> Iterator[None]:
+def _clear_hub_errors(repo_id: str, revision: str = "") -> Iterator[None]:
+    errors = import_library("huggingface_hub.errors")
     try:
         yield
+    except errors.GatedRepoError as error:
+        raise TipAdapterError(
+            f"The Hub repository {repo_id} gives its files to those alone who accepted its terms: accept them on its "
+            "page, then log in here (hf auth login)"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise TipAdapterError(
+            f"Found no Hub repository {repo_id} that you may see: check its name, or log in if it is private "
+            "(HF_TOKEN, or hf auth login)"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise TipAdapterError(
+            f"Found no revision {revision} of the Hub repository {repo_id}: check its name"
+        ) from error
     except Exception as error:  # the network's many ways to fail, in the words of several HTTP libraries
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise TipAdapterError(
