@@ -65,8 +65,8 @@ def test_nothing_is_done_twice_and_what_is_new_is_done(once, inbox, tmp_path):
     shutil.copy(inbox / "red" / "photo 0é.png", inbox / "new.png")
     assert [Path(row["path"]).name for row in once(inbox, "--copy-to", sorted_into)] == ["new.png"]
     assert len(once(inbox, "--move-to", sorted_into)) == 10  # another wish
-    with open(inbox / RECORD, "a") as record:
-        record.write('[1]\n{"name": 3}\n{"name": "cut')
+    with open(inbox / RECORD, "ab") as record:
+        record.write(b'[1]\n{"name": 3}\n\xff\xfe\n' + b"[" * 100_000 + b'\n{"name": "cut')
     assert once(inbox, "--move-to", sorted_into) == []
 
 

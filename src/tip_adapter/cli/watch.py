@@ -230,12 +230,12 @@ def _record(path: Path) -> Iterator[tuple[list[dict[str, Any]], IO[str]]]:
     from tip_adapter.storage.locking import locked
 
     path.parent.mkdir(exist_ok=True)
-    with locked(path.parent, wait_s=0), path.open("a+", encoding="utf-8") as file:
+    with locked(path.parent, wait_s=0), path.open("a+", encoding="utf-8", errors="replace") as file:
         file.seek(0)
         rows = []
         line = "\n"
         for line in file:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 row = json.loads(line)
                 rows += [row] if isinstance(row, dict) else []
         if not line.endswith("\n"):  # a run that was killed
