@@ -44,7 +44,7 @@ def serve(
         list[str] | None,
         typer.Option(
             "--protocol",
-            help="Also answer clients of: huggingface, openai, open-inference; may be repeated.",
+            help="Also answer clients of: huggingface, openai, open-inference, label-studio; may be repeated.",
         ),
     ] = None,
     label_studio_url: Annotated[

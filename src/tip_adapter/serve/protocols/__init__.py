@@ -24,6 +24,7 @@ from tip_adapter.typing import Float32Array
 
 PROTOCOLS = {
     "huggingface": "tip_adapter.serve.protocols.huggingface",
+    "label-studio": "tip_adapter.serve.protocols.label_studio",
     "open-inference": "tip_adapter.serve.protocols.open_inference",
     "openai": "tip_adapter.serve.protocols.openai",
 }
