@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/clients.py [--photos ../shared/data/clothing] [--encoder lite] [--clients 32] [--seconds 10]
 
-Every client's call is made and its answer compared; the table is written into docs/clients.md. With --photos also the
-time that 32 clients wait through the protocols is compared with that of /v1/predict and /v1/embed, in turn, in one run.
+Every client's call is made and its answer compared; the table is written into docs/clients.md. With --photos also
+photos a second and processor time of the protocols are compared with those of /v1/predict and /v1/embed, in turn.
 `@huggingface/inference` is looked for in ./node_modules, or in $TIP_ADAPTER_NODE_MODULES.
 """
 
@@ -30,7 +30,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from provenance import write_result
-from serve import service
+from serve import processor_s, service
 from serve_files import photo
 from tip_adapter import ImageClassifier
 
@@ -161,18 +161,25 @@ def overhead(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     photos = [path.read_bytes() for path in sorted((options.photos / "test").rglob("*.jpg"))[:200]]
     asked = {name: [requests_of(data)[name] for data in photos] for name in requests_of(b"")}
     rates: dict[str, list[float]] = {name: [] for name in asked}
+    used: dict[str, list[float]] = {name: [] for name in asked}
     for turn in range(options.rounds + 1):
         for name in list(asked) if turn % 2 else list(asked)[::-1]:
+            before, start = processor_s(process), time.perf_counter()
             rate = answered(port, asked[name], options.clients, options.seconds if turn else 2)
             if turn:  # the first round warms up
                 rates[name].append(rate)
+                used[name].append((processor_s(process) - before) / (rate * (time.perf_counter() - start)))
     process.terminate()
     process.wait()
-    ratio = lambda one, other: float(np.median(np.array(rates[one]) / np.array(rates[other])))  # noqa: E731
+    compared = {"huggingface_of_predict": ("huggingface", "/v1/predict"), "openai_of_embed": ("openai", "/v1/embed")}
     return {
         "photos_per_second": rates,
-        "huggingface_of_predict": ratio("huggingface", "/v1/predict"),
-        "openai_of_embed": ratio("openai", "/v1/embed"),
+        "processor_s_per_photo": used,
+        **{name: float(np.median(np.divide(rates[one], rates[other]))) for name, (one, other) in compared.items()},
+        **{
+            f"processor_{name}": float(np.median(np.divide(used[one], used[other])))
+            for name, (one, other) in compared.items()
+        },
     }
 
 
