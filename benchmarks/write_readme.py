@@ -278,6 +278,26 @@ def outsiders(figures: Figures) -> str:
     return f"{shown}\n\n{said}\n\n{table(['set', 'texts', 'shots', 'rival', 'points', '95 % interval'], lost)}"
 
 
+def next_photos(figures: Figures) -> str:
+    rows = [
+        [
+            row["set"],
+            f"`{row['method']}`",
+            row["photos a round"],
+            ", ".join(f"{value:.1f}" for value in row["random"]),
+            ", ".join(f"{value:.1f}" for value in row["chosen"]),
+            f"{row['mean gain']:+.1f} ({row['mean gain interval'][0]:+.1f} to {row['mean gain interval'][1]:+.1f})",
+        ]
+        for row in figures["rows"]
+    ]
+    header = ["set", "method", "photos a round", "at random", "chosen", "mean gain"]
+    said = (
+        f"Accuracy in % before the first of five rounds and after each, means of {figures['seeds']} seeds; in brackets "
+        "the 95 % interval of the gain, paired by seed."
+    )
+    return f"{table(header, rows)}\n\n{said}"
+
+
 def bursts(figures: Figures) -> str:
     def told(value: float | None, digits: int) -> str:
         return "–" if value is None else f"{value:.{digits}f}"
@@ -371,6 +391,7 @@ SECTIONS = {
     "predict": ("Cache logits of many queries", predict),
     "startup": ("Start of a process", startup),
     "edits": ("Edits of a large classifier in memory", edits),
+    "next_photos": ("Photos to label next, accuracy in %", next_photos),
     "scarce_classes": ("Recall of classes with few shots, in %", scarce_classes),
     "durability": ("Edits that race, commands that are killed, photos that are forgotten", durability),
     "durability_strace": ("Commands that are killed at each system call that changes names", killed),

@@ -20,11 +20,12 @@ from tip_adapter.features.extraction import Extraction
 from tip_adapter.model.edits import CALIBRATION, class_column
 from tip_adapter.model.evaluation import evaluate_features
 from tip_adapter.model.few_shot_model import FewShotModel
-from tip_adapter.model.predictions import PredictionSets, Skipped, named_sets
+from tip_adapter.model.predictions import Prediction, PredictionSets, Results, Skipped, named_sets, top_predictions
 from tip_adapter.progress import announce
 from tip_adapter.storage.atomic import write_file
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.trust.conformal import SetKind, prediction_sets
+from tip_adapter.trust.unlabelled import next_to_label
 from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
@@ -188,6 +189,43 @@ class TrustedClassifier(PhotoClassifier):
         photos = known_photos(model, data, labels, prefer=("test", "validation"), skip_bad=skip_bad)
         extraction = self._photos.extract_labelled(photos, skip_bad=skip_bad, progress=progress)
         return evaluate_features(model, extraction, photos.labels[extraction.kept])
+
+    def next_to_label(
+        self, images: Images, *, count: int = 10, skip_bad: bool = False, progress: Progress | None = None
+    ) -> Results[Prediction]:
+        """Choose unlabelled photos whose labels would teach the classifier most.
+
+        Parameters
+        ----------
+        images : iterable of images
+            As `predict` takes them; photos that are shots already are left out.
+        count : int, default=10
+            How many to choose; fewer where there are not so many that differ.
+        skip_bad : bool, default=False
+            Leave out photos that cannot be read; they are in `skipped` of the result.
+        progress : Progress, optional
+
+        Returns
+        -------
+        Results of Prediction
+            The most useful first, each with the two classes that it is held for. See
+            `tip_adapter.trust.unlabelled.next_to_label` for how they are chosen.
+
+        Raises
+        ------
+        InputError
+            When `count` is below 1.
+        """
+        model = self._fitted()
+        queries = self._photos.queries(images, skip_bad=skip_bad, progress=progress)
+        features, known = queries.extraction.features, set(model.shots.features.digests)
+        _, first = np.unique(features.digests, return_index=True)
+        rows = np.array([row for row in sorted(first) if features.digests[row] not in known], dtype=np.intp)
+        probabilities = model.probabilities(model.logits(features.unit[rows]))
+        same = 1.0 if model.copy_cosine is None else model.copy_cosine
+        chosen = next_to_label(features.unit[rows], probabilities, model.shots.features.unit, count, same=same)
+        names = [features.names[rows[row]] for row in chosen]
+        return queries.results(top_predictions(probabilities[chosen], model.class_names, names, 2))
 
     def doctor(
         self,

@@ -28,6 +28,7 @@ from tip_adapter.cli import (
     studio,
     trust,
     tuning,
+    unlabelled,
     watch,
 )
 from tip_adapter.cli.demo.command import demo
@@ -88,6 +89,7 @@ app.command(rich_help_panel=USE, cls=ReadableCommand)(info.info)
 app.command(rich_help_panel=USE, cls=ReadableCommand)(studio.studio)
 app.command(rich_help_panel=TRUST, cls=ReadableCommand)(trust.calibrate)
 app.command(rich_help_panel=TRUST, cls=ReadableCommand)(trust.doctor)
+app.command("next", rich_help_panel=TRUST, cls=ReadableCommand)(unlabelled.next_photos)
 app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.add)
 app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.remove)
 app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.relabel)
