@@ -3,7 +3,8 @@
 Usage: python benchmarks/comparison.py clothing ../shared/data/clothing [--methods all]
        python benchmarks/comparison.py clip ../shared/data/clip-vit-b32
 Single runs are kept in benchmarks/runs/, so that a second call goes on where the first ended; tables, figures and one
-small file of all runs are copied to benchmarks/results/comparison_…/.
+small file of all runs are copied to benchmarks/results/comparison_…/. With --keep the rows of that file whose methods
+are not run now stay: training takes hours, and its code changes seldom.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from tip_adapter.bench.records import load_records, write_record
 
 HERE = Path(__file__).parent
 FILES = ("table.md", "table.csv", "runs.jsonl")
@@ -28,6 +31,22 @@ def options_of(name: str, data: Path) -> list[str]:
     return [*files, "--protocol", "fair,paper,paper-few", "--methods", "default"]
 
 
+def keep_former(runs: Path, results: Path) -> int:
+    """Put former runs of methods that were not run now beside those that were."""
+    now = load_records(runs).runs
+    data = {(run["dataset"], run["dataset_id"]) for run in now}
+    methods = {(run["dataset"], run["protocol"], run["method"]) for run in now}
+    former = [
+        run
+        for run in load_records(results).runs
+        if (run["dataset"], run["dataset_id"]) in data
+        and (run["dataset"], run["protocol"], run["method"]) not in methods
+    ]
+    for number, run in enumerate(former):
+        write_record(runs / "runs" / "former" / f"{number}.json", run)
+    return len(former)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=("clothing", "clip"))
@@ -35,6 +54,7 @@ def main() -> None:
     parser.add_argument("--methods", help="Only these, such as training-free.")
     parser.add_argument("--protocol", help="Only these, such as fair.")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--keep", action="store_true", help="Keep former runs of methods that are not run now.")
     arguments = parser.parse_args()
     runs, results = HERE / "runs" / arguments.name, HERE / "results" / f"comparison_{arguments.name}"
     options = [*options_of(arguments.name, arguments.data), "--shots", "1,2,4,8,16", "--seeds", str(arguments.seeds)]
@@ -48,6 +68,10 @@ def main() -> None:
     print(f"{time.perf_counter() - start:.0f} s, exit code {code}")
     if not (runs / "table.md").exists():
         sys.exit(code or 1)
+    if arguments.keep:
+        print(f"{keep_former(runs, results)} former runs kept")
+        words = [sys.executable, "-m", "tip_adapter", "bench", "--report-only", "--output", str(runs)]
+        code = subprocess.run(words).returncode or code
     results.mkdir(parents=True, exist_ok=True)
     for old in results.glob("*.png"):
         old.unlink()
