@@ -30,7 +30,8 @@ def test_the_table_has_the_codes_of_all_errors():
 
 
 def test_each_code_occurs(run, photos, model, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for name in ("pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
     (tmp_path / "bad.png").write_bytes(b"")
     (tmp_path / "file").write_bytes(b"")
     cases = {
@@ -40,7 +41,7 @@ def test_each_code_occurs(run, photos, model, monkeypatch, tmp_path):
         3: ["predict", model, tmp_path / "bad.png"],
         4: ["predict", tmp_path / "gone.tip", photos],
         5: ["fit", photos, "-e", "no-such-encoder", "-o", tmp_path / "d.tip"],
-        6: ["explain", model, photos / "test", "--plot", tmp_path / "plots"],
+        6: ["embed", photos, "-e", "fake", "-o", tmp_path / "features.parquet"],
     }
     assert {code: run(*command)[0] for code, command in cases.items()} == {code: code for code in cases}
     assert documented() - set(cases) == {7, INTERRUPTED}  # 7: tests/methods; interrupted: below
