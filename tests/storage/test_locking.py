@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tip_adapter.classifier import ImageClassifier
+from tip_adapter.classifier.encoding import PhotoEncoder
 from tip_adapter.cli import main
 from tip_adapter.errors import InputError, ModelFileError, StorageWarning, TipAdapterError
 from tip_adapter.storage.locking import locked
@@ -79,7 +80,7 @@ def test_threads_with_a_session_each_and_threads_that_share_one(saved):
 
 
 def test_photos_are_encoded_before_others_are_kept_out(saved, monkeypatch):
-    extract, seen = ImageClassifier._extract, []
+    extract, seen = PhotoEncoder.extract, []
 
     def extract_while_another_edits(self, *arguments, **options):
         if not seen:
@@ -88,7 +89,7 @@ def test_photos_are_encoded_before_others_are_kept_out(saved, monkeypatch):
                 other.add_shots([shade(1)], ["red"])
         return extract(self, *arguments, **options)
 
-    monkeypatch.setattr(ImageClassifier, "_extract", extract_while_another_edits)
+    monkeypatch.setattr(PhotoEncoder, "extract", extract_while_another_edits)
     with ImageClassifier.editing(saved, store=None) as classifier:
         added = classifier.add_shots([shade(1), shade(2)], ["red"] * 2)
     assert (len(added.ids), [class_name for _, _, class_name in added.known]) == (1, ["red"])
