@@ -100,7 +100,10 @@ def flush() -> None:
 def drop(stream: TextIO) -> None:
     """Send what is still to be written to a stream nowhere."""
     with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        stream.flush()
 
 
 @contextlib.contextmanager
