@@ -283,7 +283,7 @@ def next_photos(figures: Figures) -> str:
         [
             row["set"],
             f"`{row['method']}`",
-            row["photos a round"],
+            str(row["photos a round"]),
             ", ".join(f"{value:.1f}" for value in row["random"]),
             ", ".join(f"{value:.1f}" for value in row["chosen"]),
             f"{row['mean gain']:+.1f} ({row['mean gain interval'][0]:+.1f} to {row['mean gain interval'][1]:+.1f})",
