@@ -13,7 +13,7 @@ import pytest
 
 from tip_adapter.cli.watch import RECORD
 from tip_adapter.data.arrivals import Arrivals
-from tip_adapter.storage.escaping import for_folder
+from tip_adapter.storage.escaping import for_path
 from tip_adapter.storage.filing import file_into
 
 
@@ -120,12 +120,12 @@ def test_names_of_classes_stay_inside(once, run, model, inbox, tmp_path):
 
 @pytest.mark.parametrize("name", ["..", ".", ".x", "a/b", "CON", "nul.txt", "x.", "\x1b[1m", "a\nb", "é" * 300, "50%"])
 def test_a_folder_of_any_name(tmp_path, name):
-    folder = for_folder(name)
+    folder = for_path(name)
     assert folder.isprintable()
     assert len(folder.encode()) <= 200
     (tmp_path / folder).mkdir()
     assert os.listdir(tmp_path) == [folder]
-    others = {for_folder(other) for other in ("%2E.", "a%2Fb", "%43ON", "é" * 301, "50%25", "a\\nb")}
+    others = {for_path(other) for other in ("%2E.", "a%2Fb", "%43ON", "é" * 301, "50%25", "a\\nb")}
     assert folder not in others
 
 

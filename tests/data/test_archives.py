@@ -293,3 +293,10 @@ def test_an_archive_for_each_split(tmp_path):
         pack(tmp_path / f"{split}.zip")
     assert len(load_dataset(tmp_path, prefer=("train",))) == 6
     assert find_images([f"{tmp_path}/*.zip"]) == find_images([tmp_path / "test.zip", tmp_path / "train.zip"])
+
+
+def test_skipping_does_not_skip_the_whole(tmp_path):
+    path = tmp_path / "photos.zip"
+    path.write_bytes(b"PK\x03\x04 no archive")
+    with pytest.raises(DatasetError, match="archive at"):
+        load_dataset(path, skip_bad=True)

@@ -107,6 +107,30 @@ def test_an_address_for_others_needs_a_token(run, folder):
     assert "give --token, or $TIP_ADAPTER_TOKEN" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--protocol", "nonsense"], "There is no protocol 'nonsense'"),
+        (["--protocol", "label-studio", "--label-studio-url", "127.0.0.1:8080"], "got '127.0.0.1:8080'"),
+        (["--protocol", "label-studio", "--label-studio-url", "http://a@b/"], "got 'http://a@b/'"),
+        (["--label-studio-url", "http://127.0.0.1:8080"], "Expected --protocol label-studio"),
+    ],
+)
+def test_what_protocols_lack_is_told_before_it_serves(run, folder, words, message):
+    code, _, err = run("serve", folder, "--port", 0, *words)
+    assert (code, err.count("\n")) == (3, 1)
+    assert message in err
+
+
+@pytest.mark.parametrize(("name", "message"), [("bad.zip", "archive at"), ("gone.zip", "found nothing")])
+def test_a_studio_of_nothing_says_so(run, tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 no archive")
+    code, _, err = run("studio", tmp_path / name, "-e", "fake", "--port", 0, "--no-browser")
+    assert (code, err.count("\n")) == (3, 1)
+    assert message in err
+
+
 def test_a_port_that_is_taken(run, folder):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -26,6 +26,8 @@ def address_of(name: StrPath, revision: str | None) -> str:
         if revision is not None:
             raise InputError(f"Expected no revision of the folder {name}, got {revision!r}: leave it out")
         return name
+    if "/" not in name:
+        raise InputError(f"Expected a folder that is there, or owner/name on the Hub, got {name!r}: check the path")
     address = name if name.startswith(HUB_PREFIX) else f"{HUB_PREFIX}{name}"
     return address if revision is None else f"{address}@{revision}"
 

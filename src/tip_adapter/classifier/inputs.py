@@ -132,7 +132,8 @@ def _indexed_pairs(data: Any) -> tuple[list[ImageSource], list[Any]]:
     """Take a data set apart; its images, which may be more than the memory holds, are read when they are wanted."""
     count = len(data)
     targets = getattr(data, "targets", None)
-    if count and not (isinstance(data[0], tuple | list) and len(data[0]) == 2):
+    first = data[0] if count else (None, None)
+    if not (isinstance(first, tuple | list) and len(first) == 2):
         raise InputError(f"Expected (image, label) from every index of a {type(data).__name__}, got something else")
     values = targets if targets is not None and len(targets) == count else [data[row][1] for row in range(count)]
     images = [StoredImage(partial(_bytes_at, data, row), f"image {row}") for row in range(count)]

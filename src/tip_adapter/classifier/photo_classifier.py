@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from tip_adapter.classifier.encoding import DEFAULT_METHOD, ClassTexts, PhotoEncoder
+from tip_adapter.classifier.encoding import DEFAULT_METHOD, ClassTexts, PhotoEncoder, Queries
 from tip_adapter.classifier.frames import check_columns, with_columns
 from tip_adapter.classifier.live_model import LiveModel
 from tip_adapter.classifier.predicting import as_pipeline, familiarity_threshold, unfamiliar
@@ -18,7 +18,7 @@ from tip_adapter.explain.explanation import Explanation
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.predictions import Prediction, Results, top_predictions
 from tip_adapter.trust.precision import MAX_FLIPPED
-from tip_adapter.typing import FloatArray, StrPath
+from tip_adapter.typing import BoolArray, FloatArray, StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
@@ -117,6 +117,17 @@ class PhotoClassifier:
         probabilities[queries.extraction.kept] = model.probabilities(model.logits(queries.features))
         return probabilities[0] if queries.one else probabilities
 
+    def _answered(
+        self, images: Any, none_of_these: float | None, skip_bad: bool, progress: Progress | None
+    ) -> tuple[FewShotModel, Queries, FloatArray, BoolArray]:
+        """The model, what was encoded, probabilities, and which photos show none of the classes."""
+        model = self._fitted()
+        # What can be wrong is looked at before the photos are encoded.
+        threshold = familiarity_threshold(model, none_of_these)
+        queries = self._photos.queries(images, skip_bad=skip_bad, progress=progress)
+        probabilities = model.probabilities(model.logits(queries.features))
+        return model, queries, probabilities, unfamiliar(model, probabilities, queries.features, threshold)
+
     @overload
     def predict_top(  # type: ignore[overload-overlap]
         self,
@@ -167,11 +178,7 @@ class PhotoClassifier:
         Prediction, or Results of Prediction
             One for one image, a list for several. Each has the `path` of its photo.
         """
-        model = self._fitted()
-        threshold = familiarity_threshold(model, none_of_these)
-        queries = self._photos.queries(images, skip_bad=skip_bad, progress=progress)
-        probabilities = model.probabilities(model.logits(queries.features))
-        none = unfamiliar(model, probabilities, queries.features, threshold)
+        model, queries, probabilities, none = self._answered(images, none_of_these, skip_bad, progress)
         found = queries.results(top_predictions(probabilities, model.class_names, queries.names, top_k, none=none))
         return found[0] if queries.one else found
 
@@ -231,11 +238,7 @@ class PhotoClassifier:
         ImageError
             When a photo cannot be read.
         """
-        model = self._fitted()
-        threshold = familiarity_threshold(model, none_of_these)
-        queries = self._photos.queries(images, skip_bad=skip_bad, progress=progress)
-        probabilities = model.probabilities(model.logits(queries.features))
-        none = unfamiliar(model, probabilities, queries.features, threshold)
+        model, queries, probabilities, none = self._answered(images, none_of_these, skip_bad, progress)
         named: list[str | int | None] = [None] * queries.n
         for place, column, unknown in zip(queries.extraction.kept, probabilities.argmax(axis=1), none, strict=True):
             named[place] = None if unknown else model.classes[column]
@@ -299,11 +302,7 @@ class PhotoClassifier:
             When it is no table, or has columns of these names.
         """
         check_columns(frame, ("prediction", "probability"))
-        model = self._fitted()
-        threshold = familiarity_threshold(model, none_of_these)
-        queries = self._photos.queries(frame, skip_bad=skip_bad, progress=progress)
-        probabilities = model.probabilities(model.logits(queries.features))
-        none = unfamiliar(model, probabilities, queries.features, threshold)
+        model, queries, probabilities, none = self._answered(frame, none_of_these, skip_bad, progress)
         named: list[Any] = [None] * queries.n
         sure: list[float | None] = [None] * queries.n
         for place, row, unknown in zip(queries.extraction.kept, probabilities, none, strict=True):

@@ -25,7 +25,7 @@ from tip_adapter.progress import announce
 from tip_adapter.storage.atomic import write_file
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.trust.conformal import SetKind, prediction_sets
-from tip_adapter.trust.unlabelled import next_to_label
+from tip_adapter.trust.unlabelled import EQUAL, next_to_label
 from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class TrustedClassifier(PhotoClassifier):
         _, first = np.unique(features.digests, return_index=True)
         rows = np.array([row for row in sorted(first) if features.digests[row] not in known], dtype=np.intp)
         probabilities = model.probabilities(model.logits(features.unit[rows]))
-        same = 1.0 if model.copy_cosine is None else model.copy_cosine
+        same = EQUAL if model.copy_cosine is None else model.copy_cosine
         chosen = next_to_label(features.unit[rows], probabilities, model.shots.features.unit, count, same=same)
         names = [features.names[rows[row]] for row in chosen]
         return queries.results(top_predictions(probabilities[chosen], model.class_names, names, 2))

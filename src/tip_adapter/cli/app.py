@@ -34,6 +34,7 @@ from tip_adapter.cli import (
 from tip_adapter.cli.demo.command import demo
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
 from tip_adapter.cli.output import ReaderLeft, drop, echo, echo_error, flush, print_only_errors
+from tip_adapter.cli.streams import STANDARD_INPUT
 from tip_adapter.errors import (
     ImageError,
     OutOfReachError,
@@ -48,7 +49,7 @@ INTERRUPTED = 130
 CHOOSE_ENCODER = ("fit", "embed", "bench", "fine-tune")
 """Commands that use an encoder of their own choice."""
 
-STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0")
+STANDARD_INPUTS = (STANDARD_INPUT, "/dev/stdin", "/dev/fd/0")
 QUIET = "--quiet"
 
 app = typer.Typer(
@@ -161,8 +162,8 @@ def _check_arguments(given: list[str]) -> None:
         if not argument.strip() or re.fullmatch(r"--[\w-]+=\s*", argument):
             _fail(f"argument {number} is empty, as when a variable of the shell is not set: see tip-adapter --help", 2)
         may_be_a_class = given[0] == "class" or before in ("--class", "-c")
-        is_read = argument == "-" and _has("--null")
-        if argument in STANDARD_INPUT and not may_be_a_class and not is_read:
+        is_read = argument == STANDARD_INPUT and _has("--null")
+        if argument in STANDARD_INPUTS and not may_be_a_class and not is_read:
             _fail(f"expected the name of a file or folder, got {argument}: standard input is not read here", 2)
 
 

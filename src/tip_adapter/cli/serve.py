@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,21 @@ from tip_adapter.storage.locking import WAIT_S
 
 TOKEN_VARIABLE = "TIP_ADAPTER_TOKEN"  # noqa: S105 - its name, not its value
 LABEL_STUDIO_TOKEN = "LABEL_STUDIO_API_KEY"  # noqa: S105 - as its own clients call it
+
+ProtocolOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--protocol",
+        help="Also answer clients of: huggingface, openai, open-inference, label-studio; may be repeated.",
+    ),
+]
+LabelStudioOption = Annotated[
+    str | None,
+    typer.Option(
+        "--label-studio-url",
+        help=f"The Label Studio whose photos are fetched, with the token in ${LABEL_STUDIO_TOKEN}.",
+    ),
+]
 
 
 def serve(
@@ -40,20 +56,8 @@ def serve(
     queue: Annotated[
         int, typer.Option("--queue", min=1, help="Photos that may wait; when there are more, requests get 503.")
     ] = 512,
-    protocol: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--protocol",
-            help="Also answer clients of: huggingface, openai, open-inference, label-studio; may be repeated.",
-        ),
-    ] = None,
-    label_studio_url: Annotated[
-        str | None,
-        typer.Option(
-            "--label-studio-url",
-            help=f"The Label Studio whose photos are fetched, with the token in ${LABEL_STUDIO_TOKEN}.",
-        ),
-    ] = None,
+    protocol: ProtocolOption = None,
+    label_studio_url: LabelStudioOption = None,
     encoder: WhereOption = None,
     wait: WaitOption = WAIT_S,
 ) -> None:
@@ -71,6 +75,8 @@ def serve(
             f"Whoever reaches {host} could use and change the classifiers: give --token, or ${TOKEN_VARIABLE}, such as "
             f"{TOKEN_VARIABLE}=$(openssl rand -hex 16)"
         )
+    protocols = tuple(dict.fromkeys(protocol or ()))
+    _check_label_studio(label_studio_url, protocols)
     hosts = (*LOOPBACK, host, *(allow_host or ()))
     settings = Settings(
         token=token,
@@ -79,7 +85,7 @@ def serve(
         store="default",
         edit_wait_s=wait,
         queue=queue,
-        protocols=tuple(dict.fromkeys(protocol or ())),
+        protocols=protocols,
         label_studio_url=label_studio_url,
         label_studio_token=os.environ.get(LABEL_STUDIO_TOKEN),
     )
@@ -87,6 +93,16 @@ def serve(
     app = create_app(folders, settings, encoder=encoder)
     words = f"serving {', '.join(folders)} at"
     run(app, host, port, lambda address: echo(f"{words} {address}; {address}/docs says how, Ctrl-C ends it"))
+
+
+def _check_label_studio(url: str | None, protocols: tuple[str, ...]) -> None:
+    """Refuse an address that photos could not be fetched from, before anybody waits for one."""
+    if url is None:
+        return
+    if "label-studio" not in protocols:
+        raise InputError("Expected --protocol label-studio with --label-studio-url")
+    if not re.fullmatch(r"https?://[^/\s@]+/?", url):
+        raise InputError(f"Expected --label-studio-url such as http://127.0.0.1:8080, got {url!r}")
 
 
 def named(models: list[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ import typer
 
 from tip_adapter.cli.options import EncoderOption, WaitOption
 from tip_adapter.cli.output import echo, echo_skipped
+from tip_adapter.errors import InputError
 from tip_adapter.storage.locking import WAIT_S
 
 
@@ -54,6 +55,8 @@ def _begun(place: Path, encoder: str | None) -> Path:
     from tip_adapter.storage.bundle_archives import holds_bundle, unpack_bundle
     from tip_adapter.storage.bundle_files import is_bundle
 
+    if not place.exists() and place.suffix not in ("", ".tip"):
+        raise InputError(f"Expected photos or a saved classifier at {place}, found nothing: check the path")
     if is_bundle(place) or not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return place
     model = Path(f"{place.resolve().stem.removesuffix('.tip')}.tip")

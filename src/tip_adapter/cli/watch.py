@@ -171,11 +171,11 @@ class _Sorter:
     def _folder_of(self, class_name: str | None) -> str:
         from tip_adapter.data.class_names import folded
         from tip_adapter.data.folders import is_ignored
-        from tip_adapter.storage.escaping import for_folder
+        from tip_adapter.storage.escaping import for_path
 
         if class_name is None:
             return NONE_OF_THESE
-        return for_folder(class_name, taken=folded(class_name) == NONE_OF_THESE or is_ignored(class_name))
+        return for_path(class_name, taken=folded(class_name) == NONE_OF_THESE or is_ignored(class_name))
 
 
 def _deal_with(arrivals: Arrivals, sorter: _Sorter, folder: Path, record: IO[str]) -> None:

@@ -208,6 +208,8 @@ def _parts(path: Path, findings: Findings, *, as_it_is: bool = False) -> list[Pa
     """Find the parts of a data set, the usual splits in their usual order."""
     reader = FolderReader(findings)
     if is_folder(path):
+        if error := reader.listing(path).error:
+            raise error  # the whole of it, so that skipping would leave nothing
         parts = folder_parts(reader, path, as_it_is=as_it_is)
         return sorted(parts, key=lambda part: SPLITS.index(part.split) if part.split in SPLITS else len(SPLITS))
     if is_file(path):

@@ -208,8 +208,10 @@ class TakenApart:
                 KernelSum(np.exp(head.beta * (wide @ self._wide_keys.T - 1.0)), self._wide_coefficients, self._inverse)
             )
         if self._split is not None:
-            make, constant, by_text = self._split
-            text = text + constant + wide @ by_text.T
+            make, constant, of_no_shot = self._split
+            text = text + constant
+            if of_no_shot is not None:
+                text = text + wide @ of_no_shot.T
             parts.append(make(wide))
         elif head.weights is not None:
             rest = wide @ head.weights.T.astype(np.float64)
@@ -260,7 +262,7 @@ class TakenApart:
         return _gaussian(*wide, self.ridge, texts) if self.linear == "gaussian" else _prototype(*wide)
 
 
-Split = tuple[Callable[[FloatArray], ShotPart], FloatArray, FloatArray] | None
+Split = tuple[Callable[[FloatArray], ShotPart], FloatArray, FloatArray | None] | None
 
 
 def _gaussian(
@@ -275,9 +277,9 @@ def _gaussian(
     moments = Moments.of(features, labels, len(weights))
     means, solve, present = moments.means, moments.precision(ridge), moments.counts > 0
     expected = np.zeros_like(means)
-    if texts is not None:
+    if texts is not None and moments.counts.min() <= 1:  # for classes without shots, or without their only one
         expected = np.nan_to_num(expected_means(means, present, texts.astype(np.float64)))
-    solved, of_texts = solve(means), solve(expected)
+    solved, of_texts = solve(means), solve(expected) if expected.any() else expected
     made = np.where(present[:, None], solved, of_texts) - solved[present].mean(axis=0)
     made[~present & ~expected.any(axis=1)] = 0.0
     scale = _proportion(weights, made)
@@ -294,7 +296,8 @@ def _gaussian(
         by_text = np.where(expected.any(axis=1), scale * (queries @ of_texts.T - half), np.nan)
         return GaussianSum(queries, solve(queries), features, labels, means, solved, own, solve, scale, lost, by_text)
 
-    return part, np.where(present, corrected, bias), np.where(present[:, None], 0.0, weights)
+    of_no_shot = None if present.all() else np.where(present[:, None], 0.0, weights)
+    return part, np.where(present, corrected, bias), of_no_shot
 
 
 def _prototype(features: FloatArray, labels: IntArray, weights: FloatArray, bias: FloatArray, lost: float) -> Split:
@@ -304,7 +307,7 @@ def _prototype(features: FloatArray, labels: IntArray, weights: FloatArray, bias
     scale = _proportion(weights, np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0))
     if scale is None:
         return None
-    return lambda queries: PrototypeSum(queries @ features.T, features, labels, sums, scale, lost), bias, 0.0 * weights
+    return lambda queries: PrototypeSum(queries @ features.T, features, labels, sums, scale, lost), bias, None
 
 
 def _ridge_inverse(

@@ -121,13 +121,14 @@ def _facts(files: Sequence[str], path: Path) -> tuple[list[str | None], list[str
     columns = ["id", "label", "digest"]
     tables = [parquet.read_table(file, columns=columns, partitioning=None) for file in files]
     table = require_extra("pyarrow", "data").concat_tables(tables)
-    strange = [name for name in columns if not {type(one) for one in table[name].to_pylist()} <= {str, type(None)}]
+    labels, ids, digests = (table[name].to_pylist() for name in ("label", "id", "digest"))
+    named = {"label": labels, "id": ids, "digest": digests}
+    strange = [name for name, values in named.items() if not {type(one) for one in values} <= {str, type(None)}]
     if strange:
         raise DatasetError(f"Expected a column of words in {path}, got another kind in {strange[0]!r}: run embed again")
-    ids = table["id"].to_pylist()
     if len(set(ids)) < len(ids):
         raise DatasetError(f"Expected every image once in {path}, got {len(ids) - len(set(ids))} ids again")
-    return table["label"].to_pylist(), ids, table["digest"].to_pylist()
+    return labels, ids, digests
 
 
 def _on_disk(files: Sequence[str], kept: np.ndarray[Any, Any], path: Path) -> Float32Array:

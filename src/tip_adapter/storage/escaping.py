@@ -20,19 +20,13 @@ FORMULA = tuple("=+-@＝＋－＠")
 MARKUP = re.compile(r"[\\`*\[\]|~<&$@]|(?<!\w)_+|_+(?!\w)|:(?=//)|(?<=www)\.")
 """What Markdown obeys in the middle of a line; an underscore between letters is one."""
 
-UNSAFE = set('<>:"/\\|?*%')
-DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
-NAME_LETTERS = 60
-"""Of a name in an archive: four bytes each still fit what file systems allow."""
-
-
-NOT_IN_FOLDERS = frozenset('/\\:*?"<>|%')
-"""What some system does not allow in the name of a folder, and the sign for it."""
+NOT_IN_PATHS = frozenset('/\\:*?"<>|%')
+"""What some system does not allow in the name of a file or folder, and the sign for it."""
 
 RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)
 """Names of devices on Windows."""
 
-LONGEST_FOLDER = 200
+LONGEST_PART = 200
 """Bytes; systems allow 255, and photos have names, too."""
 
 
@@ -108,41 +102,27 @@ def for_html(text: str) -> str:
     return html.escape(for_terminal(text))
 
 
-def for_file_name(text: str) -> str:
-    """Write a name so that it is one part of a path on every system: never a folder above, a device, or hidden.
-
-    Examples
-    --------
-    >>> for_file_name("../a:b"), for_file_name("CON"), for_file_name("Hüte")
-    ('%2E.%2Fa%3Ab', '%43ON', 'Hüte')
-    """
-    whole = "".join(f"%{ord(letter):02X}" if letter in UNSAFE or _is_hidden(letter) else letter for letter in text)
-    whole = whole[:NAME_LETTERS].rstrip(" .") or "%"
-    device = whole.partition(".")[0].rstrip().upper() in DEVICES
-    return f"%{ord(whole[0]):02X}{whole[1:]}" if device or whole[0] in ". " else whole
-
-
-def for_folder(text: str, *, taken: bool = False) -> str:
-    r"""Write a name as the name of one visible folder on every system; different names stay different.
+def for_path(text: str, *, taken: bool = False) -> str:
+    r"""Write a name as one visible part of a path on every system, a file or folder; different names stay different.
 
     What a system obeys or forbids is written as `%` and the hexadecimal digits of its bytes; so is the first letter of
     a name that is reserved, or `taken` for something else.
 
     Examples
     --------
-    >>> [for_folder(name) for name in ("sky blue", "black/white", "..", "con", "50%")]
+    >>> [for_path(name) for name in ("sky blue", "black/white", "..", "con", "50%")]
     ['sky blue', 'black%2Fwhite', '%2E%2E', '%63on', '50%25']
     """
-    name = "".join(_as_bytes(letter) if letter in NOT_IN_FOLDERS or _is_hidden(letter) else letter for letter in text)
+    name = "".join(_as_bytes(letter) if letter in NOT_IN_PATHS or _is_hidden(letter) else letter for letter in text)
     if taken or name.startswith(".") or RESERVED.match(name):
         name = _as_bytes(name[0]) + name[1:] if name[0] != "%" else name
     if name.endswith((".", " ")):
         name = name[:-1] + _as_bytes(name[-1])
     encoded = name.encode("utf-8", "surrogatepass")
-    if len(encoded) <= LONGEST_FOLDER:
+    if len(encoded) <= LONGEST_PART:
         return name
     digest = hashlib.sha256(encoded).hexdigest()[:16]
-    return f"{encoded[: LONGEST_FOLDER - 17].decode('utf-8', 'ignore')}%{digest}"
+    return f"{encoded[: LONGEST_PART - 17].decode('utf-8', 'ignore')}%{digest}"
 
 
 def shortened(text: str, letters: int) -> str:

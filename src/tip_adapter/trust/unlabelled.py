@@ -7,6 +7,9 @@ import numpy as np
 from tip_adapter.errors import InputError
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
+EQUAL = 1 - 1e-5
+"""Cosine of equal unit rows of float32, as far as rounding goes."""
+
 REPRESENTED = 2000
 """So many of the unlabelled photos, drawn at random, stand for all of them, where there are more."""
 
@@ -17,7 +20,7 @@ def next_to_label(
     shots: Float32Array,
     count: int,
     *,
-    same: float = 1.0,
+    same: float = EQUAL,
     random_state: int = 0,
 ) -> IntArray:
     """Choose unlabelled photos to label next, the first the most useful.
@@ -37,7 +40,7 @@ def next_to_label(
         Unit rows; none will do.
     count : int
         How many to choose, at most N.
-    same : float, default=1
+    same : float, default=EQUAL
         From this cosine on photos of one moment are near-copies: of those one is chosen.
     random_state : int, default=0
 
@@ -72,11 +75,11 @@ def next_to_label(
     seen = np.arange(len(features))
     if len(features) > REPRESENTED:
         seen = np.random.default_rng(random_state).choice(len(features), REPRESENTED, replace=False)
-    best = (features[seen] @ shots.T).max(axis=1) if len(shots) else np.full(len(seen), -1.0, dtype=np.float32)
-    alike, weights = features @ features[seen].T, uncertain[seen].astype(np.float32)
-    left = np.ones(len(features), dtype=bool)
+    near = np.full(len(features), -1.0, dtype=np.float32)
     if len(shots):
-        left &= (features @ shots.T).max(axis=1) < same
+        near = (features @ shots.T).max(axis=1)
+    alike, weights = features @ features[seen].T, uncertain[seen].astype(np.float32)
+    best, left = near[seen], near < same
     chosen: list[int] = []
     while len(chosen) < count and left.any():
         gains = np.maximum(alike - best, 0.0) @ weights

@@ -78,24 +78,28 @@ def gaussian_expert(
     ridges: Sequence[float] = RIDGES,
 ) -> Expert:
     """Fit the Gaussians, and choose what is not given: α in units that do not depend on the number of shots."""
-    gaussians, evidence = Gaussians(support.features, support.labels, support.n_classes), support.evidence
+    shots, texts = (support.features, support.labels, support.n_classes), None
+    if not support.counts.all():
+        texts = support.zero_shot_weights
     choice, ridge, weight = None, ridges[0], 1.0 if text_weight is None else text_weight
-    unseen: FloatArray = np.zeros((0, support.n_classes))
+    seen: FloatArray = np.zeros((0, support.n_classes))
+    gaussians: Gaussians | None = None
     if alpha is None or len(ridges) > 1:
+        evidence, asked = support.evidence, Gaussians(*shots)
         choice, unseen = choose_with_logits(
             evidence,
-            lambda values: gaussians.fit(values["ridge"]),
+            lambda values: asked.fit(values["ridge"]),
             {"ridge": ridges},
             growth=1.0,
             alpha=alpha,
             text_weight=text_weight,
         )
         alpha, ridge, weight = choice.alpha, choice.parameters["ridge"], choice.text_weight
-    if support.zero_shot_weights is not None and not support.counts.all():
-        # Only now: what is chosen, is chosen on classes that have shots.
-        gaussians = Gaussians(support.features, support.labels, support.n_classes, support.zero_shot_weights)
+        seen = choice.alpha_seen * unseen[evidence.scored]
+        # What is chosen, is chosen on classes that have shots: others come after.
+        gaussians = asked if texts is None else None
+    gaussians = gaussians or Gaussians(*shots, texts)
     weights, bias = gaussians.classifier(ridge)
-    seen = unseen if choice is None else choice.alpha_seen * unseen[evidence.scored]
     values = {"alpha": alpha, "ridge": ridge, "text weight": weight}
     fit = scaled(alpha, gaussians.fit(ridge))
     return Expert(values, seen, fit, alpha * bias, weights=alpha * weights, search=choice)

@@ -173,11 +173,10 @@ def kernel_expert(
     ridges: Sequence[float] = RIDGES,
 ) -> Expert:
     """Fit the regression, and choose α and t, where they are not given, and among the β and ridges."""
-    evidence = support.evidence
     choice, beta, ridge, weight = None, betas[0], ridges[0], 1.0 if text_weight is None else text_weight
     seen: FloatArray = np.zeros((0, support.n_classes))
     if alpha is None or len(betas) > 1 or len(ridges) > 1:
-        alone = text_weight
+        evidence, alone = support.evidence, text_weight
         if alone is None:
             plain = alpha is not None or support.validation is not None
             alone = 1.0 if plain else evidence.text_weight

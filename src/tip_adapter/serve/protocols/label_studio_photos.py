@@ -11,7 +11,6 @@ from tip_adapter.serve.protocols import photo_of
 from tip_adapter.serve.settings import Settings
 from tip_adapter.serve.uploads import shown
 
-PORTS = {"http": 80, "https": 443}
 TIMEOUT_S = 10
 OK = 200
 

@@ -23,7 +23,7 @@ from tip_adapter.serve.problems import RESPONSES, Problem
 from tip_adapter.serve.routes.predicting import Served
 from tip_adapter.serve.uploads import labelled_form, shown
 from tip_adapter.storage.bundle_archives import pack_bundle
-from tip_adapter.storage.escaping import for_csv, for_file_name
+from tip_adapter.storage.escaping import for_csv, for_path
 
 router = APIRouter(prefix="/v1/export", tags=["export"], responses=RESPONSES)
 
@@ -49,7 +49,7 @@ async def _download(name: str, write: Callable[[Path], object]) -> FileResponse:
 
 
 def _called(served: ServedModel, ending: str) -> str:
-    return f"{for_file_name(served.name)}{ending}"
+    return f"{for_path(served.name)}{ending}"
 
 
 @router.get("/classifier.zip", response_class=FileResponse)
@@ -99,7 +99,7 @@ def write_photos(model: FewShotModel, file: Path) -> None:
     rows.writerow(["file", "class", "name"])
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for one, label, name in zip(shots.ids, shots.labels, shots.features.names, strict=True):
-            path = f"{folders[label]}/{for_file_name(one)}.jpg" if one in shots.thumbnails else ""
+            path = f"{folders[label]}/{for_path(one)}.jpg" if one in shots.thumbnails else ""
             if path:
                 archive.writestr(path, shots.thumbnails[one])
             rows.writerow([path, for_csv(model.class_names[label]), for_csv(shown(name))])
@@ -109,7 +109,7 @@ def write_photos(model: FewShotModel, file: Path) -> None:
 def _folders(names: tuple[str, ...]) -> list[str]:
     """Name a folder for every class, different ones also where a system ignores case."""
     taken, found = {"shots.csv"}, []
-    for name in map(for_file_name, names):
+    for name in map(for_path, names):
         free = (name, *(f"{name} ({number})" for number in range(2, len(names) + 3)))
         found.append(next(one for one in free if one.casefold() not in taken))
         taken.add(found[-1].casefold())
@@ -121,7 +121,7 @@ def _write_onnx(served: ServedModel, file: Path) -> None:
 
     loaded: Any = ImageClassifier.load(served.folder, encoder=served.encoder, store=None)
     with tempfile.TemporaryDirectory(prefix="tip-adapter-export-") as place:
-        folder = Path(place) / for_file_name(served.name)
+        folder = Path(place) / for_path(served.name)
         export_classifier(loaded, folder, ort_web=ORT_WEB if ORT_WEB.is_dir() else None)
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for path in sorted(folder.rglob("*")):
