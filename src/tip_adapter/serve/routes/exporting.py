@@ -17,6 +17,7 @@ from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
 from tip_adapter.classifier import ImageClassifier
+from tip_adapter.data.class_names import folded
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.serve.models import ServedModel
 from tip_adapter.serve.problems import RESPONSES, Problem
@@ -29,6 +30,8 @@ router = APIRouter(prefix="/v1/export", tags=["export"], responses=RESPONSES)
 
 ORT_WEB = Path("node_modules/onnxruntime-web")
 """Where `npm install onnxruntime-web` puts what the web page of an export runs on."""
+
+TABLE = "shots.csv"
 
 _one_at_a_time = asyncio.Semaphore(1)
 
@@ -93,7 +96,8 @@ async def report(request: Request, served: Served) -> FileResponse:
 
 def write_photos(model: FewShotModel, file: Path) -> None:
     """Write the pictures of a model's shots as a ZIP file of class folders."""
-    folders = _folders(model.class_names)
+    # Names of classes differ in more than case, and so do their folders.
+    folders = [for_path(name, taken=folded(name) == TABLE) for name in model.class_names]
     table, shots = io.StringIO(), model.shots
     rows = csv.writer(table)
     rows.writerow(["file", "class", "name"])
@@ -103,17 +107,7 @@ def write_photos(model: FewShotModel, file: Path) -> None:
             if path:
                 archive.writestr(path, shots.thumbnails[one])
             rows.writerow([path, for_csv(model.class_names[label]), for_csv(shown(name))])
-        archive.writestr("shots.csv", table.getvalue())
-
-
-def _folders(names: tuple[str, ...]) -> list[str]:
-    """Name a folder for every class, different ones also where a system ignores case."""
-    taken, found = {"shots.csv"}, []
-    for name in map(for_path, names):
-        free = (name, *(f"{name} ({number})" for number in range(2, len(names) + 3)))
-        found.append(next(one for one in free if one.casefold() not in taken))
-        taken.add(found[-1].casefold())
-    return found
+        archive.writestr(TABLE, table.getvalue())
 
 
 def _write_onnx(served: ServedModel, file: Path) -> None:
