@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tip_adapter import ImageClassifier
 from tip_adapter.data import find_images
-from tip_adapter.storage.escaping import for_folder
+from tip_adapter.storage.escaping import for_path
 
 parser = argparse.ArgumentParser(description="Sort a folder of photos by a few labelled ones.")
 parser.add_argument("labelled", help="a folder with one folder of photos per class")
@@ -29,7 +29,7 @@ classifier = ImageClassifier(encoder=given.encoder).fit(given.labelled, shots=16
 found = classifier.predict_top(find_images(given.photos), skip_bad=True)
 for number, prediction in enumerate(found):
     (class_name, probability), *_ = prediction.top
-    folder = given.sorted / (for_folder(class_name) if probability >= given.sure else "look at these")
+    folder = given.sorted / (for_path(class_name) if probability >= given.sure else "look at these")
     folder.mkdir(parents=True, exist_ok=True)
     source = Path(prediction.path)
     shutil.copy2(source, folder / f"{source.stem}-{number}{source.suffix}")  # names recur in other folders

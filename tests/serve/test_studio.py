@@ -41,7 +41,9 @@ def test_from_an_empty_page_to_corrections(page, address, tmp_path):
     page.locator(".shot").nth(0).click()
     page.locator(".shot").nth(2).click(modifiers=["Shift"])
     page.keyboard.press("2")
-    expect(page.locator('[aria-label="Class night"] .shot')).to_have_count(8, timeout=20_000)
+    # Reasons that were asked for follow the edit.
+    with page.expect_response(lambda answer: "evidence=" in answer.url and answer.ok):
+        expect(page.locator('[aria-label="Class night"] .shot')).to_have_count(8, timeout=20_000)
     page.click("#undo")
     expect(page.locator('[aria-label="Class night"] .shot')).to_have_count(5, timeout=20_000)
     # A burst is one group.

@@ -142,6 +142,8 @@ export class Trying {
 
   #fill(photo) {
     const { answer, parts, truth } = photo;
+    // Reasons that somebody asked for follow the answer.
+    if (photo.explained && photo.explained !== answer) this.#explain(photo).catch(this.fail);
     const right = truth && answer.class === truth;
     parts.title.replaceChildren(answer.class ?? "none of these");
     if (truth && photo.was !== undefined && photo.was !== right) {
@@ -164,6 +166,7 @@ export class Trying {
   }
 
   async #explain(photo) {
+    photo.explained = photo.answer;
     const [answer] = await this.#predict([photo], { evidence: 5 });
     const { evidence } = answer;
     const signed = (value) => (value === null ? "" : `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
