@@ -13,7 +13,7 @@ from tip_adapter.errors import InputError
 from tip_adapter.heads import Head, zero_shot_logits
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.inputs import checked_views
-from tip_adapter.methods.selection.folds import MAX_FOLDS, one_of_each, second_fold, shots_per_class, support_folds
+from tip_adapter.methods.selection.folds import MAX_FOLDS, asked_shots, second_fold, shots_per_class, support_folds
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.processors import single_threaded_blas
 from tip_adapter.typing import Float32Array, IntArray
@@ -29,7 +29,7 @@ class LeftOut:
     Attributes
     ----------
     logits : ndarray of shape (B, C), float32
-        Of the shots that say something: those whose class has others.
+        Of the shots that say something: those whose class has others; of many shots, a part of every class.
     labels : ndarray of shape (B,), integers in [0, C)
     rows : ndarray of shape (B,)
         Which of the N shots they are.
@@ -78,7 +78,7 @@ def left_out_logits(
     groups : array-like of shape (N,), optional
         What each shot belongs to, as in `fit`: whole groups are left out, and one shot of each is asked about.
     every : bool, default=False
-        Ask about every shot of a group.
+        Ask about every shot of a group, and of many.
 
     Examples
     --------
@@ -100,25 +100,30 @@ def left_out_logits(
     max_folds = TRAINED_FOLDS if method.trains else MAX_FOLDS
     folds = support_folds(support.features, support.labels, max_folds, support.groups)
     n_folds = int(folds.max()) + 1
-    logits, fewer = np.zeros((2, len(folds), support.n_classes), dtype=np.float32)
-    scored, texts = np.zeros(len(folds), dtype=bool), n_folds == 2
+    chosen = np.ones(len(folds), dtype=bool)
+    if not every:
+        chosen = asked_shots(support.features, support.labels, support.groups)
+    # Of the shots that are asked about, in their order: with a thousand classes all others would take gigabytes.
+    rows = np.flatnonzero(chosen)
+    asked, labels, of_row = asked[rows], support.labels[rows], folds[rows]
+    logits, fewer = np.zeros((2, len(rows), support.n_classes), dtype=np.float32)
+    scored, texts = np.zeros(len(rows), dtype=bool), n_folds == 2
     with single_threaded_blas():
         for fold in range(n_folds if n_folds > 1 else 0):
-            kept = folds != fold
-            rest = support.subset(kept)
+            rest, out = support.subset(folds != fold), of_row == fold
             if len(np.unique(rest.labels)) > 1:
                 head: Any = _head_of_rest(method, rest)
-                logits[~kept] = head.logits(asked[~kept])
-                scored[~kept] = np.isin(support.labels[~kept], rest.labels)
+                logits[out] = head.logits(asked[out])
+                scored[out] = np.isin(labels[out], rest.labels)
                 if texts and (texts := hasattr(head, "logit_scale")):
                     weights, scale = head.zero_shot_weights, head.logit_scale
-                    fewer[~kept] = zero_shot_logits(asked[~kept], weights, scale, support.n_classes)
+                    fewer[out] = zero_shot_logits(asked[out], weights, scale, support.n_classes)
         if n_folds > 2 and not every:
-            _answer_with_fewer(method, support, asked, folds, fewer)
-    rows = np.flatnonzero(scored if every else scored & one_of_each(support.features, support.labels, support.groups))
+            _answer_with_fewer(method, support, (asked, of_row), folds, fewer)
     shots = shots_per_class(support.labels, support.groups)
-    known = fewer[rows] if texts or (n_folds > 2 and not every) else None
-    return LeftOut(logits[rows], support.labels[rows], rows, folds, n_folds if len(rows) else 0, shots, known)
+    known = fewer[scored] if texts or (n_folds > 2 and not every) else None
+    n_folds = n_folds if scored.any() else 0
+    return LeftOut(logits[scored], labels[scored], rows[scored], folds, n_folds, shots, known)
 
 
 def _head_of_rest(method: FewShotMethod, rest: SupportSet) -> Head:
@@ -132,12 +137,16 @@ def _head_of_rest(method: FewShotMethod, rest: SupportSet) -> Head:
 
 
 def _answer_with_fewer(
-    method: FewShotMethod, support: SupportSet, asked: Float32Array, folds: IntArray, answers: Float32Array
+    method: FewShotMethod,
+    support: SupportSet,
+    asked: tuple[Float32Array, IntArray],
+    folds: IntArray,
+    answers: Float32Array,
 ) -> None:
-    """Answer for every shot by a fit that lacks a second fold, too: one such fit serves both of its folds."""
+    """Answer for shots, given with their folds, by fits that lack a second fold, too: each serves both of its folds."""
     n_folds = int(folds.max()) + 1
     for fold in range(0, n_folds, 2):
         out = (fold, second_fold(fold, n_folds))
-        rest, rows = support.subset(~np.isin(folds, out)), np.isin(folds, (fold, fold + 1))
+        rest, rows = support.subset(~np.isin(folds, out)), np.isin(asked[1], (fold, fold + 1))
         if len(np.unique(rest.labels)) > 1:
-            answers[rows] = _head_of_rest(method, rest).logits(asked[rows])
+            answers[rows] = _head_of_rest(method, rest).logits(asked[0][rows])

@@ -14,14 +14,12 @@ from typing import Literal
 import numpy as np
 
 from tip_adapter.errors import InputError
-from tip_adapter.heads.affinity import Cache, mass_from_cosines
-from tip_adapter.methods.selection.folds import one_of_each, shots_per_class, spread_over, support_folds
+from tip_adapter.heads.affinity import Cache
+from tip_adapter.methods.selection.class_masses import MAX_COSINES, ClassMasses, affordable_images
+from tip_adapter.methods.selection.folds import asked_shots, one_of_each, shots_per_class, spread_over, support_folds
 from tip_adapter.methods.selection.line_search import best_accuracy_alpha, best_likelihood_alpha, surprises
 from tip_adapter.methods.selection.prior import WIDTH, expected_spread, likely_ratio, likely_text_weight
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
-
-MAX_COSINES = 50_000_000
-"""Cosines of left-out shots to keys held at a time (200 MB); with more, a part of the shots is scored."""
 
 BETAS = tuple(0.25 * 2.0**power for power in range(10))
 """The coarse grid of β; then the steps around the best are halved, in logarithms, `REFINEMENTS` times."""
@@ -164,21 +162,21 @@ def search(
         if value is not None and not value >= 0:
             raise InputError(f"Expected {name} to be at least 0, or 'auto', got {value}.")
     cache = Cache.build(features, labels, text.shape[1], balanced=balanced)
-    asked = one_of_each(features, labels, groups)
+    asked = asked_shots(features, labels, groups, affordable_images(len(labels)))
     chosen = text_weight is None and alpha is None and validation is None
     t = likely_text_weight(text[asked], labels[asked]) if chosen else 1.0 if text_weight is None else text_weight
     if validation is not None:
-        scored = _Scored(validation[0] @ cache.keys.T, cache, validation[1], validation[2], 0, "accuracy")
+        scored = _Scored(ClassMasses(validation[0], cache), validation[1], validation[2], 0, "accuracy")
     elif shots_per_class(labels, groups) == 1:
         return replace(_prior(cache, alpha, beta, groups), text_weight=t)
     else:
-        scored = _left_out(cache, labels, text, groups)
+        scored = _left_out(cache, labels, text, asked, groups)
     found = scored.weighing(t).choose(alpha, beta)
     if not chosen or not text.any():
         return found
     # What is its class's only shot, or group, asks the texts alone.
-    alone = asked & (np.bincount(labels[asked])[labels] == 1)
-    beside = found.alpha * scored._mass(found.beta)
+    alone = asked & (np.bincount(labels[one_of_each(features, labels, groups)])[labels] == 1)
+    beside = found.alpha * scored.masses.of(found.beta)
     t = likely_text_weight(
         np.concatenate([scored.zero_shot, text[alone]]),
         np.concatenate([scored.labels, labels[alone]]),
@@ -241,22 +239,22 @@ def landscape(
     if shots_per_class(labels, groups) == 1:
         return None
     cache = Cache.build(features, labels, text.shape[1], balanced=balanced)
-    scored = _left_out(cache, labels, text, groups)
+    asked = asked_shots(features, labels, groups, affordable_images(len(labels)))
+    scored = _left_out(cache, labels, text, asked, groups)
     nll, right = np.empty((2, len(alphas), len(betas)))
     for column, beta in enumerate(betas):
-        mass = scored._mass(float(beta))
+        mass = scored.masses.of(float(beta))
         for row, alpha in enumerate(alphas):
             nll[row, column] = scored._nll(mass, float(alpha))
             right[row, column] = scored._right(mass, float(alpha)).mean()
     return Landscape(alphas, betas, nll, right)
 
 
-def _left_out(cache: Cache, labels: IntArray, text: Float32Array, groups: IntArray | None) -> _Scored:
+def _left_out(cache: Cache, labels: IntArray, text: Float32Array, asked: BoolArray, groups: IntArray | None) -> _Scored:
     """Score a shot of every group by the keys of the other folds, each class's sum scaled up for the keys it lost."""
     order = cache.order
     groups = None if groups is None else groups[order]
     folds = support_folds(cache.keys, labels[order], groups=groups)
-    asked = one_of_each(cache.keys, labels[order], groups)
     n_folds = int(folds.max()) + 1
     total = np.bincount(labels, minlength=cache.n_classes)
     kept = np.stack(
@@ -264,25 +262,21 @@ def _left_out(cache: Cache, labels: IntArray, text: Float32Array, groups: IntArr
     )
     scale = np.divide(total, kept, out=np.zeros(kept.shape), where=kept > 0)
     # A shot whose class has no key left says nothing about the cache.
-    scored = spread_over(np.flatnonzero(asked & (kept[folds, labels[order]] > 0)), MAX_COSINES // len(order))
-    cosines = cache.keys[scored] @ cache.keys.T
-    cosines[folds[scored][:, None] == folds[None, :]] = -np.inf
+    scored = np.flatnonzero(asked[order] & (kept[folds, labels[order]] > 0))
+    masses = ClassMasses(cache.keys[scored], cache, (folds[scored], folds), scale[folds[scored]])
     rows = order[scored]
-    shots = shots_per_class(labels[order], groups)
-    return _Scored(cosines, cache, labels[rows], text[rows], n_folds, "likelihood", scale[folds[scored]], shots)
+    return _Scored(masses, labels[rows], text[rows], n_folds, "likelihood", shots_per_class(labels[order], groups))
 
 
 @dataclass
 class _Scored:
-    """Images with their cosines to the keys, on which pairs of α and β are scored."""
+    """Images on which pairs of α and β are scored."""
 
-    cosines: Float32Array
-    cache: Cache
+    masses: ClassMasses
     labels: IntArray
     zero_shot: FloatArray
     n_folds: int
     criterion: Criterion
-    scale: FloatArray | float = 1.0
     shots: float = 1.0
     text_weight: float = 1.0
 
@@ -298,6 +292,8 @@ class _Scored:
     def choose(self, alpha: float | None, beta: float | None) -> SearchResult:
         points: dict[float, SearchPoint] = {}
         start = alpha or 0.0
+        if beta is None:
+            self.masses.prepare(BETAS)
         for tried in BETAS if beta is None else (beta,):
             points[tried] = self._point(tried, alpha, start)
             start = points[tried].alpha
@@ -314,7 +310,7 @@ class _Scored:
         return min(points.values(), key=lambda point: (-point.accuracy, point.nll))
 
     def _point(self, beta: float, alpha: float | None, start: float) -> SearchPoint:
-        mass = self._mass(beta)
+        mass = self.masses.of(beta)
         if alpha is None and self.criterion == "likelihood":
             return self._likely_point(beta, mass, start)
         if alpha is None:
@@ -333,9 +329,6 @@ class _Scored:
             pull += float(np.log(weight / expected)) ** 2 / (2 * WIDTH**2 * len(self.labels))
         return SearchPoint(beta, alpha, nll, float(self._right(mass, alpha).mean()), pull)
 
-    def _mass(self, beta: float) -> FloatArray:
-        return mass_from_cosines(self.cosines, self.cache, beta) * self.scale
-
     def _right(self, mass: FloatArray, alpha: float) -> BoolArray:
         right: BoolArray = (self.text + alpha * mass).argmax(axis=1) == self.labels
         return right
@@ -344,7 +337,7 @@ class _Scored:
         return float(surprises(self.text + alpha * mass, self.labels).mean())
 
     def _result(self, points: tuple[SearchPoint, ...], best: SearchPoint, alpha: float | None) -> SearchResult:
-        mass = self._mass(best.beta)
+        mass = self.masses.of(best.beta)
         zero_shot = self._right(mass, 0.0)
         with_cache = self._right(mass, best.alpha)
         lost, won = int(np.sum(zero_shot & ~with_cache)), int(np.sum(~zero_shot & with_cache))

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from tip_adapter.methods.selection.folds import MAX_FOLDS, one_of_each, shots_per_class, support_folds
+from tip_adapter.methods.selection.folds import MAX_FOLDS, asked_shots, shots_per_class, support_folds
 from tip_adapter.methods.selection.prior import likely_text_weight
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
@@ -41,7 +41,7 @@ class Evidence:
     text : ndarray of shape (B, C)
         Their zero-shot logits.
     asked : ndarray of shape (B,), bool
-        Images that ask the texts: all, or one of every group.
+        Images that ask the texts: all, or one of every group, at most `folds.MAX_ASKED`.
     scored : ndarray of shape (B,), bool
         Those that ask the expert, too; a shot whose class has none left says nothing. None with one shot per class.
     folds : ndarray of shape (B,), or None
@@ -94,7 +94,7 @@ class Evidence:
         return "cross-validation and prior" if self.few else "cross-validation"
 
     def logits(self, fit: Fit) -> FloatArray:
-        """Logits (B, C) of every image, by experts that have not seen it.
+        """Logits (B, C) of the scored images, by experts that have not seen them; 0 for the others.
 
         Parameters
         ----------
@@ -104,14 +104,14 @@ class Evidence:
         Returns
         -------
         ndarray of shape (B, C), float64
-            With a single fold, which nothing is left out of, 0.
+            Of a validation set all are scored; with a single fold, which nothing is left out of, none.
         """
         if self.folds is None:
             return fit(np.ones(len(self.support_labels), dtype=bool))(self.features)
         result = np.zeros(self.text.shape)
         for fold in range(self.n_folds if self.scored.any() else 0):
             out = self.folds == fold
-            result[out] = fit(~out)(self.features[out])
+            result[out & self.scored] = fit(~out)(self.features[out & self.scored])
         return result
 
     def new_image_spread(self, fit: Fit) -> float:
@@ -155,7 +155,7 @@ def evidence_from_support(
     """
     folds = support_folds(features, labels, max_folds, groups)
     kept = np.bincount(labels)[labels] - np.bincount(_pairs(labels, folds))[_pairs(labels, folds)]
-    asked = one_of_each(features, labels, groups)
+    asked = asked_shots(features, labels, groups)
     scored = (kept > 0) & asked
     growth = float(np.mean(np.bincount(labels)[labels][scored] / kept[scored])) if scored.any() else 1.0
     return Evidence(features, labels, text, asked, scored, folds, labels, growth, groups)
