@@ -72,7 +72,8 @@ class ClassMasses:
             self._computed(betas)
 
     def _computed(self, betas: Sequence[float]) -> list[FloatArray]:
-        masses = [np.empty((len(self.images), self.cache.n_classes)) for _ in betas]
+        shape = len(self.images), self.cache.n_classes
+        masses: list[FloatArray] = [np.empty(shape) for _ in betas]
         for rows, cosines in self._blocks():
             for beta, mass in zip(betas, masses, strict=True):
                 mass[rows] = mass_from_cosines(cosines, self.cache, beta)

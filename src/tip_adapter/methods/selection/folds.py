@@ -98,7 +98,8 @@ def asked_shots(
     --------
     >>> import numpy as np
     >>> from tip_adapter.methods.selection.folds import asked_shots
-    >>> asked_shots(np.array([[0.1], [0.3], [0.2], [0.4]]), np.array([0, 0, 1, 1]), limit=2).sum()
+    >>> asked = asked_shots(np.array([[0.1], [0.3], [0.2], [0.4]]), np.array([0, 0, 1, 1]), limit=2)
+    >>> int(asked.sum())
     2
     """
     asked = one_of_each(features, labels, groups)
