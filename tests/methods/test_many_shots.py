@@ -5,7 +5,7 @@ import pytest
 
 from tip_adapter.methods.closed_form.gda import GDA
 from tip_adapter.methods.left_out import left_out_logits
-from tip_adapter.methods.selection import cache_search, class_masses
+from tip_adapter.methods.selection import cache_logits, cache_search
 from tip_adapter.methods.selection.evidence import evidence_from_support
 from tip_adapter.methods.selection.folds import asked_shots, support_folds
 
@@ -46,7 +46,7 @@ def test_blocks_of_cosines_change_nothing(monkeypatch, groups):
     whole = cache_search.search(features, labels, text, groups=groups)
     # Blocks of a few images; the cache logits of all β, and then of one, are too many to be kept.
     for most in (14 * 160 * 4, 1000, 160):
-        monkeypatch.setattr(class_masses, "MAX_COSINES", most)
+        monkeypatch.setattr(cache_logits, "MAX_COSINES", most)
         found = cache_search.search(features, labels, text, groups=groups)
         assert found.n_scored == whole.n_scored
         assert (found.beta, found.text_weight) == pytest.approx((whole.beta, whole.text_weight), rel=1e-3)

@@ -15,7 +15,7 @@ import numpy as np
 
 from tip_adapter.errors import InputError
 from tip_adapter.heads.affinity import Cache
-from tip_adapter.methods.selection.class_masses import MAX_COSINES, ClassMasses, affordable_images
+from tip_adapter.methods.selection.cache_logits import MAX_COSINES, CacheLogits, affordable_images
 from tip_adapter.methods.selection.folds import asked_shots, one_of_each, shots_per_class, spread_over, support_folds
 from tip_adapter.methods.selection.line_search import best_accuracy_alpha, best_likelihood_alpha, surprises
 from tip_adapter.methods.selection.prior import WIDTH, expected_spread, likely_ratio, likely_text_weight
@@ -166,7 +166,7 @@ def search(
     chosen = text_weight is None and alpha is None and validation is None
     t = likely_text_weight(text[asked], labels[asked]) if chosen else 1.0 if text_weight is None else text_weight
     if validation is not None:
-        scored = _Scored(ClassMasses(validation[0], cache), validation[1], validation[2], 0, "accuracy")
+        scored = _Scored(CacheLogits(validation[0], cache), validation[1], validation[2], 0, "accuracy")
     elif shots_per_class(labels, groups) == 1:
         return replace(_prior(cache, alpha, beta, groups), text_weight=t)
     else:
@@ -176,7 +176,7 @@ def search(
         return found
     # What is its class's only shot, or group, asks the texts alone.
     alone = asked & (np.bincount(labels[one_of_each(features, labels, groups)])[labels] == 1)
-    beside = found.alpha * scored.masses.of(found.beta)
+    beside = found.alpha * scored.cache_logits.of(found.beta)
     t = likely_text_weight(
         np.concatenate([scored.zero_shot, text[alone]]),
         np.concatenate([scored.labels, labels[alone]]),
@@ -243,7 +243,7 @@ def landscape(
     scored = _left_out(cache, labels, text, asked, groups)
     nll, right = np.empty((2, len(alphas), len(betas)))
     for column, beta in enumerate(betas):
-        mass = scored.masses.of(float(beta))
+        mass = scored.cache_logits.of(float(beta))
         for row, alpha in enumerate(alphas):
             nll[row, column] = scored._nll(mass, float(alpha))
             right[row, column] = scored._right(mass, float(alpha)).mean()
@@ -263,16 +263,18 @@ def _left_out(cache: Cache, labels: IntArray, text: Float32Array, asked: BoolArr
     scale = np.divide(total, kept, out=np.zeros(kept.shape), where=kept > 0)
     # A shot whose class has no key left says nothing about the cache.
     scored = np.flatnonzero(asked[order] & (kept[folds, labels[order]] > 0))
-    masses = ClassMasses(cache.keys[scored], cache, (folds[scored], folds), scale[folds[scored]])
+    cache_logits = CacheLogits(cache.keys[scored], cache, (folds[scored], folds), scale[folds[scored]])
     rows = order[scored]
-    return _Scored(masses, labels[rows], text[rows], n_folds, "likelihood", shots_per_class(labels[order], groups))
+    return _Scored(
+        cache_logits, labels[rows], text[rows], n_folds, "likelihood", shots_per_class(labels[order], groups)
+    )
 
 
 @dataclass
 class _Scored:
     """Images on which pairs of α and β are scored."""
 
-    masses: ClassMasses
+    cache_logits: CacheLogits
     labels: IntArray
     zero_shot: FloatArray
     n_folds: int
@@ -293,7 +295,7 @@ class _Scored:
         points: dict[float, SearchPoint] = {}
         start = alpha or 0.0
         if beta is None:
-            self.masses.prepare(BETAS)
+            self.cache_logits.prepare(BETAS)
         for tried in BETAS if beta is None else (beta,):
             points[tried] = self._point(tried, alpha, start)
             start = points[tried].alpha
@@ -310,7 +312,7 @@ class _Scored:
         return min(points.values(), key=lambda point: (-point.accuracy, point.nll))
 
     def _point(self, beta: float, alpha: float | None, start: float) -> SearchPoint:
-        mass = self.masses.of(beta)
+        mass = self.cache_logits.of(beta)
         if alpha is None and self.criterion == "likelihood":
             return self._likely_point(beta, mass, start)
         if alpha is None:
@@ -337,7 +339,7 @@ class _Scored:
         return float(surprises(self.text + alpha * mass, self.labels).mean())
 
     def _result(self, points: tuple[SearchPoint, ...], best: SearchPoint, alpha: float | None) -> SearchResult:
-        mass = self.masses.of(best.beta)
+        mass = self.cache_logits.of(best.beta)
         zero_shot = self._right(mass, 0.0)
         with_cache = self._right(mass, best.alpha)
         lost, won = int(np.sum(zero_shot & ~with_cache)), int(np.sum(~zero_shot & with_cache))

@@ -24,7 +24,7 @@ def affordable_images(n_keys: int) -> int:
 
     Examples
     --------
-    >>> from tip_adapter.methods.selection.class_masses import affordable_images
+    >>> from tip_adapter.methods.selection.cache_logits import affordable_images
     >>> [affordable_images(n_keys) for n_keys in (1_000, 20_000, 1_000_000)]
     [5000, 2500, 500]
     """
@@ -32,7 +32,7 @@ def affordable_images(n_keys: int) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class ClassMasses:
+class CacheLogits:
     """Images and the keys that answer for them.
 
     Attributes
@@ -48,9 +48,9 @@ class ClassMasses:
     --------
     >>> import numpy as np
     >>> from tip_adapter.heads.affinity import Cache
-    >>> from tip_adapter.methods.selection.class_masses import ClassMasses
+    >>> from tip_adapter.methods.selection.cache_logits import CacheLogits
     >>> eye = np.eye(2, dtype=np.float32)
-    >>> ClassMasses(eye, Cache.build(eye, np.array([0, 1]), 2)).of(1.0).round(2)
+    >>> CacheLogits(eye, Cache.build(eye, np.array([0, 1]), 2)).of(1.0).round(2)
     array([[1.  , 0.37],
            [0.37, 1.  ]])
     """
