@@ -36,6 +36,9 @@ from tip_adapter.typing import Float32Array, FloatArray, IntArray
 SAME = 1e-4
 """Largest difference, relative, between the weights of a head and what its shots should have made of them."""
 
+ROUNDING = 1e-5
+"""What is that small beside the largest bias is rounding."""
+
 MAX_SOLVED = 4000
 """Most shots whose kernel system is solved again, which takes a second or two the first time."""
 
@@ -288,8 +291,9 @@ def _gaussian(
     own = np.einsum("nd,nd->n", features, solved[labels])
     offsets = -0.5 * np.einsum("cd,cd->c", solved, means)
     offsets -= offsets[present].mean()
-    # What corrects the length of means of few shots (see `Moments.classifier`) belongs to no single shot.
-    corrected = bias - scale * offsets if np.ptp(moments.counts[present]) > 0 else np.zeros_like(bias)
+    # What corrects texts, or the length of means of few shots (see `Moments.classifier`), belongs to no single shot.
+    corrected = bias - scale * offsets
+    corrected[np.abs(corrected) < ROUNDING * np.abs(bias).max()] = 0.0
 
     def part(queries: FloatArray) -> GaussianSum:
         half = 0.5 * np.einsum("cd,cd->c", of_texts, expected)

@@ -14,6 +14,7 @@ from tip_adapter.methods.closed_form.gda import gaussian_expert
 from tip_adapter.methods.closed_form.proker import kernel_expert
 from tip_adapter.methods.expert import Expert, combined_head
 from tip_adapter.methods.selection.evidence import Rule
+from tip_adapter.methods.selection.text_offsets import text_offsets
 from tip_adapter.methods.selection.weight import harms, likely_weights, nll_and_accuracy
 from tip_adapter.methods.support_set import SupportSet
 
@@ -75,12 +76,13 @@ class AutoResult:
 
 
 class Auto(FewShotMethod):
-    """GDA and ProKeR together, every weight chosen from the shots alone: ``w₀·t·zs + w₁·ProKeR + w₂·GDA``.
+    """GDA and ProKeR together, every weight chosen from the shots alone: ``w₀·t·zs + b + w₁·ProKeR + w₂·GDA``.
 
     The shots say how much the texts count (t), and how much each of the two methods counts beside them: shots are left
     out of their fits, one of every class at a time. The two then answer together, with the likeliest weights near the
     mean of both (with one shot per class ProKeR alone). Where that loses more accuracy on left-out shots than chance
-    explains, the texts answer alone.
+    explains, the texts answer alone; else texts that
+    name their class too often or too seldom are made up for (b, see `tip_adapter.methods.selection.text_offsets`).
 
     Parameters
     ----------
@@ -162,7 +164,9 @@ class Auto(FewShotMethod):
                 kernel_expert(support, held["proker alpha"], text, (held["proker beta"],), (held["proker ridge"],))
             )
         experts.append(gaussian_expert(support, held["gda alpha"], text, (held["gda ridge"],)))
-        return combined_head(support.weigh_text(text), experts, weights[0], weights[1:])
+        weighed = support.weigh_text(weights[0] * text)
+        offsets = text_offsets(weighed) if any(weights[1:]) else 0.0
+        return combined_head(weighed, experts, weights[1:], offsets)
 
 
 def _searched(support: SupportSet) -> AutoResult:

@@ -57,16 +57,16 @@ def scaled(alpha: float, fit: Fit) -> Fit:
 
 
 def combined_head(
-    support: SupportSet, experts: Sequence[Expert], text: float = 1.0, shares: Sequence[float] = (1.0,)
+    support: SupportSet, experts: Sequence[Expert], shares: Sequence[float] = (1.0,), offsets: FloatArray | float = 0.0
 ) -> LinearHead | KernelHead:
     """One formula for the weighed sum of the zero-shot logits and experts, of which at most one has kernels.
 
-    What classes with few shots lose to those with many is made up for (`class_offsets`).
+    What classes with few shots lose to those with many is made up for (`class_offsets`), `offsets` are added.
     """
     bias = sum(
         (share * expert.bias for share, expert in zip(shares, experts, strict=True)), np.zeros(support.n_classes)
     )
-    bias += class_offsets(support.weigh_text(text * support.text_weight), _together(experts, shares))
+    bias += offsets + class_offsets(support, _together(experts, shares))
     if support.zero_shot_weights is None:
         bias = np.where(support.counts == 0, ABSENT_LOGIT, bias)
     weights, coefficients, beta = None, None, 0.0
@@ -75,7 +75,7 @@ def combined_head(
             weights = (share * expert.weights).astype(np.float32)
         if expert.coefficients is not None:
             coefficients, beta = (share * expert.coefficients).astype(np.float32), expert.values["beta"]
-    scale = text * support.text_scale
+    scale = support.text_scale
     if coefficients is None:
         return LinearHead(
             support.n_classes, support.zero_shot_weights, scale, weights=weights, bias=bias.astype(np.float32)

@@ -1,0 +1,84 @@
+"""Make up for texts that are named too often or too seldom, as the shots show.
+
+One class's text is near to every photo and another's to none, whatever the photos show. A class has as many shots as
+were asked for and not as many as its text would name: what it is off by is what brings both together.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tip_adapter.heads.base import with_text
+from tip_adapter.heads.gaussian import crowding
+from tip_adapter.methods.selection.folds import one_of_each, spread_over
+from tip_adapter.methods.selection.prior import expected_spread
+from tip_adapter.typing import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from tip_adapter.methods.support_set import SupportSet
+
+WIDTH = 0.25
+"""Standard deviation expected of the offsets, over that of a photo's text logits: most of what texts differ by is due
+to the photo, else they would not tell photos apart."""
+
+MAX_LOGITS = 4_000_000
+"""Logits looked at: shots times classes."""
+
+
+def text_offsets(support: SupportSet) -> FloatArray:
+    """Offsets (C,) of the text logits, 0 for classes without text or shots: the likeliest given what is expected.
+
+    A shot's own class leads the others by as much as the experts, which the shots teach, are expected to add: where
+    they know a class well, a poor text costs nothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.selection.text_offsets import text_offsets
+    >>> from tip_adapter.methods.support_set import SupportSet
+    >>> texts = np.array([[1, 0], [0.8, 0.6], [0, 1]], dtype=np.float32)  # the second is near to every photo
+    >>> shots = np.array([[0.8, 0.6], [0.8, 0.6], [0.6, 0.8]], dtype=np.float32)
+    >>> text_offsets(SupportSet(shots, np.arange(3), 3, texts, 10.0)).round(2)
+    array([ 0.1 , -0.21,  0.11])
+    """
+    offsets, texts = np.zeros(support.n_classes), support.zero_shot_weights
+    asked = one_of_each(support.features, support.labels, support.groups)
+    counts = np.bincount(support.labels[asked], minlength=support.n_classes)
+    known = with_text(texts, support.n_classes) & (counts > 0)
+    if np.count_nonzero(known) > 1:
+        rows = _asked(support.labels, asked & known[support.labels], MAX_LOGITS // support.n_classes)
+        labels = support.labels[rows]
+        lead = np.array([expected_spread(count) ** 2 for count in range(counts.max() + 1)])[counts[labels]]
+        logits = support.subset(rows).text_logits.astype(np.float64)
+        width = WIDTH * float(logits.std(axis=1).mean())
+        logits[np.arange(len(rows)), labels] += lead
+        columns = np.cumsum(known) - 1
+        if width > 0:  # texts that count nothing are not off
+            offsets[known] = _likeliest(logits[:, known], columns[labels], crowding(labels), width)
+    return offsets
+
+
+def _asked(labels: IntArray, asked: BoolArray, limit: int) -> IntArray:
+    rows = np.flatnonzero(asked)
+    return spread_over(rows[np.argsort(labels[rows], kind="stable")], limit)
+
+
+def _likeliest(logits: FloatArray, labels: IntArray, crowded: FloatArray, width: float) -> FloatArray:
+    """Offsets (C,) that make the labels likeliest, classes counting alike, with a normal distribution expected."""
+    from scipy.optimize import minimize
+
+    rows, weights = np.arange(len(labels)), 1 / crowded
+
+    def loss(offsets: FloatArray) -> tuple[float, FloatArray]:
+        moved = logits + offsets
+        moved -= moved.max(axis=1, keepdims=True)
+        powers = np.exp(moved)
+        sums = powers.sum(axis=1)
+        surprise = float(weights @ (np.log(sums) - moved[rows, labels]))
+        slope = (weights / sums) @ powers - np.bincount(labels, weights, len(offsets))
+        return surprise + float(offsets @ offsets) / (2 * width**2), slope + offsets / width**2
+
+    result: FloatArray = minimize(loss, np.zeros(logits.shape[1]), jac=True, method="L-BFGS-B").x
+    return result
