@@ -9,10 +9,12 @@ from tip_adapter.features.prompts import (
     DEFAULT_TEMPLATES,
     TEMPLATES,
     load_class_texts,
+    prompt_features,
     resolve_templates,
     texts_for,
     zero_shot_weights,
 )
+from tip_adapter.features.store import FeatureStore
 
 ENCODER = FakeEncoder()
 
@@ -162,3 +164,25 @@ def test_unknown_class_in_the_mapping_suggests_the_one_that_was_meant():
 def test_class_name_without_words():
     with pytest.raises(InputError, match="give it a text"):
         texts_for(["__"], None)
+
+
+def test_prompts_are_encoded_once_and_kept(tmp_path):
+    encoder, asked = FakeEncoder(), []
+    encoder.encode_texts = lambda texts: asked.append(list(texts)) or type(encoder).encode_texts(encoder, texts)
+    with FeatureStore(tmp_path / "features.sqlite3") as store:
+        first = prompt_features(encoder, [["dog"], ["cat"]], "photo", store=store)
+        again = prompt_features(encoder, [["cat"], ["dog"]], "photo", store=store)
+        more = prompt_features(encoder, [["dog"], ["cow"]], "photo", store=store)
+    np.testing.assert_array_equal(first, again[::-1])
+    np.testing.assert_array_equal(first[0], more[0])
+    np.testing.assert_array_equal(first, prompt_features(encoder, [["dog"], ["cat"]], "photo"))
+    assert asked[:2] == [["a photo of a dog.", "a photo of a cat."], ["a photo of a cow."]]
+
+
+def test_a_prompt_without_a_usable_feature_is_not_kept(tmp_path):
+    encoder = FakeEncoder()
+    encoder.encode_texts = lambda texts: np.full((len(texts), encoder.dim), np.nan)
+    with FeatureStore(tmp_path / "features.sqlite3") as store:
+        with pytest.raises(FeatureError, match=r"the prompt 'a photo of a dog\.'"):
+            prompt_features(encoder, [["dog"]], "photo", store=store)
+        assert store.count() == 0

@@ -202,7 +202,7 @@ def _described(
         "views": settings.views,
         "origin": splits.origin,
     }
-    prompts = prompt_features(encoder, texts, templates)
+    prompts = prompt_features(encoder, texts, templates, store=settings.store)
     features = FeatureData(
         splits.name,
         splits.class_names,

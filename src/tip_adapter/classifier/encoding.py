@@ -194,7 +194,8 @@ class PhotoEncoder:
         """Zero-shot weights (C, D) of classes; NaN where there are no texts at all."""
         if not any(texts):
             return np.full((len(names), self.encoder.dim), np.nan, dtype=np.float32)
-        return zero_shot_weights(self.text_encoder, texts, templates, class_names=names)
+        with self.open_store() as store:
+            return zero_shot_weights(self.text_encoder, texts, templates, class_names=names, store=store)
 
     def give_prompts(
         self,
@@ -214,7 +215,8 @@ class PhotoEncoder:
         encoder = self.text_encoder
         known = [column for column, texts in enumerate(class_texts) if texts]
         texts, names = [class_texts[column] for column in known], [class_names[column] for column in known]
-        found = prompt_features(encoder, texts, templates, class_names=names)
+        with self.open_store() as store:
+            found = prompt_features(encoder, texts, templates, class_names=names, store=store)
         prompts = np.full((len(class_texts), *found.shape[1:]), np.nan, dtype=np.float32)
         prompts[known] = found
         estimator.set_params(prompt_features=prompts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from tip_adapter.typing import Float32Array, FloatArray, StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.encoders.base import Encoder
+    from tip_adapter.features.store import FeatureStore
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "ensemble": (
@@ -133,6 +135,7 @@ def zero_shot_weights(
     templates: Sequence[str] = DEFAULT_TEMPLATES,
     *,
     class_names: Sequence[str] | None = None,
+    store: FeatureStore | None = None,
 ) -> Float32Array:
     r"""Turn the words for every class into zero-shot weights.
 
@@ -148,6 +151,8 @@ def zero_shot_weights(
         Each with ``{}`` where the text goes.
     class_names : sequence of C str, optional
         For messages.
+    store : FeatureStore, optional
+        Prompts in it are not encoded again, others are added.
 
     Returns
     -------
@@ -172,7 +177,8 @@ def zero_shot_weights(
     >>> zero_shot_weights(load_encoder("fake"), [["dog"], ["cat", "kitten"]], TEMPLATES["ensemble"]).shape
     (2, 64)
     """
-    return mean_prompts(prompt_features(encoder, class_texts, templates, class_names=class_names), class_names)
+    prompts = prompt_features(encoder, class_texts, templates, class_names=class_names, store=store)
+    return mean_prompts(prompts, class_names)
 
 
 def prompt_features(
@@ -181,12 +187,13 @@ def prompt_features(
     templates: Sequence[str] = DEFAULT_TEMPLATES,
     *,
     class_names: Sequence[str] | None = None,
+    store: FeatureStore | None = None,
 ) -> Float32Array:
     """Encode the prompts of every class one by one, for methods that weigh them.
 
     Parameters
     ----------
-    encoder, class_texts, templates, class_names
+    encoder, class_texts, templates, class_names, store
         As for `zero_shot_weights`.
 
     Returns
@@ -203,7 +210,7 @@ def prompt_features(
     ((2, 14, 64), 7)
     """
     names = _names_or_numbers(class_names, len(class_texts))
-    features = _features_of_prompts(encoder, class_texts, templates, names)
+    features = _features_of_prompts(encoder, class_texts, templates, names, store)
     if features is None:
         return np.full((len(class_texts), 1, encoder.dim), np.nan, dtype=np.float32)
     padded = np.full((len(features), max(map(len, features)), encoder.dim), np.nan, dtype=np.float32)
@@ -239,7 +246,11 @@ def _names_or_numbers(class_names: Sequence[str] | None, n_classes: int) -> Sequ
 
 
 def _features_of_prompts(
-    encoder: Encoder, class_texts: Sequence[Sequence[str]], templates: Sequence[str], names: Sequence[str]
+    encoder: Encoder,
+    class_texts: Sequence[Sequence[str]],
+    templates: Sequence[str],
+    names: Sequence[str],
+    store: FeatureStore | None,
 ) -> list[FloatArray] | None:
     """Unit rows of every class's prompts; None where the encoder reads no text."""
     templates = resolve_templates(templates)
@@ -253,9 +264,24 @@ def _features_of_prompts(
     # Not str.format: a class name may itself hold braces.
     prompts = [[template.replace("{}", text) for text in row for template in templates] for row in texts]
     distinct = list(dict.fromkeys(prompt for row in prompts for prompt in row))
-    features = _unit_rows(_encode_all(encoder, distinct), [f"the prompt {prompt!r}" for prompt in distinct])
+    named = [f"the prompt {prompt!r}" for prompt in distinct]
+    encoded = _encode_all(encoder, distinct) if store is None else _stored_or_encoded(encoder, distinct, store)
+    features = _unit_rows(encoded, named)
     position = {prompt: index for index, prompt in enumerate(distinct)}
     return [features[[position[prompt] for prompt in row]] for row in prompts]
+
+
+def _stored_or_encoded(encoder: Encoder, prompts: list[str], store: FeatureStore) -> FloatArray:
+    """Encode the prompts that are not in the store, and keep them there."""
+    keys = [(hashlib.sha256(prompt.encode()).hexdigest(), "text") for prompt in prompts]
+    found: dict[tuple[str, str], Any] = dict(store.get(encoder.text_id, keys))
+    missing = [index for index, key in enumerate(keys) if key not in found]
+    if missing:
+        rows = _encode_all(encoder, [prompts[index] for index in missing])
+        found |= {keys[index]: row for index, row in zip(missing, rows, strict=True)}
+        _unit_rows(rows, [f"the prompt {prompts[index]!r}" for index in missing])
+        store.put(encoder.text_id, {keys[index]: found[keys[index]] for index in missing})
+    return np.stack([np.asarray(found[key], dtype=np.float64) for key in keys])
 
 
 def _encode_all(encoder: Encoder, prompts: list[str]) -> FloatArray:
