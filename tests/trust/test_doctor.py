@@ -49,9 +49,6 @@ def test_a_class_with_neither_text_nor_shots_does_not_shift_the_others():
     shots = Photos(shots.features[there], labels, names, names)
     diagnosis = diagnose(shots, NAMES, None, 20.0)
     assert [(shot.index, shot.given, shot.suggested) for shot in diagnosis.labels] == [(50, "class 4", "class 7")]
-    recalls = {need.name: need.recall for need in diagnosis.classes}
-    assert recalls.pop("class 2") is None
-    assert min(recalls.values()) > 0.8
 
 
 def test_right_labels_are_left_alone():
@@ -59,7 +56,6 @@ def test_right_labels_are_left_alone():
     diagnosis = diagnose(shots, NAMES, texts, 20.0)
     assert diagnosis.labels == ()
     assert diagnosis.healthy
-    assert len(diagnosis.classes) == 8
 
 
 def test_one_shot_per_class_is_checked_by_the_texts():
@@ -132,16 +128,6 @@ def test_pictures_that_are_alike_need_features_that_allow_it():
     features = np.array([[1, 0, 0], [0.9, 0.436, 0], [0, 0, 1], [0.5, 0, 0.866]], dtype=np.float32)
     pairs = list(find_duplicates(Photos(features, shots.labels, shots.names, shots.digests, hashes), NAMES))
     assert [(pair.first, pair.second) for pair in pairs] == [("0-0.jpg", "0-1.jpg")]
-
-
-def test_the_class_that_is_mixed_up_most_comes_first():
-    texts, shots = photos(noise=0.6)
-    features = shots.features.copy()
-    # Half of the photos of class 2 look like class 3.
-    features[16:20] = photos(seed=7, noise=0.6)[1].features[24:28]
-    needs = diagnose(Photos(features, shots.labels, shots.names, shots.digests), NAMES, texts, 20.0).classes
-    assert (needs[0].name, needs[0].confused_with) == ("class 2", "class 3")
-    assert needs[0].gain == pytest.approx(needs[0].missing / 9)
 
 
 def test_a_file_that_claims_to_be_huge_is_named(tmp_path):

@@ -22,6 +22,7 @@ from tip_adapter.storage.escaping import reason_of
 
 if TYPE_CHECKING:
     from tip_adapter.methods import FewShotMethod
+    from tip_adapter.methods.left_out import LeftOut
     from tip_adapter.progress import Progress
 
 
@@ -74,6 +75,29 @@ class Refitter:
         """Take back the last edit, and say what that was."""
         changed = self.committed(edits.undo_last(model), refit=refit)
         return changed, [entry for entry in model.journal if entry.undo is not None][-1]
+
+    def left_out(self, model: FewShotModel) -> LeftOut:
+        """Ask about every group of shots as if it had not been seen, with the hyper-parameters as they are."""
+        from tip_adapter.methods.left_out import left_out_logits
+
+        with _clear_errors(model.method):
+            estimator = self._estimator({**model.method.parameters, **model.method.held})
+        if estimator.needs_encoder:
+            raise InputError(
+                f"{model.method.name} would have to be tuned again for every part of the shots, which takes too long: "
+                "measure it on labelled photos apart from them (evaluate)"
+            )
+        with _clear_errors(model.method):
+            self._fit(estimator, model)
+        features, queries = model.shots.features, None
+        if model.views > 1:
+            queries = self.photos.stored_middle_views(model)
+        views, groups = features.unit_views if estimator.takes_views else None, model.shots.group_numbers
+        answers = left_out_logits(
+            estimator, features.unit, model.shots.labels, queries=queries, views=views, groups=groups
+        )
+        # Means of views are easier than photos will be, and gain less.
+        return dataclasses.replace(answers, fewer=None) if model.views > 1 and queries is None else answers
 
     def _recalibrated(self, estimator: FewShotMethod, model: FewShotModel) -> dict[str, Any]:
         """A new calibration on the shots, if one on them is in use and their photos' single views are known."""

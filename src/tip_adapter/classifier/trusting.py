@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from tip_adapter.classifier.full_sets import SetGuarantee, check_full, full_sets
 from tip_adapter.classifier.inputs import LabelledImages
 from tip_adapter.classifier.photo_classifier import PhotoClassifier
 from tip_adapter.classifier.predicting import calibration_of, known_photos
+from tip_adapter.classifier.refitting import Refitter
 from tip_adapter.data import ImageDataset
 from tip_adapter.data.sequences import Images, Labels
 from tip_adapter.errors import InputError
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from tip_adapter.report import ComparedMethod, ExplainedPhoto
     from tip_adapter.trust.doctor import BadImage, Diagnosis
     from tip_adapter.trust.duplicates import Photos
+    from tip_adapter.trust.enough import Enough
     from tip_adapter.trust.evaluation import Evaluation
 
 
@@ -227,6 +230,28 @@ class TrustedClassifier(PhotoClassifier):
         names = [features.names[rows[row]] for row in chosen]
         return queries.results(top_predictions(probabilities[chosen], model.class_names, names, 2))
 
+    def enough(self) -> Enough:
+        """Tell for every class whether there are enough photos, and what one more is expected to gain.
+
+        Every group of shots is left out in turn, with the hyper-parameters as they are; methods that train are trained
+        six times.
+
+        Returns
+        -------
+        Enough
+            See `tip_adapter.trust.enough.enough` for how the gain is foreseen.
+
+        Raises
+        ------
+        InputError
+            When the method tunes the encoder's prompts, which is not done again for every part of the shots.
+        """
+        from tip_adapter.trust.enough import enough
+
+        model = self._fitted()
+        answers = Refitter(self._photos, self.method).left_out(model)
+        return enough(answers, model.shots.labels, model.shots.group_numbers, model.class_names)
+
     def doctor(
         self,
         other: Images | ImageDataset | Any | None = None,
@@ -236,7 +261,7 @@ class TrustedClassifier(PhotoClassifier):
         skip_bad: bool = False,
         progress: Progress | None = None,
     ) -> Diagnosis:
-        """Examine the shots: labels the others contradict, copies, and classes that another photo would help.
+        """Examine the shots: labels the others contradict, copies, and classes that need more photos.
 
         Parameters
         ----------
@@ -261,7 +286,13 @@ class TrustedClassifier(PhotoClassifier):
             apart = _photos_apart(photos, extraction)
             bad_images = [*bad_images, *(BadImage(name, reason) for name, reason in extraction.skipped)]
         announce(progress, "Examining the shots, each left out in turn")
-        return _diagnosis_of(model, apart, bad_images)
+        return self._diagnosis(apart, bad_images)
+
+    def _diagnosis(self, other: Photos | None = None, bad_images: Sequence[BadImage] = ()) -> Diagnosis:
+        model, found = self._fitted(), None
+        with contextlib.suppress(InputError):  # methods that tune are not measured on their shots
+            found = self.enough()
+        return replace(_diagnosis_of(model, other, bad_images), enough=found)
 
     def report(
         self,
@@ -307,7 +338,7 @@ class TrustedClassifier(PhotoClassifier):
         extraction = self._photos.extract_labelled(photos, skip_bad=skip_bad, progress=progress)
         kept = [photos.images[row] for row in extraction.kept]
         announce(progress, "Making the page")
-        content = report_content(model, extraction, kept, photos.labels[extraction.kept], title, _diagnosis_of(model))
+        content = report_content(model, extraction, kept, photos.labels[extraction.kept], title, self._diagnosis())
         facts = {**content.facts, **(notes or {})}
         content = replace(content, compared=compared, explained=explained, facts=facts)
         write_file(Path(path), render_report(content).encode())
@@ -344,7 +375,7 @@ def _photos_apart(photos: LabelledImages, extraction: Extraction) -> Photos:
     )
 
 
-def _diagnosis_of(model: FewShotModel, other: Photos | None = None, bad_images: Sequence[BadImage] = ()) -> Diagnosis:
+def _diagnosis_of(model: FewShotModel, other: Photos | None, bad_images: Sequence[BadImage]) -> Diagnosis:
     """Examine the shots of a model, with their pictures where all have one."""
     from tip_adapter.data.thumbnails import picture_hash
     from tip_adapter.trust.doctor import diagnose

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.data import ImageDataset
     from tip_adapter.trust.doctor import BadImage, Diagnosis
+    from tip_adapter.trust.enough import Enough
 
 SHOWN = 12
 """Rows of a table of findings on the terminal; JSON and the page have them all."""
@@ -106,7 +108,7 @@ def doctor(
     html: HtmlOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Examine shots: doubtful labels, duplicates, bad files, and classes that another photo would help most."""
+    """Examine shots: doubtful labels, duplicates, bad files, and whether there are enough photos of each class."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.data import Findings
     from tip_adapter.errors import DuplicateWarning
@@ -162,8 +164,10 @@ def _show_next(source: str, diagnosis: Diagnosis) -> None:
     elif diagnosis.labels:
         shot = diagnosis.labels[0]
         echo_next("relabel", source, shot.name, "--class", shot.suggested, so_that="correct a label, if it is wrong")
-    else:
-        echo_next("add", source, "PHOTOS", "--class", diagnosis.classes[0].name, so_that="help the neediest class")
+    elif diagnosis.enough is not None:
+        echo_next(
+            "add", source, "PHOTOS", "--class", diagnosis.enough.neediest[0].name, so_that="help the neediest class"
+        )
 
 
 def _test_photos(source: str) -> ImageDataset | None:
@@ -202,19 +206,39 @@ def _show_diagnosis(diagnosis: Diagnosis) -> None:
         [text("file"), text("what is wrong")],
         [(image.name, image.reason) for image in diagnosis.images],
     )
-    needs: list[tuple[Any, ...]] = [
-        (
-            need.name,
-            need.shots,
-            percent(need.recall),
-            f"{need.confused_with} ({percent(need.confused_share)})" if need.confused_with else "",
+    if diagnosis.enough is None:
+        echo(
+            "photos of each class: not measured, because the method would have to be tuned again for every part of them"
         )
-        for need in diagnosis.classes
+    else:
+        _show_enough(diagnosis.enough)
+
+
+def _show_enough(found: Enough) -> None:
+    rows = [
+        (
+            one.name,
+            one.photos if one.groups == one.photos else f"{one.photos} in {one.groups} groups",
+            _with_interval(one.accuracy, one.interval),
+            "" if one.gain is None else f"+{100 * one.gain:.1f} pts",
+            one.verdict,
+            one.taken_for or "",
+        )
+        for one in found.neediest
     ]
-    _show(
-        "where another photo would help most, the neediest class first",
-        [text("class"), number("shots"), number("recognised"), text("taken for")],
-        needs,
+    columns = [text("class"), number("photos"), number("recognised"), number("one more"), text("enough?")]
+    _show("are there enough photos? the neediest class first", [*columns, replace(text("taken for"), spare=True)], rows)
+    groups = f", {found.groups} groups" if found.groups < found.photos else ""
+    gain = "" if found.gain is None else f"; one more of each +{100 * found.gain:.1f} points: {found.verdict}"
+    recognised = f"recognised {_with_interval(found.accuracy, found.interval)}" if found.asked else "too few to say"
+    echo(f"in all {found.photos} photos{groups}: {recognised}{gain}")
+
+
+def _with_interval(share: float | None, interval: tuple[float, float] | None) -> str:
+    return (
+        "–"
+        if share is None or interval is None
+        else f"{100 * share:.0f} % ({100 * interval[0]:.0f} to {100 * interval[1]:.0f})"
     )
 
 

@@ -1,4 +1,4 @@
-"""Diagnose a support set: suspicious labels, duplicates, and classes that need more photos.
+"""Diagnose a support set: suspicious labels and duplicates.
 
 A label is suspicious when the other shots and the texts contradict it: the shot is left out, the rest answers for it,
 and the given class is less than a tenth as probable as the most probable one.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from tip_adapter.methods.auto import Auto
 from tip_adapter.methods.left_out import LeftOut, left_out_logits
 from tip_adapter.trust.calibration import FEW_SHOTS, fit_temperature
 from tip_adapter.trust.duplicates import Duplicate, Photos, find_duplicates
+from tip_adapter.trust.enough import Enough
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray, StrPath
 
 CONTRADICTED = 0.1
@@ -38,23 +39,6 @@ class SuspiciousLabel:
     suggested: str
     given_probability: float
     suggested_probability: float
-
-
-@dataclass(frozen=True)
-class ClassNeed:
-    """How well a class is recognised when a shot is left out, and how much another photo might bring.
-
-    `gain` is the mean probability missing from the true class over (shots + 1): errors fall about as one over the
-    number of shots, so one more takes away about that part of what is missing.
-    """
-
-    name: str
-    shots: int
-    recall: float | None
-    missing: float | None
-    confused_with: str | None
-    confused_share: float
-    gain: float
 
 
 @dataclass(frozen=True)
@@ -78,9 +62,9 @@ class Diagnosis:
     labels : tuple of SuspiciousLabel
         Most contradicted first.
     duplicates : tuple of Duplicate
-    classes : tuple of ClassNeed
-        Those that another photo would help most first.
     images : tuple of BadImage
+    enough : Enough or None
+        Whether there are enough photos of each class, where that was asked.
     """
 
     n_shots: int
@@ -89,8 +73,8 @@ class Diagnosis:
     evidence: str
     labels: tuple[SuspiciousLabel, ...]
     duplicates: tuple[Duplicate, ...]
-    classes: tuple[ClassNeed, ...]
-    images: tuple[BadImage, ...] = field(default=())
+    images: tuple[BadImage, ...] = ()
+    enough: Enough | None = None
 
     @property
     def healthy(self) -> bool:
@@ -104,7 +88,8 @@ class Diagnosis:
         -------
         dict
         """
-        return dataclasses.asdict(self)
+        found = dataclasses.asdict(dataclasses.replace(self, enough=None))
+        return found | {"enough": None if self.enough is None else self.enough.to_dict()}
 
 
 def diagnose(
@@ -154,7 +139,6 @@ def diagnose(
         evidence,
         _suspicious(probabilities, labels, rows, shots, class_names),
         tuple(find_duplicates(shots, class_names, other)),
-        _needs(probabilities, labels, shots, class_names),
         tuple(images),
     )
 
@@ -212,35 +196,6 @@ def _suspicious(
         values = float(probabilities[index, given]), float(probabilities[index, suggested])
         found.append(SuspiciousLabel(row, shots.names[row], class_names[given], class_names[suggested], *values))
     return tuple(sorted(found, key=lambda shot: shot.given_probability / shot.suggested_probability))
-
-
-def _needs(
-    probabilities: FloatArray, labels: IntArray, shots: Photos, class_names: Sequence[str]
-) -> tuple[ClassNeed, ...]:
-    counts, needs = np.bincount(shots.labels, minlength=len(class_names)), []
-    best = probabilities.argmax(axis=1) if len(labels) else labels
-    for number, name in enumerate(class_names):
-        own, shot_count = labels == number, int(counts[number])
-        if not own.any():
-            # Nothing is known: a class that has no shot to compare with is worth a photo first.
-            needs.append(ClassNeed(name, shot_count, None, None, None, 0.0, 1.0 / (shot_count + 1)))
-            continue
-        taken = np.bincount(best[own], minlength=len(class_names))
-        taken[number] = 0
-        worst = int(taken.argmax())
-        missing = float(1.0 - probabilities[own, number].mean())
-        needs.append(
-            ClassNeed(
-                name,
-                shot_count,
-                float(np.mean(best[own] == number)),
-                missing,
-                class_names[worst] if taken.any() else None,
-                float(taken[worst] / own.sum()),
-                missing / (shot_count + 1),
-            )
-        )
-    return tuple(sorted(needs, key=lambda need: -need.gain))
 
 
 def find_small_images(paths: Sequence[StrPath], known: Collection[str] = ()) -> list[BadImage]:
