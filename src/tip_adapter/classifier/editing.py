@@ -45,6 +45,17 @@ class AddedShots:
     known: tuple[tuple[str, str, str], ...] = ()
     skipped: Skipped = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values.
+
+        Returns
+        -------
+        dict
+        """
+        known = [{"path": name, "id": shot, "class": class_name} for name, shot, class_name in self.known]
+        skipped = [{"path": name, "reason": reason} for name, reason in self.skipped]
+        return {"ids": list(self.ids), "already_there": known, "skipped": skipped}
+
 
 class EditableClassifier(TrustedClassifier):
     """A classifier whose shots and classes come and go; see `ImageClassifier`."""

@@ -21,6 +21,7 @@ from tip_adapter.cli import (
     explain,
     export,
     info,
+    mcp,
     models,
     predict,
     push,
@@ -106,6 +107,7 @@ app.command("fine-tune", rich_help_panel=DEPLOY, cls=ReadableCommand)(tuning.fin
 app.command("export-encoder", rich_help_panel=DEPLOY, cls=ReadableCommand)(encoders.export_encoder)
 app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(export.export)
 app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(serve.serve)
+app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(mcp.mcp)
 app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(push.push)
 
 

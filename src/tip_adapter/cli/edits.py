@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.classifier.editing import AddedShots
     from tip_adapter.data import Findings
+    from tip_adapter.model.few_shot_model import FewShotModel
 
 IdsArgument = Annotated[
     list[str], typer.Argument(help="Ids of shots, beginnings of ids, or file names; `tip-adapter shots` lists them.")
@@ -296,9 +297,7 @@ def _tell_added(
     if not as_json:
         for name, shot, class_name in added.known:
             echo(f"already there: {name} is the shot {shot} of {class_name}", err=True)
-    known = [{"path": name, "id": shot, "class": class_name} for name, shot, class_name in added.known]
-    facts = {"ids": list(added.ids), "already_there": known, "skipped": skipped_rows(skipped)}
-    facts |= {"data": findings.to_dict()}
+    facts = added.to_dict() | {"skipped": skipped_rows(skipped), "data": findings.to_dict()}
     number = _counted(len(added.ids), "shot")
     _tell(path, classifier, facts, f"{new_class} added, with {number}" if new_class else f"{number} added", as_json)
 
@@ -306,8 +305,7 @@ def _tell_added(
 def _tell(path: str, classifier: ImageClassifier, facts: dict[str, Any], sentence: str, as_json: bool) -> None:
     model = classifier.model_
     if as_json:
-        counts = dict(zip(model.class_names, model.counts.tolist(), strict=True))
-        echo_json(facts | {"shots": len(model.shots), "classes": counts, "stale": list(model.stale)})
+        echo_json(facts | state_of(model))
         return
     echo(f"{sentence}: {model.shots.counted} of {len(model.class_names)} classes")
     warn_of_stale(classifier)
@@ -315,6 +313,12 @@ def _tell(path: str, classifier: ImageClassifier, facts: dict[str, Any], sentenc
         echo_next("refit", path, so_that="choose the hyper-parameters for the shots as they are now")
     else:
         echo_next("journal", path, so_that="see what was done")
+
+
+def state_of(model: FewShotModel) -> dict[str, Any]:
+    """What an edit leaves, as JSON values."""
+    counts = dict(zip(model.class_names, model.counts.tolist(), strict=True))
+    return {"shots": len(model.shots), "classes": counts, "stale": list(model.stale)}
 
 
 def _counted(number: int, noun: str) -> str:
