@@ -64,5 +64,7 @@ def teach(page, folder):
         page.click("text=Add class")
         page.set_input_files(f'[aria-label="Photos of {name}"]', pictures(folder, name, base, 3))
     page.locator("button.shot").nth(5).wait_for(timeout=30_000)
+    page.set_input_files("#next-files", pictures(folder, "dawn", 140, 2))
     page.set_input_files("#try-files", pictures(folder, "dusk", 120, 1))
+    page.locator("#next-queue li").wait_for(timeout=30_000)
     page.locator(".answer-card").wait_for(timeout=30_000)

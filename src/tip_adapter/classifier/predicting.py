@@ -12,10 +12,11 @@ from tip_adapter.data.class_names import unknown_names
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.methods.selection.folds import support_folds
 from tip_adapter.model.few_shot_model import FewShotModel
-from tip_adapter.model.predictions import Prediction
+from tip_adapter.model.predictions import Prediction, top_predictions
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.trust.out_of_distribution import familiarity_parts
-from tip_adapter.typing import BoolArray, Float32Array, FloatArray
+from tip_adapter.trust.unlabelled import EQUAL, next_to_label
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 
 def known_photos(
@@ -65,3 +66,23 @@ def unfamiliar(
     signs = familiarity_parts(probabilities, features, shots.features.unit, shots.labels, folds)
     result: BoolArray = model.calibration.familiarity.score(signs) < threshold
     return result
+
+
+def worth_labelling(
+    model: FewShotModel,
+    features: Float32Array,
+    digests: Sequence[str],
+    names: Sequence[str],
+    count: int,
+    *,
+    n_classes: int = 2,
+) -> tuple[IntArray, list[Prediction]]:
+    """Choose which photos to label next: their rows, and the classes that each is held for; none that is a shot."""
+    known = set(model.shots.features.digests)
+    _, first = np.unique(np.array(digests, dtype=np.str_), return_index=True)
+    rows = np.array([row for row in sorted(first) if digests[row] not in known], dtype=np.intp)
+    probabilities = model.probabilities(model.logits(features[rows]))
+    same = EQUAL if model.copy_cosine is None else model.copy_cosine
+    chosen = next_to_label(features[rows], probabilities, model.shots.features.unit, count, same=same)
+    called = [names[row] for row in rows[chosen]]
+    return rows[chosen], top_predictions(probabilities[chosen], model.class_names, called, n_classes)

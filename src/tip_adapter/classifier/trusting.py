@@ -13,7 +13,7 @@ import numpy as np
 from tip_adapter.classifier.full_sets import SetGuarantee, check_full, full_sets
 from tip_adapter.classifier.inputs import LabelledImages
 from tip_adapter.classifier.photo_classifier import PhotoClassifier
-from tip_adapter.classifier.predicting import calibration_of, known_photos
+from tip_adapter.classifier.predicting import calibration_of, known_photos, worth_labelling
 from tip_adapter.classifier.refitting import Refitter
 from tip_adapter.data import ImageDataset
 from tip_adapter.data.sequences import Images, Labels
@@ -22,12 +22,11 @@ from tip_adapter.features.extraction import Extraction
 from tip_adapter.model.edits import CALIBRATION, class_column
 from tip_adapter.model.evaluation import evaluate_features
 from tip_adapter.model.few_shot_model import FewShotModel
-from tip_adapter.model.predictions import Prediction, PredictionSets, Results, Skipped, named_sets, top_predictions
+from tip_adapter.model.predictions import Prediction, PredictionSets, Results, Skipped, named_sets
 from tip_adapter.progress import announce
 from tip_adapter.storage.atomic import write_file
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.trust.conformal import SetKind, prediction_sets
-from tip_adapter.trust.unlabelled import EQUAL, next_to_label
 from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
@@ -221,14 +220,9 @@ class TrustedClassifier(PhotoClassifier):
         """
         model = self._fitted()
         queries = self._photos.queries(images, skip_bad=skip_bad, progress=progress)
-        features, known = queries.extraction.features, set(model.shots.features.digests)
-        _, first = np.unique(features.digests, return_index=True)
-        rows = np.array([row for row in sorted(first) if features.digests[row] not in known], dtype=np.intp)
-        probabilities = model.probabilities(model.logits(features.unit[rows]))
-        same = EQUAL if model.copy_cosine is None else model.copy_cosine
-        chosen = next_to_label(features.unit[rows], probabilities, model.shots.features.unit, count, same=same)
-        names = [features.names[rows[row]] for row in chosen]
-        return queries.results(top_predictions(probabilities[chosen], model.class_names, names, 2))
+        digests = queries.extraction.features.digests
+        _, found = worth_labelling(model, queries.features, digests, queries.names, count)
+        return queries.results(found)
 
     def enough(self) -> Enough:
         """Tell for every class whether there are enough photos, and what one more is expected to gain.

@@ -29,6 +29,14 @@ PhotosArgument = Annotated[
         help="Photos, folders or archives of them, a manifest, patterns such as 'in/*.jpg', or - to read names."
     ),
 ]
+UnlabelledOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unlabelled",
+        help="Photos without labels (folder, archive, pattern): of these it is said what to label next; "
+        "may be repeated.",
+    ),
+]
 DataArgument = Annotated[
     Path,
     typer.Argument(help="Labelled photos: a folder of class folders, an archive (.zip, .tar) or a table (.csv …)."),

@@ -47,6 +47,11 @@ def find_photos(photos: Sequence[str], *, skip_bad: bool = False, as_json: bool 
     return paths, findings
 
 
+def unlabelled_photos(given: Sequence[str] | None) -> tuple[Path, ...]:
+    """Find the photos of `--unlabelled`, before anything is loaded for them."""
+    return tuple(find_photos(given, skip_bad=True)[0]) if given else ()
+
+
 def echo_findings(findings: Findings, *, can_choose: bool = False) -> None:
     """Say on stderr what was noticed while photos were looked for; what was skipped is with the command's result."""
     for line in findings.lines:

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from tip_adapter.cli.options import WaitOption, WhereOption
+from tip_adapter.cli.options import UnlabelledOption, WaitOption, WhereOption
 from tip_adapter.cli.output import echo
+from tip_adapter.cli.photos import unlabelled_photos
 from tip_adapter.errors import InputError
 from tip_adapter.storage.locking import WAIT_S
 
@@ -56,6 +57,7 @@ def serve(
     queue: Annotated[
         int, typer.Option("--queue", min=1, help="Photos that may wait; when there are more, requests get 503.")
     ] = 512,
+    unlabelled: UnlabelledOption = None,
     protocol: ProtocolOption = None,
     label_studio_url: LabelStudioOption = None,
     encoder: WhereOption = None,
@@ -85,6 +87,7 @@ def serve(
         store="default",
         edit_wait_s=wait,
         queue=queue,
+        unlabelled=unlabelled_photos(unlabelled),
         protocols=protocols,
         label_studio_url=label_studio_url,
         label_studio_token=os.environ.get(LABEL_STUDIO_TOKEN),

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from tip_adapter.cli.options import EncoderOption, WaitOption
+from tip_adapter.cli.options import EncoderOption, UnlabelledOption, WaitOption
 from tip_adapter.cli.output import echo, echo_skipped
+from tip_adapter.cli.photos import unlabelled_photos
 from tip_adapter.errors import InputError
 from tip_adapter.storage.locking import WAIT_S
 
@@ -22,6 +23,7 @@ def studio(
         ),
     ] = Path("studio.tip"),
     encoder: EncoderOption = None,
+    unlabelled: UnlabelledOption = None,
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port; 0: any free one.")] = 8001,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
     wait: WaitOption = WAIT_S,
@@ -34,8 +36,9 @@ def studio(
     from tip_adapter.serve import Settings, create_app
     from tip_adapter.serve.running import run
 
+    photos = unlabelled_photos(unlabelled)
     model = _begun(place, encoder)
-    settings = Settings(teaching=True, store="default", edit_wait_s=wait)
+    settings = Settings(teaching=True, store="default", edit_wait_s=wait, unlabelled=photos)
     app = create_app({model.stem: model}, settings, encoder=encoder)
 
     def tell(address: str) -> None:

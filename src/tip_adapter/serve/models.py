@@ -23,6 +23,7 @@ from tip_adapter.serve.encoding import EncodingQueue
 from tip_adapter.serve.metrics import Metrics
 from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.settings import Settings
+from tip_adapter.serve.unlabelled import UnlabelledPhotos
 from tip_adapter.storage.bundle_archives import unpack_bundle
 from tip_adapter.storage.bundle_files import CONFIG_FILE, fingerprint
 from tip_adapter.typing import StrPath
@@ -45,6 +46,7 @@ class ServedModel:
     encoder : Encoder
     queue : EncodingQueue
         Of its encoder, which other models may share.
+    unlabelled : UnlabelledPhotos
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class ServedModel:
     ) -> None:
         self.name, self.folder, self.encoder, self._settings = name, folder, encoder, settings
         self.queue: EncodingQueue
+        self.unlabelled = UnlabelledPhotos(encoder, settings)
         self._state = (self._stamp() if model else None), model
         self._explainer: Explainer | None = None
         self._turn, self._settling = asyncio.Lock(), asyncio.Lock()
@@ -201,12 +204,16 @@ class Models:
             if id(encoder) not in queues:
                 queues[id(encoder)] = EncodingQueue(encoder, settings, metrics)
             served.queue = queues[id(encoder)]
+            if settings.unlabelled:
+                served.unlabelled.read([Path(path) for path in settings.unlabelled])
             if settings.teaching:
                 threading.Thread(target=served.warm_up, name="warming up", daemon=True).start()
         self._queues = list(queues.values())
 
     def close(self) -> None:
         """Finish what was accepted."""
+        for served in self._served.values():
+            served.unlabelled.close()
         for queue in self._queues:
             queue.close()
 

@@ -32,6 +32,10 @@ class Settings:
         The Label Studio whose photos may be fetched; without it nothing is fetched.
     store : "default", path or None, default=None
         Where features of new shots are kept; photos that are classified are never kept.
+    unlabelled : tuple of path-like
+        Photos to choose from what to label next.
+    max_unlabelled, sent_bytes : int
+        Photos that may wait to be labelled, and bytes of those that clients sent.
     max_body_bytes, max_files : int
         Of one request.
     held_bytes : int
@@ -52,6 +56,9 @@ class Settings:
     label_studio_url: str | None = None
     label_studio_token: str | None = None
     store: StrPath | Literal["default"] | None = None
+    unlabelled: tuple[StrPath, ...] = ()
+    max_unlabelled: int = 5000
+    sent_bytes: int = 2**31
     max_body_bytes: int = 64 * 2**20
     max_files: int = 256
     held_bytes: int = 256 * 2**20
@@ -61,3 +68,8 @@ class Settings:
     window_s: float = 0.002
     batch: int = 32
     queue: int = 512
+
+    @property
+    def labelling(self) -> bool:
+        """Whether clients may ask what to label next, and send photos for it."""
+        return self.teaching or bool(self.unlabelled)

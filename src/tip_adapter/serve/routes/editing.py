@@ -63,10 +63,23 @@ def state_of(model: FewShotModel) -> dict[str, Any]:
     }
 
 
-async def _edit(served: ServedModel, change: Callable[[ImageClassifier], T]) -> tuple[T, dict[str, Any]]:
+async def edit(served: ServedModel, change: Callable[[ImageClassifier], T]) -> tuple[T, dict[str, Any]]:
     """Run an edit beside the other requests; it goes on when the client leaves."""
     result, model = await served.edit(change)
     return result, state_of(model)
+
+
+def check_class(served: ServedModel, class_name: str) -> None:
+    """Refuse a class that is not there, before photos are read for it."""
+    if class_name not in served.model.class_names:
+        raise Problem(422, f"There is no class {class_name!r}: add it first, or with its photos by new_class=true")
+
+
+def added_rows(added: AddedShots) -> dict[str, Any]:
+    """Say which shots were added, which were there, and which photos could not be read."""
+    known = [{"name": name, "id": shot, "class": label} for name, shot, label in added.known]
+    bad = [{"name": name, "error": reason} for name, reason in added.skipped]
+    return {"ids": list(added.ids), "already_there": known, "errors": bad}
 
 
 @router.get("/shots")
@@ -109,8 +122,8 @@ async def add_shots(
     refit: Refit = False,
 ) -> dict[str, Any]:
     """Add photos of one class as shots; photos that are shots already are named, and stay as they are."""
-    if not new_class and class_name not in (await run_in_threadpool(lambda: served.model)).class_names:
-        raise Problem(422, f"There is no class {class_name!r}: add it first, or with these photos by new_class=true")
+    if not new_class:
+        await run_in_threadpool(check_class, served, class_name)
     uploads = await read_uploads(request)
 
     def change(classifier: ImageClassifier) -> AddedShots:
@@ -123,16 +136,14 @@ async def add_shots(
             uploads, labels, new_classes=new_class, groups=groups, refit=refit, skip_bad=skip_bad
         )
 
-    added, state = await _edit(served, change)
-    known = [{"name": name, "id": shot, "class": label} for name, shot, label in added.known]
-    bad = [{"name": name, "error": reason} for name, reason in added.skipped]
-    return {"ids": list(added.ids), "already_there": known, "errors": bad, **state}
+    added, state = await edit(served, change)
+    return {**added_rows(added), **state}
 
 
 @router.patch("/shots")
 async def relabel(served: Served, wanted: Relabelling, refit: Refit = False) -> dict[str, Any]:
     """Give shots another class."""
-    ids, state = await _edit(served, lambda classifier: classifier.relabel(wanted.ids, wanted.class_name, refit=refit))
+    ids, state = await edit(served, lambda classifier: classifier.relabel(wanted.ids, wanted.class_name, refit=refit))
     return {"ids": list(ids), **state}
 
 
@@ -146,14 +157,18 @@ async def remove_shots(
     refit: Refit = False,
 ) -> dict[str, Any]:
     """Take shots out."""
-    gone, state = await _edit(served, lambda classifier: classifier.remove_shots(ids, forget=forget, refit=refit))
+    shots = (await run_in_threadpool(lambda: served.model)).shots
+    digests = [shots.features.digests[shots.rows[one]] for one in ids if one in shots.rows]
+    gone, state = await edit(served, lambda classifier: classifier.remove_shots(ids, forget=forget, refit=refit))
+    if forget:
+        served.unlabelled.pass_over(digests)
     return {"ids": list(gone), **state}
 
 
 @router.post("/classes")
 async def add_class(served: Served, wanted: NewClass) -> dict[str, Any]:
     """Add a class, without shots at first."""
-    _, state = await _edit(served, lambda classifier: classifier.add_class(wanted.name, wanted.texts))
+    _, state = await edit(served, lambda classifier: classifier.add_class(wanted.name, wanted.texts))
     return state
 
 
@@ -161,7 +176,7 @@ async def add_class(served: Served, wanted: NewClass) -> dict[str, Any]:
 async def rename_class(served: Served, wanted: Renaming, refit: Refit = False) -> dict[str, Any]:
     """Give a class another name, or other words."""
     name = wanted.class_name if wanted.name is None else wanted.name
-    _, state = await _edit(
+    _, state = await edit(
         served, lambda classifier: classifier.rename_class(wanted.class_name, name, wanted.texts, refit=refit)
     )
     return state
@@ -170,21 +185,21 @@ async def rename_class(served: Served, wanted: Renaming, refit: Refit = False) -
 @router.delete("/classes")
 async def remove_class(served: Served, class_name: Annotated[str, Query(alias="class")]) -> dict[str, Any]:
     """Take a class out, with its shots."""
-    ids, state = await _edit(served, lambda classifier: classifier.remove_class(class_name))
+    ids, state = await edit(served, lambda classifier: classifier.remove_class(class_name))
     return {"ids": list(ids), **state}
 
 
 @router.post("/undo")
 async def undo(served: Served) -> dict[str, Any]:
     """Take the last edit back."""
-    entry, state = await _edit(served, lambda classifier: classifier.undo())
+    entry, state = await edit(served, lambda classifier: classifier.undo())
     return {"undone": entry.to_dict(), **state}
 
 
 @router.post("/refit")
 async def refit(served: Served) -> dict[str, Any]:
     """Choose hyper-parameters and calibration again, for the shots as they are now."""
-    _, state = await _edit(served, lambda classifier: classifier.refit())
+    _, state = await edit(served, lambda classifier: classifier.refit())
     return state
 
 

@@ -22,6 +22,7 @@ ASSETS = {
     "studio.js": ("tip_adapter.serve", "static/studio.js", "text/javascript; charset=utf-8"),
     "columns.js": ("tip_adapter.serve", "static/columns.js", "text/javascript; charset=utf-8"),
     "exporting.js": ("tip_adapter.serve", "static/exporting.js", "text/javascript; charset=utf-8"),
+    "next.js": ("tip_adapter.serve", "static/next.js", "text/javascript; charset=utf-8"),
     "service.js": ("tip_adapter.serve", "static/service.js", "text/javascript; charset=utf-8"),
     "selection.js": ("tip_adapter.serve", "static/selection.js", "text/javascript; charset=utf-8"),
     "trying.js": ("tip_adapter.serve", "static/trying.js", "text/javascript; charset=utf-8"),

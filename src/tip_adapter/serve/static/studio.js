@@ -2,7 +2,8 @@
 
 import { Columns, droppable, filesOf } from "./columns.js";
 import { setUpExports } from "./exporting.js";
-import { ask, form, make, parts, query, say } from "./service.js";
+import { Next } from "./next.js";
+import { ask, form, parts, query, say } from "./service.js";
 import { Selection } from "./selection.js";
 import { Trying } from "./trying.js";
 import { burst } from "./webcam.js";
@@ -175,6 +176,7 @@ async function teachFolders(transfer) {
 
 function show() {
   columns.update(names(), state.classes, drafts, version);
+  next.update(Object.keys(state.classes), taught ? version : null);
   const { left_out: known, groups } = state;
   const facts = [];
   if (taught) {
@@ -192,6 +194,13 @@ function show() {
 
 const leftOut = () => state.left_out?.n ?? trying.lastLeftOut ?? 0;
 const trying = new Trying({ classes: names, leftOut, correct: (file, name) => add(name, [file]), fail });
+const next = new Next({
+  fail,
+  label: (id, name) => {
+    trying.remember();
+    return gesture(async () => edited(await ask("POST", query(`/v1/unlabelled/${id}/label`, { class: name, refit: refit() }))));
+  },
+});
 const film = (name) => burst().then((frames) => frames.length && add(name, frames, `webcam ${Date.now()}`), fail);
 const words = setUpWords({
   fail,
@@ -224,6 +233,7 @@ addEventListener("paste", (event) => event.clipboardData.files.length && trying.
 addEventListener("keydown", (event) => {
   if (event.target.closest("input, select, textarea, dialog")) return;
   const chosen = [...selection.ids];
+  if (!chosen.length) next.key(event);
   if (/^[1-9]$/.test(event.key) && names()[event.key - 1]) move(chosen, names()[event.key - 1]);
   if (event.key === "Delete" || event.key === "Backspace") take(chosen);
   if (event.key === "Escape") selection.set([]);

@@ -1,0 +1,208 @@
+"""Photos without labels, ranked by what their labels would teach, until each is a shot or was passed over."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from tip_adapter.classifier.encoding import PhotoEncoder
+from tip_adapter.classifier.predicting import worth_labelling
+from tip_adapter.data.decoding import ImageSource, NamedBytes, StoredImage, image_digest, read_image_bytes
+from tip_adapter.data.thumbnails import make_thumbnails
+from tip_adapter.errors import ImageError, TipAdapterError
+from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.model.predictions import Prediction
+from tip_adapter.serve.problems import Problem
+from tip_adapter.serve.settings import Settings
+from tip_adapter.serve.uploads import shown
+from tip_adapter.typing import Float32Array
+
+if TYPE_CHECKING:
+    from tip_adapter.encoders import Encoder
+
+AT_ONCE = 64
+"""Photos of the folder that are encoded before others are shown beside them."""
+
+PICTURE_SIDE = 480
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """A photo without a label: what it is called, where its bytes are, its unit feature."""
+
+    name: str
+    source: ImageSource
+    feature: Float32Array
+
+
+class UnlabelledPhotos:
+    """The photos without labels of one classifier, by the SHA-256 of their bytes.
+
+    Those of the operator's folder are read where they are, and never written. Those that clients send wait in one file
+    without a name, which is gone when the service ends, however it ends.
+
+    Attributes
+    ----------
+    unread : int
+        Photos of the folder that are still to be encoded.
+    unreadable : int
+        Photos of the folder that cannot be.
+    """
+
+    def __init__(self, encoder: Encoder, settings: Settings) -> None:
+        self.encoder, self.settings = encoder, settings
+        self.unread = self.unreadable = 0
+        self._photos: dict[str, Unlabelled] = {}
+        self._passed_over: set[str] = set()
+        self._lock, self._ranking = threading.Lock(), threading.Lock()
+        self._sent: IO[bytes] | None = None
+        self._sent_bytes = 0
+        self._closing = False
+        self.threads: list[threading.Thread] = []
+        self._version = 0
+        self._ranked: tuple[object, ...] = ()
+        self._next: tuple[int, list[tuple[str, Prediction]]] = (0, [])
+
+    def read(self, paths: Sequence[Path]) -> None:
+        """Encode the photos of a folder, in a thread, beside the requests; some of them where there are too many."""
+        if len(paths) > self.settings.max_unlabelled:
+            drawn = np.random.default_rng(0).choice(len(paths), self.settings.max_unlabelled, replace=False)
+            paths = [paths[place] for place in sorted(drawn)]
+        self.unread = len(paths)
+        reading = threading.Thread(target=self._read, args=(paths,), name="unlabelled photos", daemon=True)
+        self.threads.append(reading)
+        reading.start()
+
+    def _read(self, paths: Sequence[Path]) -> None:
+        photos = PhotoEncoder(self.encoder, store=self.settings.store)
+        for start in range(0, len(paths), AT_ONCE):
+            if self._closing:
+                return
+            part = paths[start : start + AT_ONCE]
+            found: dict[str, Unlabelled] = {}
+            try:
+                extraction = photos.extract(part, skip_bad=True)
+                features = extraction.features
+                for row, place in enumerate(extraction.kept):
+                    name, source = shown(features.names[row]), part[place]
+                    found.setdefault(features.digests[row], Unlabelled(name, source, features.unit[row]))
+                self.unreadable += len(extraction.skipped)
+            except ImageError as error:
+                log.warning("None of %d unlabelled photos can be read, such as this: %s", len(part), error)
+                self.unreadable += len(part)
+            except (TipAdapterError, OSError) as error:
+                log.warning("The unlabelled photos are read no further: %s", error)
+                self.unreadable, self.unread = self.unreadable + self.unread, 0
+                return
+            self._take(found)
+            self.unread -= len(part)
+
+    def _take(self, found: dict[str, Unlabelled]) -> None:
+        with self._lock:
+            for digest, photo in found.items():
+                if digest not in self._passed_over:
+                    self._photos.setdefault(digest, photo)
+            self._version += 1
+
+    def send(self, photo: NamedBytes, digest: str, feature: Float32Array) -> bool:
+        """Take a photo that a client sends; False where it waits already."""
+        with self._lock:
+            if digest in self._photos:
+                return False
+            if len(self._photos) >= self.settings.max_unlabelled:
+                raise Problem(413, f"{len(self._photos)} photos wait to be labelled: label or skip some first")
+            self._passed_over.discard(digest)
+            self._photos[digest] = Unlabelled(photo.filename, self._written(photo), feature)
+            self._version += 1
+        return True
+
+    def _written(self, photo: NamedBytes) -> StoredImage:
+        if self._sent_bytes + len(photo) > self.settings.sent_bytes:
+            most = self.settings.sent_bytes // 2**20
+            raise Problem(413, f"The photos sent to be labelled take {most} MiB already: name a folder by --unlabelled")
+        # No photo is left behind, not even by a process that is killed.
+        file = self._sent = self._sent or tempfile.TemporaryFile()  # noqa: SIM115
+        start, size = self._sent_bytes, len(photo)
+        file.seek(start)
+        file.write(photo)
+        file.flush()
+        self._sent_bytes += size
+
+        def read() -> bytes:
+            with self._lock:
+                file.seek(start)
+                return file.read(size)
+
+        return StoredImage(read, photo.filename)
+
+    def next(self, model: FewShotModel, count: int, n_classes: int) -> tuple[int, list[tuple[str, Prediction]]]:
+        """Rank the photos that are no shots as `tip-adapter next` does: how many they are, and the first of them."""
+        with self._ranking:  # the same question, asked by many at once, is answered once
+            with self._lock:
+                asked = (model, self._version, count, n_classes)
+                photos = dict(self._photos)
+            if not self._ranked or self._ranked[0] is not model or self._ranked[1:] != asked[1:]:
+                self._next, self._ranked = _ranked(model, photos, count, n_classes), asked
+            return self._next
+
+    def bytes_of(self, digest: str) -> NamedBytes:
+        """Read a photo; one that is gone, or another one now, waits no longer."""
+        photo = self._waiting(digest)
+        try:
+            data = read_image_bytes(photo.source)
+        except (ImageError, OSError):
+            data = b""
+        if image_digest(data) != digest:
+            self.pass_over([digest])
+            raise Problem(410, f"{photo.name} is gone, or was changed: it waits no longer")
+        return NamedBytes(data, photo.name)
+
+    def _waiting(self, digest: str) -> Unlabelled:
+        if digest not in self._photos:
+            raise Problem(404, f"No photo {digest!r} waits to be labelled")
+        return self._photos[digest]
+
+    def picture(self, digest: str) -> bytes:
+        """Give a picture of a photo, a JPEG."""
+        return make_thumbnails([self.bytes_of(digest)], PICTURE_SIDE)[0]
+
+    def skip(self, digest: str) -> None:
+        """Let a photo wait no longer."""
+        self._waiting(digest)
+        self.pass_over([digest])
+
+    def pass_over(self, digests: Iterable[str]) -> None:
+        """Let photos wait no longer, and not come back either."""
+        with self._lock:
+            for digest in digests:
+                self._passed_over.add(digest)
+                self._photos.pop(digest, None)
+            self._version += 1
+
+    def close(self) -> None:
+        """Read no further, and let go of what was sent."""
+        self._closing = True
+        if self._sent is not None:
+            self._sent.close()
+
+
+def _ranked(
+    model: FewShotModel, photos: dict[str, Unlabelled], count: int, n_classes: int
+) -> tuple[int, list[tuple[str, Prediction]]]:
+    known = set(model.shots.features.digests)
+    waiting = {digest: photo for digest, photo in photos.items() if digest not in known}
+    if not waiting:
+        return 0, []
+    digests = list(waiting)
+    features = np.stack([photo.feature for photo in waiting.values()])
+    names = [photo.name for photo in waiting.values()]
+    rows, found = worth_labelling(model, features, digests, names, count, n_classes=n_classes)
+    return len(waiting), [(digests[row], prediction) for row, prediction in zip(rows, found, strict=True)]

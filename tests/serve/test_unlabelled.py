@@ -1,0 +1,167 @@
+"""Photos without labels over HTTP: ranked as `tip-adapter next` ranks them, labelled, passed over, kept of requests."""
+
+import errno
+
+import pytest
+
+from serve_files import files, photo, pictures
+from tip_adapter import ImageClassifier
+
+
+@pytest.fixture
+def dusk(tmp_path):
+    """Paths of photos between the classes, some of them near-copies."""
+    (tmp_path / "dusk").mkdir()
+    return [path for base in (90, 125, 160) for path in pictures(tmp_path / "dusk", f"shade {base}", base, 3)]
+
+
+@pytest.fixture
+def queue(serving, folder, dusk):
+    """A client of a service that knows the folder, once all of it is read."""
+    client = serving({"light": folder}, unlabelled=tuple(dusk))
+    client.dusk = dusk
+    settle(client)
+    return client
+
+
+def settle(client):
+    for thread in client.app.state.models[None].unlabelled.threads:
+        thread.join()
+
+
+def waiting(client, **asked):
+    return client.get("/v1/unlabelled", params=asked).json()
+
+
+def test_the_ranking_is_that_of_the_command(queue, folder):
+    found = waiting(queue, limit=3)
+    expected = ImageClassifier.load(folder, store=None).next_to_label(queue.dusk, count=3)
+    assert (found["total"], found["unread"], found["unreadable"]) == (9, 0, 0)
+    assert [one["name"] for one in found["photos"]] == [one.path.rpartition("/")[2] for one in expected]
+    assert [one["top"][0]["class"] for one in found["photos"]] == [one.top[0][0] for one in expected]
+    assert len(waiting(queue, limit=1, top_k=1)["photos"][0]["top"]) == 1
+
+
+def test_a_label_makes_a_shot_and_undo_lets_the_photo_wait_again(queue):
+    first = waiting(queue)["photos"][0]
+    assert queue.get(f"/v1/unlabelled/{first['id']}/picture").content[6:10] == b"JFIF"
+    assert queue.post(f"/v1/unlabelled/{first['id']}/label?class=dawn").status_code == 422
+    labelled = queue.post(f"/v1/unlabelled/{first['id']}/label?class=day").json()
+    assert (labelled["ids"], labelled["shots"], labelled["edits"]) == ([first["id"][:12]], 9, 1)
+    assert waiting(queue)["total"] == 8
+    assert queue.post("/v1/undo").json()["shots"] == 8
+    assert waiting(queue)["total"] == 9
+    assert queue.delete(f"/v1/unlabelled/{first['id']}").json() == {"id": first["id"]}
+    assert waiting(queue)["total"] == 8
+    for method, path in (("POST", "/label?class=day"), ("GET", "/picture"), ("DELETE", "")):
+        assert queue.request(method, f"/v1/unlabelled/{first['id']}{path}").status_code == 404
+
+
+def test_what_was_forgotten_does_not_come_back(queue):
+    first = waiting(queue)["photos"][0]["id"]
+    shot = queue.post(f"/v1/unlabelled/{first}/label?class=day").json()["ids"][0]
+    queue.delete(f"/v1/shots?id={shot}&forget=true")
+    assert waiting(queue)["total"] == 8
+
+
+def test_photos_that_are_gone_wait_no_longer(queue, dusk):
+    ids = {one["name"]: one["id"] for one in waiting(queue, limit=100)["photos"]}
+    gone, changed = dusk[0], dusk[1]
+    gone.unlink()
+    changed.write_bytes(photo(1))
+    for path in (gone, changed):
+        answer = queue.post(f"/v1/unlabelled/{ids[path.name]}/label?class=day")
+        assert answer.status_code == 410
+        assert str(path.parent) not in answer.text
+    assert waiting(queue)["total"] == 7
+
+
+def test_photos_that_clients_send(serving, folder, dusk):
+    client = serving({"light": folder}, teaching=True, max_unlabelled=3)
+    broken = ("files", ("broken.png", b"no picture", "image/png"))
+    sent = client.post("/v1/unlabelled", files=[*files(100, 120), broken]).json()
+    assert [one["name"] for one in sent["errors"]] == ["broken.png"]
+    assert client.post("/v1/unlabelled", files=[broken]).status_code == 422
+    again = client.post("/v1/unlabelled", files=files(100)).json()
+    assert (again["ids"], again["already_there"]) == ([], [{"name": "100.png", "id": sent["ids"][0]}])
+    assert client.post("/v1/unlabelled", files=files(101, 102)).status_code == 413
+    assert {one["name"] for one in waiting(client)["photos"]} == {"100.png", "120.png", "101.png"}
+    assert client.post(f"/v1/unlabelled/{sent['ids'][1]}/label?class=day").json()["shots"] == 9
+
+
+def test_bytes_that_clients_send_are_bounded_and_a_full_disk_is_told(serving, folder, monkeypatch):
+    client = serving({"light": folder}, teaching=True, sent_bytes=len(photo(100)) + 1)
+    assert client.post("/v1/unlabelled", files=files(100)).status_code == 200
+    assert client.post("/v1/unlabelled", files=files(101)).status_code == 413
+
+    def full(**_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    other = serving({"light": folder}, teaching=True)
+    monkeypatch.setattr("tip_adapter.serve.unlabelled.tempfile.TemporaryFile", full)
+    assert other.post("/v1/unlabelled", files=files(100)).status_code == 507
+    assert waiting(other)["total"] == 0
+
+
+def test_nothing_waits_where_that_was_not_asked(client, serving, folder, dusk):
+    assert client.get("/v1/unlabelled").status_code == 404
+    assert client.post("/v1/unlabelled", files=files(100)).status_code == 404
+    reading = serving({"light": folder}, unlabelled=tuple(dusk), editing=False)
+    settle(reading)
+    one = waiting(reading)["photos"][0]["id"]
+    assert reading.post("/v1/unlabelled", files=files(100)).status_code == 403
+    assert reading.post(f"/v1/unlabelled/{one}/label?class=day").status_code == 403
+    assert reading.delete(f"/v1/unlabelled/{one}").status_code == 403
+
+
+def test_of_too_many_photos_some_are_drawn_and_bad_ones_are_counted(serving, folder, dusk, caplog):
+    dusk[4].write_bytes(b"no picture")
+    client = serving({"light": folder}, unlabelled=tuple(dusk))
+    settle(client)
+    assert (waiting(client)["total"], waiting(client)["unreadable"]) == (8, 1)
+    fewer = serving({"light": folder}, unlabelled=tuple(dusk[:4]), max_unlabelled=2)
+    settle(fewer)
+    assert waiting(fewer)["total"] == 2
+    bad = serving({"light": folder}, unlabelled=(dusk[4],))
+    settle(bad)
+    assert (waiting(bad)["total"], waiting(bad)["unreadable"]) == (0, 1)
+    assert "None of 1 unlabelled photos can be read" in caplog.text
+
+
+def test_keys_label_and_skip_in_the_page(page, address, tmp_path):
+    from playwright.sync_api import expect
+
+    page.goto(address)
+    for name, base in (("night", 30), ("day", 220)):
+        page.fill("#new-name", name)
+        page.click("text=Add class")
+        page.set_input_files(f'[aria-label="Photos of {name}"]', pictures(tmp_path, name, base, 2))
+    expect(page.locator("button.shot")).to_have_count(4, timeout=30_000)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    given = [*pictures(tmp_path, "dusk", 125, 2), *pictures(tmp_path, "dim", 80, 2), tmp_path / "broken.png"]
+    page.set_input_files("#next-files", given)
+    status, photo = page.locator("#next-status"), page.locator("#next-photo")
+    expect(status).to_have_text("4 photos without a class", timeout=30_000)
+    expect(page.locator("#message")).to_contain_text("broken.png")
+    expect(page.locator("#next-queue li")).to_have_count(3)
+    first = photo.get_attribute("alt")
+    photo.evaluate("one => one.decode()")
+    page.keyboard.press("1")
+    expect(status).to_have_text(f"{first.removeprefix('Photo ')} is day · 3 photos without a class")
+    expect(page.locator('[aria-label="Class day"] .shot')).to_have_count(3)
+    expect(photo).not_to_have_attribute("alt", first)
+    page.click("#undo")
+    expect(status).to_contain_text("4 photos without a class")
+    expect(page.locator("button.shot")).to_have_count(4)
+    # Selected photos are moved; what is asked about is not labelled with them.
+    page.locator(".shot").first.click()
+    page.keyboard.press("2")
+    expect(page.locator('[aria-label="Class night"] .shot')).to_have_count(3)
+    expect(status).to_contain_text("4 photos without a class")
+    photo.evaluate("one => one.decode()")
+    page.keyboard.press("0")
+    expect(status).to_contain_text("was skipped · 3 photos without a class")
+    page.locator("#next-classes").get_by_role("button", name="night").click()
+    expect(page.locator("button.shot")).to_have_count(5)
+    expect(status).to_contain_text("is night · 2 photos without a class")
+    assert page.wrong == []
