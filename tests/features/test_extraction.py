@@ -1,4 +1,5 @@
 import multiprocessing
+import pickle
 import signal
 import subprocess
 import sys
@@ -377,6 +378,30 @@ def test_subset():
     assert np.array_equal(part.raw, features.raw[[3, 0]])
     assert features.subset(np.arange(5) > 2).digests == ("0-3", "0-4")
     assert len(features.subset([])) == 0
+
+
+def test_features_grow_without_a_copy_and_without_changing_what_was_there():
+    first = feature_set(count=32).subset(np.arange(32))
+    raw, more = first.raw.copy(), feature_set(count=2, seed=1)
+    one = first.extended(more)
+    two = one.extended(feature_set(count=1, seed=2))
+    other = first.extended(feature_set(count=1, seed=3))
+    assert np.shares_memory(first.raw, two.raw)
+    assert not np.shares_memory(first.raw, other.raw)
+    assert (one.names[-1], two.names[-1], other.names[-1]) == ("1-1.jpg", "2-0.jpg", "3-0.jpg")
+    for grown in (one, two, other):
+        np.testing.assert_array_equal(grown.raw[:32], raw)
+        np.testing.assert_array_equal(grown.unit[:32], first.unit)
+    np.testing.assert_array_equal(two.raw[32:34], more.raw)
+    np.testing.assert_array_equal(two.unit[32:34], more.unit)
+
+
+def test_what_is_left_out_is_nowhere_behind_the_rest():
+    whole = feature_set(count=32).extended(feature_set(count=1, seed=1))
+    rest = whole.subset(np.arange(32))
+    for kept, lost in ((rest.raw, whole.raw[32]), (rest.unit, whole.unit[32])):
+        assert lost.tobytes() not in kept.base.tobytes()
+    assert whole.subset(np.arange(33)).extended(whole).raw[32].tobytes() not in pickle.dumps(rest)
 
 
 @pytest.mark.parametrize(

@@ -58,13 +58,30 @@ def test_order_of_shots_does_not_matter_and_classes_permute_columns(seed):
     np.testing.assert_allclose(renamed[:, columns], whole, rtol=1e-5)
 
 
-def test_chunks_and_batches_change_nothing(monkeypatch):
+@pytest.mark.parametrize("limits", [{"QUERIES": 3}, {"QUERIES": 8, "BLOCK": 7}, {"QUERIES": 64, "BLOCK": 1}])
+def test_chunks_and_batches_change_nothing(monkeypatch, limits):
     rng = np.random.default_rng(0)
     queries, cache = unit(rng, 50, 16), Cache.build(unit(rng, 40, 16), rng.integers(0, 7, 40), 7)
     whole = cache_logits(queries, cache, 5.5)
-    monkeypatch.setattr(cache_model, "CHUNK_ELEMENTS", 130)
+    for name, value in {"CHUNK_ELEMENTS": 130, **limits}.items():
+        monkeypatch.setattr(cache_model, name, value)
     np.testing.assert_allclose(cache_logits(queries, cache, 5.5), whole, rtol=1e-6)
     np.testing.assert_allclose(np.concatenate([cache_logits(q[None], cache, 5.5) for q in queries]), whole, rtol=1e-5)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_keys_that_are_nearly_sorted_stay_where_they_are(balanced):
+    rng = np.random.default_rng(0)
+    queries, keys = unit(rng, 5, 16), unit(rng, 400, 16)
+    labels = np.sort(rng.integers(0, 4, 400))
+    labels[[7, 399]] = 3, 0
+    cache = Cache.build(keys, labels, 5, balanced=balanced, with_text=np.ones(5, dtype=bool))
+    assert cache.keys is keys
+    np.testing.assert_array_equal(cache.labels, labels)
+    order = np.argsort(labels)
+    whole = Cache.build(keys[order], labels[order], 5, balanced=balanced, with_text=np.ones(5, dtype=bool))
+    np.testing.assert_allclose(cache.key_weights[order], whole.key_weights)
+    np.testing.assert_allclose(cache_logits(queries, cache, 5.5), cache_logits(queries, whole, 5.5), rtol=1e-5)
 
 
 def test_many_keys_in_a_class_keep_five_digits():

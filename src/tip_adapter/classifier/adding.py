@@ -61,7 +61,7 @@ def apart(
 ) -> tuple[EncodedPhotos, tuple[tuple[str, str, str], ...]]:
     """Part encoded photos from those that are shots already, or were given twice; `classes` are those given."""
     features, shots = photos.extraction.features, model.shots
-    there, given = set(shots.features.digests), dict[str, tuple[str, str]]()
+    there, given = set(features.digests).intersection(shots.features.digests), dict[str, tuple[str, str]]()
     fresh, known = [], []
     for row, (digest, name) in enumerate(zip(features.digests, features.names, strict=True)):
         if digest in there:

@@ -21,7 +21,7 @@ from tip_adapter.heads import (
 from tip_adapter.heads.affinity import Cache
 from tip_adapter.heads.base import same_texts
 from tip_adapter.heads.cache import TEXT_TEMPERATURE, TIE
-from tip_adapter.typing import Float32Array, FloatArray, IntArray
+from tip_adapter.typing import Float32Array, FloatArray
 
 
 def head_graph(graph: GraphBuilder, head: Any, features: str) -> str:
@@ -109,10 +109,9 @@ def _top_k(graph: GraphBuilder, head: TopKCacheHead, features: str) -> str:
     nearest, rows = graph.top(cosines, min(head.neighbours, len(head.keys)))
     beta = graph.constant(np.float32(head.beta))
     values = graph.add("Exp", graph.add("Sub", graph.add("Mul", nearest, beta), beta))
-    counts = np.diff(np.append(cache.starts, len(cache.keys)))
-    weights = (head.alpha * np.repeat(cache.weights, counts)).astype(np.float32)
+    weights = (head.alpha * cache.key_weights).astype(np.float32)
     values = graph.add("Mul", values, graph.add("Gather", graph.constant(weights), rows))
-    owners = graph.add("Gather", graph.constant(np.repeat(cache.classes, counts).astype(np.int64)), rows)
+    owners = graph.add("Gather", graph.constant(cache.labels.astype(np.int64)), rows)
     one = graph.constant(np.array([1], dtype=np.int64))
     by_class = graph.add("MatMul", graph.add("Unsqueeze", values, one), _one_hot(graph, owners, head.n_classes))
     return graph.add("Add", text, _lent(graph, graph.add("Squeeze", by_class, one), cache))
@@ -157,13 +156,12 @@ def _class_mass(
     Y is written as labels, which ONNX Runtime unfolds once when it loads the graph; as a table it could be larger than
     the encoder.
     """
-    counts = np.diff(np.append(cache.starts, len(cache.keys)))
-    weights: FloatArray = scale * np.repeat(cache.weights, counts)
+    weights: FloatArray = scale * cache.key_weights
     if key_weights is not None:
         weights = weights * key_weights
     weighed = graph.add("Mul", values, graph.constant(weights.astype(np.float32)))
-    labels: IntArray = np.repeat(cache.classes, counts).astype(np.int64)
-    return _lent(graph, graph.add("MatMul", weighed, _one_hot(graph, graph.constant(labels), cache.n_classes)), cache)
+    labels = graph.constant(cache.labels.astype(np.int64))
+    return _lent(graph, graph.add("MatMul", weighed, _one_hot(graph, labels, cache.n_classes)), cache)
 
 
 def _lent(graph: GraphBuilder, mass: str, cache: Cache) -> str:

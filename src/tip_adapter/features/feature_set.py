@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tip_adapter.errors import FeatureError
+from tip_adapter.features.growing_rows import GrowingRows
 from tip_adapter.typing import Float32Array
 
 
@@ -98,60 +99,32 @@ class FeatureSet:
         return replace(self, raw=self.raw.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32))
 
     def subset(self, indices: ArrayLike) -> Self:
-        """Return the features of some of the images, in the given order."""
+        """Return the features of some of the images, in the given order; unit rows that are known already are kept."""
         positions = np.asarray(indices)
         # An empty list is an array of floats, which cannot index.
         chosen = np.arange(len(self))[positions if positions.size else positions.astype(np.intp)]
         digests, names = (tuple(map(texts.__getitem__, chosen.tolist())) for texts in (self.digests, self.names))
-        unit = self.__dict__["unit"][chosen] if "unit" in self.__dict__ else None
-        return self._of_checked(self.raw[chosen], self.encoder_id, digests, names, unit)
+        held = [self.raw, self.unit] if "unit" in self.__dict__ else [self.raw]
+        return self._of_growing([GrowingRows(rows, chosen) for rows in held], digests, names)
 
-    def without(self, rows: Sequence[int]) -> Self:
-        """Return the features of all images but some; unit rows that are known already are kept.
-
-        Parameters
-        ----------
-        rows : sequence of int
-
-        Returns
-        -------
-        FeatureSet
-        """
-        digests, names = list(self.digests), list(self.names)
-        for row in sorted(set(rows), reverse=True):
-            del digests[row], names[row]
-        places = list(rows)
-        raw = np.delete(self.raw, places, axis=0)
-        unit = np.delete(self.__dict__["unit"], places, axis=0) if "unit" in self.__dict__ else None
-        return self._of_checked(raw, self.encoder_id, tuple(digests), tuple(names), unit)
-
-    def inserted(self, other: FeatureSet, before: Sequence[int]) -> Self:
-        """Return these features with others among them; unit rows that are known already are kept."""
+    def extended(self, other: FeatureSet) -> Self:
+        """Return these features with others behind them, without a copy where there is room; these stay as they are."""
         self._check_alike([self, other])
-        places = list(before)
-        raw = np.insert(self.raw, places, other.raw, axis=0)
-        unit = np.insert(self.__dict__["unit"], places, other.unit, axis=0) if "unit" in self.__dict__ else None
-        digests, names = list(self.digests), list(self.names)
-        for moved, (row, digest, name) in enumerate(zip(places, other.digests, other.names, strict=True)):
-            digests.insert(row + moved, digest)
-            names.insert(row + moved, name)
-        return self._of_checked(raw, self.encoder_id, tuple(digests), tuple(names), unit)
+        known, held, added = self.__dict__.get("_growing", []), (self.raw, self.unit), (other.raw, other.unit)
+        known = known + [GrowingRows(rows) for rows in held[len(known) :]]
+        growing = [one.extended(len(self), rows) for one, rows in zip(known, added, strict=True)]
+        return self._of_growing(growing, (*self.digests, *other.digests), (*self.names, *other.names))
 
-    @classmethod
-    def _of_checked(
-        cls,
-        raw: Float32Array,
-        encoder_id: str,
-        digests: tuple[str, ...],
-        names: tuple[str, ...],
-        unit: Float32Array | None,
-    ) -> Self:
+    def _of_growing(self, growing: list[GrowingRows], digests: tuple[str, ...], names: tuple[str, ...]) -> Self:
         """Put together what was checked before: looking at every number again takes longer than a small edit."""
-        made = cls.__new__(cls)
-        made.__dict__.update(raw=raw, encoder_id=encoder_id, digests=digests, names=names)
-        if unit is not None:
-            made.__dict__["unit"] = unit
+        made = type(self).__new__(type(self))
+        made.__dict__.update(encoder_id=self.encoder_id, digests=digests, names=names, _growing=growing)
+        made.__dict__.update(zip(("raw", "unit"), (one.rows(len(digests)) for one in growing), strict=False))
         return made
+
+    def __getstate__(self) -> dict[str, object]:
+        # The room behind the features belongs to those that grow there.
+        return {name: value for name, value in vars(self).items() if name != "_growing"}
 
     @staticmethod
     def _check_alike(sets: Sequence[FeatureSet]) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -25,24 +26,36 @@ from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 CHUNK_ELEMENTS = 4_000_000
 """Affinities that one thread holds at a time: 16 MB."""
 
+QUERIES = 64
+"""Queries that are answered together where keys are too many to be held beside them, which are then read in blocks."""
+
+BLOCK = 4096
+"""Keys of a block, whose affinities to so many queries stay in the cache of a processor."""
+
+SHORT_RUN = 16
+"""Keys that are nearly sorted are left as they are: a copy of many takes longer than an edit of a few. Runs beyond one
+for each class may be so short on the mean before sums take notably longer."""
+
 SEGMENT = 128
 """Keys summed in float32 before the partial sums are added up in float64."""
 
 
 @dataclass(frozen=True)
 class Cache:
-    """Keys sorted by class, ready to be summed by class.
+    """Keys in runs of one class each, ready to be summed by class.
 
     Attributes
     ----------
     keys : ndarray of shape (N, D), float32
-        Unit rows, sorted by class.
+        Unit rows, sorted by class, or nearly so.
     order : ndarray of shape (N,)
         ``keys[i]`` is row ``order[i]`` of what the cache was built from.
     classes : ndarray of shape (P,)
         The classes that have keys, ascending.
-    starts : ndarray of shape (P,)
-        Where the keys of each of those classes begin.
+    starts : ndarray of shape (R,)
+        Where the runs begin.
+    owners : ndarray of shape (R,)
+        Which of those classes each run is of.
     weights : ndarray of shape (P,)
         What one key of each of those classes counts.
     n_classes : int
@@ -55,6 +68,7 @@ class Cache:
     order: IntArray
     classes: IntArray
     starts: IntArray
+    owners: IntArray
     weights: FloatArray
     n_classes: int
     lent: IntArray
@@ -91,16 +105,51 @@ class Cache:
         >>> cache.order, cache.weights
         (array([1, 0, 2]), array([1.5 , 0.75]))
         """
-        if (labels[1:] >= labels[:-1]).all():
-            # Sorted already, as saved classifiers are: a copy of many keys takes longer than an edit of a few.
-            order, keys = np.arange(len(labels)), np.ascontiguousarray(keys)
-        else:
+        order, starts = np.arange(len(labels)), _run_starts(labels)
+        classes, counts = np.unique(labels, return_counts=True)
+        if len(starts) > len(classes) + len(labels) // SHORT_RUN:
             order = np.argsort(labels, kind="stable")
-            keys = np.ascontiguousarray(keys[order])
-        classes, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+            keys, labels = keys[order], labels[order]
+            starts = _run_starts(labels)
+        owners = np.searchsorted(classes, labels[starts])
         weights = len(labels) / (len(classes) * counts) if balanced else np.ones(len(classes))
-        lent = np.flatnonzero([] if with_text is None else with_text)
-        return cls(keys, order, classes, starts, weights, n_classes, np.setdiff1d(lent, classes))
+        lent = np.setdiff1d(np.flatnonzero([] if with_text is None else with_text), classes)
+        return cls(np.ascontiguousarray(keys), order, classes, starts, owners, weights, n_classes, lent)
+
+    @property
+    def labels(self) -> IntArray:
+        """Class of every key, (N,)."""
+        return np.repeat(self.classes[self.owners], np.diff(self.starts, append=len(self.keys)))
+
+    @property
+    def key_weights(self) -> FloatArray:
+        """What every key counts, (N,)."""
+        return np.repeat(self.weights[self.owners], np.diff(self.starts, append=len(self.keys)))
+
+    @cached_property
+    def pieces(self) -> tuple[IntArray, IntArray]:
+        """Where pieces of at most `SEGMENT` keys of a run begin, and which of the classes each is of."""
+        counts = -(-np.diff(self.starts, append=len(self.keys)) // SEGMENT)
+        runs = np.repeat(np.arange(len(counts)), counts)
+        within = np.arange(len(runs)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return self.starts[runs] + within * SEGMENT, self.owners[runs]
+
+    def weighed(self, sums: Float32Array | FloatArray) -> FloatArray:
+        """Add up the sums of the pieces by class and weigh them: (B, pieces) → (B, C)."""
+        result, owners = np.zeros((len(sums), self.n_classes)), self.pieces[1]
+        if len(owners) > len(self.classes):
+            # Many keys in a class: short float32 sums, then float64, keep 1e-5 relative.
+            by_class = np.argsort(owners, kind="stable")
+            owners, first = np.unique(owners[by_class], return_index=True)
+            sums = np.add.reduceat(sums[:, by_class], first, axis=1, dtype=np.float64)
+        result[:, self.classes[owners]] = sums * self.weights[owners]
+        if len(self.lent):
+            result[:, self.lent] = runner_up(result[:, self.classes])[:, None]
+        return result
+
+
+def _run_starts(labels: IntArray) -> IntArray:
+    return np.flatnonzero(np.diff(labels, prepend=-1))
 
 
 def affinity(queries: Float32Array, keys: Float32Array, beta: float) -> Float32Array:
@@ -120,7 +169,8 @@ def affinity(queries: Float32Array, keys: Float32Array, beta: float) -> Float32A
     array([[1.    , 0.0041],
            [0.0041, 1.    ]], dtype=float32)
     """
-    return _exponential(queries @ (keys * np.float32(beta)).T, beta)
+    scaled: Float32Array = queries * np.float32(beta)
+    return _exponential(scaled @ keys.T, beta)
 
 
 def _exponential(scaled_cosines: Float32Array, beta: float) -> Float32Array:
@@ -142,18 +192,9 @@ def class_mass(values: Float32Array | FloatArray, cache: Cache) -> FloatArray:
     >>> class_mass(np.array([[1, 2, 4]], dtype=np.float32), cache)
     array([[3., 0., 4.]])
     """
-    result = np.zeros((len(values), cache.n_classes))
     if len(cache.starts) == 0 or len(values) == 0:
-        return result
-    pieces, owners = _pieces(cache)
-    sums = np.add.reduceat(values, pieces, axis=1)
-    if len(pieces) > len(cache.starts):
-        # Many keys in a class: short float32 sums, then float64, keep 1e-5 relative.
-        sums = np.add.reduceat(sums, np.searchsorted(owners, np.arange(len(cache.starts))), axis=1, dtype=np.float64)
-    result[:, cache.classes] = sums * cache.weights
-    if len(cache.lent):
-        result[:, cache.lent] = runner_up(result[:, cache.classes])[:, None]
-    return result
+        return np.zeros((len(values), cache.n_classes))
+    return cache.weighed(np.add.reduceat(values, cache.pieces[0], axis=1))
 
 
 def runner_up(values: FloatArray) -> FloatArray:
@@ -169,15 +210,6 @@ def runner_up(values: FloatArray) -> FloatArray:
     place = max(0, values.shape[1] - 2)
     result: FloatArray = np.partition(values, place, axis=1)[:, place]
     return result
-
-
-def _pieces(cache: Cache) -> tuple[IntArray, IntArray]:
-    """Give the starts of runs of at most `SEGMENT` keys of one class, and which class of `cache.classes` owns each."""
-    ends = np.append(cache.starts[1:], len(cache.keys))
-    counts = -(-(ends - cache.starts) // SEGMENT)
-    owners = np.repeat(np.arange(len(counts)), counts)
-    within = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return cache.starts[owners] + within * SEGMENT, owners
 
 
 def cache_logits(queries: Float32Array, cache: Cache, beta: float) -> Float32Array:
@@ -198,14 +230,32 @@ def cache_logits(queries: Float32Array, cache: Cache, beta: float) -> Float32Arr
     array([[1.   , 0.368]], dtype=float32)
     """
     result = np.empty((len(queries), cache.n_classes), dtype=np.float32)
-    # One scaled copy of the keys spares a pass over all B·N affinities.
-    scaled_keys = (cache.keys * np.float32(beta)).T
+    # β in the product spares a pass over all B·N affinities.
+    scaled: Float32Array = queries * np.float32(beta)
+    if len(cache.keys) > CHUNK_ELEMENTS // QUERIES:
+        for rows in _slices(len(queries), QUERIES):
+            result[rows] = _by_blocks_of_keys(scaled[rows], cache, beta)
+        return result
 
     def fill(rows: slice) -> None:
-        result[rows] = class_mass(_exponential(queries[rows] @ scaled_keys, beta), cache)
+        result[rows] = class_mass(_exponential(scaled[rows] @ cache.keys.T, beta), cache)
 
     _run_chunks(fill, len(queries), max(1, CHUNK_ELEMENTS // max(1, len(cache.keys))))
     return result
+
+
+def _by_blocks_of_keys(scaled: Float32Array, cache: Cache, beta: float) -> FloatArray:
+    pieces, _ = cache.pieces
+    ends = np.append(pieces[1:], len(cache.keys))
+    sums = np.empty((len(scaled), len(pieces)), dtype=np.float32)
+
+    def fill(part: slice) -> None:
+        first = pieces[part.start]
+        values = _exponential(scaled @ cache.keys[first : ends[part.stop - 1]].T, beta)
+        np.add.reduceat(values, pieces[part] - first, axis=1, out=sums[:, part])
+
+    _run_chunks(fill, len(pieces), max(1, len(pieces) * BLOCK // len(cache.keys)))
+    return cache.weighed(sums)
 
 
 def mass_from_cosines(cosines: Float32Array, cache: Cache, beta: float) -> FloatArray:

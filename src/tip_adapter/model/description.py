@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tip_adapter.model.edits import class_column
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.trust.metrics import wilson_interval
@@ -46,7 +48,7 @@ def listed_shots(model: FewShotModel, class_name: str | None = None) -> list[dic
     wanted = None if class_name is None else class_column(model, class_name)
     shots = model.shots
     return [
-        {"id": one, "class": model.class_names[label], "name": name}
-        for one, label, name in zip(shots.ids, shots.labels, shots.features.names, strict=True)
-        if wanted is None or label == wanted
+        {"id": shots.ids[row], "class": model.class_names[shots.labels[row]], "name": shots.features.names[row]}
+        for row in np.argsort(shots.labels, kind="stable")
+        if wanted is None or shots.labels[row] == wanted
     ]

@@ -70,8 +70,8 @@ class Undo:
         Ids of shots to take out.
     removed : MovedShots or None
         Shots to put back.
-    moved : mapping of str to (str, int)
-        Class and row that shots had, by id.
+    moved : mapping of str to str
+        Class that shots had, by id.
     added_class : str or None
         Class to take out.
     removed_class : ClassRecord or None
@@ -87,7 +87,7 @@ class Undo:
     stale: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     removed: MovedShots | None = None
-    moved: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    moved: Mapping[str, str] = field(default_factory=dict)
     added_class: str | None = None
     removed_class: ClassRecord | None = None
     renamed_class: tuple[str, ClassRecord] | None = None
@@ -290,7 +290,7 @@ def _undo(facts: Mapping[str, Any], prefix: str, arrays: Mapping[str, Any], pict
         stale=tuple(facts["stale"]),
         added=tuple(facts["added"]),
         removed=shots,
-        moved={name: (before[0], before[1]) for name, before in facts["moved"].items()},
+        moved=dict(facts["moved"]),
         added_class=facts["added_class"],
         removed_class=None if removed_class is None else record(removed_class, "removed_class"),
         renamed_class=None if renamed is None else (renamed["new_name"], record(renamed, "renamed_class")),

@@ -6,7 +6,7 @@ import contextlib
 import io
 import struct
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from tip_adapter.errors import ModelFileError, StorageWarning, warn
 from tip_adapter.storage.atomic import MissingFileError
@@ -166,23 +166,6 @@ class Thumbnails(Mapping[str, bytes]):
         Thumbnails
         """
         return Thumbnails({name: self.sources[name] for name in names if name in self.sources})
-
-    def without(self, names: Iterable[str]) -> Thumbnails:
-        """Return all pictures but some, unread ones still unread.
-
-        Parameters
-        ----------
-        names : iterable of str
-            Those without a picture do not matter.
-
-        Returns
-        -------
-        Thumbnails
-        """
-        rest = Thumbnails(self.sources)
-        for name in names:
-            rest.sources.pop(name, None)
-        return rest
 
 
 def archived_thumbnails(

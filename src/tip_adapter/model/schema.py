@@ -74,13 +74,6 @@ def _held(value: Any, where: str) -> None:
             number(above=0)(one, f"{where}.held.parameters.{name}")
 
 
-def _place(value: Any, where: str) -> None:
-    """Class and row that a shot had."""
-    items(lambda *_: None, length=2)(value, where)
-    _NAME(value[0], where)
-    whole(0, _MANY)(value[1], where)
-
-
 _METHOD = fields(
     {
         "name": text(longest=200),
@@ -113,7 +106,7 @@ _UNDO = fields(
     {
         "stale": _STALE,
         "added": items(_ID, unique=True),
-        "moved": mapping(_place, names=_ID),
+        "moved": mapping(_NAME, names=_ID),
         "added_class": optional(_NAME),
         "method": optional(_METHOD),
     },
@@ -306,9 +299,7 @@ def _entry_rules(entry: Mapping[str, Any], sizes: dict[str, int]) -> dict[str, A
 
 
 def _check_numbers(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """What arrays are together: in order, no photo without a feature, no kernel without end."""
-    if (np.diff(arrays["shots.labels"]) < 0).any():
-        raise ValueError("the array shots.labels should ascend")
+    """What arrays are together: no photo without a feature, no kernel without end."""
     for name, array in arrays.items():
         if name.endswith(("features", "views")) and not np.abs(array).max(axis=-1, initial=0).all():
             raise ValueError(f"the array {name} should have no row of zeros")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 import numpy as np
 
@@ -19,13 +18,13 @@ from tip_adapter.typing import Float32Array, IntArray
 
 @dataclass(frozen=True, eq=False)
 class Shots:
-    """The support set of a model, sorted by class, so that no edit has to sort it again.
+    """The support set of a model, in the order of the fit and then of the edits.
 
     Attributes
     ----------
     features : FeatureSet
         Un-normalised: one per shot, the mean over its views, or all views, where the method trains on them.
-    labels : ndarray of shape (N,), integers that index the class names, ascending
+    labels : ndarray of shape (N,), integers that index the class names
     ids : tuple of N str
         Short names of the shots, unique, made of their digests.
     thumbnails : Thumbnails
@@ -82,21 +81,20 @@ class Shots:
         rows = zip(self.ids, self.features.digests, strict=True)
         return [one for one, digest in rows if one in self.thumbnails.sources and digest in pictures]
 
-    def take(self, rows: Sequence[int]) -> Shots:
-        """Return some of the shots.
+    def take(self, rows: Sequence[int] | IntArray) -> Shots:
+        """Return some of the shots, in the given order.
 
         Parameters
         ----------
-        rows : sequence of int, ascending
+        rows : sequence of int
 
         Returns
         -------
         Shots
             With copies of their features, and the pictures of its own shots alone.
         """
-        ids = tuple(self.ids[row] for row in rows)
         places = np.asarray(rows, dtype=np.intp)
-        groups = tuple(self.groups[row] for row in rows)
+        ids, groups = (tuple(map(words.__getitem__, places.tolist())) for words in (self.ids, self.groups))
         return Shots(self.features.subset(places), self.labels[places], ids, self.thumbnails.only(ids), groups)
 
     def without(self, rows: Sequence[int]) -> Shots:
@@ -110,15 +108,10 @@ class Shots:
         -------
         Shots
         """
-        ids, groups = list(self.ids), list(self.groups)
-        for row in sorted(set(rows), reverse=True):
-            del ids[row], groups[row]
-        thumbnails = self.thumbnails.without(self.ids[row] for row in rows)
-        labels = np.delete(self.labels, list(rows))
-        return Shots(self.features.without(rows), labels, tuple(ids), thumbnails, tuple(groups))
+        return self.take(np.delete(np.arange(len(self)), list(rows)))
 
     def added(self, other: Shots) -> Shots:
-        """Return these shots with others, each behind those of its class.
+        """Return these shots with others behind them; where there is room, their features are not copied.
 
         Parameters
         ----------
@@ -128,7 +121,13 @@ class Shots:
         -------
         Shots
         """
-        return self._inserted(other, np.searchsorted(self.labels, other.labels, side="right"))
+        return Shots(
+            self.features.extended(other.features),
+            np.concatenate([self.labels, other.labels]),
+            (*self.ids, *other.ids),
+            Thumbnails({**self.thumbnails.sources, **other.thumbnails.sources}),
+            (*self.groups, *other.groups),
+        )
 
     def put_back(self, other: Shots, rows: Sequence[int]) -> Shots:
         """Return these shots with others at the rows where they were.
@@ -137,47 +136,15 @@ class Shots:
         ----------
         other : Shots
         rows : sequence of int, ascending
-            Rows among all of them; where shots were forgotten since, only the class decides.
+            Rows among all of them; where shots were forgotten since, the last ones there are.
 
         Returns
         -------
         Shots
         """
         before = np.minimum(np.asarray(rows, dtype=np.intp) - np.arange(len(rows)), len(self))
-        return self._inserted(other, before)._in_order()
-
-    def relabelled(self, labels: IntArray) -> Shots:
-        """Return the same shots with other labels.
-
-        Parameters
-        ----------
-        labels : ndarray of shape (N,)
-
-        Returns
-        -------
-        Shots
-        """
-        return replace(self, labels=labels)._in_order()
-
-    def _inserted(self, other: Shots, before: IntArray) -> Shots:
-        ids, groups = list(self.ids), list(self.groups)
-        for moved, (row, name, group) in enumerate(zip(before.tolist(), other.ids, other.groups, strict=True)):
-            ids.insert(row + moved, name)
-            groups.insert(row + moved, group)
-        return Shots(
-            self.features.inserted(other.features, before.tolist()),
-            np.insert(self.labels, before, other.labels),
-            tuple(ids),
-            Thumbnails({**self.thumbnails.sources, **other.thumbnails.sources}),
-            tuple(groups),
-        )
-
-    def _in_order(self) -> Self:
-        if (np.diff(self.labels) >= 0).all():
-            return self
-        order = np.argsort(self.labels, kind="stable")
-        ids, groups = (tuple(map(one.__getitem__, order.tolist())) for one in (self.ids, self.groups))
-        return replace(self, features=self.features.subset(order), labels=self.labels[order], ids=ids, groups=groups)
+        places = np.arange(len(self) + len(other))
+        return self.added(other).take(np.insert(places[: len(self)], before, places[len(self) :]))
 
 
 def shot_ids(digests: Sequence[str], taken: Sequence[str] = ()) -> tuple[str, ...]:
@@ -200,11 +167,12 @@ def shot_ids(digests: Sequence[str], taken: Sequence[str] = ()) -> tuple[str, ..
     >>> shot_ids(("a" * 64, "b" * 64, "a" * 64), ["b" * 12])
     ('aaaaaaaaaaaa', 'bbbbbbbbbbbb-2', 'aaaaaaaaaaaa-2')
     """
-    seen = set(taken)
-    ids = []
-    for digest in digests:
-        short, number = digest[:12], 2
-        name = short
+    shorts, ids = [digest[:12] for digest in digests], []
+    seen = set(shorts).intersection(taken)
+    if seen or len(set(shorts)) < len(shorts):
+        seen = set(taken)
+    for short in shorts:
+        name, number = short, 2
         while name in seen:
             name, number = f"{short}-{number}", number + 1
         seen.add(name)

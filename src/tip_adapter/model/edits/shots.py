@@ -78,7 +78,6 @@ def add_shots(model: FewShotModel, new: Shots) -> Edit:
     -------
     Edit
     """
-    new = new.relabelled(new.labels)
     names = names_of(model, new)
     return Edit(replace(model, shots=model.shots.added(new)), "add", names, about=new, undo=Undo(added=new.ids))
 
@@ -113,12 +112,11 @@ def relabel_shots(model: FewShotModel, rows: Sequence[int], class_name: str) -> 
     if not rows:
         raise InputError(f"All of these shots are {class_name!r} already: nothing is to be changed.")
     taken = model.shots.take(rows)
-    before = zip(taken.ids, labels_as_names(model, taken), rows, strict=True)
-    undo = Undo(moved={name: (known, row) for name, known, row in before})
+    undo = Undo(moved=dict(zip(taken.ids, labels_as_names(model, taken), strict=True)))
     labels = model.shots.labels.copy()
     labels[list(rows)] = column
     names = dict.fromkeys((*names_of(model, taken), class_name))
-    moved = replace(model, shots=model.shots.relabelled(labels))
+    moved = replace(model, shots=replace(model.shots, labels=labels))
     return checked(Edit(moved, "relabel", tuple(names), about=taken, undo=undo))
 
 

@@ -72,14 +72,10 @@ def _restored(model: FewShotModel, undo: Undo) -> FewShotModel:
         labels = np.array([class_column(model, name) for name in moved.class_names], dtype=np.intp)
         return replace(model, shots=model.shots.put_back(replace(moved.shots, labels=labels), moved.rows))
     if undo.moved:
-        rows = sorted(model.shots.rows[name] for name in undo.moved)
-        taken = model.shots.take(rows)
-        order = sorted(range(len(taken)), key=lambda index: undo.moved[taken.ids[index]][1])
-        back = taken.take(order)
-        before = [undo.moved[name] for name in back.ids]
-        labels = np.array([class_column(model, name) for name, _ in before], dtype=np.intp)
-        rest = model.shots.without(rows)
-        return replace(model, shots=rest.put_back(replace(back, labels=labels), [row for _, row in before]))
+        labels = model.shots.labels.copy()
+        for name, class_name in undo.moved.items():
+            labels[model.shots.rows[name]] = class_column(model, class_name)
+        return replace(model, shots=replace(model.shots, labels=labels))
     return model
 
 

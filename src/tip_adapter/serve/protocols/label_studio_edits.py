@@ -51,7 +51,7 @@ def withdraw(folder: Path, classifier: ImageClassifier, annotation: int) -> None
 def _is_of(undo: Undo, shot: str, before: str | None) -> bool:
     if before is None:
         return undo.added == (shot,)
-    return list(undo.moved) == [shot] and undo.moved[shot][0] == before
+    return list(undo.moved) == [shot] and undo.moved[shot] == before
 
 
 def _read(folder: Path) -> Record:
