@@ -1,11 +1,16 @@
 """Photos without labels over HTTP: ranked as `tip-adapter next` ranks them, labelled, passed over, kept of requests."""
 
 import errno
+import hashlib
+from collections import Counter
 
+import numpy as np
 import pytest
 
 from serve_files import files, photo, pictures
 from tip_adapter import ImageClassifier
+from tip_adapter.errors import TipAdapterError
+from tip_adapter.serve.kept_requests import KeptRequests
 
 
 @pytest.fixture
@@ -25,8 +30,7 @@ def queue(serving, folder, dusk):
 
 
 def settle(client):
-    for thread in client.app.state.models[None].unlabelled.threads:
-        thread.join()
+    client.app.state.models[None].unlabelled.reading.join()
 
 
 def waiting(client, **asked):
@@ -125,7 +129,7 @@ def test_of_too_many_photos_some_are_drawn_and_bad_ones_are_counted(serving, fol
     bad = serving({"light": folder}, unlabelled=(dusk[4],))
     settle(bad)
     assert (waiting(bad)["total"], waiting(bad)["unreadable"]) == (0, 1)
-    assert "None of 1 unlabelled photos can be read" in caplog.text
+    assert "1 unlabelled photos cannot be read" in caplog.text
 
 
 def test_keys_label_and_skip_in_the_page(page, address, tmp_path):
@@ -165,3 +169,93 @@ def test_keys_label_and_skip_in_the_page(page, address, tmp_path):
     expect(page.locator("button.shot")).to_have_count(5)
     expect(status).to_contain_text("is night · 2 photos without a class")
     assert page.wrong == []
+
+
+@pytest.fixture
+def keeping(serving, folder, tmp_path):
+    """A client of a service that keeps photos of requests."""
+    return lambda **bounds: serving({"light": folder}, keep_requests=tmp_path / "kept", **bounds)
+
+
+def kept(tmp_path):
+    return sorted(path.relative_to(tmp_path / "kept" / "light") for path in (tmp_path / "kept" / "light").glob("*/*.*"))
+
+
+def test_requests_are_kept_where_that_was_asked(keeping, tmp_path):
+    client = keeping()
+    assert client.post("/v1/predict", files=files(20, 25)).status_code == 200
+    client.post("/v1/predict", files=files(124))
+    found = waiting(client)["photos"]
+    digest = hashlib.sha256(photo(124)).hexdigest()
+    assert digest in {one["id"] for one in found}
+    assert (tmp_path / "kept/light/uncertain" / f"{digest}.png").read_bytes() == photo(124)
+    assert (tmp_path / "kept/light/uncertain").stat().st_mode & 0o077 == 0
+    assert 'tip_adapter_kept_photos_total{reason="uncertain"}' in client.get("/metrics").text
+    # The same photo again, a shot, and what cannot be read are not.
+    before = kept(tmp_path)
+    client.post("/v1/predict", files=[*files(124, 30), ("files", ("a.png", b"no picture", "image/png"))])
+    assert kept(tmp_path) == before
+    assert client.post(f"/v1/unlabelled/{digest}/label?class=day").json()["shots"] == 9
+    for one in found:
+        if one["id"] != digest:
+            client.delete(f"/v1/unlabelled/{one['id']}")
+    assert [path.stem for path in kept(tmp_path)] == [digest]
+    # Forgetting leaves nothing of a photo.
+    client.delete(f"/v1/shots?id={digest[:12]}&forget=true")
+    assert kept(tmp_path) == []
+
+
+def test_kept_requests_outlive_the_service(keeping, tmp_path):
+    client = keeping()
+    client.post("/v1/predict", files=files(124))
+    client.post("/v1/predict", files=files(125))
+    (path,) = [path for path in kept(tmp_path) if path.stem == hashlib.sha256(photo(124)).hexdigest()]
+    with pytest.raises(TipAdapterError, match="Another process is changing"):
+        keeping()
+    client.__exit__(None, None, None)
+    left = tmp_path / "kept/light" / path.with_name(f".{path.name}.tmp-012345")
+    left.write_bytes(b"half of a pho")
+    again = keeping()
+    settle(again)
+    assert path.stem in {one["id"] for one in waiting(again)["photos"]}
+    assert again.get(f"/v1/unlabelled/{path.stem}/picture").status_code == 200
+    assert not left.exists()
+    client.__enter__()
+
+
+def test_what_is_kept_is_bounded_and_a_full_disk_fails_no_request(keeping, tmp_path, monkeypatch, caplog):
+    store = KeptRequests(tmp_path / "some", 4, 100)
+    for number, reason in enumerate(["uncertain"] * 3 + ["rare", "random", "rare"]):
+        store.keep(f"{number:064x}", bytes(20), reason)
+    assert [int(digest, 16) for digest, _ in store] == [2, 3, 5, 4]
+    assert store.keep("f" * 64, bytes(101), "rare") is None
+    store.keep(f"{6:064x}", bytes(60), "random")
+    assert sum(len(path.read_bytes()) for _, path in store) == 100
+    client = keeping()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tip_adapter.storage.atomic.replace_file", full)
+    assert client.post("/v1/predict", files=files(124)).status_code == 200
+    assert waiting(client)["total"] == 0
+    assert 'tip_adapter_kept_photos_total{reason="failed"} 1.0' in client.get("/metrics").text
+    assert caplog.text.count("Photos of requests are not kept") == 1
+
+
+def test_why_a_photo_is_kept(tmp_path):
+    store = KeptRequests(tmp_path, 10, 1000)
+    rng = np.random.default_rng(0)
+
+    def sure(column, by):
+        row = np.full(3, (1 - by) / 3)
+        row[column] += by
+        return store.reason(row)
+
+    found = Counter(sure(int(rng.random() < 0.4), by) for by in rng.uniform(0.3, 1.0, size=2000))
+    # A tenth is less certain than nine tenths of the others, and one in a hundred is drawn.
+    assert 150 < found["uncertain"] < 260
+    assert 5 < found["random"] < 40
+    assert found["rare"] == 0
+    assert sure(2, 0.99) == "rare"
+    assert sure(2, 0.01) == "uncertain"

@@ -32,6 +32,20 @@ LabelStudioOption = Annotated[
         help=f"The Label Studio whose photos are fetched, with the token in ${LABEL_STUDIO_TOKEN}.",
     ),
 ]
+KeepOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--keep-requests",
+        help="Keep photos of /v1/predict in this folder that are worth a label: uncertain ones, those of rare classes, "
+        "one in a hundred of the others. Without it none is kept.",
+    ),
+]
+KeepPhotosOption = Annotated[
+    int, typer.Option("--keep-photos", min=1, help="Photos to keep of each classifier, at most; the oldest go.")
+]
+KeepMegabytesOption = Annotated[
+    int, typer.Option("--keep-mb", min=1, help="Megabytes to keep of each classifier, at most.")
+]
 
 
 def serve(
@@ -58,6 +72,9 @@ def serve(
         int, typer.Option("--queue", min=1, help="Photos that may wait; when there are more, requests get 503.")
     ] = 512,
     unlabelled: UnlabelledOption = None,
+    keep_requests: KeepOption = None,
+    keep_photos: KeepPhotosOption = 1000,
+    keep_mb: KeepMegabytesOption = 1000,
     protocol: ProtocolOption = None,
     label_studio_url: LabelStudioOption = None,
     encoder: WhereOption = None,
@@ -88,12 +105,21 @@ def serve(
         edit_wait_s=wait,
         queue=queue,
         unlabelled=unlabelled_photos(unlabelled),
+        keep_requests=keep_requests,
+        keep_photos=keep_photos,
+        keep_bytes=keep_mb * 10**6,
         protocols=protocols,
         label_studio_url=label_studio_url,
         label_studio_token=os.environ.get(LABEL_STUDIO_TOKEN),
     )
     folders = named(models)
     app = create_app(folders, settings, encoder=encoder)
+    if keep_requests is not None:
+        echo(
+            f"keeping photos of requests that are worth a label in {keep_requests}: "
+            f"of each classifier at most {keep_photos} and {keep_mb} MB",
+            err=True,
+        )
     words = f"serving {', '.join(folders)} at"
     run(app, host, port, lambda address: echo(f"{words} {address}; {address}/docs says how, Ctrl-C ends it"))
 

@@ -32,6 +32,13 @@ class Metrics:
         )
         self.waiting = Gauge("tip_adapter_waiting_photos", "Photos that wait to be encoded.", registry=registry)
 
+        self.kept = Counter(
+            "tip_adapter_kept_photos",
+            "Photos of requests: kept, or failed to be.",
+            ("reason",),
+            registry=registry,
+        )
+
     def text(self) -> bytes:
         """Give all figures."""
         return generate_latest(self.registry)

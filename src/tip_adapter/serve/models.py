@@ -20,12 +20,14 @@ from tip_adapter.explain.explainer import Explainer
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.fitting import make_estimator
 from tip_adapter.serve.encoding import EncodingQueue
+from tip_adapter.serve.kept_requests import KeptRequests
 from tip_adapter.serve.metrics import Metrics
 from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.settings import Settings
 from tip_adapter.serve.unlabelled import UnlabelledPhotos
 from tip_adapter.storage.bundle_archives import unpack_bundle
 from tip_adapter.storage.bundle_files import CONFIG_FILE, fingerprint
+from tip_adapter.storage.escaping import for_path
 from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
@@ -54,7 +56,11 @@ class ServedModel:
     ) -> None:
         self.name, self.folder, self.encoder, self._settings = name, folder, encoder, settings
         self.queue: EncodingQueue
-        self.unlabelled = UnlabelledPhotos(encoder, settings)
+        kept = None
+        if settings.keep_requests is not None:
+            place = Path(settings.keep_requests) / for_path(name)
+            kept = KeptRequests(place, settings.keep_photos, settings.keep_bytes)
+        self.unlabelled = UnlabelledPhotos(encoder, settings, kept)
         self._state = (self._stamp() if model else None), model
         self._explainer: Explainer | None = None
         self._turn, self._settling = asyncio.Lock(), asyncio.Lock()
@@ -204,8 +210,7 @@ class Models:
             if id(encoder) not in queues:
                 queues[id(encoder)] = EncodingQueue(encoder, settings, metrics)
             served.queue = queues[id(encoder)]
-            if settings.unlabelled:
-                served.unlabelled.read([Path(path) for path in settings.unlabelled])
+            served.unlabelled.start(served.model if served.taught else None)
             if settings.teaching:
                 threading.Thread(target=served.warm_up, name="warming up", daemon=True).start()
         self._queues = list(queues.values())

@@ -36,6 +36,10 @@ class Settings:
         Photos to choose from what to label next.
     max_unlabelled, sent_bytes : int
         Photos that may wait to be labelled, and bytes of those that clients sent.
+    keep_requests : path-like, optional
+        Folder where photos of requests are kept that are worth a label; without it none is.
+    keep_photos, keep_bytes : int
+        Of each classifier, at most.
     max_body_bytes, max_files : int
         Of one request.
     held_bytes : int
@@ -59,6 +63,9 @@ class Settings:
     unlabelled: tuple[StrPath, ...] = ()
     max_unlabelled: int = 5000
     sent_bytes: int = 2**31
+    keep_requests: StrPath | None = None
+    keep_photos: int = 1000
+    keep_bytes: int = 2**30
     max_body_bytes: int = 64 * 2**20
     max_files: int = 256
     held_bytes: int = 256 * 2**20
@@ -72,4 +79,4 @@ class Settings:
     @property
     def labelling(self) -> bool:
         """Whether clients may ask what to label next, and send photos for it."""
-        return self.teaching or bool(self.unlabelled)
+        return self.teaching or bool(self.unlabelled) or self.keep_requests is not None

@@ -19,6 +19,9 @@ from tip_adapter.data.thumbnails import make_thumbnails
 from tip_adapter.errors import ImageError, TipAdapterError
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.predictions import Prediction
+from tip_adapter.model.shots import shot_ids
+from tip_adapter.serve.encoding import Encoded
+from tip_adapter.serve.kept_requests import KeptRequests
 from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.settings import Settings
 from tip_adapter.serve.uploads import shown
@@ -47,18 +50,20 @@ class UnlabelledPhotos:
     """The photos without labels of one classifier, by the SHA-256 of their bytes.
 
     Those of the operator's folder are read where they are, and never written. Those that clients send wait in one file
-    without a name, which is gone when the service ends, however it ends.
+    without a name, which is gone when the service ends, however it ends. Those of
+    requests are kept where that was asked.
 
     Attributes
     ----------
+    kept : KeptRequests or None
     unread : int
         Photos of the folder that are still to be encoded.
     unreadable : int
         Photos of the folder that cannot be.
     """
 
-    def __init__(self, encoder: Encoder, settings: Settings) -> None:
-        self.encoder, self.settings = encoder, settings
+    def __init__(self, encoder: Encoder, settings: Settings, kept: KeptRequests | None = None) -> None:
+        self.encoder, self.settings, self.kept = encoder, settings, kept
         self.unread = self.unreadable = 0
         self._photos: dict[str, Unlabelled] = {}
         self._passed_over: set[str] = set()
@@ -66,44 +71,49 @@ class UnlabelledPhotos:
         self._sent: IO[bytes] | None = None
         self._sent_bytes = 0
         self._closing = False
-        self.threads: list[threading.Thread] = []
+        self.reading: threading.Thread | None = None
         self._version = 0
         self._ranked: tuple[object, ...] = ()
         self._next: tuple[int, list[tuple[str, Prediction]]] = (0, [])
 
-    def read(self, paths: Sequence[Path]) -> None:
-        """Encode the photos of a folder, in a thread, beside the requests; some of them where there are too many."""
+    def start(self, model: FewShotModel | None) -> None:
+        """Encode what is on the disk, in a thread, beside the requests: some of the folder, where it holds too many."""
+        paths = list(self.settings.unlabelled)
         if len(paths) > self.settings.max_unlabelled:
             drawn = np.random.default_rng(0).choice(len(paths), self.settings.max_unlabelled, replace=False)
             paths = [paths[place] for place in sorted(drawn)]
-        self.unread = len(paths)
-        reading = threading.Thread(target=self._read, args=(paths,), name="unlabelled photos", daemon=True)
-        self.threads.append(reading)
-        reading.start()
+        kept: list[ImageSource] = []
+        if self.kept is not None:
+            labelled = set(model.shots.features.digests) if model else set()
+            for digest in labelled:
+                self.kept.delete(digest)
+            kept = [_of_request(digest, path) for digest, path in self.kept]
+        self.unread = len(paths) + len(kept)
+        if self.unread:
+            self.reading = threading.Thread(target=self._read_all, args=(paths, kept), name="unlabelled", daemon=True)
+            self.reading.start()
 
-    def _read(self, paths: Sequence[Path]) -> None:
-        photos = PhotoEncoder(self.encoder, store=self.settings.store)
-        for start in range(0, len(paths), AT_ONCE):
-            if self._closing:
-                return
-            part = paths[start : start + AT_ONCE]
-            found: dict[str, Unlabelled] = {}
-            try:
-                extraction = photos.extract(part, skip_bad=True)
-                features = extraction.features
-                for row, place in enumerate(extraction.kept):
-                    name, source = shown(features.names[row]), part[place]
-                    found.setdefault(features.digests[row], Unlabelled(name, source, features.unit[row]))
-                self.unreadable += len(extraction.skipped)
-            except ImageError as error:
-                log.warning("None of %d unlabelled photos can be read, such as this: %s", len(part), error)
-                self.unreadable += len(part)
-            except (TipAdapterError, OSError) as error:
-                log.warning("The unlabelled photos are read no further: %s", error)
-                self.unreadable, self.unread = self.unreadable + self.unread, 0
-                return
-            self._take(found)
-            self.unread -= len(part)
+    def _read_all(self, paths: Sequence[ImageSource], kept: Sequence[ImageSource]) -> None:
+        # Of kept photos nothing is kept elsewhere.
+        for sources, store in ((kept, None), (paths, self.settings.store)):
+            for start in range(0, len(sources), AT_ONCE):
+                if not self._closing:
+                    self._read(sources[start : start + AT_ONCE], PhotoEncoder(self.encoder, store=store))
+
+    def _read(self, sources: Sequence[ImageSource], photos: PhotoEncoder) -> None:
+        found: dict[str, Unlabelled] = {}
+        try:
+            extraction = photos.extract(sources, skip_bad=True)
+            features = extraction.features
+            for row, place in enumerate(extraction.kept):
+                name, source = shown(features.names[row]), sources[place]
+                found.setdefault(features.digests[row], Unlabelled(name, source, features.unit[row]))
+            self.unreadable += len(extraction.skipped)
+        except (TipAdapterError, OSError) as error:
+            log.warning("%d unlabelled photos cannot be read, such as this: %s", len(sources), error)
+            self.unreadable += len(sources)
+        self._take(found)
+        self.unread -= len(sources)
 
     def _take(self, found: dict[str, Unlabelled]) -> None:
         with self._lock:
@@ -142,6 +152,25 @@ class UnlabelledPhotos:
                 return file.read(size)
 
         return StoredImage(read, photo.filename)
+
+    def consider(self, model: FewShotModel, photos: Sequence[NamedBytes], encoded: Sequence[Encoded]) -> list[str]:
+        """Keep those photos of a request that are worth a label, and tell why each is kept."""
+        reasons: list[str] = []
+        if self.kept is None or len(model.class_names) < 2:
+            return reasons
+        for photo, one in zip(photos, encoded, strict=True):
+            if one.feature is None:
+                continue
+            reason = self.kept.reason(model.probabilities(model.logits(one.feature[None]))[0])
+            known = one.digest in self._photos or one.digest in self._passed_over
+            if reason is None or known or shot_ids([one.digest])[0] in model.shots.rows:
+                continue
+            path = self.kept.keep(one.digest, photo, reason)
+            reasons.append(reason if path else "failed")
+            if path:
+                source = _of_request(one.digest, path)
+                self._take({one.digest: Unlabelled(source.filename, source, one.feature)})
+        return reasons
 
     def next(self, model: FewShotModel, count: int, n_classes: int) -> tuple[int, list[tuple[str, Prediction]]]:
         """Rank the photos that are no shots as `tip-adapter next` does: how many they are, and the first of them."""
@@ -185,13 +214,21 @@ class UnlabelledPhotos:
             for digest in digests:
                 self._passed_over.add(digest)
                 self._photos.pop(digest, None)
+                if self.kept is not None:
+                    self.kept.delete(digest)
             self._version += 1
 
     def close(self) -> None:
         """Read no further, and let go of what was sent."""
         self._closing = True
+        if self.kept is not None:
+            self.kept.close()
         if self._sent is not None:
             self._sent.close()
+
+
+def _of_request(digest: str, path: Path) -> StoredImage:
+    return StoredImage(path.read_bytes, f"request {digest[:12]}")
 
 
 def _ranked(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, BackgroundTasks, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from tip_adapter.data.decoding import NamedBytes
@@ -72,13 +72,20 @@ Asked = Annotated[Question, Depends(asked)]
 
 
 @router.post("/predict", openapi_extra=FILES_SCHEMA)
-async def predict(request: Request, served: Served, question: Asked) -> dict[str, Any]:
+async def predict(request: Request, served: Served, question: Asked, afterwards: BackgroundTasks) -> dict[str, Any]:
     """Name the class of every photo."""
     uploads = await read_uploads(request)
     encoded = await encode(request, served.queue, uploads)
     names = [upload.filename for upload in uploads]
     rows = await run_in_threadpool(answers, served, names, encoded, question)
+    if served.unlabelled.kept is not None:
+        afterwards.add_task(_keep, request, served, uploads, encoded)
     return {"model": served.name, "predictions": rows}
+
+
+def _keep(request: Request, served: ServedModel, uploads: list[NamedBytes], encoded: list[Encoded]) -> None:
+    for reason in served.unlabelled.consider(served.model, uploads, encoded):
+        request.app.state.metrics.kept.labels(reason).inc()
 
 
 @router.post("/predict/features", openapi_extra=FEATURES_SCHEMA)
