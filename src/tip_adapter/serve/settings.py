@@ -31,7 +31,7 @@ class Settings:
     label_studio_url, label_studio_token : str, optional
         The Label Studio whose photos may be fetched; without it nothing is fetched.
     store : "default", path or None, default=None
-        Where features of new shots are kept; photos that are classified are never kept.
+        Where features of new shots and of `unlabelled` are kept; those of photos that are classified never are.
     unlabelled : tuple of path-like
         Photos to choose from what to label next.
     max_unlabelled, sent_bytes : int
