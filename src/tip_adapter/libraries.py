@@ -12,8 +12,8 @@ from typing import Any
 
 from tip_adapter.errors import InputError, MissingExtraError, PluginWarning, install_command, warn
 
-NO_TELEMETRY = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-"""Read by ONNX Runtime, and by huggingface_hub with hf-xet and transformers, while they are imported."""
+NO_TELEMETRY = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+"""Read by ONNX Runtime, by huggingface_hub with hf-xet and transformers, and by MLflow, while they are imported."""
 
 
 def import_library(name: str) -> ModuleType:

@@ -153,21 +153,13 @@ class PhotoTools:
     def _found(self, names: Sequence[str]) -> tuple[list[Path], Findings]:
         """Find photos; nothing is looked at outside the folders, whatever names, links and tables in them say."""
         from tip_adapter.data import Findings, find_images
+        from tip_adapter.data.files import path_below
 
         findings = Findings()
-        paths = find_images([self._inside(name) for name in names], findings=findings)
+        paths = find_images([path_below(self._folders, name) for name in names], findings=findings)
         for path in paths:
-            self._inside(str(path))
+            path_below(self._folders, str(path))
         return paths, findings
-
-    def _inside(self, name: str) -> Path:
-        """The real path of a name, which is relative to the first folder unless it is absolute."""
-        if "\0" in name or "://" in name or not name:
-            raise InputError(f"Expected the path of a photo, got {name!r}")
-        path = Path(os.path.realpath(self._folders[0] / name))
-        if not any(path.is_relative_to(folder) for folder in self._folders):
-            raise InputError(f"Expected photos below {' or '.join(map(str, self._folders))}, got {name}")
-        return path
 
 
 def make_server(tools: PhotoTools, *, read_only: bool) -> MCPServer[Any]:

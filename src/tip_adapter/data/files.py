@@ -5,15 +5,29 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from tip_adapter.data.archives import inside_archive, is_archive, open_archive
-from tip_adapter.errors import DatasetError, ImageError
+from tip_adapter.errors import DatasetError, ImageError, InputError
 
 
 def is_web_address(value: object) -> bool:
     """Tell an address such as https://… from a path."""
     return isinstance(value, str) and re.match(r"\s*[a-z][a-z0-9+.-]+://", value, re.IGNORECASE) is not None
+
+
+def path_below(folders: Sequence[Path], name: str) -> Path:
+    """The real path that a name from elsewhere stands for, if it is below one of some real folders.
+
+    Names that are not absolute are below the first folder.
+    """
+    if "\0" in name or is_web_address(name) or not name:
+        raise InputError(f"Expected the path of a photo, got {name!r}")
+    path = Path(os.path.realpath(folders[0] / name))
+    if not any(path.is_relative_to(folder) for folder in folders):
+        raise InputError(f"Expected photos below {' or '.join(map(str, folders))}, got {name}")
+    return path
 
 
 def is_folder(path: Path) -> bool:
