@@ -54,6 +54,13 @@ def test_from_an_empty_page_to_corrections(page, address, tmp_path):
     page.click("#shoot")
     page.locator("button.shot").nth(11).wait_for(timeout=30_000)
     expect(page.locator("#facts")).to_contain_text("11 groups")
+    # Every class says whether there are enough photos; those to look at are marked, and chosen from the list.
+    expect(page.locator(".verdict .tag")).to_have_count(2, timeout=20_000)
+    expect(page.locator("#enough-all")).to_contain_text("one more photo of each class")
+    page.locator("#enough-hints summary").click()
+    expect(page.locator(".badge").first).to_be_visible()
+    page.locator("#enough-hints button").first.click()
+    expect(page.locator("#selected")).to_have_text("1 selected")
     page.reload()
     page.locator("button.shot").nth(11).wait_for(timeout=30_000)
     page.click("text=Export")
@@ -152,6 +159,27 @@ def test_what_edits_made_stale_settles_as_part_of_the_last(serving, folder):
     assert settled["left_out"]["n"] == 9
     assert client.post("/v1/undo").json()["undone"]["action"] == "add"
     assert client.get("/v1/model").json()["stale"] == []
+
+
+def test_whether_there_are_enough_is_measured_once_for_every_state(serving, folder, monkeypatch):
+    measured, enough = [], ImageClassifier.enough
+    monkeypatch.setattr(ImageClassifier, "enough", lambda self: measured.append(self) or enough(self))
+    client = serving({"light": folder})
+    first = client.get("/v1/model/enough").json()
+    assert (first["photos"], first["groups"], first["edits"]) == (8, 8, 0)
+    assert [(one["name"], one["asked"]) for one in first["classes"]] == [("day", 4), ("night", 4)]
+    assert client.get("/v1/model/enough").json() == first
+    assert len(measured) == 1
+    shots = {shot["id"] for shot in client.get("/v1/shots").json()["shots"]}
+    assert {hint["shot"] for hint in first["hints"]} <= shots
+    client.post("/v1/shots?class=day&group=burst", files=files(200, 201, 202))
+    again = client.get("/v1/model/enough").json()
+    assert (again["photos"], again["groups"], again["edits"]) == (11, 9, 1)
+
+
+def test_before_anything_is_taught_nothing_is_enough(serving, tmp_path):
+    client = serving({"new": tmp_path / "new.tip"}, teaching=True, encoder="fake")
+    assert client.get("/v1/model/enough").status_code == 409
 
 
 def test_words_are_measured_before_they_are_saved(serving, folder):

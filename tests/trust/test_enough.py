@@ -8,7 +8,9 @@ import pytest
 from tip_adapter import ImageClassifier
 from tip_adapter.methods import TipAdapter
 from tip_adapter.methods.left_out import LeftOut, left_out_logits
+from tip_adapter.trust.duplicates import Photos
 from tip_adapter.trust.enough import enough
+from tip_adapter.trust.shot_hints import shot_hints
 
 NAMES = tuple(f"class {number}" for number in range(6))
 
@@ -104,4 +106,24 @@ def test_a_classifier_tells_and_so_does_the_doctor():
     told = clf.enough()
     assert (told.photos, told.asked) == (8, 8)
     assert [one.name for one in told.classes] == ["day", "night"]
-    assert clf.doctor().enough == told
+    assert clf.doctor().enough == clf.enough(hints=False)
+    assert {hint.reason for hint in told.hints if hint.kind == "tiny picture"} == {"tiny picture: 32 × 32 pixels"}
+
+
+def test_shots_to_look_at():
+    features, labels = draw([10, 10, 10], noise=0.2)
+    labels[3] = 1  # a wrong label
+    features[29] = features[0]  # one photo in two classes
+    features[9] = features[8]  # two of a kind, told
+    features[7] = features[6]  # two frames of a burst, counted as one
+    groups = np.arange(30)
+    groups[7] = groups[6]
+    names, digests = tuple(f"{row}" for row in range(30)), tuple(f"file {row}" for row in range(30))
+    method = TipAdapter(None, class_names=NAMES[:3], logit_scale=20.0).fit(features, labels, groups=groups)
+    answers = left_out_logits(method, features, labels, groups=groups)
+    shots = Photos(features, labels, names, digests, groups=groups)
+    found = shot_hints(shots, answers, NAMES[:3], {"5": (63, 200), "6": (64, 64)})
+    doubtful = [hint for hint in found if hint.kind == "doubtful label"]
+    assert {hint.shot for hint in doubtful} >= {"3", "29"}
+    assert {hint.shot for hint in found if hint.kind == "near-copy"} == {"0", "29", "9"}
+    assert [hint.shot for hint in found if hint.kind == "tiny picture"] == ["5"]

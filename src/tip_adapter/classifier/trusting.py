@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tip_adapter.classifier.diagnosing import diagnosis_of, enough_of, photos_apart
 from tip_adapter.classifier.full_sets import SetGuarantee, check_full, full_sets
-from tip_adapter.classifier.inputs import LabelledImages
 from tip_adapter.classifier.photo_classifier import PhotoClassifier
 from tip_adapter.classifier.predicting import calibration_of, known_photos, worth_labelling
 from tip_adapter.classifier.refitting import Refitter
@@ -224,11 +224,16 @@ class TrustedClassifier(PhotoClassifier):
         _, found = worth_labelling(model, queries.features, digests, queries.names, count)
         return queries.results(found)
 
-    def enough(self) -> Enough:
+    def enough(self, *, hints: bool = True) -> Enough:
         """Tell for every class whether there are enough photos, and what one more is expected to gain.
 
         Every group of shots is left out in turn, with the hyper-parameters as they are; methods that train are trained
         six times.
+
+        Parameters
+        ----------
+        hints : bool, default=True
+            Look at the shots, too: doubtful labels, near-copies and tiny pictures, as far as the saved pictures tell.
 
         Returns
         -------
@@ -240,11 +245,8 @@ class TrustedClassifier(PhotoClassifier):
         InputError
             When the method tunes the encoder's prompts, which is not done again for every part of the shots.
         """
-        from tip_adapter.trust.enough import enough
-
         model = self._fitted()
-        answers = Refitter(self._photos, self.method).left_out(model)
-        return enough(answers, model.shots.labels, model.shots.group_numbers, model.class_names)
+        return enough_of(model, Refitter(self._photos, self.method).left_out(model), hints=hints)
 
     def doctor(
         self,
@@ -277,7 +279,7 @@ class TrustedClassifier(PhotoClassifier):
         if other is not None:
             photos = known_photos(model, other, labels, prefer=("test", "validation"), skip_bad=skip_bad)
             extraction = self._photos.extract_labelled(photos, skip_bad=skip_bad, progress=progress)
-            apart = _photos_apart(photos, extraction)
+            apart = photos_apart(photos, extraction)
             bad_images = [*bad_images, *(BadImage(name, reason) for name, reason in extraction.skipped)]
         announce(progress, "Examining the shots, each left out in turn")
         return self._diagnosis(apart, bad_images)
@@ -285,8 +287,8 @@ class TrustedClassifier(PhotoClassifier):
     def _diagnosis(self, other: Photos | None = None, bad_images: Sequence[BadImage] = ()) -> Diagnosis:
         model, found = self._fitted(), None
         with contextlib.suppress(InputError):  # methods that tune are not measured on their shots
-            found = self.enough()
-        return replace(_diagnosis_of(model, other, bad_images), enough=found)
+            found = self.enough(hints=False)
+        return replace(diagnosis_of(model, other, bad_images), enough=found)
 
     def report(
         self,
@@ -352,39 +354,3 @@ def _calibrated(model: FewShotModel, extraction: Extraction, names: Sequence[str
     calibration = Calibration.of(model.logits(features.unit), labels, shots, groups=model.shots.group_numbers)
     stale = tuple(part for part in model.stale if part != CALIBRATION)
     return replace(model, calibration=calibration, stale=stale), Calibrated(calibration, extraction.skipped)
-
-
-def _photos_apart(photos: LabelledImages, extraction: Extraction) -> Photos:
-    """Labelled photos beside the shots, as the doctor compares them."""
-    from tip_adapter.data.thumbnails import make_thumbnails, picture_hash
-    from tip_adapter.trust.duplicates import Photos
-
-    kept = [photos.images[row] for row in extraction.kept]
-    return Photos(
-        extraction.features.unit,
-        photos.labels[extraction.kept],
-        extraction.features.names,
-        extraction.features.digests,
-        np.stack([picture_hash(data) for data in make_thumbnails(kept)]),
-    )
-
-
-def _diagnosis_of(model: FewShotModel, other: Photos | None, bad_images: Sequence[BadImage]) -> Diagnosis:
-    """Examine the shots of a model, with their pictures where all have one."""
-    from tip_adapter.data.thumbnails import picture_hash
-    from tip_adapter.trust.doctor import diagnose
-    from tip_adapter.trust.duplicates import Photos
-
-    shots = model.shots
-    pictures = [shots.thumbnails[name] for name in shots.ids if name in shots.thumbnails]
-    hashes = np.stack([picture_hash(data) for data in pictures]) if len(pictures) == len(shots) else None
-    return diagnose(
-        Photos(
-            shots.features.unit, shots.labels, shots.features.names, shots.features.digests, hashes, shots.group_numbers
-        ),
-        model.class_names,
-        model.zero_shot_weights,
-        model.encoder.logit_scale,
-        other=other,
-        images=bad_images,
-    )

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
@@ -63,7 +63,8 @@ class ServedModel:
         self.unlabelled = UnlabelledPhotos(encoder, settings, kept)
         self._state = (self._stamp() if model else None), model
         self._explainer: Explainer | None = None
-        self._turn, self._settling = asyncio.Lock(), asyncio.Lock()
+        self._turn, self._settling, self._measuring = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
+        self._enough: tuple[tuple[int, int, int], dict[str, Any]] | None = None
 
     def _stamp(self) -> tuple[int, int, int]:
         """Tell saved states apart without reading them: every save puts a new file in place."""
@@ -101,6 +102,25 @@ class ServedModel:
         if explainer is None or explainer.model is not model:
             self._explainer = explainer = Explainer(model)
         return explainer
+
+    async def enough(self) -> dict[str, Any]:
+        """Whether there are enough photos, measured once for every saved state, in a thread."""
+        async with self._measuring:
+            return await run_in_threadpool(self._measured)
+
+    def _measured(self) -> dict[str, Any]:
+        if not self.taught:
+            raise self._untaught()
+        # Another state may be read than the one of this moment; then the next who asks measures again.
+        try:
+            now = self._stamp()
+        except OSError:
+            raise Problem(503, f"The saved classifier {self.name} cannot be read any more") from None
+        if self._enough is None or self._enough[0] != now:
+            classifier = ImageClassifier.load(self.folder, encoder=self.encoder, store=self._settings.store)
+            found = classifier.enough().to_dict()
+            self._enough = now, {**found, "edits": len(classifier.model_.journal) - 1}
+        return self._enough[1]
 
     def warm_up(self) -> None:
         """Load what the first edit and the first photo need, which takes seconds, before somebody waits for it."""

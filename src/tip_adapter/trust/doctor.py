@@ -137,7 +137,7 @@ def diagnose(
         len(class_names),
         0 if other is None else len(other),
         evidence,
-        _suspicious(probabilities, labels, rows, shots, class_names),
+        suspicious_labels(probabilities, labels, rows, shots, class_names),
         tuple(find_duplicates(shots, class_names, other)),
         tuple(images),
     )
@@ -187,9 +187,13 @@ def _second_opinion(
     return softmax(logits), shots.labels, np.arange(len(shots)), "the texts alone: there is one shot per class"
 
 
-def _suspicious(
+def suspicious_labels(
     probabilities: FloatArray, labels: IntArray, rows: IntArray, shots: Photos, class_names: Sequence[str]
 ) -> tuple[SuspiciousLabel, ...]:
+    """Name the shots whose labels the answers contradict, the most contradicted first.
+
+    Shapes: `probabilities` (B, C), `labels` (B,), `rows` (B,).
+    """
     best, found = probabilities.argmax(axis=1) if len(labels) else labels, []
     for index in np.flatnonzero(contradicted(probabilities, labels)) if len(labels) else ():
         given, suggested, row = int(labels[index]), int(best[index]), int(rows[index])

@@ -31,6 +31,24 @@ _UNKNOWN: Gain = (None, None, "too few to say")
 
 
 @dataclass(frozen=True)
+class ShotHint:
+    """Why a shot is worth a look.
+
+    Attributes
+    ----------
+    shot : str
+        Its name.
+    kind : {"doubtful label", "near-copy", "tiny picture"}
+    reason : str
+        For people.
+    """
+
+    shot: str
+    kind: Literal["doubtful label", "near-copy", "tiny picture"]
+    reason: str
+
+
+@dataclass(frozen=True)
 class Sufficiency:
     """How well left-out photos are recognised, and what one more is expected to gain.
 
@@ -102,10 +120,13 @@ class Enough(Sufficiency):
     worth : float
         The gain from which one more photo is worth it.
     classes : tuple of ClassEnough
+    hints : tuple of ShotHint
+        Shots that somebody should look at, where that was asked.
     """
 
     worth: float
     classes: tuple[ClassEnough, ...]
+    hints: tuple[ShotHint, ...] = ()
 
     @property
     def neediest(self) -> tuple[ClassEnough, ...]:
@@ -119,7 +140,8 @@ class Enough(Sufficiency):
         -------
         dict
         """
-        return {**super().to_dict(), "classes": [one.to_dict() for one in self.classes]}
+        classes, hints = [one.to_dict() for one in self.classes], [vars(hint) for hint in self.hints]
+        return {**super().to_dict(), "classes": classes, "hints": hints}
 
 
 def enough(

@@ -53,6 +53,15 @@ def model(served: Served) -> dict[str, Any]:
     return {"name": served.name, **described(served.model)}
 
 
+@router.get("/v1/model/enough")
+async def enough(served: Served) -> dict[str, Any]:
+    """Tell whether there are enough photos, in all and of each class, and which shots somebody should look at.
+
+    Whole groups are left out; measured once for every state, which takes as long as the method takes on the shots.
+    """
+    return await served.enough()
+
+
 @router.get("/docs", response_class=HTMLResponse, include_in_schema=False)
 def documentation(request: Request) -> HTMLResponse:
     """Show what the service answers to, without anything from elsewhere."""

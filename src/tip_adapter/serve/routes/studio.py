@@ -21,6 +21,7 @@ ASSETS = {
     "studio.html": ("tip_adapter.serve", "static/studio.html", "text/html; charset=utf-8"),
     "studio.js": ("tip_adapter.serve", "static/studio.js", "text/javascript; charset=utf-8"),
     "columns.js": ("tip_adapter.serve", "static/columns.js", "text/javascript; charset=utf-8"),
+    "enough.js": ("tip_adapter.serve", "static/enough.js", "text/javascript; charset=utf-8"),
     "exporting.js": ("tip_adapter.serve", "static/exporting.js", "text/javascript; charset=utf-8"),
     "next.js": ("tip_adapter.serve", "static/next.js", "text/javascript; charset=utf-8"),
     "service.js": ("tip_adapter.serve", "static/service.js", "text/javascript; charset=utf-8"),

@@ -1,5 +1,6 @@
 // Classes as columns. A column asks for its photos when it comes into view, some at a time, and lets go of them after.
 
+import { verdictOf } from "./enough.js";
 import { ask, make, query, say } from "./service.js";
 
 const PAGE = 30;
@@ -18,6 +19,8 @@ class Column {
     this.count = make("small");
     this.place = make("div", { className: "shots" });
     this.more = make("div", { className: "more" });
+    this.verdict = make("p", { className: "verdict" });
+    this.hints = new Map();
     const title = make("h3", {}, this.key, make("span", { className: "name" }, name), this.count);
     const choose = make("input", { type: "file", accept: "image/*", multiple: true, "aria-label": `Photos of ${name}` });
     choose.onchange = () => { add(name, [...choose.files]); choose.value = ""; };
@@ -28,7 +31,7 @@ class Column {
     const text = make("button", { type: "button", "aria-label": `Words for ${name}` }, "Words");
     text.onclick = () => words(name);
     this.tools = make("div", { className: "tools" }, make("label", { className: "choose" }, "Photos", choose), webcam, all, text);
-    this.element = make("article", { className: "class", "aria-label": `Class ${name}` }, title, this.place, this.tools);
+    this.element = make("article", { className: "class", "aria-label": `Class ${name}` }, title, this.verdict, this.place, this.tools);
     this.taughtOnly = [all, text];
     this.place.addEventListener("click", (event) => {
       const button = event.target.closest("button.shot");
@@ -57,6 +60,13 @@ class Column {
     if (waiting.length) this.#draw();
     if (version !== this.version && this.seen) this.load(version).catch(this.fail);
     this.wanted = version;
+  }
+
+  // Whether there are enough photos, and which of them somebody should look at.
+  tell(one, hints) {
+    this.verdict.replaceChildren(...(one ? verdictOf(one) : []));
+    this.hints = hints;
+    for (const [id, button] of this.buttons) this.#hint(id, button);
   }
 
   see(visible) {
@@ -105,8 +115,18 @@ class Column {
 
   #button(shot) {
     const image = make("img", { src: `/v1/shots/${shot.id}/thumbnail`, alt: "", loading: "lazy", decoding: "async" });
-    const label = `${this.name}: ${shot.name}`;
-    return make("button", { type: "button", className: "shot", draggable: true, title: shot.name, "data-id": shot.id, "aria-label": label }, image);
+    const button = make("button", { type: "button", className: "shot", draggable: true, "data-id": shot.id, "data-name": shot.name }, image);
+    this.#hint(shot.id, button);
+    return button;
+  }
+
+  #hint(id, button) {
+    const reasons = (this.hints.get(id) ?? []).map((hint) => hint.reason);
+    const words = [button.dataset.name, ...reasons].join("; ");
+    button.title = words;
+    button.setAttribute("aria-label", `${this.name}: ${words}`);
+    button.querySelector(".badge")?.remove();
+    if (reasons.length) button.append(make("span", { className: "badge", "aria-hidden": "true" }, "!"));
   }
 
   #letGo() {
@@ -151,6 +171,10 @@ export class Columns {
     if (names.join("\n") !== before.join("\n")) this.place.replaceChildren(...[...columns.values()].map((one) => one.element));
     this.filter.parentElement.hidden = names.length <= MANY_CLASSES;
     this.#find();
+  }
+
+  tell(verdicts, hints) {
+    for (const [name, column] of this.columns) column.tell(verdicts.get(name), hints);
   }
 
   #made(name) {

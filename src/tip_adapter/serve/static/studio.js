@@ -1,6 +1,7 @@
 // The studio: every gesture is one edit, on the disk before it shows; what it made stale settles afterwards.
 
 import { Columns, droppable, filesOf } from "./columns.js";
+import { Enough } from "./enough.js";
 import { setUpExports } from "./exporting.js";
 import { Next } from "./next.js";
 import { ask, form, parts, query, say } from "./service.js";
@@ -178,11 +179,12 @@ function show() {
   columns.update(names(), state.classes, drafts, version);
   next.update(Object.keys(state.classes), taught ? version : null);
   const { left_out: known, groups } = state;
+  const stale = state.stale?.length > 0 && state.shots <= SETTLE_UP_TO;
+  enough.update(state, taught, stale);
   const facts = [];
   if (taught) {
     facts.push(groups < state.shots ? `${state.shots} photos, ${groups} groups` : `${state.shots} photos`);
     const percent = (value) => `${(100 * value).toFixed(0)} %`;
-    const stale = state.stale?.length && state.shots <= SETTLE_UP_TO;
     if (known) facts.push(`left-out accuracy ${percent(known.accuracy)} (${percent(known.low)} to ${percent(known.high)})`);
     else facts.push(stale ? "accuracy: measuring again …" : "accuracy: two photos of each class tell");
   }
@@ -211,6 +213,7 @@ const words = setUpWords({
 });
 const selection = new Selection(place, () => columns.ids);
 const columns = new Columns(place, { selection, add, move, burst: film, words, fail });
+const enough = new Enough({ tell: (verdicts, hints) => columns.tell(verdicts, hints), choose: (id) => selection.set([id]) });
 
 setUpExports({ trying, opened: read, fail });
 
