@@ -1,7 +1,9 @@
 """Photos without labels over HTTP: ranked as `tip-adapter next` ranks them, labelled, passed over, kept of requests."""
 
+import base64
 import errno
 import hashlib
+import zipfile
 from collections import Counter
 
 import numpy as np
@@ -132,17 +134,32 @@ def test_of_too_many_photos_some_are_drawn_and_bad_ones_are_counted(serving, fol
     assert "1 unlabelled photos cannot be read" in caplog.text
 
 
+DROP = """data => {
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([Uint8Array.from(atob(data), letter => letter.charCodeAt(0))], "classes.zip"));
+  document.getElementById("new-class").dispatchEvent(new DragEvent("drop", { dataTransfer: transfer }));
+}"""
+
+
+def zipped(path, members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, file in members.items():
+            archive.write(file, name)
+    return path
+
+
 def test_keys_label_and_skip_in_the_page(page, address, tmp_path):
     from playwright.sync_api import expect
 
     page.goto(address)
-    for name, base in (("night", 30), ("day", 220)):
-        page.fill("#new-name", name)
-        page.click("text=Add class")
-        page.set_input_files(f'[aria-label="Photos of {name}"]', pictures(tmp_path, name, base, 2))
+    shades = {"night": 30, "day": 220}
+    classes = {f"x/{name}/{path.name}": path for name in shades for path in pictures(tmp_path, name, shades[name], 2)}
+    page.evaluate(DROP, base64.b64encode(zipped(tmp_path / "classes.zip", classes).read_bytes()).decode())
     expect(page.locator("button.shot")).to_have_count(4, timeout=30_000)
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    given = [*pictures(tmp_path, "dusk", 125, 2), *pictures(tmp_path, "dim", 80, 2), tmp_path / "broken.png"]
+    inside = {f"../{path.name}": path for path in pictures(tmp_path, "dim", 80, 2)}
+    inside |= {"__MACOSX/._dim 1.png": tmp_path / "broken.png", "notes.txt": tmp_path / "broken.png"}
+    given = [*pictures(tmp_path, "dusk", 125, 2), zipped(tmp_path / "dim.zip", inside), tmp_path / "broken.png"]
     page.set_input_files("#next-files", given)
     status, photo = page.locator("#next-status"), page.locator("#next-photo")
     expect(status).to_have_text("4 photos without a class", timeout=30_000)
@@ -168,6 +185,15 @@ def test_keys_label_and_skip_in_the_page(page, address, tmp_path):
     page.locator("#next-classes").get_by_role("button", name="night").click()
     expect(page.locator("button.shot")).to_have_count(5)
     expect(status).to_contain_text("is night · 2 photos without a class")
+    # What an archive says of itself is not believed.
+    path = zipped(tmp_path / "bomb.zip", {"a.png": tmp_path / "dim.zip"})
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\1\2") + 24] ^= 1
+    path.write_bytes(data)
+    for file, why in ((path, "a.png is damaged"), (tmp_path / "broken.zip", "it is no ZIP file")):
+        file.exists() or file.write_bytes(b"no archive")
+        page.set_input_files("#next-files", file)
+        expect(page.locator("#message")).to_contain_text(f"{file.name} cannot be read: {why}")
     assert page.wrong == []
 
 

@@ -29,6 +29,7 @@ ASSETS = {
     "trying.js": ("tip_adapter.serve", "static/trying.js", "text/javascript; charset=utf-8"),
     "words.js": ("tip_adapter.serve", "static/words.js", "text/javascript; charset=utf-8"),
     "webcam.js": ("tip_adapter.serve", "static/webcam.js", "text/javascript; charset=utf-8"),
+    "zip.js": ("tip_adapter.serve", "static/zip.js", "text/javascript; charset=utf-8"),
     "studio.css": ("tip_adapter.serve", "static/studio.css", "text/css; charset=utf-8"),
     "palette.css": ("tip_adapter.report", "templates/palette.css", "text/css; charset=utf-8"),
     "style.css": ("tip_adapter.report", "templates/style.css", "text/css; charset=utf-8"),

@@ -2,6 +2,7 @@
 
 import { verdictOf } from "./enough.js";
 import { ask, make, query, say } from "./service.js";
+import { unzipped } from "./zip.js";
 
 const PAGE = 30;
 const FAR = "600px";
@@ -22,8 +23,8 @@ class Column {
     this.verdict = make("p", { className: "verdict" });
     this.hints = new Map();
     const title = make("h3", {}, this.key, make("span", { className: "name" }, name), this.count);
-    const choose = make("input", { type: "file", accept: "image/*", multiple: true, "aria-label": `Photos of ${name}` });
-    choose.onchange = () => { add(name, [...choose.files]); choose.value = ""; };
+    const choose = make("input", { type: "file", accept: "image/*,.zip", multiple: true, "aria-label": `Photos of ${name}` });
+    choose.onchange = () => chosen(choose, (files) => add(name, files));
     const webcam = make("button", { type: "button", "aria-label": `Webcam for ${name}` }, "Webcam");
     webcam.onclick = () => burst(name);
     const all = make("button", { type: "button", "aria-label": `Select all of ${name}` }, "All");
@@ -204,7 +205,18 @@ export async function filesOf(transfer) {
     }
     return found;
   };
-  return entries.length ? (await Promise.all(entries.map((one) => walk(one, "")))).flat() : [...transfer.files];
+  return unzipped(entries.length ? (await Promise.all(entries.map((one) => walk(one, "")))).flat() : [...transfer.files]);
+}
+
+// Files of what was chosen, which can be chosen again.
+export async function chosen(input, take) {
+  const files = [...input.files];
+  input.value = "";
+  try {
+    await take(await unzipped(files));
+  } catch (error) {
+    say(error.message);
+  }
 }
 
 export function droppable(element, drop) {

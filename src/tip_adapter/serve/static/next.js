@@ -1,11 +1,13 @@
 // Label these next: photos without a class, the most useful first, each labelled or skipped by one key.
 
-import { droppable, filesOf } from "./columns.js";
+import { chosen, droppable, filesOf } from "./columns.js";
 import { ask, form, make, parts, query, say } from "./service.js";
 
 const QUEUE = 9; // photos that are ready, the first of which is asked about
 const KEYS = 9;
+const FEW = 3;
 const READING_MS = 1000;
+const PAUSE_MS = 700; // while somebody labels one after the other, and the queue is not short, ranking would only slow it
 const find = (id) => document.getElementById(id);
 const picture = ({ id }) => `/v1/unlabelled/${id}/picture`;
 
@@ -14,7 +16,7 @@ export class Next {
     Object.assign(this, { label, fail });
     this.photos = [];
     this.names = [];
-    this.over = new Set(); // what somebody labelled or skipped, while the service works on it
+    this.over = new Map(); // what somebody labelled or skipped since it was last asked, and whether that is done
     this.current = null; // the photo that is asked about: nothing changes under somebody's hand
     this.choices = [];
     this.version = null;
@@ -26,7 +28,7 @@ export class Next {
     find("next-skip").onclick = () => this.skip();
     this.others.onchange = () => this.give(this.others.value);
     this.photo.onerror = () => this.#deal("is gone", ({ id }) => ask("DELETE", `/v1/unlabelled/${id}`).catch(() => null));
-    find("next-files").onchange = ({ target }) => { this.#send([...target.files]); target.value = ""; };
+    find("next-files").onchange = ({ target }) => chosen(target, (files) => this.#send(files));
     droppable(this.room, async (transfer) => this.#send(await filesOf(transfer)));
   }
 
@@ -37,7 +39,12 @@ export class Next {
     if (names.join("\n") !== this.names.join("\n")) this.current = null; // its keys stand for other classes now
     Object.assign(this, { names, version });
     this.others.replaceChildren(make("option", { value: "" }, "another class …"), ...names.map((name) => make("option", { value: name }, name)));
-    this.load();
+    this.#loadSoon();
+  }
+
+  #loadSoon() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.load(), this.#waiting().length > FEW ? PAUSE_MS : 0);
   }
 
   // One question at a time: what changes meanwhile is asked about once, afterwards.
@@ -49,8 +56,11 @@ export class Next {
     try {
       while (this.stale) {
         this.stale = false;
-        const found = await ask("GET", query("/v1/unlabelled", { limit: QUEUE + this.over.size, top_k: KEYS }));
-        if (!this.stale) Object.assign(this, found);
+        const done = [...this.over].filter(([, finished]) => finished).map(([id]) => id);
+        const found = await ask("GET", query("/v1/unlabelled", { limit: Math.min(100, QUEUE + this.over.size), top_k: KEYS }));
+        if (this.stale) continue;
+        Object.assign(this, found);
+        done.forEach((id) => this.over.delete(id));
       }
       if (this.unread) this.timer = setTimeout(() => this.load(), READING_MS);
     } catch (error) {
@@ -81,12 +91,12 @@ export class Next {
   async #deal(words, work) {
     const photo = this.current;
     if (!photo) return;
-    this.over.add(photo.id);
+    this.over.set(photo.id, false);
     this.said = `${photo.name} ${words}`;
     this.show();
     await work(photo).catch(this.fail);
-    this.over.delete(photo.id);
-    this.load();
+    this.over.set(photo.id, true);
+    this.#loadSoon();
   }
 
   async #send(files) {
@@ -107,8 +117,12 @@ export class Next {
     this.room.removeAttribute("aria-busy");
   }
 
+  #waiting() {
+    return this.photos.filter((photo) => !this.over.has(photo.id));
+  }
+
   show() {
-    const waiting = this.photos.filter((photo) => !this.over.has(photo.id));
+    const waiting = this.#waiting();
     if (!this.current || this.over.has(this.current.id) || !this.total) this.#ask(waiting[0] ?? null);
     const after = waiting.filter((photo) => photo.id !== this.current?.id).slice(0, QUEUE - 1);
     find("next-queue").replaceChildren(...after.map((photo) => make("li", {}, make("img", { src: picture(photo), alt: "", title: photo.name }))));

@@ -1,6 +1,6 @@
 // The studio: every gesture is one edit, on the disk before it shows; what it made stale settles afterwards.
 
-import { Columns, droppable, filesOf } from "./columns.js";
+import { Columns, chosen, droppable, filesOf } from "./columns.js";
 import { Enough } from "./enough.js";
 import { setUpExports } from "./exporting.js";
 import { Next } from "./next.js";
@@ -9,6 +9,7 @@ import { Selection } from "./selection.js";
 import { Trying } from "./trying.js";
 import { burst } from "./webcam.js";
 import { setUpWords } from "./words.js";
+import { unzipped } from "./zip.js";
 
 const SETTLE_UP_TO = 2000; // photos: with more, choosing again takes longer than somebody waits for it
 const SETTLE_MS = 700;
@@ -227,12 +228,12 @@ document.getElementById("undo").onclick = () => {
   trying.remember();
   gesture(async () => edited(await ask("POST", "/v1/undo")));
 };
-document.getElementById("try-files").onchange = (event) => trying.add([...event.target.files]);
+document.getElementById("try-files").onchange = (event) => chosen(event.target, (files) => trying.add(files));
 droppable(document.getElementById("try-drop"), async (transfer) => trying.add(await filesOf(transfer)));
 droppable(document.getElementById("new-class"), teachFolders);
 addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => event.preventDefault());
-addEventListener("paste", (event) => event.clipboardData.files.length && trying.add([...event.clipboardData.files]));
+addEventListener("paste", (event) => event.clipboardData.files.length && unzipped([...event.clipboardData.files]).then((files) => trying.add(files), fail));
 addEventListener("keydown", (event) => {
   if (event.target.closest("input, select, textarea, dialog")) return;
   const chosen = [...selection.ids];
