@@ -189,18 +189,17 @@ def test_without_a_kernel_that_solves_nothing(monkeypatch):
 
 
 def gaussian_without(shots, labels, queries, texts, shot, scale):
-    """Class means without a shot (the text's, where none is left), the precision of all: a loop from the formula."""
+    """Class means without a shot, of shots and text as `TextMeans` says, the precision of all: a loop."""
     precision = Moments.of(shots, labels, len(texts)).precision()(np.eye(shots.shape[1]))
-    means = np.array([shots[labels == c].astype(np.float64).mean(axis=0) for c in range(len(texts))])
-    apart = texts.astype(np.float64) - texts.mean(axis=0, dtype=np.float64)
-    gain = max(0.0, np.sum((means - means.mean(axis=0)) * apart) / np.sum(apart**2))
-    kept = np.delete(np.arange(len(labels)), shot)
+    told = Moments.of(shots, labels, len(texts)).told_by(texts.astype(np.float64))
+    kept = np.arange(len(labels)) != shot
     left = np.isin(np.arange(len(texts)), labels[kept])
     logits = np.empty((len(queries), len(texts)))
     for column in range(len(texts)):
-        mean = means.mean(axis=0) + gain * apart[column]
+        share = told.shares_of(np.bincount(labels[kept], minlength=len(texts)))[column]
+        mean = share * told.expected[column]
         if left[column]:
-            mean = shots[kept][labels[kept] == column].astype(np.float64).mean(axis=0)
+            mean = mean + (1 - share) * shots[kept][labels[kept] == column].astype(np.float64).mean(axis=0)
         for row, query in enumerate(queries.astype(np.float64)):
             logits[row, column] = scale * (query - 0.5 * mean) @ precision @ mean
     return logits - logits[:, left].mean(axis=1, keepdims=True)
@@ -212,11 +211,13 @@ def test_without_a_shot_of_a_gaussian(counts):
     method = METHODS["gda"](weights, class_names=list(range(len(counts))), logit_scale=20.0, alpha=0.8)
     head = method.fit(shots, labels).head_
     parts = TakenApart(head, shots, labels, "gaussian").contributions(queries)
-    unit_of_alpha = shots.shape[1] / (len(shots) - 1)
+    scale = 0.8 * shots.shape[1] / (len(shots) - 1)
+    # What texts, and offsets of classes with few shots, add whatever the means are.
+    others = head.logits(queries) - gaussian_without(shots, labels, queries, weights, None, scale)
     for shot in range(len(labels)):
-        naive = gaussian_without(shots, labels, queries, weights, shot, 0.8 * unit_of_alpha)
+        naive = gaussian_without(shots, labels, queries, weights, shot, scale)
         for query in range(len(queries)):
-            close(parts.logits_without(query, shot), parts.text[query] + naive[query])
+            close(parts.logits_without(query, shot), others[query] + naive[query])
 
 
 @pytest.mark.parametrize("counts", [(4, 2, 5), (1, 3, 2)])

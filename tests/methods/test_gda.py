@@ -33,7 +33,7 @@ def paper_logits(queries, features, labels, n_classes):
     return np.array([[q @ precision @ m + b for m, b in zip(means, bias, strict=True)] for q in queries.astype(float)])
 
 
-@pytest.mark.parametrize("counts", [(4, 4, 4), (1, 5, 2)])
+@pytest.mark.parametrize("counts", [(4, 4, 4), (3, 5, 4)])
 def test_it_is_the_formula_of_the_paper(counts):
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), counts)
@@ -45,6 +45,35 @@ def test_it_is_the_formula_of_the_paper(counts):
     # A constant per image, such as log π, changes no probability.
     difference = logits - expected
     assert np.ptp(difference, axis=1).max() < 1e-4
+
+
+def test_texts_have_a_share_in_the_means_of_classes_with_few_shots():
+    """By loops: shots vary around their means as `within`, means around what texts let expect as `between`."""
+    rng = np.random.default_rng(3)
+    counts = np.array([8, 1, 7, 0, 8, 3])
+    centres, labels = rng.normal(size=(6, 12)), np.repeat(np.arange(6), counts)
+    shots = centres[labels] + 0.7 * rng.normal(size=(len(labels), 12))
+    texts = centres + 0.5 * rng.normal(size=centres.shape)
+    means = [shots[labels == c].mean(axis=0) if count else np.zeros(12) for c, count in enumerate(counts)]
+    many = [0, 2, 4]
+    within = sum(np.sum((shots[labels == c] - means[c]) ** 2) for c in set(labels)) / (len(labels) - 5)
+    told = Moments.of(shots, labels, 6).told_by(texts)
+    off = sum(np.sum((means[c] - told.expected[c]) ** 2) for c in many) / 2
+    worth = within / (off - np.mean([within / counts[c] for c in many]))
+    np.testing.assert_allclose(told.shares, [0, worth / (worth + 1), 0, 1, 0, worth / (worth + 3)])
+    joined = told.joined(np.array(means))
+    truth = [np.linalg.norm(joined[c] - centres[c]) for c in (1, 5)]
+    assert truth[0] < np.linalg.norm(means[1] - centres[1])
+    assert truth[1] < np.linalg.norm(means[5] - centres[5])
+
+
+def test_shots_alone_make_the_means_where_nothing_tells_what_a_text_is_worth():
+    rng = np.random.default_rng(4)
+    shots, labels = rng.normal(size=(10, 5)), np.array([0] * 9 + [1])
+    silent = np.array([[1.0, 0, 0, 0, 0], [np.nan] * 5])
+    assert not Moments.of(shots, labels, 2).told_by(silent).shares.any()
+    copies = np.repeat(np.eye(5)[:2], (9, 1), axis=0)  # no scatter: a text is worth nothing beside a shot
+    assert not Moments.of(copies, labels, 2).told_by(np.eye(5)[:2]).shares.any()
 
 
 def test_a_part_taken_from_the_sums_is_a_fit_without_it():

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from tip_adapter.heads.cache import neighbour_votes
+from tip_adapter.heads.gaussian import TextMeans
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 
@@ -106,8 +107,9 @@ class KernelSum:
 class GaussianSum:
     """Shots whose class means, seen through one precision, are a Gaussian classifier.
 
-    The logit ``α(f - ½μ)·P·μ`` is linear in the last μ, a mean of shots. Logits are centred over the classes that have
-    shots. Without a shot, its class has another mean; the precision P, made of all shots, stays.
+    The logit ``α(f - ½μ)·P·μ`` is linear in the last μ, a mean of shots, in which the text has a share where they are
+    few. Logits are centred over the classes that have shots. Without a shot, its class has another mean; the precision
+    P, made of all shots, stays.
 
     Attributes
     ----------
@@ -117,7 +119,7 @@ class GaussianSum:
         The shots.
     labels : ndarray of shape (N,), integers in [0, C)
     means, solved_means : ndarray of shape (C, D), float64
-        μ and μ·P.
+        Means m of the shots, and m·P.
     own : ndarray of shape (N,), float64
         ``x·P·μ`` of every shot and its own class.
     solve : callable
@@ -126,8 +128,12 @@ class GaussianSum:
         α.
     lost : float
         Logit of a class whose last shot is left out, and whose text lets expect nothing.
+    told : TextMeans
+        What the texts tell of the means.
+    solved_texts : ndarray of shape (C, D), float64
+        What they let expect, times P.
     by_text : ndarray of shape (B, C), float64
-        Logits of classes with the means that their texts let expect, before centring; NaN where there is none.
+        The share of the texts in the logits, before centring; `logits` are without it.
     """
 
     queries: FloatArray
@@ -140,6 +146,8 @@ class GaussianSum:
     solve: Callable[[FloatArray], FloatArray]
     scale: float
     lost: float
+    told: TextMeans
+    solved_texts: FloatArray
     by_text: FloatArray
     is_sum = True
 
@@ -151,7 +159,8 @@ class GaussianSum:
     def _values(self) -> FloatArray:
         """What every shot adds to its own class before centring, (B, N)."""
         seen = self.solved_queries @ self.features.T
-        result: FloatArray = self.scale * (seen - 0.5 * self.own) / self._counts[self.labels]
+        parts = (1 - self.told.shares) / np.maximum(self._counts, 1)
+        result: FloatArray = self.scale * (seen - 0.5 * self.own) * parts[self.labels]
         return result
 
     @cached_property
@@ -175,21 +184,29 @@ class GaussianSum:
 
     def logits_without(self, query: int, shot: int) -> FloatArray:
         """Logits of one query without one of the shots, (C,)."""
-        own, raw, present = self.labels[shot], self._raw[query].copy(), self._counts > 0
-        left = self._counts[own] - 1
+        own, present = self.labels[shot], self._counts > 0
+        shares, whole = self.by_text[query], self._raw[query] + self.by_text[query]
+        stated = np.where(present, shares, whole) - np.where(present, shares[present].mean(), whole[present].mean())
+        whole[own] = self._own_without(query, shot)
+        present[own] = self._counts[own] > 1
+        centre = whole[present].mean() if present.any() else 0.0
+        answered = present | (self.told.shares_of(present.astype(int)) > 0)
+        lost = np.where(np.arange(len(whole)) == own, self.lost, 0.0)
+        result: FloatArray = np.where(answered, whole - centre - stated, lost)
+        return result
+
+    def _own_without(self, query: int, shot: int) -> float:
+        """Logit of a shot's own class without it, before centring."""
+        own, counts = self.labels[shot], self._counts.copy()
+        counts[own] -= 1
+        share, left = self.told.shares_of(counts)[own], counts[own]
+        mean, solved = share * np.nan_to_num(self.told.expected[own]), share * self.solved_texts[own]
         if left:
             feature = self.features[shot]
-            mean = ((left + 1) * self.means[own] - feature) / left
-            solved = ((left + 1) * self.solved_means[own] - self.solve(feature[None])[0]) / left
-            raw[own] = self.scale * float((self.queries[query] - 0.5 * mean) @ solved)
-        else:
-            present[own] = False
-        centre = raw[present].mean() if present.any() else 0.0
-        result = np.where(present, raw - centre, 0.0)
-        if not left:
-            expected = self.by_text[query, own] - centre
-            result[own] = self.lost if np.isnan(expected) else expected
-        return result
+            mean = mean + (1 - share) * ((left + 1) * self.means[own] - feature) / left
+            others = (left + 1) * self.solved_means[own] - self.solve(feature[None])[0]
+            solved = solved + (1 - share) * others / left
+        return self.scale * float((self.queries[query] - 0.5 * mean) @ solved)
 
 
 @dataclass(frozen=True, eq=False)

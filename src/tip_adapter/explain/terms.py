@@ -29,7 +29,7 @@ from tip_adapter.heads import (
 from tip_adapter.heads.affinity import affinity
 from tip_adapter.heads.base import with_text
 from tip_adapter.heads.cache import text_divergence, text_log_probabilities, unit_channels
-from tip_adapter.heads.gaussian import Moments, crowding, expected_means
+from tip_adapter.heads.gaussian import Moments, TextMeans, crowding
 from tip_adapter.heads.linear import kernel_residuals
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
@@ -211,10 +211,10 @@ class TakenApart:
                 KernelSum(np.exp(head.beta * (wide @ self._wide_keys.T - 1.0)), self._wide_coefficients, self._inverse)
             )
         if self._split is not None:
-            make, constant, of_no_shot = self._split
+            make, constant, of_text = self._split
             text = text + constant
-            if of_no_shot is not None:
-                text = text + wide @ of_no_shot.T
+            if of_text is not None:
+                text = text + wide @ of_text.T
             parts.append(make(wide))
         elif head.weights is not None:
             rest = wide @ head.weights.T.astype(np.float64)
@@ -278,30 +278,38 @@ def _gaussian(
     texts: Float32Array | None,
 ) -> Split:
     moments = Moments.of(features, labels, len(weights))
-    means, solve, present = moments.means, moments.precision(ridge), moments.counts > 0
-    expected = np.zeros_like(means)
-    if texts is not None and moments.counts.min() <= 1:  # for classes without shots, or without their only one
-        expected = np.nan_to_num(expected_means(means, present, texts.astype(np.float64)))
-    solved, of_texts = solve(means), solve(expected) if expected.any() else expected
-    made = np.where(present[:, None], solved, of_texts) - solved[present].mean(axis=0)
-    made[~present & ~expected.any(axis=1)] = 0.0
+    solve, present = moments.precision(ridge), moments.counts > 0
+    told = TextMeans(np.full_like(moments.means, np.nan), moments.counts, 0.0)
+    if texts is not None and 2 * (moments.counts.min() - 1) < moments.counts.max():
+        # A class has few shots, or would have without one of them.
+        told = moments.told_by(texts.astype(np.float64))
+    shares, means = told.shares, told.joined(moments.means)
+    solved, solved_texts = solve(means), solve(np.nan_to_num(told.expected))
+    made = solved - solved[present].mean(axis=0)
+    made[~present & (shares == 0)] = 0.0
     scale = _proportion(weights, made)
     if scale is None:
         return None
     own = np.einsum("nd,nd->n", features, solved[labels])
-    offsets = -0.5 * np.einsum("cd,cd->c", solved, means)
+    offsets = -0.5 * (1 - shares) * np.einsum("cd,cd->c", solved, moments.means)
     offsets -= offsets[present].mean()
     # What corrects texts, or the length of means of few shots (see `Moments.classifier`), belongs to no single shot.
     corrected = bias - scale * offsets
     corrected[np.abs(corrected) < ROUNDING * np.abs(bias).max()] = 0.0
+    of_texts = scale * shares[:, None] * solved_texts
+    text_offsets = -0.5 * scale * shares * np.einsum("cd,cd->c", solved, np.nan_to_num(told.expected))
 
     def part(queries: FloatArray) -> GaussianSum:
-        half = 0.5 * np.einsum("cd,cd->c", of_texts, expected)
-        by_text = np.where(expected.any(axis=1), scale * (queries @ of_texts.T - half), np.nan)
-        return GaussianSum(queries, solve(queries), features, labels, means, solved, own, solve, scale, lost, by_text)
+        by_text = queries @ of_texts.T + text_offsets
+        sums = moments.means, solve(moments.means)
+        return GaussianSum(
+            queries, solve(queries), features, labels, *sums, own, solve, scale, lost, told, solved_texts, by_text
+        )
 
-    of_no_shot = None if present.all() else np.where(present[:, None], 0.0, weights)
-    return part, np.where(present, corrected, bias), of_no_shot
+    of_text = None
+    if shares.any():
+        of_text = np.where(present[:, None], of_texts - of_texts[present].mean(axis=0), weights)
+    return part, np.where(present, corrected, bias), of_text
 
 
 def _prototype(features: FloatArray, labels: IntArray, weights: FloatArray, bias: FloatArray, lost: float) -> Split:

@@ -77,22 +77,42 @@ class Moments:
     def classifier(self, ridge: float = 1.0, texts: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
         """Weights (C, D) and bias (C,) of ``f·Σ⁻¹μᵀ - ½ (μΣ⁻¹μ - v/n_c)``, centred over the classes with shots.
 
-        A class without shots gets the mean that its text (C, D) lets expect, where texts are given, else zeros.
+        With texts (C, D) a class without shots, or with few beside others with many, has the mean that `Means` tells.
 
         A mean of few shots is longer than the true one, by ``v = tr(Σ⁻¹S)`` over its shots, S being the covariance
         within classes: without that term, which the paper with its equal shots does not need, classes with few shots
         among others with many would hardly be predicted.
         """
         present, means = self.counts > 0, self.means
-        if texts is not None and not present.all():
-            means = np.where(present[:, None], means, np.nan_to_num(expected_means(means, present, texts)))
+        shares: FloatArray = np.zeros(len(self.counts))
+        if texts is not None:
+            told = self.told_by(texts)
+            means, shares = told.joined(means), told.shares
         weights = self.precision(ridge)(means)
         bias = -0.5 * np.einsum("cd,cd->c", weights, means)
         if np.ptp(self.counts[present]) > 0:
-            bias += np.where(present, 0.5 * self._noise(ridge) / np.maximum(self.counts, 1), 0.0)
+            bias += np.where(present, 0.5 * self._noise(ridge) * (1 - shares) ** 2 / np.maximum(self.counts, 1), 0.0)
         answered: BoolArray = np.any(means != 0, axis=1)
         weights = np.where(answered[:, None], weights - weights[present].mean(axis=0), 0.0)
         return weights, np.where(answered, bias - bias[present].mean(), 0.0)
+
+    def told_by(self, texts: FloatArray) -> TextMeans:
+        """Say what the texts (C, D) tell of the means of classes with few shots, as far as they do of the others."""
+        counts, means = self.counts, self.means
+        many = (counts > 0) & (2 * counts >= counts.max())
+        if np.count_nonzero(many & ~np.isnan(texts[:, 0])) < 2:
+            many = counts > 0
+        expected = expected_means(means, many, texts)
+        known = many & ~np.isnan(expected[:, 0])
+        freedom = float(counts.sum() - np.count_nonzero(counts))
+        worth = 0.0
+        if freedom > 0 and known.any():
+            within = (float(np.trace(self.square)) - float(counts @ np.sum(means**2, axis=1))) / freedom
+            off = np.sum((means[known] - expected[known]) ** 2, axis=1)
+            # The means of many shots are off the true ones, too, and their centre is one of them.
+            between = float(np.sum(off)) / (len(off) - 1) - float(np.mean(within / counts[known]))
+            worth = min(max(within, 0.0) / max(between, 1e-12), float(counts.max()))
+        return TextMeans(expected, counts, worth)
 
     def _factor(self, ridge: float) -> tuple[Any, float, float]:
         """Cholesky factor of the scatter within classes plus a multiple of I, the number of shots, and the multiple.
@@ -125,6 +145,44 @@ class Moments:
         inverse, _ = dpotri(factor[0], lower=1)
         within = len(inverse) - added * float(np.trace(inverse))  # tr((scatter + added·I)⁻¹ scatter)
         return (n - 1) * within / (freedom - within)
+
+
+@dataclass(frozen=True, eq=False)
+class TextMeans:
+    """What texts tell of the means of classes: the likeliest mean is that of the shots and so many of the text's.
+
+    Attributes
+    ----------
+    expected : ndarray of shape (C, D), float64
+        See `expected_means`.
+    counts : ndarray of shape (C,)
+        Shots of every class.
+    worth : float
+        Shots that a text is worth: the variance of shots around their class's mean, over that of such means around what
+        the texts let expect.
+    """
+
+    expected: FloatArray
+    counts: IntArray | FloatArray
+    worth: float
+
+    @property
+    def shares(self) -> FloatArray:
+        """Share of the text in every class's mean, (C,): 1 without shots, 0 with at least half of the most."""
+        return self.shares_of(self.counts)
+
+    def shares_of(self, counts: IntArray | FloatArray) -> FloatArray:
+        """Share of the text, had the classes so many shots, (C,)."""
+        few = 2 * counts < self.counts.max()
+        shares = np.where(few, self.worth / np.maximum(self.worth + counts, 1e-12), 0.0)
+        result: FloatArray = np.where(np.isnan(self.expected[:, 0]), 0.0, np.where(counts == 0, 1.0, shares))
+        return result
+
+    def joined(self, means: FloatArray) -> FloatArray:
+        """Means (C, D) of shots and texts; zeros for a class without either."""
+        shares = self.shares[:, None]
+        result: FloatArray = (1 - shares) * means + shares * np.nan_to_num(self.expected)
+        return result
 
 
 def expected_means(means: FloatArray, present: BoolArray, texts: FloatArray) -> FloatArray:

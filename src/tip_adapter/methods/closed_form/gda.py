@@ -32,7 +32,7 @@ class Gaussians:
     labels : ndarray of shape (N,), integers in [0, C)
     n_classes : int
     texts : ndarray of shape (C, D), float32, optional
-        With them, classes without shots get the means that their texts let expect.
+        With them, classes with few shots, or none, get means that their texts have a share in.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def gaussian_expert(
 ) -> Expert:
     """Fit the Gaussians, and choose what is not given: α in units that do not depend on the number of shots."""
     shots, texts = (support.features, support.labels, support.n_classes), None
-    if not support.counts.all():
+    if 2 * support.counts.min() < support.counts.max():
         texts = support.zero_shot_weights
     choice, ridge, weight = None, ridges[0], 1.0 if text_weight is None else text_weight
     seen: FloatArray = np.zeros((0, support.n_classes))
@@ -143,9 +143,9 @@ class GDA(FewShotMethod):
     -----
     A shot with several augmented views is their mean; in the official code every view is a sample of its own. Classes
     count equally whatever their shots (the paper's π_c, with equal shots, is a constant), and b_c is corrected
-    for the length that noise gives to means of few shots (see `tip_adapter.heads.gaussian.Moments.classifier`). A
-    class without shots gets the mean that its text lets expect (`tip_adapter.heads.gaussian.expected_means`); one with
-    neither is never predicted.
+    for the length that noise gives to means of few shots (see `tip_adapter.heads.gaussian.Moments.classifier`). The
+    text of a class with less than half of the shots of the largest has a share in its mean, and makes it alone where
+    there are no shots (`tip_adapter.heads.gaussian.TextMeans`); a class with neither is never predicted.
 
     References
     ----------

@@ -1,8 +1,8 @@
 """Measure what classes with few shots lose to those with many, and make up for it.
 
 An expert knows a class of one shot less well than one of sixteen, so its logits for that class stay lower, also on the
-class's own images. How much lower is measured on classes that have many shots: some of them are cut to one shot, or to
-none, and asked about shots that were left out.
+class's own images. How much lower is measured on classes that have many shots: some of them are cut to as few shots, or
+to none, and asked about shots that were left out.
 """
 
 from __future__ import annotations
@@ -45,11 +45,19 @@ def class_offsets(support: SupportSet, fit: Fit) -> FloatArray:
     full = ~few & (counts > 1)
     offsets = np.zeros(support.n_classes)
     if few.any() and np.count_nonzero(full) > 1:
-        many = float(counts[full].mean())
-        for left, there in ((0, few & (counts == 0)), (1, few & (counts > 0))):
-            if there.any():
-                offsets[there] = _lost(support, fit, full, left) * _noise(counts[there], many)
+        if (none := few & (counts == 0)).any():
+            offsets[none] = _lost(support, fit, full, 0)
+        if (some := few & (counts > 0)).any():
+            offsets[some] = _interpolated(support, fit, full, counts[some])
     return offsets
+
+
+def _interpolated(support: SupportSet, fit: Fit, full: BoolArray, counts: IntArray) -> FloatArray:
+    """Offsets of classes with so many shots: measured for the fewest and the most, between as noise of means."""
+    ends = np.unique([counts.min(), counts.max()])[::-1]
+    lost = [_lost(support, fit, full, int(left)) for left in ends]
+    result: FloatArray = np.interp(1.0 / counts, 1.0 / ends, lost)
+    return result
 
 
 def _lost(support: SupportSet, fit: Fit, full: BoolArray, left: int) -> float:
@@ -91,9 +99,3 @@ def _rank(features: Float32Array, labels: IntArray, among: BoolArray) -> IntArra
     _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
     rank[order] = np.arange(len(order)) - np.repeat(starts, counts)
     return rank
-
-
-def _noise(counts: IntArray, many: float) -> FloatArray:
-    """What a mean of n shots is noisier than one of many, in units of a single shot; 1 where there is none."""
-    noise: FloatArray = (1.0 / np.maximum(counts, 1) - 1.0 / many) / (1.0 - 1.0 / many)
-    return noise
