@@ -12,9 +12,9 @@ import numpy as np
 
 from tip_adapter.heads.base import with_text
 from tip_adapter.heads.gaussian import crowding
-from tip_adapter.methods.selection.folds import one_of_each, spread_over
+from tip_adapter.methods.selection.folds import asked_shots, one_of_each
 from tip_adapter.methods.selection.prior import expected_spread
-from tip_adapter.typing import BoolArray, FloatArray, IntArray
+from tip_adapter.typing import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from tip_adapter.methods.support_set import SupportSet
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 WIDTH = 0.25
 """Standard deviation expected of the offsets, over that of a photo's text logits: most of what texts differ by is due
 to the photo, else they would not tell photos apart."""
-
-MAX_LOGITS = 4_000_000
-"""Logits looked at: shots times classes."""
 
 
 def text_offsets(support: SupportSet) -> FloatArray:
@@ -43,26 +40,19 @@ def text_offsets(support: SupportSet) -> FloatArray:
     >>> text_offsets(SupportSet(shots, np.arange(3), 3, texts, 10.0)).round(2)
     array([ 0.1 , -0.21,  0.11])
     """
-    offsets, texts = np.zeros(support.n_classes), support.zero_shot_weights
-    asked = one_of_each(support.features, support.labels, support.groups)
-    counts = np.bincount(support.labels[asked], minlength=support.n_classes)
-    known = with_text(texts, support.n_classes) & (counts > 0)
+    offsets, shots = np.zeros(support.n_classes), (support.features, support.labels, support.groups)
+    counts = np.bincount(support.labels[one_of_each(*shots)], minlength=support.n_classes)
+    known = with_text(support.zero_shot_weights, support.n_classes) & (counts > 0)
     if np.count_nonzero(known) > 1:
-        rows = _asked(support.labels, asked & known[support.labels], MAX_LOGITS // support.n_classes)
-        labels = support.labels[rows]
-        lead = np.array([expected_spread(count) ** 2 for count in range(counts.max() + 1)])[counts[labels]]
-        logits = support.subset(rows).text_logits.astype(np.float64)
+        asked = support.subset(asked_shots(*shots) & known[support.labels])
+        logits, labels = asked.text_logits.astype(np.float64), asked.labels
         width = WIDTH * float(logits.std(axis=1).mean())
-        logits[np.arange(len(rows)), labels] += lead
+        lead = np.array([expected_spread(count) ** 2 for count in range(counts.max() + 1)])
+        logits[np.arange(len(labels)), labels] += lead[counts[labels]]
         columns = np.cumsum(known) - 1
         if width > 0:  # texts that count nothing are not off
             offsets[known] = _likeliest(logits[:, known], columns[labels], crowding(labels), width)
     return offsets
-
-
-def _asked(labels: IntArray, asked: BoolArray, limit: int) -> IntArray:
-    rows = np.flatnonzero(asked)
-    return spread_over(rows[np.argsort(labels[rows], kind="stable")], limit)
 
 
 def _likeliest(logits: FloatArray, labels: IntArray, crowded: FloatArray, width: float) -> FloatArray:
