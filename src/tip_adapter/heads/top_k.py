@@ -8,13 +8,18 @@ from typing import Protocol
 
 import numpy as np
 
-from tip_adapter.errors import InputError
 from tip_adapter.heads.affinity import Cache, runner_up
 from tip_adapter.heads.base import row_chunks, with_text, zero_shot_logits
 from tip_adapter.libraries import require_extra
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 INDEXES = ("exact", "faiss")
+
+BLOCK = 65_536
+"""Keys that many queries are compared with at a time."""
+
+SURE = 0.95
+"""Share of the nearest keys that an index finds at least, where it is not said how many cells it looks into."""
 
 POINTS_PER_CELL = 40
 """Keys of each cell that k-means sees, as faiss recommends at least."""
@@ -46,12 +51,22 @@ class ExactKeys:
         """Cosines and rows of the nearest keys."""
         rows = np.empty((len(queries), count), dtype=np.intp)
         cosines = np.empty((len(queries), count), dtype=np.float32)
-        for chunk in row_chunks(len(queries), len(self.keys)):
-            found = queries[chunk] @ self.keys.T
-            first = len(self.keys) - count
-            rows[chunk] = np.argpartition(found, first, axis=1)[:, first:] if first else np.arange(count)
-            cosines[chunk] = np.take_along_axis(found, rows[chunk], axis=1)
+        for chunk in row_chunks(len(queries), min(len(self.keys), BLOCK)):
+            found = [
+                _largest(queries[chunk] @ self.keys[start : start + BLOCK].T, count, start)
+                for start in range(0, len(self.keys), BLOCK)
+            ]
+            near, places = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+            cosines[chunk], best = _largest(near, count) if len(found) > 1 else (near, np.arange(count)[None])
+            rows[chunk] = np.take_along_axis(places, best, axis=1)
         return cosines, rows
+
+
+def _largest(values: Float32Array, count: int, start: int = 0) -> tuple[Float32Array, IntArray]:
+    """The largest of each row, at most so many, and where they are, counted from `start`."""
+    first = max(0, values.shape[1] - count)
+    places = np.argpartition(values, first, axis=1)[:, first:] if first else np.arange(values.shape[1])[None]
+    return np.take_along_axis(values, places, axis=1), np.broadcast_to(places + start, (len(values), places.shape[1]))
 
 
 class CellKeys:
@@ -70,6 +85,17 @@ class CellKeys:
         self.index.add(np.ascontiguousarray(keys))
         self.index.nprobe = min(probes, cells)
 
+    @property
+    def probes(self) -> int:
+        """Cells that are looked into."""
+        return int(self.index.nprobe)
+
+    def widen(self) -> bool:
+        """Look into twice as many cells; False where all are looked into already."""
+        before = self.probes
+        self.index.nprobe = min(2 * before, self.index.nlist)
+        return self.probes > before
+
     def nearest(self, queries: Float32Array, count: int) -> tuple[Float32Array, IntArray]:
         """Cosines and rows of most of the nearest keys."""
         cosines, rows = self.index.search(np.ascontiguousarray(queries), count)
@@ -78,24 +104,22 @@ class CellKeys:
 
 def key_index(kind: str, keys: Float32Array, probes: int) -> KeyIndex:
     """Make an index of keys."""
-    if kind not in INDEXES:
-        raise InputError(f"Expected an index of {', '.join(INDEXES)}, got {kind!r}")
     return CellKeys(keys, probes) if kind == "faiss" else ExactKeys(keys)
 
 
-def recall(index: KeyIndex, keys: Float32Array, queries: Float32Array, count: int) -> float:
-    """Share of the nearest keys that an index finds.
+def measured_recall(index: CellKeys, keys: Float32Array, asked: IntArray, count: int, wanted: float = 0.0) -> float:
+    """Share of the other keys nearest to some keys that an index finds; it looks wider until that is what is wanted.
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tip_adapter.heads.top_k import ExactKeys, recall
-    >>> eye = np.eye(3, dtype=np.float32)
-    >>> recall(ExactKeys(eye), eye, eye, 2)
-    1.0
+    Shapes: `keys` (N, D), `asked` (B,), rows of them.
     """
-    true, found = ExactKeys(keys).nearest(queries, count)[1], index.nearest(queries, count)[1]
-    return float(np.mean([np.isin(row, other).mean() for row, other in zip(true, found, strict=True)]))
+    queries, count = keys[asked], min(count + 1, len(keys))
+    true = ExactKeys(keys).nearest(queries, count)[1]
+    while True:
+        got = index.nearest(queries, count)[1]
+        hits = [np.isin(row[row != own], other).mean() for row, own, other in zip(true, asked, got, strict=True)]
+        share = float(np.mean(hits))
+        if share >= wanted or not index.widen():
+            return share
 
 
 def nearest_mass(cosines: FloatArray | Float32Array, owners: IntArray, cache: Cache, beta: float) -> FloatArray:
