@@ -11,7 +11,7 @@ from PIL import Image
 from tip_adapter.data.decoding import image_digest
 from tip_adapter.data.records import Record, from_json, list_records, to_json
 from tip_adapter.encoders import load_encoder
-from tip_adapter.errors import DatasetError, InputError, ModelFileError
+from tip_adapter.errors import DatasetError, InputError, ModelFileError, TipAdapterError
 from tip_adapter.features.batch_encoder import BatchEncoder
 from tip_adapter.features.extraction import extract_features
 from tip_adapter.features.jobs import Cluster, run_job
@@ -173,6 +173,29 @@ def test_storage_elsewhere(folder):
     shards = ShardFolder("memory://out", {})
     assert run_job(records, load_worker, shards, rows_per_shard=4) == {"rows": 10, "errors": 0}
     assert run_job(records, lambda: pytest.fail("all is done"), shards) == {"rows": 10, "errors": 0}
+
+
+def test_storage_that_fails_half_way(folder, monkeypatch):
+    fsspec = pytest.importorskip("fsspec")
+    memory, records = fsspec.filesystem("memory"), list_records([str(folder)])
+    write, written = type(memory).pipe_file, []
+
+    def full(self, path, *given, **options):
+        written.append(path)
+        if len(written) > 3:
+            raise RuntimeError("the bucket\nis full")
+        return write(self, path, *given, **options)
+
+    monkeypatch.setattr(type(memory), "pipe_file", full)
+    shards = ShardFolder("memory://half", {})
+    with pytest.raises(TipAdapterError, match=r"the bucket is full.*finished shards are kept, run again to go on"):
+        run_job(records, load_worker, shards, rows_per_shard=4)
+    assert len(shards.finished()) == 8
+    monkeypatch.undo()
+    assert run_job(records, load_worker, shards, rows_per_shard=4) == {"rows": 10, "errors": 0}
+    assert sorted(shards.table(["id"])["id"].to_pylist()) == sorted(record.id for record in records)
+    with pytest.raises(DatasetError, match="storage that fsspec can reach"):
+        run_job(records, load_worker, ShardFolder("nowhere://out", {}))
 
 
 def test_what_is_no_source(tmp_path):

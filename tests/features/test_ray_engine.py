@@ -1,5 +1,6 @@
 """Jobs on Ray: the same features as with threads, and every image once, whoever is killed."""
 
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -10,8 +11,9 @@ from PIL import Image
 
 from tip_adapter.data.records import list_records
 from tip_adapter.encoders import load_encoder
+from tip_adapter.errors import TipAdapterError
 from tip_adapter.features.batch_encoder import BatchEncoder
-from tip_adapter.features.jobs import run_job
+from tip_adapter.features.jobs import Cluster, run_job
 from tip_adapter.features.shards import ShardFolder
 
 pytestmark = [
@@ -63,6 +65,14 @@ def folder(tmp_path):
         Image.new("RGB", (20, 30), (index * 10, 7, 9)).save(path)
     (tmp_path / "photos" / "red" / "bad.png").write_bytes(b"")
     return tmp_path / "photos"
+
+
+def test_a_cluster_that_nobody_answers_for(folder, tmp_path):
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # and listens to nobody
+        cluster = Cluster("ray", address=f"127.0.0.1:{bound.getsockname()[1]}")
+        with pytest.raises(TipAdapterError, match=r"There is no Ray cluster at 127\.0\.0\.1:.* refused.*check the address"):
+            run_job(list_records([str(folder)]), list, ShardFolder(str(tmp_path / "out"), {}), cluster=cluster)
 
 
 def test_killed_workers_and_drivers_lose_and_double_nothing(folder, tmp_path):

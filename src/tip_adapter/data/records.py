@@ -122,17 +122,18 @@ def _files(source: str, suffix: str) -> list[str]:
         return [] if os.path.isdir(source) else [source]
     if "://" not in source and not source.endswith(suffix):
         return [str(path) for path in sorted(Path(source).glob(f"*{suffix}"))] if os.path.isdir(source) else []
-    filesystem, path = _filesystem(source)
+    filesystem, path = storage_of(source)
     pattern = path if path.endswith(suffix) else f"{path.rstrip('/')}/*{suffix}"
     return [_full(filesystem, source, found) for found in sorted(filesystem.glob(pattern))]
 
 
-def _filesystem(source: str) -> tuple[Any, str]:
+def storage_of(address: str) -> tuple[Any, str]:
+    """Find what reaches an address, and the path in it."""
     fsspec = require_extra("fsspec", "data")
     try:
-        filesystem, path = fsspec.core.url_to_fs(source)
+        filesystem, path = fsspec.core.url_to_fs(address)
     except (ImportError, ValueError) as error:
-        raise DatasetError(f"Expected storage that fsspec can reach, got {source}: {error}") from error
+        raise DatasetError(f"Expected storage that fsspec can reach, got {address}: {error}") from error
     return filesystem, path
 
 
@@ -146,7 +147,7 @@ def _open(path: str) -> Any:
 
 def _remote_files(source: str) -> Iterator[Record]:
     """Images below a folder; those in subfolders are of the class that their folder is called."""
-    filesystem, root = _filesystem(source)
+    filesystem, root = storage_of(source)
     for path in sorted(filesystem.find(root)):
         if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES:
             inside = PurePosixPath(path[len(root) :].lstrip("/"))

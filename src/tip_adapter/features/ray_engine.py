@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,6 +16,9 @@ from tip_adapter.features.batch_encoder import batch_of
 from tip_adapter.features.jobs import Cluster, Worker
 from tip_adapter.features.shards import ShardFolder
 from tip_adapter.libraries import require_extra
+
+CALL_S = 10
+"""How long a cluster may take to answer."""
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
 
@@ -59,8 +63,9 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
     with contextlib.redirect_stdout(sys.stderr):
         try:
             if ours:
+                _call(cluster.address)
                 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", **local)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ImportError, ValueError, RuntimeError) as error:
             raise TipAdapterError(
                 f"There is no Ray cluster at {cluster.address} ({str(error).splitlines()[0]}): check the address"
             ) from error
@@ -69,6 +74,13 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         finally:
             if ours:
                 ray.shutdown()
+
+
+def _call(address: str | None) -> None:
+    """Fail where nobody answers: Ray itself would try for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CALL_S).close()
 
 
 def _processors(cluster: Cluster) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from tip_adapter.data.records import storage_of
 from tip_adapter.errors import InputError, ModelFileError, TipAdapterError
 from tip_adapter.features.batch_encoder import Columns
 from tip_adapter.libraries import require_extra
 from tip_adapter.storage.atomic import write_file
+from tip_adapter.storage.escaping import reason_of
 
 MANIFEST = "_manifest.json"
 ERRORS = "_errors"
@@ -137,14 +140,15 @@ class ShardFolder:
     def _names(self, folder: str) -> list[str]:
         if "://" not in folder:
             return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-        filesystem, inside = require_extra("fsspec", "data").core.url_to_fs(folder)
-        if not filesystem.exists(inside):
-            return []
-        filesystem.invalidate_cache(inside)
-        return sorted(name.rstrip("/").rpartition("/")[2] for name in filesystem.ls(inside, detail=False))
+        filesystem, inside = storage_of(folder)
+        with _reaching(folder):
+            if not filesystem.exists(inside):
+                return []
+            filesystem.invalidate_cache(inside)
+            return sorted(name.rstrip("/").rpartition("/")[2] for name in filesystem.ls(inside, detail=False))
 
     def _read(self, file: str) -> bytes:
-        with _opened(file) as opened:
+        with _reaching(file), _opened(file) as opened:
             data: bytes = opened.read()
         return data
 
@@ -152,14 +156,21 @@ class ShardFolder:
         if "://" not in file:
             write_file(Path(file), data)
             return
-        filesystem, inside = require_extra("fsspec", "data").core.url_to_fs(file)
-        try:
+        filesystem, inside = storage_of(file)
+        with _reaching(file):
             filesystem.makedirs(inside.rpartition("/")[0], exist_ok=True)
             filesystem.pipe_file(inside, data)
-        except OSError as error:
-            raise TipAdapterError(
-                f"{file} cannot be written ({error}): finished shards are kept, run again to go on"
-            ) from error
+
+
+@contextlib.contextmanager
+def _reaching(file: str) -> Iterator[None]:
+    """Say in one line what storage elsewhere has against it: libraries of storages have errors of their own."""
+    try:
+        yield
+    except Exception as error:
+        raise TipAdapterError(
+            f"{file} cannot be read or written ({reason_of(error)}): finished shards are kept, run again to go on"
+        ) from error
 
 
 def merge(files: Sequence[str], output: Path) -> None:
