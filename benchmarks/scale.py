@@ -5,11 +5,11 @@ Usage: python benchmarks/scale.py [--most 1000000] [--graph 30000] [--data ../sh
 Keys are drawn as CLIP's features lie (measured on Stanford Cars and caltech60, ViT-B/32): .57 of the squared length is
 common to all, .22 tells the classes apart, with variances that fall as 1 / rank over the 512 dimensions, and .21 is of
 the photo, with variances that fall as 1 / (rank + 5). There are 1,000 classes, or one for 16 keys, and queries are
-further photos of them, in batches of 64; rates are of the fastest batch. faiss looks into so many cells that it finds
-95 % of the nearest keys of keys; the recall that is told is of the queries. Every number of keys is measured in a
-process of its own, so that peak memory is its own; "start" is what the keys themselves take, and libraries. With --data
-it measures what cutting the sum, and a coreset of the shots, cost in accuracy on real features (16 shots; intervals are
-over the test photos, paired).
+further photos of them, in batches of 64; rates are of the fastest batch, and per second of a processor. faiss looks
+into so many cells that it finds 95 % of the nearest keys of keys; the recall that is told is of the queries. Every
+number of keys is measured in a process of its own, so that peak memory is its own; "start" is what the keys themselves
+take, and libraries. With --data it measures what cutting the sum, and a coreset of the shots, cost in accuracy on real
+features (16 shots; intervals are over the test photos, paired).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,18 +56,17 @@ def drawn(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return photos(labels), labels, photos(rng.integers(0, n_classes, 4 * BATCH))
 
 
-def rate(
-    answer: Callable[[np.ndarray], object], queries: np.ndarray, batch: int = BATCH, seconds: float = 3.0
-) -> float:
-    """Queries a second, of the fastest batch: others may use the machine, too."""
+def rates(name: str, answer: Callable[[np.ndarray], Any], queries: np.ndarray, batch: int = BATCH) -> dict[str, float]:
+    """Queries a second, of the fastest batch, and a second of a processor: others may use the machine, too."""
     answer(queries[:batch])
-    times: list[float] = []
+    times, start = list[float](), time.process_time()
     while sum(times) < 3:
         first = len(times) * batch % len(queries)
         begin = time.perf_counter()
         answer(queries[first : first + batch])
         times.append(time.perf_counter() - begin)
-    return batch / min(times)
+    per_processor = len(times) * batch / (time.process_time() - start)
+    return {f"{name}_queries_s": batch / min(times), f"{name}_queries_processor_s": per_processor}
 
 
 def peak_mb() -> float:
@@ -78,12 +78,9 @@ def of_keys(n: int, graph: bool) -> dict[str, float]:
     given = {"keys": keys, "labels": labels, "alpha": 1.0, "beta": 5.5}
     shape, found = (1000, None, 100.0), {"keys": n, "start_mb": peak_mb()}
     exact = CacheHead(*shape, **given)
-    found |= {
-        "exact_queries_s": rate(exact.logits, queries),
-        "exact_single_queries_s": rate(exact.logits, queries, batch=1),
-    }
+    found |= rates("exact", exact.logits, queries) | rates("exact_single", exact.logits, queries, batch=1)
     found["exact_peak_mb"] = peak_mb()
-    found["topk_exact_queries_s"] = rate(TopKCacheHead(*shape, **given, neighbours=COUNT).logits, queries)
+    found |= rates("topk_exact", TopKCacheHead(*shape, **given, neighbours=COUNT).logits, queries)
     start = time.perf_counter()
     index = CellKeys(keys, 1)
     found["faiss_build_s"] = time.perf_counter() - start
@@ -91,7 +88,7 @@ def of_keys(n: int, graph: bool) -> dict[str, float]:
     cells = TopKCacheHead(*shape, **given, neighbours=COUNT, index="faiss", probes=index.probes)
     vars(cells)["key_index"] = index
     found |= {"faiss_probes": index.probes, "faiss_recall": share(index.nearest(queries, COUNT)[1], keys, queries)}
-    found |= {"faiss_queries_s": rate(cells.logits, queries), "faiss_peak_mb": peak_mb()}
+    found |= rates("faiss", cells.logits, queries) | {"faiss_peak_mb": peak_mb()}
     return found | (of_graph(keys, queries) if graph else {})
 
 
@@ -109,17 +106,17 @@ def of_graph(keys: np.ndarray, queries: np.ndarray) -> dict[str, float]:
     index.add(np.arange(len(keys)), keys)
     built = time.perf_counter() - start
     found = share(index.search(queries, COUNT).keys, keys, queries)
-    speed = rate(lambda batch: index.search(batch, COUNT), queries)
-    return {"usearch_build_s": built, "usearch_recall": found, "usearch_queries_s": speed}
+    speed = rates("usearch", lambda batch: index.search(batch, COUNT), queries)
+    return {"usearch_build_s": built, "usearch_recall": found} | speed
 
 
 def exponent(rows: list[dict[str, float]], key: str) -> float:
-    """Slope of log seconds over log keys, from 10,000 keys on."""
+    """Slope of log seconds of a processor per query over log keys, from 10,000 keys on."""
     kept = [row for row in rows if row["keys"] >= 10_000 and key in row]
     if len(kept) < 2:
         return float("nan")
     slope = np.polyfit(np.log([row["keys"] for row in kept]), np.log([row[key] for row in kept]), 1)[0]
-    return float(slope if key.endswith("build_s") else -slope)
+    return float(-slope)
 
 
 def coreset(features: np.ndarray, labels: np.ndarray, keep: int) -> np.ndarray:
@@ -173,7 +170,7 @@ def main() -> None:
             words = [sys.executable, __file__, "--keys", str(n), "--graph", str(chosen.graph)]
             rows.append(json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout))
             print({name: float(f"{value:.3g}") for name, value in rows[-1].items()}, flush=True)
-    names = ("exact_queries_s", "topk_exact_queries_s", "faiss_queries_s", "faiss_build_s")
+    names = tuple(f"{name}_queries_processor_s" for name in ("exact", "topk_exact", "faiss"))
     result = {"growth": rows, "exponents": {name: exponent(rows, name) for name in names}}
     if chosen.data:
         result["accuracy"] = {path.stem: cost(path) for path in sorted(chosen.data.glob("*.npz"))}
