@@ -1,0 +1,188 @@
+"""A job over many photos by threads, on Ray, and on a Ray cluster of two nodes of which one is taken away.
+
+Usage: python benchmarks/engines.py [--photos 2000] [--encoder fake] [--source FOLDER]
+
+Photos are crops, drawn with a seed, of those in --source, or noise of their own without it. Of every thousand one is
+cut short, one is empty, one claims 65,000 × 65,000 pixels, and one never ends: it is a pipe that nobody writes to.
+Every engine has to finish the others, each once, and to have just these four in its table of errors; a photo may take
+two seconds. "bare" is the encoder alone, on one processor, with views that are decoded already. Ray has two workers
+of one processor each, on one machine or on the two nodes of a cluster (Ray's own utility makes it here), of which one
+is taken away once a third is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from provenance import write_result
+from tip_adapter.data.records import list_records
+from tip_adapter.encoders import load_encoder
+from tip_adapter.features.batch_encoder import BatchEncoder
+from tip_adapter.features.jobs import Cluster, Worker, run_job
+from tip_adapter.features.shards import ShardFolder
+
+BAD = ("cut", "empty", "bomb", "hangs")
+ENGINES = ("threads", "ray", "nodes")
+WORKERS, SIZE = 2, 224
+
+
+def photos_of(folder: Path, count: int, source: Path | None) -> None:
+    """Write the photos, bad ones among them."""
+    rng, kinds = np.random.default_rng(0), dict(zip(range(300, 304), BAD, strict=True))
+    originals = sorted(path for path in source.rglob("*") if path.suffix == ".jpg") if source else []
+    for number in range(count):
+        kind = kinds.get(number % 1000, "photo")
+        path = folder / ("red", "blue")[number % 2] / f"{number:06d} {kind}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        if kind == "hangs":
+            os.mkfifo(path)
+        else:
+            path.write_bytes(photo(rng, originals) if kind == "photo" else bad(kind, rng))
+
+
+def photo(rng: np.random.Generator, originals: list[Path]) -> bytes:
+    if not originals:
+        return encoded(Image.fromarray(rng.integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)))
+    with Image.open(originals[rng.integers(len(originals))]) as opened:
+        image = opened.convert("RGB")
+    side = int(min(image.size) * rng.uniform(0.6, 1))
+    left, top = (int(rng.integers(0, whole - side + 1)) for whole in image.size)
+    return encoded(image.crop((left, top, left + side, top + side)).resize((SIZE, SIZE)))
+
+
+def encoded(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+def bad(kind: str, rng: np.random.Generator) -> bytes:
+    if kind != "bomb":
+        return b"" if kind == "empty" else photo(rng, [])[:2000]
+    header = struct.pack(">IIBBBBB", 65_000, 65_000, 8, 2, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(2**20))), (b"IEND", b""))
+    chunks = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def load_worker(encoder: str) -> Worker:
+    return BatchEncoder(load_encoder(encoder), seconds_per_image=2.0)
+
+
+def bare(encoder: str, folder: Path) -> float:
+    """Photos a second of the encoder alone."""
+    loaded = load_encoder(encoder)
+    paths = sorted(folder.rglob("*photo.jpg"))[:256]
+    views = np.stack([loaded.preprocessing.center_view(Image.open(path)) for path in paths])
+    loaded.encode_pixels(views[:32])
+    start, first = time.process_time(), time.perf_counter()
+    for begin in range(0, len(views), 32):
+        loaded.encode_pixels(views[begin : begin + 32])
+    return len(views) / max(time.process_time() - start, time.perf_counter() - first)
+
+
+def job(engine: str, folder: Path, output: Path, encoder: str) -> dict[str, Any]:
+    """Run one job in this process, and look at what it wrote."""
+    records, start = list_records([str(folder)]), time.perf_counter()
+    cluster, lose = Cluster(engine="threads"), None
+    if engine == "ray":
+        cluster = Cluster("ray", workers=WORKERS)
+    elif engine == "nodes":
+        lose = two_nodes()
+        cluster = Cluster("ray", workers=WORKERS)
+
+    def progress(done: int, total: int, _: int) -> None:
+        if lose is not None and not lost.is_set() and done > total / 3:
+            lost.set()
+            threading.Thread(target=lose).start()
+
+    lost, shards = threading.Event(), ShardFolder(str(output), {"encoder": encoder})
+    load = functools.partial(load_worker, encoder)
+    counts = run_job(records, load, shards, cluster=cluster, rows_per_shard=50, progress=progress)
+    seconds, ids = time.perf_counter() - start, shards.table(["id"])["id"].to_pylist()
+    wrong = sorted(name for name in shards.finished() if name not in set(ids))
+    return {
+        **counts,
+        "seconds": seconds,
+        "photos_s": len(records) / seconds,
+        "a_node_was_taken": lost.is_set(),
+        "each_once": sorted([*ids, *wrong]) == sorted(record.id for record in records),
+        "errors_as_made": dict(Counter(Path(name).stem.split()[1] for name in wrong)),
+    }
+
+
+def two_nodes() -> Any:
+    """Start a cluster of a head without processors and two nodes of one; return what takes a node away."""
+    import ray
+    from ray.cluster_utils import Cluster as Nodes
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes.add_node(num_cpus=1)
+    second = nodes.add_node(num_cpus=1)
+    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
+    return functools.partial(nodes.remove_node, second)
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two jobs wrote the same rows, bit by bit."""
+    first, second = (ShardFolder(str(path), {}).table().sort_by("id") for path in (one, other))
+    return bool(first.equals(second))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=int, default=2000)
+    parser.add_argument("--encoder", default="fake")
+    parser.add_argument("--source", type=Path)
+    parser.add_argument("--job", nargs=3, metavar=("ENGINE", "FOLDER", "OUTPUT"), help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.job:
+        engine, folder, output = chosen.job
+        print(json.dumps(job(engine, Path(folder), Path(output), chosen.encoder)), flush=True)
+        os._exit(0)  # threads that wait for a pipe never end
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "photos"
+        folder.mkdir()
+        photos_of(folder, chosen.photos, chosen.source)
+        figures: dict[str, Any] = {"photos": chosen.photos, "encoder": chosen.encoder}
+        figures["bare_photos_s"] = bare(chosen.encoder, folder)
+        for engine in ENGINES:
+            words = [
+                sys.executable,
+                __file__,
+                "--encoder",
+                chosen.encoder,
+                "--job",
+                engine,
+                folder,
+                Path(name) / engine,
+            ]
+            done = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, text=True, check=True)
+            figures[engine] = json.loads(done.stdout.splitlines()[-1])
+            figures[engine]["same_as_threads"] = same(Path(name) / "threads", Path(name) / engine)
+            print(engine, figures[engine], flush=True)
+    write_result(f"engines_{chosen.encoder}", figures)
+
+
+if __name__ == "__main__":
+    main()
