@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 pq = pytest.importorskip("pyarrow.parquet", reason="the extra data is not installed")
@@ -72,3 +73,28 @@ def test_features_that_cannot_be_learned_from(run, photos, tmp_path, fails):
     for part in (tmp_path / "float16").glob("part-*"):
         part.rename(tmp_path / "float32" / part.name.replace("part-", "part-0"))
     fails(3, "features of one encoder", "fit", tmp_path / "float32", "-o", tmp_path / "c.tip")
+
+
+@pytest.mark.parametrize("output", ["f", "f.parquet"])
+@pytest.mark.parametrize("way", ["remove", "purge"])
+def test_forgetting_reaches_parquet_files(run, fails, photos, tmp_path, output, way):
+    path, model = tmp_path / output, tmp_path / "c.tip"
+    run("embed", photos / "train", "-e", "fake", "--rows-per-shard", 4, "-o", path)
+    run("fit", photos / "train", "-e", "fake", "-m", "tip-adapter", "-o", model)
+    shot = json.loads(run("shots", model, "--json")[1])["shots"][0]
+    lost = next(row for row in pq.read_table(path).to_pylist() if row["digest"].startswith(shot["id"]))
+    if way == "remove":
+        fails(3, "Expected --forget with --files", "remove", model, shot["id"], "--files", path)
+        fails(3, "got no _manifest.json", "remove", model, shot["id"], "--forget", "--files", photos)
+        assert shot["id"] in run("shots", model)[1]
+        run("remove", model, shot["id"], "--forget", "--files", path)
+    else:
+        run("remove", model, shot["id"])
+        run("purge", model, "--files", path)
+    assert len(pq.read_table(path)) == 14
+    vector = np.array(lost["features"], dtype=np.float32).tobytes()
+    for file in [path, *tmp_path.rglob("*.parquet")]:
+        if file.is_file():
+            data = file.read_bytes()
+            assert not any(trace in data for trace in (vector, lost["digest"].encode(), lost["id"].encode()))
+    run("fit", path, "-m", "tip-adapter", "-k", 4, "-o", tmp_path / "again.tip")

@@ -24,6 +24,7 @@ from tip_adapter.model.predictions import Skipped
 from tip_adapter.typing import Float32Array
 
 if TYPE_CHECKING:
+    from tip_adapter.features.sinks import FeatureSink
     from tip_adapter.progress import Progress
 
 
@@ -166,7 +167,9 @@ class EditableClassifier(TrustedClassifier):
 
         return self._live.change(added)
 
-    def remove_shots(self, ids: Sequence[str], *, forget: bool = False, refit: bool = False) -> tuple[str, ...]:
+    def remove_shots(
+        self, ids: Sequence[str], *, forget: bool = False, sinks: Sequence[FeatureSink] = (), refit: bool = False
+    ) -> tuple[str, ...]:
         """Take shots out.
 
         Parameters
@@ -176,6 +179,8 @@ class EditableClassifier(TrustedClassifier):
         forget : bool, default=False
             For good: their features, pictures and names leave the classifier, its journal and the feature store, and
             nothing brings them back. On the disk they are gone once the classifier is saved again.
+        sinks : sequence of FeatureSink, optional
+            What forgets them, too, such as `tip_adapter.features.sinks.ParquetRows` of the files of a job.
         refit : bool, default=False
             Choose hyper-parameters again.
 
@@ -192,7 +197,8 @@ class EditableClassifier(TrustedClassifier):
         check_method(self._fitted(), refit)
         if forget:
             gone = self._live.change(
-                lambda model: self._without_photos(model, ids, refit), ready=self._forget_elsewhere
+                lambda model: self._without_photos(model, ids, refit),
+                ready=lambda shots: self._forget_elsewhere(shots, sinks),
             )
             return tuple(shot["id"] for shot in gone)
 
@@ -215,8 +221,13 @@ class EditableClassifier(TrustedClassifier):
         changed = self._refitter.committed(edits.forget_photos(model, digests, "forget"), refit=refit)
         return changed, edits.named(model.shots, digests)
 
-    def purge(self) -> int:
+    def purge(self, *, sinks: Sequence[FeatureSink] = ()) -> int:
         """Forget for good what was removed earlier: undo cannot bring it back, and the feature store loses it.
+
+        Parameters
+        ----------
+        sinks : sequence of FeatureSink, optional
+            As for `remove_shots`.
 
         Returns
         -------
@@ -241,7 +252,7 @@ class EditableClassifier(TrustedClassifier):
             edit = edits.forget_photos(model, {shot["digest"] for shot in shots}, "purge")
             return edits.finished(edit, model.head), shots
 
-        gone = self._live.change(purged, ready=self._forget_elsewhere)
+        gone = self._live.change(purged, ready=lambda shots: self._forget_elsewhere(shots, sinks))
         return len({shot["digest"] for shot in (*gone, *self._live.interrupted)})
 
     def relabel(self, ids: Sequence[str], class_name: str, *, refit: bool = False) -> tuple[str, ...]:
@@ -398,9 +409,11 @@ class EditableClassifier(TrustedClassifier):
             self._photos.middle_views([images[index] for index in extraction.kept], model.views, progress)
         return EncodedPhotos.of(extraction, images)
 
-    def _forget_elsewhere(self, shots: list[dict[str, str]]) -> None:
-        """Forget in the store first: if that fails, the classifier still knows what has to be forgotten."""
+    def _forget_elsewhere(self, shots: list[dict[str, str]], sinks: Sequence[FeatureSink]) -> None:
+        """Forget in stores first: if that fails, the classifier still knows what has to be forgotten."""
         if not shots:
             return
+        for sink in sinks:
+            sink.delete(shot["digest"] for shot in shots)
         self._photos.forget(shot["digest"] for shot in shots)
         self._live.forgetting = [*self._live.forgetting, *shots]

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.classifier.editing import AddedShots
     from tip_adapter.data import Findings
+    from tip_adapter.features.sinks import ParquetRows
     from tip_adapter.model.few_shot_model import FewShotModel
 
 IdsArgument = Annotated[
@@ -51,6 +52,18 @@ TextsOption = Annotated[list[str] | None, typer.Option("--text", help="Text for 
 classes = typer.Typer(
     cls=ReadableGroup, help="Add, remove and rename the classes of a saved classifier.", no_args_is_help=True
 )
+
+
+FilesOption = Annotated[
+    list[str] | None,
+    typer.Option("--files", help="Parquet files of embed or predict that lose what is forgotten, too; repeatable."),
+]
+
+
+def _sinks(files: list[str] | None) -> list[ParquetRows]:
+    from tip_adapter.features.sinks import ParquetRows
+
+    return [ParquetRows(file) for file in files or ()]
 
 
 @contextlib.contextmanager
@@ -122,14 +135,19 @@ def remove(
             "--forget", help="Erase for good: features, thumbnail and name leave the classifier and the feature store."
         ),
     ] = False,
+    files: FilesOption = None,
     encoder: WhereOption = None,
     refit: RefitOption = False,
     wait: WaitOption = WAIT_S,
     as_json: JsonOption = False,
 ) -> None:
     """Remove shots from a saved classifier; `undo` brings them back unless they are forgotten."""
+    from tip_adapter.errors import InputError
+
+    if files and not forget:
+        raise InputError("Expected --forget with --files: what is only removed, undo brings back")
     with _editing(model, wait, encoder) as classifier:
-        gone = classifier.remove_shots(ids, forget=forget, refit=refit)
+        gone = classifier.remove_shots(ids, forget=forget, sinks=_sinks(files), refit=refit)
     what = "forgotten for good" if forget else "removed"
     _tell(model, classifier, {"ids": list(gone), "forgotten": forget}, f"{_counted(len(gone), 'shot')} {what}", as_json)
 
@@ -149,10 +167,12 @@ def relabel(
     _tell(model, classifier, {"ids": list(moved)}, f"{_counted(len(moved), 'shot')} moved to {class_name}", as_json)
 
 
-def purge(model: EditedArgument, wait: WaitOption = WAIT_S, as_json: JsonOption = False) -> None:
+def purge(
+    model: EditedArgument, files: FilesOption = None, wait: WaitOption = WAIT_S, as_json: JsonOption = False
+) -> None:
     """Erase for good what was removed earlier, from a saved classifier and from the feature store."""
     with _editing(model, wait) as classifier:
-        count = classifier.purge()
+        count = classifier.purge(sinks=_sinks(files))
     _tell(model, classifier, {"photos": count}, f"{_counted(count, 'photo')} forgotten for good", as_json)
 
 

@@ -99,6 +99,20 @@ class ShardFolder:
             if rows.size:
                 self._write(f"{folder}/{name}", _to_parquet(self._job(), columns, rows, errors=bool(bad[rows[0]])))
 
+    def is_job(self) -> bool:
+        """Whether a job began to write here."""
+        return MANIFEST in self._names(self.path)
+
+    def read(self, file: str) -> Any:
+        """Read one shard as an Arrow table."""
+        return self._table(file, None)
+
+    def replace(self, file: str, table: Any) -> None:
+        """Write another table in the place of a shard."""
+        sink = require_extra("pyarrow", "data").BufferOutputStream()
+        require_extra("pyarrow.parquet", "data").write_table(table, sink)
+        self._write(file, sink.getvalue().to_pybytes())
+
     def parts(self) -> list[str]:
         """Paths of the finished shards."""
         return self._parts(self.path)
