@@ -298,6 +298,10 @@ def next_photos(figures: Figures) -> str:
     return f"{table(header, rows)}\n\n{said}"
 
 
+def _with_error(row: Figures) -> str:
+    return f"{row['too high by']:+.1f} ± {row['standard error']:.1f}" if "too high by" in row else "–"
+
+
 def bursts(figures: Figures) -> str:
     def told(value: float | None, digits: int) -> str:
         return "–" if value is None else f"{value:.{digits}f}"
@@ -306,7 +310,7 @@ def bursts(figures: Figures) -> str:
     rows = [
         [row["jitter"], str(row["shots"]), row["groups_are"], f"{row['groups']:.0f}"]
         + [told(row[key], 1) for key in keys]
-        + [told(row["ece"], 3)]
+        + [told(row["ece"], 3), _with_error(row)]
         for row in figures["rows"]
     ]
     header = [
@@ -319,6 +323,7 @@ def bursts(figures: Figures) -> str:
         "90 % sets cover",
         "turned away",
         "ECE",
+        "cross-validated − test",
     ]
     said = (
         f"{figures['frames']} frames of each photo of a class, means of {figures['draws']} draws, in %. Frames are on "
@@ -379,6 +384,7 @@ SECTIONS = {
     "auto": ("`auto` beside the best training-free method, which the test labels chose", auto),
     "outsiders": ("`auto` beside what everybody would try first, on the same features", outsiders),
     "bursts": ("Bursts: what the classifier says of itself, and what test photos say", bursts),
+    "bursts_draws": ("The same with more draws of the photos", bursts),
     "trust": ("Calibration, sets of classes, unknown photos, flipped labels (mean over seeds)", trust),
     "encode": ("Photos to features", encode),
     "lite": ("Which networks `lite` joins", lite),
