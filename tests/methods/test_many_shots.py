@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from tip_adapter.methods import METHODS, support_set
 from tip_adapter.methods.closed_form.gda import GDA
 from tip_adapter.methods.left_out import left_out_logits
-from tip_adapter.methods.selection import cache_logits, cache_search
+from tip_adapter.methods.selection import cache_logits, cache_search, evidence
 from tip_adapter.methods.selection.evidence import evidence_from_support
 from tip_adapter.methods.selection.folds import asked_shots, support_folds
 
@@ -77,3 +78,23 @@ def test_what_is_not_asked_about_is_not_answered(monkeypatch):
     np.testing.assert_array_equal(part.labels, labels[part.rows])
     np.testing.assert_allclose(part.logits, every.logits[part.rows], rtol=1e-5, atol=1e-5)
     assert evidence_from_support(features, labels, features[:, :4]).scored.sum() == 30
+
+
+@pytest.mark.parametrize(
+    "method", ["tip-adapter", "tip-adapter-topk", "gda", "ape", "tip-x", "knn", "prototype", "linear-probe"]
+)
+def test_only_shots_that_decide_are_looked_at(monkeypatch, method):
+    features, labels = some_shots(shots=12)
+    monkeypatch.setattr(evidence, "asked_shots", lambda *given: asked_shots(*given, limit=24))
+
+    def logits():
+        estimator = METHODS[method](np.eye(4, 8, dtype=np.float32), logit_scale=10.0)
+        return estimator.fit(features, labels).decision_function(features)
+
+    whole = logits()
+    for module in (evidence, support_set):
+        monkeypatch.setattr(module, "VERY_MANY", 10)
+    np.testing.assert_allclose(logits(), whole, rtol=1e-4, atol=1e-4)
+    support = support_set.SupportSet(features, labels, 4, np.eye(4, 8, dtype=np.float32), 10.0)
+    assert support.evidence.text.shape == (24, 4)
+    assert "text_logits" not in vars(support)

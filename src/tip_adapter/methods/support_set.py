@@ -9,7 +9,7 @@ import numpy as np
 
 from tip_adapter.heads import zero_shot_logits
 from tip_adapter.methods.selection.evidence import Evidence, evidence_from_support, evidence_from_validation
-from tip_adapter.methods.selection.folds import support_folds
+from tip_adapter.methods.selection.folds import VERY_MANY, support_folds
 from tip_adapter.typing import BoolArray, Float32Array, IntArray
 
 
@@ -67,6 +67,10 @@ class SupportSet:
         """Zero-shot logits of the support features, (N, C)."""
         return self._text(self.features)
 
+    def text_of(self, rows: IntArray | BoolArray) -> Float32Array:
+        """Zero-shot logits of some shots; of very many, not all are computed."""
+        return self._text(self.features[rows]) if len(self.labels) > VERY_MANY else self.text_logits[rows]
+
     @property
     def validation_set(self) -> tuple[Float32Array, IntArray, Float32Array] | None:
         """The validation images with their zero-shot logits, (B, C)."""
@@ -77,7 +81,7 @@ class SupportSet:
         """What hyper-parameters are chosen on: the validation images if there are any, else left-out shots."""
         if self.validation_set is not None:
             return evidence_from_validation(*self.validation_set, self.labels)
-        return evidence_from_support(self.features, self.labels, self.text_logits, groups=self.groups)
+        return evidence_from_support(self.features, self.labels, self.text_of, groups=self.groups)
 
     @cached_property
     def shot_folds(self) -> IntArray:

@@ -100,8 +100,8 @@ class KNN(FewShotMethod):
         if evidence.few or not len(rows):
             return 1
         voters = len(support.labels)
-        if evidence.folds is not None:
-            voters -= int(np.bincount(evidence.folds).max())
+        if evidence.support_folds is not None:
+            voters -= int(np.bincount(evidence.support_folds).max())
         trials = [tried for tried in NEIGHBOURS if tried <= max(voters, 1)]
         similar, owners = nearest_shots(evidence, rows, support, trials[-1])
         for tried in trials:
@@ -113,7 +113,7 @@ class KNN(FewShotMethod):
 
 def nearest_shots(evidence: Evidence, rows: IntArray, support: SupportSet, count: int) -> tuple[Float32Array, IntArray]:
     """Cosines and classes of the nearest shots of images, the nearest first; shots of the image's own fold last."""
-    shape, key_folds = (len(rows), count), support.evidence.folds
+    shape, key_folds = (len(rows), count), evidence.support_folds
     similar, owners = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.intp)
     for chunk in row_chunks(len(rows), len(support.labels)):
         asked = rows[chunk]

@@ -64,7 +64,8 @@ class KernelRidge:
         # Texts that say little leave much unexplained; those that say much explain no more than the paper has it.
         text = min(1.0, support.text_weight) / support.text_weight * support.text_logits
         residuals = kernel_residuals(support.labels, text, support.logit_scale)
-        return cls(support.features, residuals, support.evidence.folds, crowding(support.labels), support.labels)
+        folds = support.evidence.support_folds
+        return cls(support.features, residuals, folds, crowding(support.labels), support.labels)
 
     @cached_property
     def _cosines(self) -> FloatArray:

@@ -191,12 +191,12 @@ class _Guide:
     def evidence(self) -> Evidence:
         """What hyper-parameters are chosen on: zero-shot logits are by prompts that the image has not weighed."""
         evidence = self.support.evidence
-        if evidence.folds is None:
+        if evidence.folds is None or evidence.support_folds is None:
             return replace(evidence, text=self._text(evidence.features, self.everything))
         text = np.zeros(evidence.text.shape, dtype=np.float32)
         for fold in range(evidence.n_folds):
             out = evidence.folds == fold
-            text[out] = self._text(evidence.features[out], ~out)
+            text[out] = self._text(evidence.features[out], evidence.support_folds != fold)
         return replace(evidence, text=text)
 
     def matches(self, kept: BoolArray) -> tuple[FloatArray, IntArray]:

@@ -85,7 +85,7 @@ class TipAdapter(FewShotMethod):
             self.search_ = search(
                 support.features,
                 support.labels,
-                support.text_logits,
+                support.text_of,
                 alpha=alpha,
                 beta=beta,
                 text_weight=text_weight,

@@ -16,6 +16,7 @@ import numpy as np
 from tip_adapter.errors import InputError
 from tip_adapter.heads.affinity import Cache
 from tip_adapter.methods.selection.cache_logits import MAX_COSINES, CacheLogits, affordable_images
+from tip_adapter.methods.selection.evidence import TextOf
 from tip_adapter.methods.selection.folds import asked_shots, one_of_each, shots_per_class, spread_over, support_folds
 from tip_adapter.methods.selection.line_search import best_accuracy_alpha, best_likelihood_alpha, surprises
 from tip_adapter.methods.selection.prior import WIDTH, expected_spread, likely_ratio, likely_text_weight
@@ -110,7 +111,7 @@ class SearchResult:
 def search(
     features: Float32Array,
     labels: IntArray,
-    text: Float32Array,
+    text: FloatArray | TextOf,
     *,
     alpha: float | None = None,
     beta: float | None = None,
@@ -126,8 +127,8 @@ def search(
     features : ndarray of shape (N, D), float32
         Support features, unit rows.
     labels : ndarray of shape (N,), integers in [0, C)
-    text : ndarray of shape (N, C)
-        Zero-shot logits of the support features.
+    text : ndarray of shape (N, C), or callable
+        Zero-shot logits of the support features, or what gives those of some rows.
     alpha, beta, text_weight : float, optional
         A value that is given and not to be chosen. With α given, or a validation set, t is 1, as in the paper.
     balanced : bool, default=True
@@ -161,10 +162,11 @@ def search(
     for name, value in (("alpha", alpha), ("beta", beta)):
         if value is not None and not value >= 0:
             raise InputError(f"Expected {name} to be at least 0, or 'auto', got {value}.")
-    cache = Cache.build(features, labels, text.shape[1], balanced=balanced)
     asked = asked_shots(features, labels, groups, affordable_images(len(labels)))
+    text = text(asked) if callable(text) else text[asked]
+    cache = Cache.build(features, labels, text.shape[1], balanced=balanced)
     chosen = text_weight is None and alpha is None and validation is None
-    t = likely_text_weight(text[asked], labels[asked]) if chosen else 1.0 if text_weight is None else text_weight
+    t = likely_text_weight(text, labels[asked]) if chosen else 1.0 if text_weight is None else text_weight
     if validation is not None:
         scored = _Scored(CacheLogits(validation[0], cache), validation[1], validation[2], 0, "accuracy")
     elif shots_per_class(labels, groups) == 1:
@@ -178,7 +180,7 @@ def search(
     alone = asked & (np.bincount(labels[one_of_each(features, labels, groups)])[labels] == 1)
     beside = found.alpha * scored.cache_logits.of(found.beta)
     t = likely_text_weight(
-        np.concatenate([scored.zero_shot, text[alone]]),
+        np.concatenate([scored.zero_shot, text[alone[asked]]]),
         np.concatenate([scored.labels, labels[alone]]),
         np.concatenate([beside, np.zeros((int(alone.sum()), beside.shape[1]))]),
     )
@@ -240,7 +242,7 @@ def landscape(
         return None
     cache = Cache.build(features, labels, text.shape[1], balanced=balanced)
     asked = asked_shots(features, labels, groups, affordable_images(len(labels)))
-    scored = _left_out(cache, labels, text, asked, groups)
+    scored = _left_out(cache, labels, text[asked], asked, groups)
     nll, right = np.empty((2, len(alphas), len(betas)))
     for column, beta in enumerate(betas):
         mass = scored.cache_logits.of(float(beta))
@@ -250,7 +252,7 @@ def landscape(
     return Landscape(alphas, betas, nll, right)
 
 
-def _left_out(cache: Cache, labels: IntArray, text: Float32Array, asked: BoolArray, groups: IntArray | None) -> _Scored:
+def _left_out(cache: Cache, labels: IntArray, text: FloatArray, asked: BoolArray, groups: IntArray | None) -> _Scored:
     """Score a shot of every group by the keys of the other folds, each class's sum scaled up for the keys it lost."""
     order = cache.order
     groups = None if groups is None else groups[order]
@@ -265,9 +267,8 @@ def _left_out(cache: Cache, labels: IntArray, text: Float32Array, asked: BoolArr
     scored = np.flatnonzero(asked[order] & (kept[folds, labels[order]] > 0))
     cache_logits = CacheLogits(cache.keys[scored], cache, (folds[scored], folds), scale[folds[scored]])
     rows = order[scored]
-    return _Scored(
-        cache_logits, labels[rows], text[rows], n_folds, "likelihood", shots_per_class(labels[order], groups)
-    )
+    text, shots = text[(np.cumsum(asked) - 1)[rows]], shots_per_class(labels[order], groups)
+    return _Scored(cache_logits, labels[rows], text, n_folds, "likelihood", shots)
 
 
 @dataclass

@@ -70,7 +70,7 @@ def _lost(support: SupportSet, fit: Fit, full: BoolArray, left: int) -> float:
     for group in range(n_groups):
         cut = classes[group::n_groups]
         kept = ~asked & (~np.isin(labels, cut) | (rank < left))
-        logits = support.text_logits[asked] + fit(kept)(support.features[asked])
+        logits = support.text_of(asked) + fit(kept)(support.features[asked])
         leads.append(_log_sum(logits[:, np.setdiff1d(classes, cut)]) - _log_sum(logits[:, cut]))
         n_cut += int(np.isin(known, cut).sum())
     return max(0.0, _likeliest_shift(np.concatenate(leads), n_cut))

@@ -13,13 +13,16 @@ from typing import Literal
 
 import numpy as np
 
-from tip_adapter.methods.selection.folds import MAX_FOLDS, asked_shots, shots_per_class, support_folds
+from tip_adapter.methods.selection.folds import MAX_FOLDS, VERY_MANY, asked_shots, shots_per_class, support_folds
 from tip_adapter.methods.selection.prior import likely_text_weight
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 Fit = Callable[[BoolArray], Callable[[Float32Array], FloatArray]]
 """Fit an expert to the shots that a mask (N,) keeps; the result turns unit features (B, D) into logits (B, C), 0 for
 classes without a kept shot."""
+
+TextOf = Callable[[IntArray | BoolArray], FloatArray]
+"""Gives the zero-shot logits of some shots."""
 
 Rule = Literal["cross-validation", "cross-validation and prior", "prior", "validation"]
 
@@ -45,7 +48,9 @@ class Evidence:
     scored : ndarray of shape (B,), bool
         Those that ask the expert, too; a shot whose class has none left says nothing. None with one shot per class.
     folds : ndarray of shape (B,), or None
-        Fold of every shot; None for a validation set.
+        Their folds; None for a validation set.
+    support_folds : ndarray of shape (N,), or None
+        Folds of the shots an expert is fitted to.
     support_labels : ndarray of shape (N,)
         Classes of the shots an expert is fitted to.
     growth : float
@@ -60,6 +65,7 @@ class Evidence:
     asked: BoolArray
     scored: BoolArray
     folds: IntArray | None
+    support_folds: IntArray | None
     support_labels: IntArray
     growth: float = 1.0
     groups: IntArray | None = None
@@ -67,7 +73,7 @@ class Evidence:
     @property
     def n_folds(self) -> int:
         """Folds of the cross-validation; 0 for a validation set."""
-        return 0 if self.folds is None else int(self.folds.max()) + 1
+        return 0 if self.support_folds is None else int(self.support_folds.max()) + 1
 
     @property
     def shots(self) -> float:
@@ -106,12 +112,12 @@ class Evidence:
         ndarray of shape (B, C), float64
             Of a validation set all are scored; with a single fold, which nothing is left out of, none.
         """
-        if self.folds is None:
+        if self.folds is None or self.support_folds is None:
             return fit(np.ones(len(self.support_labels), dtype=bool))(self.features)
         result = np.zeros(self.text.shape)
         for fold in range(self.n_folds if self.scored.any() else 0):
-            out = self.folds == fold
-            result[out & self.scored] = fit(~out)(self.features[out & self.scored])
+            out = (self.folds == fold) & self.scored
+            result[out] = fit(self.support_folds != fold)(self.features[out])
         return result
 
     def new_image_spread(self, fit: Fit) -> float:
@@ -135,7 +141,7 @@ class Evidence:
 def evidence_from_support(
     features: Float32Array,
     labels: IntArray,
-    text: FloatArray,
+    text: FloatArray | TextOf,
     *,
     max_folds: int = MAX_FOLDS,
     groups: IntArray | None = None,
@@ -143,6 +149,11 @@ def evidence_from_support(
     """Use the shots themselves, one of every class left out at once, or one group, of which one shot is asked about.
 
     Shapes: `features` (N, D), `labels` (N,), `text` (N, C), `groups` (N,).
+
+    Parameters
+    ----------
+    text : ndarray or callable
+        Zero-shot logits, or what gives those of some rows.
 
     Examples
     --------
@@ -158,7 +169,12 @@ def evidence_from_support(
     asked = asked_shots(features, labels, groups)
     scored = (kept > 0) & asked
     growth = float(np.mean(np.bincount(labels)[labels][scored] / kept[scored])) if scored.any() else 1.0
-    return Evidence(features, labels, text, asked, scored, folds, labels, growth, groups)
+    shots = shots_per_class(labels, groups)
+    # Few per class decide by their spread over classes that nobody has seen, for which all are needed.
+    rows = np.flatnonzero(asked) if len(labels) > VERY_MANY and shots > FEW_SHOTS else np.arange(len(labels))
+    given = text(rows) if callable(text) else text[rows]
+    images = features[rows], labels[rows], given, asked[rows], scored[rows], folds[rows]
+    return Evidence(*images, folds, labels, growth, groups)
 
 
 def _pairs(labels: IntArray, folds: IntArray) -> IntArray:
@@ -183,7 +199,7 @@ def evidence_from_validation(
     'validation'
     """
     every = np.ones(len(labels), dtype=bool)
-    return Evidence(features, labels, text, every, every, None, support_labels)
+    return Evidence(features, labels, text, every, every, None, None, support_labels)
 
 
 def spread(logits: FloatArray) -> float:

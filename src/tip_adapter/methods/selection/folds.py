@@ -13,6 +13,10 @@ MAX_ASKED = 5000
 1 / 2n on each: with so many .0001, which no figure shows."""
 
 
+VERY_MANY = 2 * MAX_ASKED
+"""Shots of which only those that decide are looked at: logits of all of a million would take gigabytes."""
+
+
 def support_folds(
     features: Float32Array, labels: IntArray, max_folds: int = MAX_FOLDS, groups: IntArray | None = None
 ) -> IntArray:

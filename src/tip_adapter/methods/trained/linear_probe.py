@@ -104,7 +104,7 @@ class LinearProbe(FewShotMethod):
         evidence = support.evidence
         if evidence.folds is not None:
             evidence = evidence_from_support(
-                support.features, support.labels, support.text_logits, max_folds=MAX_FOLDS, groups=support.groups
+                support.features, support.labels, support.text_of, max_folds=MAX_FOLDS, groups=support.groups
             )
         if not evidence.scored.any():
             return DEFAULT_STRENGTH
@@ -119,11 +119,11 @@ class LinearProbe(FewShotMethod):
 def _unseen_logits(evidence: Evidence, support: SupportSet) -> FloatArray:
     """Logits (strengths, B, C) of images by probes that have not seen them."""
     result = np.zeros((len(STRENGTHS), *evidence.text.shape))
-    folds = evidence.folds
+    folds, of_shots = evidence.folds, evidence.support_folds
     for fold in range(max(evidence.n_folds, 1)):
         # A validation set is asked about as a whole, of the probe of all shots.
-        kept = np.ones(len(support.labels), dtype=bool) if folds is None else folds != fold
-        rows = np.ones(len(evidence.labels), dtype=bool) if folds is None else ~kept
+        kept = np.ones(len(support.labels), dtype=bool) if of_shots is None else of_shots != fold
+        rows = np.ones(len(evidence.labels), dtype=bool) if folds is None else folds == fold
         path = _path(support.features[kept], support.labels[kept], support.n_classes, STRENGTHS, ITERATIONS)
         for index, (weights, bias) in enumerate(path):
             result[index, rows] = evidence.features[rows] @ weights.T + bias
