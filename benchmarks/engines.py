@@ -41,6 +41,7 @@ from tip_adapter.features.shards import ShardFolder
 BAD = ("cut", "empty", "bomb", "hangs")
 ENGINES = ("threads", "ray", "nodes")
 WORKERS, SIZE = 2, 224
+NODES: list[Any] = []
 
 
 def photos_of(folder: Path, count: int, source: Path | None) -> None:
@@ -137,6 +138,7 @@ def two_nodes() -> Any:
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    NODES.append(nodes)
     nodes.add_node(num_cpus=1)
     second = nodes.add_node(num_cpus=1)
     ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
@@ -159,6 +161,8 @@ def main() -> None:
     if chosen.job:
         engine, folder, output = chosen.job
         print(json.dumps(job(engine, Path(folder), Path(output), chosen.encoder)), flush=True)
+        for nodes in NODES:
+            nodes.shutdown()
         os._exit(0)  # threads that wait for a pipe never end
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "photos"

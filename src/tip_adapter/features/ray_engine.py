@@ -64,7 +64,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         try:
             if ours:
                 _call(cluster.address)
-                ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", **local)
+                ray.init(address=cluster.address or "local", log_to_driver=False, logging_level="ERROR", **local)
         except (OSError, ImportError, ValueError, RuntimeError) as error:
             raise TipAdapterError(
                 f"There is no Ray cluster at {cluster.address} ({str(error).splitlines()[0]}): check the address"
