@@ -162,6 +162,9 @@ def main() -> None:
         engine, folder, output = chosen.job
         print(json.dumps(job(engine, Path(folder), Path(output), chosen.encoder)), flush=True)
         for nodes in NODES:
+            import ray
+
+            ray.shutdown()
             nodes.shutdown()
         os._exit(0)  # threads that wait for a pipe never end
     with tempfile.TemporaryDirectory() as name:
