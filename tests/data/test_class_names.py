@@ -91,7 +91,8 @@ def test_every_edit_knows_a_class_by_any_form_of_its_name(classifier, form):
     assert classifier.class_names == (NFC, "tea")
     classifier.add_shots([color(20)], [form])
     assert classifier.model_.counts.tolist() == [3, 2]
-    classifier.relabel([classifier.model_.shots.ids[-1]], form)
+    shots = classifier.model_.shots
+    classifier.relabel([shots.ids[shots.labels.tolist().index(1)]], form)
     assert classifier.model_.counts.tolist() == [4, 1]
     with pytest.raises(InputError, match=f"There is a class '{NFC}' already: choose another name"):
         classifier.add_class(form)
