@@ -58,3 +58,11 @@ def test_a_class_without_shots_is_expected_where_its_text_says(name, shots_per_c
         method = METHODS[name](texts, logit_scale=20.0).fit(shots, labels)
         recalls.append(np.mean(method.predict(queries)[truth == seed] == seed))
     assert np.mean(recalls) > 0.5
+
+
+@pytest.mark.parametrize("name", ["gda", "proker", "timo", "auto"])
+def test_a_class_without_shots_beside_classes_of_a_single_burst(name):
+    """Nothing can be left out of them, so nothing can be measured."""
+    shots, labels, texts, queries, _ = draw(0, np.array([4, 4, 0, 0, 0, 0]))
+    method = METHODS[name](texts, logit_scale=20.0, class_names=list(range(CLASSES)))
+    assert np.isfinite(method.fit(shots, labels, groups=labels).logits(queries)).all()

@@ -84,3 +84,14 @@ def test_every_shot_its_own_group_changes_nothing():
     X, y, _, queries, _, texts = bursts(0, photos=3, frames=1)
     plain, own = (METHODS["auto"](texts).fit(X, y, groups=given) for given in (None, np.arange(len(y))))
     np.testing.assert_array_equal(plain.logits(queries), own.logits(queries))
+
+
+@pytest.mark.parametrize("name", ["tip-adapter", "tip-adapter-topk", "gda", "proker", "auto", "ape", "tip-x", "timo"])
+def test_groups_through_several_classes_that_leave_no_class_a_shot(name):
+    """Two visits: the first group of every class is left out with both, so that nothing is."""
+    rng = np.random.default_rng(0)
+    labels, groups = np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1])
+    shots, texts = unit(rng.normal(size=(4, 8))), unit(rng.normal(size=(2, 8)))
+    shots = shots[np.argsort(shots[:, 0])]  # folds go by features
+    method = METHODS[name](texts, class_names=[0, 1], logit_scale=20.0).fit(shots, labels, groups=groups)
+    assert np.isfinite(method.logits(shots)).all()

@@ -168,11 +168,11 @@ def search(
     chosen = text_weight is None and alpha is None and validation is None
     t = likely_text_weight(text, labels[asked]) if chosen else 1.0 if text_weight is None else text_weight
     if validation is not None:
-        scored = _Scored(CacheLogits(validation[0], cache), validation[1], validation[2], 0, "accuracy")
-    elif shots_per_class(labels, groups) == 1:
-        return replace(_prior(cache, alpha, beta, groups), text_weight=t)
+        scored: _Scored | None = _Scored(CacheLogits(validation[0], cache), *validation[1:], 0, "accuracy")
     else:
         scored = _left_out(cache, labels, text, asked, groups)
+    if scored is None:
+        return replace(_prior(cache, alpha, beta, groups), text_weight=t)
     found = scored.weighing(t).choose(alpha, beta)
     if not chosen or not text.any():
         return found
@@ -226,7 +226,7 @@ def landscape(
     Returns
     -------
     Landscape or None
-        None with one shot, or group of them, per class, where nothing can be left out.
+        None where nothing can be left out: with one shot, or group of them, per class.
 
     Examples
     --------
@@ -238,11 +238,11 @@ def landscape(
     array([[1., 1.],
            [1., 1.]])
     """
-    if shots_per_class(labels, groups) == 1:
-        return None
     cache = Cache.build(features, labels, text.shape[1], balanced=balanced)
     asked = asked_shots(features, labels, groups, affordable_images(len(labels)))
     scored = _left_out(cache, labels, text[asked], asked, groups)
+    if scored is None:
+        return None
     nll, right = np.empty((2, len(alphas), len(betas)))
     for column, beta in enumerate(betas):
         mass = scored.cache_logits.of(float(beta))
@@ -252,8 +252,13 @@ def landscape(
     return Landscape(alphas, betas, nll, right)
 
 
-def _left_out(cache: Cache, labels: IntArray, text: FloatArray, asked: BoolArray, groups: IntArray | None) -> _Scored:
-    """Score a shot of every group by the keys of the other folds, each class's sum scaled up for the keys it lost."""
+def _left_out(
+    cache: Cache, labels: IntArray, text: FloatArray, asked: BoolArray, groups: IntArray | None
+) -> _Scored | None:
+    """Score a shot of every group by the keys of the other folds, each class's sum scaled up for the keys it lost.
+
+    None where no class has a key left: with one group each, or groups that go through several classes.
+    """
     order = cache.order
     groups = None if groups is None else groups[order]
     folds = support_folds(cache.keys, labels[order], groups=groups)
@@ -265,6 +270,8 @@ def _left_out(cache: Cache, labels: IntArray, text: FloatArray, asked: BoolArray
     scale = np.divide(total, kept, out=np.zeros(kept.shape), where=kept > 0)
     # A shot whose class has no key left says nothing about the cache.
     scored = np.flatnonzero(asked[order] & (kept[folds, labels[order]] > 0))
+    if not len(scored):
+        return None
     cache_logits = CacheLogits(cache.keys[scored], cache, (folds[scored], folds), scale[folds[scored]])
     rows = order[scored]
     text, shots = text[(np.cumsum(asked) - 1)[rows]], shots_per_class(labels[order], groups)

@@ -40,9 +40,12 @@ def class_offsets(support: SupportSet, fit: Fit) -> FloatArray:
     >>> class_offsets(support, fit).round(2)
     array([0. , 0. , 2.5])
     """
-    counts = support.counts
+    counts, left_out = support.counts, support.shot_folds == 0
     few = 2 * counts < counts.max()
-    full = ~few & (counts > 1)
+    # To be asked about some shots, a class needs others: a single burst leaves none.
+    full = ~few
+    for part in (left_out, ~left_out):
+        full &= np.bincount(support.labels[part], minlength=support.n_classes) > 0
     offsets = np.zeros(support.n_classes)
     if few.any() and np.count_nonzero(full) > 1:
         if (none := few & (counts == 0)).any():
