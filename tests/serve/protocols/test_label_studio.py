@@ -1,6 +1,8 @@
 """Requests as Label Studio sends them: tasks, annotations, and what is withdrawn."""
 
+import json
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -9,6 +11,8 @@ import pytest
 
 from serve_files import photo
 from tip_adapter import ImageClassifier
+from tip_adapter.data.decoding import NamedBytes
+from tip_adapter.serve.protocols.label_studio_edits import RECORD, annotate, strike, withdraw
 
 CONFIG = """<View><Image name="photo" value="$image"/>
 <Choices name="shade" toName="photo"><Choice value="night"/><Choice value="day"/></Choices></View>"""
@@ -115,6 +119,72 @@ def test_a_photo_that_was_a_shot_gets_its_class_back(client, folder):
     np.testing.assert_array_equal(
         restored.head.logits(model.shots.features.unit), model.head.logits(model.shots.features.unit)
     )
+
+
+@pytest.mark.parametrize("second", ["day", "night"])
+def test_of_two_annotators_of_a_photo_the_one_who_stays_counts(client, folder, second):
+    before, model = shots(folder)
+    for first_to_go, left in ((1, second), (2, "day")):
+        client.post("/webhook", json=event("ANNOTATION_CREATED", number=1, choice="day"))
+        client.post("/webhook", json=event("ANNOTATION_CREATED", number=2, choice=second))
+        (new,) = shots(folder)[0].keys() - before.keys()
+        assert shots(folder)[0][new] == second
+        client.post("/webhook", json=withdrawn(first_to_go))
+        assert shots(folder)[0][new] == left
+        client.post("/webhook", json=withdrawn(3 - first_to_go))
+        after, restored = shots(folder)
+        assert after == before
+        features = model.shots.features.unit
+        np.testing.assert_array_equal(restored.logits(features), model.logits(features))
+    assert json.loads((folder / RECORD).read_text()) == {}
+
+
+def edited(folder, change, *arguments, killed=False):
+    """Edit as the service does; killed, when the record is written and the classifier is not."""
+    with suppress(KeyboardInterrupt), ImageClassifier.editing(folder, store=None) as classifier:
+        change(folder, classifier, *arguments)
+        if killed:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("given", [[(1, "day")], [(1, "day"), (2, "night")], [(1, "day"), (1, "night")]])
+def test_an_annotation_that_was_interrupted_is_made_again(folder, given):
+    before, _ = shots(folder)
+    picture = NamedBytes(photo(128), "a.png")
+    *made, last = given
+    for number, choice in made:
+        edited(folder, annotate, number, picture, choice)
+    state = shots(folder)[0]
+    edited(folder, annotate, last[0], picture, last[1], killed=True)
+    assert shots(folder)[0] == state
+    edited(folder, annotate, last[0], picture, last[1])
+    assert sorted(shots(folder)[0].values()) == sorted([*before.values(), last[1]])
+    for number in (2, 1):
+        edited(folder, withdraw, number)
+        strike(folder, number)
+    assert shots(folder)[0] == before
+
+
+def test_a_withdrawal_that_was_interrupted_is_made_again(folder):
+    before, _ = shots(folder)
+    edited(folder, annotate, 1, NamedBytes(photo(128), "a.png"), "day")
+    edited(folder, withdraw, 1, killed=True)
+    assert len(shots(folder)[0]) == len(before) + 1
+    for _ in range(2):  # the second as after a kill before the record lost it
+        edited(folder, withdraw, 1)
+        assert shots(folder)[0] == before
+    edited(folder, annotate, 2, NamedBytes(photo(128), "a.png"), "night")
+    edited(folder, withdraw, 2)
+    assert shots(folder)[0] == before
+
+
+def test_a_record_that_cannot_be_read_loses_nothing(client, folder):
+    for text in ("[]", "{", '{"a": 7}', '{"a": {"before": null, "annotations": 7, "coming": []}}'):
+        (folder / RECORD).write_text(text)
+        answer = client.post("/webhook", json=event("ANNOTATION_CREATED"))
+        assert answer.status_code == 409
+        assert (folder / RECORD).read_text() == text
+        assert len(shots(folder)[0]) == 6
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tip_adapter.serve.answers import Question, answers
 from tip_adapter.serve.models import ServedModel
 from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.protocols import Named, Sent, check_count, read_json
-from tip_adapter.serve.protocols.label_studio_edits import annotate, withdraw
+from tip_adapter.serve.protocols.label_studio_edits import annotate, strike, withdraw
 from tip_adapter.serve.protocols.label_studio_photos import photo_at
 from tip_adapter.serve.routes.predicting import encode
 
@@ -108,7 +108,7 @@ async def webhook(request: Request, served: Named) -> dict[str, Any]:
     given = event.annotations if event.annotations is not None else [event.annotation] if event.annotation else []
     if event.action in ("ANNOTATION_DELETED", "ANNOTATIONS_DELETED"):
         for one in given:
-            await served.edit(lambda classifier, one=one: withdraw(served.folder, classifier, one.id))  # type: ignore[misc]
+            await _withdraw(served, one)
     elif event.action in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED"):
         if event.annotation is None or event.task is None or event.project is None:
             raise Problem(422, "Expected annotation, task and project: let the webhook send its payload")
@@ -124,10 +124,15 @@ async def _annotate(
     names = chosen[0].get("choices") if chosen and isinstance(chosen[0], dict) else None
     if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
         # Skipped, or emptied: nothing is known of the photo.
-        await served.edit(lambda classifier: withdraw(served.folder, classifier, annotation.id))
+        await _withdraw(served, annotation)
         return
     photo = await run_in_threadpool(photo_at, task.data.get(field), request.app.state.settings)
     await served.edit(lambda classifier: annotate(served.folder, classifier, annotation.id, photo, names[0]))
+
+
+async def _withdraw(served: ServedModel, annotation: Annotation) -> None:
+    await served.edit(lambda classifier: withdraw(served.folder, classifier, annotation.id))
+    await served.edit(lambda _: strike(served.folder, annotation.id))
 
 
 def _version(served: ServedModel) -> str:
