@@ -113,7 +113,7 @@ def _find(record: dict[str, Annotated], annotation: int) -> tuple[str, Annotated
 def _is_of(undo: Undo, shot: str, before: str | None) -> bool:
     if before is None:
         return undo.added == (shot,)
-    return list(undo.moved) == [shot] and undo.moved[shot][0] == before
+    return list(undo.moved) == [shot] and undo.moved[shot] == before
 
 
 def _read(folder: Path) -> dict[str, Annotated]:
