@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +14,43 @@ from tip_adapter.data.class_names import unknown_names
 from tip_adapter.data.thumbnails import grey_squares
 from tip_adapter.errors import DatasetError, InputError
 from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.model.predictions import Skipped
 from tip_adapter.model.shots import Shots
 from tip_adapter.trust.near_copies import near_copies
 from tip_adapter.typing import Float32Array, IntArray
 
 FOUND = "~"
 """What names of groups begin with that were found, not given."""
+
+
+@dataclass(frozen=True)
+class AddedShots:
+    """What `ImageClassifier.add_shots` did.
+
+    Attributes
+    ----------
+    ids : tuple of str
+        The new shots.
+    known : tuple of (name, id, class name)
+        Photos that were there already, and were not added again.
+    skipped : tuple of (name, reason)
+        Photos that could not be read; empty unless they were to be skipped.
+    """
+
+    ids: tuple[str, ...]
+    known: tuple[tuple[str, str, str], ...] = ()
+    skipped: Skipped = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values.
+
+        Returns
+        -------
+        dict
+        """
+        known = [{"path": name, "id": shot, "class": class_name} for name, shot, class_name in self.known]
+        skipped = [{"path": name, "reason": reason} for name, reason in self.skipped]
+        return {"ids": list(self.ids), "already_there": known, "skipped": skipped}
 
 
 def unknown_classes(model: FewShotModel, names: Sequence[str], *, allowed: bool) -> list[str]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.classifier.adding import apart, first_shots, like_shots, unknown_classes
+from tip_adapter.classifier.adding import AddedShots, apart, first_shots, like_shots, unknown_classes
 from tip_adapter.classifier.inputs import EncodedPhotos, grouped, images_of, labelled_images
 from tip_adapter.classifier.refitting import Refitter, check_method
 from tip_adapter.classifier.trusting import TrustedClassifier
@@ -20,42 +19,11 @@ from tip_adapter.features.prompts import text_of
 from tip_adapter.model import edits
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.journal import JournalEntry
-from tip_adapter.model.predictions import Skipped
 from tip_adapter.typing import Float32Array
 
 if TYPE_CHECKING:
     from tip_adapter.features.sinks import FeatureSink
     from tip_adapter.progress import Progress
-
-
-@dataclass(frozen=True)
-class AddedShots:
-    """What `ImageClassifier.add_shots` did.
-
-    Attributes
-    ----------
-    ids : tuple of str
-        The new shots.
-    known : tuple of (name, id, class name)
-        Photos that were there already, and were not added again.
-    skipped : tuple of (name, reason)
-        Photos that could not be read; empty unless they were to be skipped.
-    """
-
-    ids: tuple[str, ...]
-    known: tuple[tuple[str, str, str], ...] = ()
-    skipped: Skipped = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values.
-
-        Returns
-        -------
-        dict
-        """
-        known = [{"path": name, "id": shot, "class": class_name} for name, shot, class_name in self.known]
-        skipped = [{"path": name, "reason": reason} for name, reason in self.skipped]
-        return {"ids": list(self.ids), "already_there": known, "skipped": skipped}
 
 
 class EditableClassifier(TrustedClassifier):

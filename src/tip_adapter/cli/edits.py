@@ -36,7 +36,7 @@ from tip_adapter.storage.locking import WAIT_S
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
-    from tip_adapter.classifier.editing import AddedShots
+    from tip_adapter.classifier.adding import AddedShots
     from tip_adapter.data import Findings
     from tip_adapter.features.sinks import ParquetRows
     from tip_adapter.model.few_shot_model import FewShotModel

@@ -145,7 +145,5 @@ def _names(label_config: str) -> tuple[str, str, str]:
     found = dict(ATTRIBUTE.findall(choices[0])) if choices else {}
     shown = dict(ATTRIBUTE.findall(image[0])) if image else {}
     if "name" not in found or not shown.get("value", "").startswith("$") or found.get("toName") != shown.get("name"):
-        raise Problem(
-            422, 'Expected a label_config with <Image name="…" value="$…"/> and <Choices name="…" toName="…">'
-        )
+        raise Problem(422, 'Expected <Image name="…" value="$…"/> and <Choices name="…" toName="…"> in label_config')
     return found["name"], found["toName"], shown["value"][1:]

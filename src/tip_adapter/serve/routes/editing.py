@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from tip_adapter.classifier import ImageClassifier
-from tip_adapter.classifier.editing import AddedShots
+from tip_adapter.classifier.adding import AddedShots
 from tip_adapter.model.description import listed_shots, stated_accuracy
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.serve.models import ServedModel

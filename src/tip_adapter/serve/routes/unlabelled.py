@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from tip_adapter.classifier import ImageClassifier
-from tip_adapter.classifier.editing import AddedShots
+from tip_adapter.classifier.adding import AddedShots
 from tip_adapter.serve.problems import RESPONSES, Problem
 from tip_adapter.serve.routes.editing import Refit, added_rows, check_class, edit
 from tip_adapter.serve.routes.predicting import Served, encode
