@@ -44,7 +44,9 @@ benchmarks: .venv/dev.done
 	$(BIN)/python benchmarks/search.py $(DATA)/clip-vit-b32 --fraction 0.01
 	$(BIN)/python benchmarks/auto.py $(DATA)/clip-vit-b32
 	$(BIN)/python benchmarks/outsiders.py $(DATA)
+	$(BIN)/python benchmarks/text_offsets.py $(DATA)
 	$(BIN)/python benchmarks/bursts.py $(DATA)/clothing
+	$(BIN)/python benchmarks/enough.py $(DATA)
 	$(BIN)/python benchmarks/scarce_classes.py $(DATA)
 	$(BIN)/python benchmarks/trust.py $(DATA)
 	$(BIN)/python benchmarks/explain.py $(DATA)

@@ -278,6 +278,16 @@ def outsiders(figures: Figures) -> str:
     return f"{shown}\n\n{said}\n\n{table(['set', 'texts', 'shots', 'rival', 'points', '95 % interval'], lost)}"
 
 
+def text_offsets(figures: Figures) -> str:
+    rows: dict[tuple[str, str], list[str]] = {}
+    for row in figures["rows"]:
+        cell = f"{row['with']:.1f} ({row['gain']:+.2f}: {row['low']:+.2f} to {row['high']:+.2f})"
+        rows.setdefault((row["set"], row["texts"]), []).append(cell)
+    kinds = dict.fromkeys(row["shots"] for row in figures["rows"])
+    said = f"Accuracy in %, {figures['draws']} draws; brackets: what the offsets add, with its 95 % interval."
+    return f"{table(['set', 'texts', *kinds], [[*key, *cells] for key, cells in rows.items()])}\n\n{said}"
+
+
 def next_photos(figures: Figures) -> str:
     rows = [
         [
@@ -383,6 +393,7 @@ def serve_schema(figures: Figures) -> str:
 SECTIONS = {
     "auto": ("`auto` beside the best training-free method, which the test labels chose", auto),
     "outsiders": ("`auto` beside what everybody would try first, on the same features", outsiders),
+    "text_offsets": ("Texts that are named too often or too seldom, made up for in `auto`", text_offsets),
     "bursts": ("Bursts: what the classifier says of itself, and what test photos say", bursts),
     "bursts_draws": ("The same with more draws of the photos", bursts),
     "trust": ("Calibration, sets of classes, unknown photos, flipped labels (mean over seeds)", trust),
