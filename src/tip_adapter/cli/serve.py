@@ -18,6 +18,25 @@ from tip_adapter.storage.locking import WAIT_S
 TOKEN_VARIABLE = "TIP_ADAPTER_TOKEN"  # noqa: S105 - its name, not its value
 LABEL_STUDIO_TOKEN = "LABEL_STUDIO_API_KEY"  # noqa: S105 - as its own clients call it
 
+ModelsArgument = Annotated[
+    list[str],
+    typer.Argument(help="Saved classifiers: clothes.tip, or NAME=clothes.tip to call it by another name."),
+]
+HostOption = Annotated[
+    str, typer.Option("--host", help="Address to listen on; others than this machine's need a token.")
+]
+PortOption = Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port to listen on; 0: any free one.")]
+TokenOption = Annotated[
+    str | None,
+    typer.Option("--token", envvar=TOKEN_VARIABLE, show_envvar=True, help="What requests have to bring."),
+]
+AllowHostOption = Annotated[
+    list[str] | None,
+    typer.Option("--allow-host", help="A name the service is called by, as behind a proxy; may be repeated."),
+]
+QueueOption = Annotated[
+    int, typer.Option("--queue", min=1, help="Photos that may wait; when there are more, requests get 503.")
+]
 ProtocolOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -49,28 +68,13 @@ KeepMegabytesOption = Annotated[
 
 
 def serve(
-    models: Annotated[
-        list[str],
-        typer.Argument(help="Saved classifiers: clothes.tip, or NAME=clothes.tip to call it by another name."),
-    ],
-    host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; others than this machine's need a token.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", "-p", min=0, max=65535, help="Port to listen on; 0: any free one.")
-    ] = 8000,
-    token: Annotated[
-        str | None,
-        typer.Option("--token", envvar=TOKEN_VARIABLE, show_envvar=True, help="What requests have to bring."),
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option("--allow-host", help="A name the service is called by, as behind a proxy; may be repeated."),
-    ] = None,
+    models: ModelsArgument,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    token: TokenOption = None,
+    allow_host: AllowHostOption = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Answer only; refuse edits.")] = False,
-    queue: Annotated[
-        int, typer.Option("--queue", min=1, help="Photos that may wait; when there are more, requests get 503.")
-    ] = 512,
+    queue: QueueOption = 512,
     unlabelled: UnlabelledOption = None,
     keep_requests: KeepOption = None,
     keep_photos: KeepPhotosOption = 1000,
