@@ -11,7 +11,8 @@ const TAGS = { enough: "tag good", "more would help": "tag", "too few to say": "
 
 const recognised = ({ accuracy, interval }) =>
   `${percent(accuracy)} % (${percent(interval[0])} to ${percent(interval[1])})`;
-const points = (gain) => (gain < 0.0005 ? "nothing" : `${(100 * gain).toFixed(1)} points`);
+const decimal = (share) => (Math.round(1000 * share) / 10 || 0).toFixed(1).replace("-", "−"); // never −0.0
+const points = (gain) => (gain < 0.0005 ? "nothing" : `${decimal(gain)} points`);
 
 // What a column says of its class.
 export function verdictOf(one) {
@@ -21,7 +22,7 @@ export function verdictOf(one) {
     return [tag, make("span", {}, left)];
   }
   const words = [`${recognised(one)} recognised`];
-  if (one.gain !== null) words.push(`one more: +${points(one.gain)}`);
+  if (one.gain !== null) words.push(`one more adds ${points(one.gain)}`);
   if (one.taken_for) words.push(`taken for ${one.taken_for}`);
   return [tag, make("span", {}, words.join(" · "))];
 }
@@ -81,7 +82,7 @@ export class Enough {
     const tag = make("span", { className: TAGS[verdict] }, verdict);
     const words = gain === null
       ? "two photos of a class, taken apart, tell"
-      : `one more photo of each class is expected to add ${points(gain)} (${range.map((one) => (100 * one).toFixed(1)).join(" to ")})`;
+      : `one more photo of each class is expected to add ${points(gain)} (${range.map(decimal).join(" to ")})`;
     return ["Have I done enough? ", tag, ` ${words}`];
   }
 
