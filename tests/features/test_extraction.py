@@ -401,6 +401,7 @@ def test_what_is_left_out_is_nowhere_behind_the_rest():
     rest = whole.subset(np.arange(32))
     for kept, lost in ((rest.raw, whole.raw[32]), (rest.unit, whole.unit[32])):
         assert lost.tobytes() not in kept.base.tobytes()
+        assert not kept.base[len(rest) :].any()  # What memory held before may be a photo that was forgotten.
     assert whole.subset(np.arange(33)).extended(whole).raw[32].tobytes() not in pickle.dumps(rest)
 
 

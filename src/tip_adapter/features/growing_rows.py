@@ -38,7 +38,8 @@ class GrowingRows:
         if chosen is not None:
             self._used = len(chosen)
             room = self._used // SPARE + more
-            self._buffer = np.empty((self._used + room, *rows.shape[1:]), dtype=np.float32)
+            # Zeros: memory that nobody wrote to may hold the features of a photo that was forgotten.
+            self._buffer = np.zeros((self._used + room, *rows.shape[1:]), dtype=np.float32)
             np.take(rows, chosen, axis=0, out=self._buffer[: self._used], mode="clip")
 
     def rows(self, count: int) -> Float32Array:
