@@ -22,7 +22,6 @@ from tip_adapter.encoders.layout import METADATA_VERSION
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # a tiny encoder, built operator by operator
 from tiny_onnx import DIM, SIZE, some_photos, write_encoder
 
-FIRST = np.array([0])
 JSON_FILES = ("config.json", "preprocessor_config.json", "tokenizer_config.json", "tokenizer.json", "tip_adapter.json")
 Case = tuple[str, Callable[[Path], None]]
 

@@ -153,7 +153,6 @@ def use_store(photos: list[np.ndarray], path: Path) -> None:
         store.delete(classifier.model_.shots.features.digests)
 
 
-SHAPES = (b"(10000000000000,)", b"(-1,)", b"(2, 10000000000)", b"()", b"(1.5,)", b"[4]", b"(" * 500, b"1" * 9000)
 STATEMENTS = {
     "numbers in place of bytes": "UPDATE features SET vector = 7",
     "text in place of bytes": "UPDATE features SET vector = 'abcd'",

@@ -61,7 +61,8 @@ def test_bad_images_are_rows_of_the_error_table(folder, tmp_path):
     (folder / "red" / "2.png").write_bytes(png(40)[:60])
     shards = ShardFolder(str(tmp_path / "out"), {})
     assert run_job(list_records([str(folder)]), load_worker, shards) == {"rows": 8, "errors": 2}
-    errors = {row["id"].rpartition("/")[2]: row["error"] for row in pq.read_table(shards.error_parts()[0]).to_pylist()}
+    table = pq.read_table(tmp_path / "out" / "_errors")
+    errors = {row["id"].rpartition("/")[2]: row["error"] for row in table.to_pylist()}
     assert set(errors) == {"0.png", "2.png"}
     assert "empty" in errors["0.png"]
     # Readers of the folder pass the errors over.

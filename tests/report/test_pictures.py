@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tip_adapter.errors import ImageError, InputError, MissingExtraError
-from tip_adapter.report.pictures import MARGIN, TILE, EvidenceRow, save_confusion_matrix, save_evidence
-
-GREY = np.full((60, 90, 3), 128, dtype=np.uint8)
+from tip_adapter.errors import InputError, MissingExtraError
+from tip_adapter.report.pictures import save_confusion_matrix
 
 
 def size_of(path):
@@ -17,39 +15,10 @@ def size_of(path):
         return picture.size
 
 
-def row(truth="hat", shots=3, name="hat"):
-    return EvidenceRow(GREY, "hat", truth, [(GREY, name, 0.9)] * shots)
-
-
-@pytest.mark.parametrize("name", ["e.png", "e.jpg", "e.PNG"])
-def test_evidence(tmp_path, name):
-    save_evidence(tmp_path / "new" / name, [row(), row(truth="a class with a very long name indeed"), row(None, 1)])
-    with Image.open(tmp_path / "new" / name) as picture:
-        pixels = np.asarray(picture.convert("L"), dtype=int)
-    height, width = pixels.shape
-    assert width == 4 * (TILE + MARGIN) + 2 * MARGIN
-    assert height > 3 * TILE
-    assert abs(pixels[MARGIN + TILE // 2, MARGIN + TILE // 2] - 128) < 6  # the query is where it belongs
-    assert pixels[0, 0] == 255
-
-
 @pytest.mark.parametrize("name", ["größe 帽子 \U0001f3a9", "[bold]", ""])
 def test_any_name(tmp_path, name):
-    save_evidence(tmp_path / "e.png", [row(truth=name, name=name)])
     save_confusion_matrix(tmp_path / "c.png", np.eye(2, dtype=int), [name, "$x_{$"])
     assert size_of(tmp_path / "c.png")[0] > 100
-
-
-@pytest.mark.parametrize(("rows", "name"), [([], "e.png"), ([row()], "e.gif")])
-def test_evidence_refused(tmp_path, rows, name):
-    with pytest.raises(InputError, match="at least one row"):
-        save_evidence(tmp_path / name, rows)
-
-
-def test_a_photo_that_is_gone_leaves_no_picture(tmp_path):
-    with pytest.raises(ImageError, match=r"gone\.jpg"):
-        save_evidence(tmp_path / "e.png", [EvidenceRow(tmp_path / "gone.jpg", "hat", None, [])])
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("name", "start"), [("c.png", b"\x89PNG"), ("c.SVG", b"<?xml"), ("c.pdf", b"%PDF")])

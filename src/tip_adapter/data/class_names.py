@@ -66,7 +66,7 @@ def is_missing(label: object) -> bool:
     return isinstance(label, numbers.Real) and bool(np.isnan(float(label)))
 
 
-def number_labels(labels: Iterable[object], *, source: str = "the labels") -> tuple[IntArray, tuple[str, ...]]:
+def number_labels(labels: Iterable[object]) -> tuple[IntArray, tuple[str, ...]]:
     """Number labels by the sorted names of their classes; whole numbers by their size.
 
     Shapes: → (N,).
@@ -85,10 +85,10 @@ def number_labels(labels: Iterable[object], *, source: str = "the labels") -> tu
         try:
             names.append(name_of_label(label))
         except InputError as error:
-            raise DatasetError(f"{error} in row {row} of {source} (the first is row 0): name its class") from error
-    check_labels(labels, source=source)
+            raise DatasetError(f"{error} in row {row} of the labels (the first is row 0): name its class") from error
+    check_labels(labels)
     distinct = sorted(set(names), key=None if labels and isinstance(labels[0], str) else int)
-    check_class_names(distinct, source)
+    check_class_names(distinct, "the labels")
     position = {name: number for number, name in enumerate(distinct)}
     return np.array([position[name] for name in names], dtype=np.intp), tuple(distinct)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -155,16 +155,8 @@ class Preprocessing:
             raise InputError(f"Expected {expected}, got {pixels.dtype} of shape {pixels.shape}: take center_view's")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON types; `from_dict` reads them back."""
+        """Return the settings as JSON types."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
-
-    @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> Preprocessing:
-        """Build from what `to_dict` returned."""
-        names = {field.name for field in fields(cls)}
-        if set(settings) != names:
-            raise InputError(f"Expected the preprocessing settings {sorted(names)}, got {sorted(settings)}")
-        return cls(**{**settings, "mean": tuple(settings["mean"]), "std": tuple(settings["std"])})
 
     def to_preprocessor_config(self) -> dict[str, Any]:
         """Return the content of a Hugging Face ``preprocessor_config.json``, of CLIP's or SigLIP's form."""

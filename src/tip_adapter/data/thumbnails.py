@@ -63,10 +63,10 @@ def picture_hash(thumbnail: bytes) -> BoolArray:
     return result
 
 
-def grey_squares(thumbnails: Sequence[bytes], side: int = 32) -> Float32Array:
+def grey_squares(thumbnails: Sequence[bytes]) -> Float32Array:
     """Shrink thumbnails to grey squares, whatever their shape.
 
-    Shapes: → (N, side, side).
+    Shapes: → (N, 32, 32).
 
     Examples
     --------
@@ -75,8 +75,8 @@ def grey_squares(thumbnails: Sequence[bytes], side: int = 32) -> Float32Array:
     >>> grey_squares(make_thumbnails([np.zeros((300, 200, 3), dtype=np.uint8)])).shape
     (1, 32, 32)
     """
-    found = np.empty((len(thumbnails), side, side), dtype=np.float32)
+    found = np.empty((len(thumbnails), 32, 32), dtype=np.float32)
     for row, data in enumerate(thumbnails):
         image = decode_image(data, name="a thumbnail").convert("L")
-        found[row] = np.asarray(image.resize((side, side), Image.Resampling.BOX))
+        found[row] = np.asarray(image.resize((32, 32), Image.Resampling.BOX))
     return found

@@ -117,10 +117,6 @@ class ShardFolder:
         """Paths of the finished shards."""
         return self._parts(self.path)
 
-    def error_parts(self) -> list[str]:
-        """Paths of the tables of errors."""
-        return self._parts(f"{self.path}/{ERRORS}")
-
     def table(self, columns: Sequence[str] | None = None) -> Any:
         """Read all rows as one Arrow table."""
         return require_extra("pyarrow", "data").concat_tables([self._table(file, columns) for file in self.parts()])

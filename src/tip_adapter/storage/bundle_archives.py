@@ -12,7 +12,7 @@ from typing import IO
 from tip_adapter.errors import ModelFileError
 from tip_adapter.storage.atomic import clear_errors, new_folder
 from tip_adapter.storage.bundle_files import CARD_FILE, CONFIG_FILE, check_replaceable, is_own
-from tip_adapter.storage.locking import WAIT_S, locked
+from tip_adapter.storage.locking import locked
 
 MOST_EXPANSION = 20
 """What unpacking may make of a byte: numbers and JPEG pictures hardly shrink, a config does at most tenfold."""
@@ -21,7 +21,7 @@ ROOM_BYTES = 2**20
 """What a small archive may be unpacked to, however well it was compressed."""
 
 
-def pack_bundle(folder: Path, out: IO[bytes], *, wait_s: float = WAIT_S) -> None:
+def pack_bundle(folder: Path, out: IO[bytes]) -> None:
     """Write a saved classifier as a ZIP file, in the folder of its name.
 
     Examples
@@ -38,7 +38,7 @@ def pack_bundle(folder: Path, out: IO[bytes], *, wait_s: float = WAIT_S) -> None
     ...     load_bundle(copy).config
     {'classes': ['hat']}
     """
-    with locked(folder, wait_s), zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+    with locked(folder), zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(os.listdir(folder)):
             if _belongs(name):
                 archive.write(folder / name, f"{folder.name}/{name}")
