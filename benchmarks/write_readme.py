@@ -21,6 +21,7 @@ from robustness_tables import (
     table,
     tampering,
 )
+from trust_tables import bursts, enough, trust
 
 FOLDER = Path(__file__).parent
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -160,59 +161,6 @@ def export(figures: Figures) -> str:
     )
 
 
-def trust(figures: Figures) -> str:
-    return "\n\n".join(part(figures) for part in (_calibration, _full, _unknown, _flipped))
-
-
-def _calibration(figures: Figures) -> str:
-    rows = []
-    for name, draws in figures["calibration"].items():
-        ece = [_mean_of(draws, key) for key in ("ece_before", "ece")]
-        cells = [f"{_mean_of(draws, key):.1%}" for key in ("promised", "accuracy")] + [f"{ece[0]:.3f} → {ece[1]:.3f}"]
-        for kind in ("lac", "aps", "lac_empty"):
-            coverage, size = (_mean_of([row[kind] for row in draws], key) for key in ("coverage", "mean_size"))
-            cells.append(f"{coverage:.1%}, {size:.2f}")
-        rows.append([name, *cells])
-    sets = ["LAC: coverage at 90 %, mean size", "APS", "LAC, may be empty"]
-    return table(["set/method/shots", "promised", "accuracy", "test ECE", *sets], rows)
-
-
-def _full(figures: Figures) -> str:
-    rows = [
-        [
-            name,
-            f"{_mean_of(draws, 'coverage'):.1%}",
-            *(f"{_mean_of(draws, key):.2f}" for key in ("mean_size", "seconds_once", "ms_per_query")),
-        ]
-        for name, draws in figures["full"].items()
-    ]
-    return table(["full conformal sets, set/shots", "coverage at 90 %", "mean size", "s once", "ms a photo"], rows)
-
-
-def _unknown(figures: Figures) -> str:
-    keys = ("auroc", "auroc_zero_shot", "auroc_probability", "auroc_nearest", "false_alarms", "unknown_found")
-    rows = [
-        [
-            name,
-            *(f"{_mean_of(seeds, key):.3f}" for key in keys[:4]),
-            *(f"{_mean_of(seeds, key):.1%}" for key in keys[4:]),
-        ]
-        for name, seeds in figures["unknown"].items()
-    ]
-    own = ["zero-shot softmax", "own softmax", "nearest shot"]
-    return table(["set/method/shots", "AUROC", *own, "false alarms at 10 %", "unknown found"], rows)
-
-
-def _flipped(figures: Figures) -> str:
-    keys = ("found", "precision", "found_by_text", "precision_by_text")
-    rows = [[name, *(f"{_mean_of(seeds, key):.1%}" for key in keys)] for name, seeds in figures["doctor"].items()]
-    return table(["5 % of labels flipped", "found", "precision", "found by text alone", "its precision"], rows)
-
-
-def _mean_of(rows: list[Figures], key: str) -> float:
-    return sum(float(row[key]) for row in rows) / len(rows)
-
-
 def auto(figures: Figures) -> str:
     worst = [
         [
@@ -308,41 +256,6 @@ def next_photos(figures: Figures) -> str:
     return f"{table(header, rows)}\n\n{said}"
 
 
-def _with_error(row: Figures) -> str:
-    return f"{row['too high by']:+.1f} ± {row['standard error']:.1f}" if "too high by" in row else "–"
-
-
-def bursts(figures: Figures) -> str:
-    def told(value: float | None, digits: int) -> str:
-        return "–" if value is None else f"{value:.{digits}f}"
-
-    keys = ("test", "cross-validated", "coverage", "turned away")
-    rows = [
-        [row["jitter"], str(row["shots"]), row["groups_are"], f"{row['groups']:.0f}"]
-        + [told(row[key], 1) for key in keys]
-        + [told(row["ece"], 3), _with_error(row)]
-        for row in figures["rows"]
-    ]
-    header = [
-        "jitter",
-        "photos",
-        "frames are",
-        "groups",
-        "test",
-        "cross-validated",
-        "90 % sets cover",
-        "turned away",
-        "ECE",
-        "cross-validated − test",
-    ]
-    said = (
-        f"{figures['frames']} frames of each photo of a class, means of {figures['draws']} draws, in %. Frames are on "
-        "their own (apart), or in groups that were found or given; “turned away” is the share of known photos at a "
-        "wanted 10 %."
-    )
-    return f"{table(header, rows)}\n\n{said}"
-
-
 def size(figures: Figures) -> str:
     rows = [[name, now, before] for name, (now, before) in figures.items()]
     return table(["", "now", "when it had 49 modules in its root"], rows)
@@ -397,6 +310,7 @@ SECTIONS = {
     "bursts": ("Bursts: what the classifier says of itself, and what test photos say", bursts),
     "bursts_draws": ("The same with more draws of the photos", bursts),
     "trust": ("Calibration, sets of classes, unknown photos, flipped labels (mean over seeds)", trust),
+    "enough": ("What one more photo of a class is foreseen to gain, and gains", enough),
     "encode": ("Photos to features", encode),
     "lite": ("Which networks `lite` joins", lite),
     "fit_and_predict": ("Commands with `lite`, 10 classes × 16 photos", fit_and_predict),
