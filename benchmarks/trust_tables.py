@@ -1,4 +1,4 @@
-"""The tables of what classifiers say of themselves: what left-out shots promise, bursts, whether photos are enough."""
+"""The tables of what left-out shots are worth: what they promise and choose, bursts, whether there are enough."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ def _calibration(figures: Figures) -> str:
         for kind in ("lac", "aps", "lac_empty"):
             coverage, size = (_mean_of([row[kind] for row in draws], key) for key in ("coverage", "mean_size"))
             cells.append(f"{coverage:.1%}, {size:.2f}")
-        rows.append([name, *cells])
-    sets = ["LAC: coverage at 90 %, mean size", "APS", "LAC, may be empty"]
+        alike = _mean_of([row["lac_empty"] for row in draws], "coverage_of_classes_alike")
+        rows.append([name, *cells, f"{alike:.1%}"])
+    sets = ["LAC: coverage at 90 %, mean size", "APS", "LAC, may be empty", "the same, classes counted alike"]
     return table(["set/method/shots", "promised", "accuracy", "test ECE", *sets], rows)
 
 
@@ -93,6 +94,32 @@ def bursts(figures: Figures) -> str:
         f"{figures['frames']} frames of each photo of a class, means of {figures['draws']} draws, in %. Frames are on "
         "their own (apart), or in groups that were found or given; “turned away” is the share of known photos at a "
         "wanted 10 %."
+    )
+    return f"{table(header, rows)}\n\n{said}"
+
+
+def views(figures: Figures) -> str:
+    rows = []
+    for row in figures["rows"]:
+        cells = [
+            " → ".join(f"{row[how][place]:.{digits}f}" for how in ("means", "single"))
+            for place, digits in ((1, 1), (0, 3))
+        ]
+        errors = [
+            f"{row['change'][place]:+.{d}f} ± {row['standard error'][place]:.{d}f}" for place, d in ((1, 2), (0, 4))
+        ]
+        rows.append([f"`{row['method']}`", str(row["shots"]), cells[0], errors[0], cells[1], errors[1]])
+    header = [
+        "method",
+        "shots",
+        "accuracy, %",
+        "change ± standard error",
+        "loss, nats a photo",
+        "change ± standard error",
+    ]
+    said = (
+        f"`{figures['encoder']}`, keys the means of {figures['views']} views, {figures['draws']} draws: left-out shots "
+        "asked about as means → as single views."
     )
     return f"{table(header, rows)}\n\n{said}"
 

@@ -21,7 +21,7 @@ from robustness_tables import (
     table,
     tampering,
 )
-from trust_tables import bursts, enough, trust
+from trust_tables import bursts, enough, trust, views
 
 FOLDER = Path(__file__).parent
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -236,6 +236,21 @@ def text_offsets(figures: Figures) -> str:
     return f"{table(['set', 'texts', *kinds], [[*key, *cells] for key, cells in rows.items()])}\n\n{said}"
 
 
+def earlier(figures: Figures) -> str:
+    cells: dict[str, list[str]] = {}
+    for row in figures["rows"]:
+        gain = row["now"] - row["before"]
+        cell = f"{row['before']:.1f} → {row['now']:.1f} ({gain:+.1f}: {row['low']:+.1f} to {row['high']:+.1f})"
+        cells.setdefault(row["set"], []).append(cell)
+    kinds = dict.fromkeys(row["shots"] for row in figures["rows"])
+    draws = max(row["draws"] for row in figures["rows"])
+    said = (
+        f"Accuracy in % with true texts, at most {draws} draws; brackets: the gain with its 95 % interval over photos. "
+        f"Mean gain {figures['gain']:+.2f} points."
+    )
+    return f"{table(['set', *kinds], [[name, *row] for name, row in cells.items()])}\n\n{said}"
+
+
 def next_photos(figures: Figures) -> str:
     rows = [
         [
@@ -307,6 +322,8 @@ SECTIONS = {
     "auto": ("`auto` beside the best training-free method, which the test labels chose", auto),
     "outsiders": ("`auto` beside what everybody would try first, on the same features", outsiders),
     "text_offsets": ("Texts that are named too often or too seldom, made up for in `auto`", text_offsets),
+    "earlier": ("`auto` before its texts were measured, and now", earlier),
+    "views": ("Shots of several views, left out as means or as single views", views),
     "bursts": ("Bursts: what the classifier says of itself, and what test photos say", bursts),
     "bursts_draws": ("The same with more draws of the photos", bursts),
     "trust": ("Calibration, sets of classes, unknown photos, flipped labels (mean over seeds)", trust),

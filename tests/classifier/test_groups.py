@@ -117,6 +117,30 @@ def test_without_text(run, photos, tmp_path):
     code, _, err = run("fit", photos / "train", *given)
     assert code != 0
     assert "text" in err
+    code, _, err = run(
+        "fit", photos / "train", "-e", "fake", "--no-text", "--class-texts", "a.json", "-o", tmp_path / "b.tip"
+    )
+    assert code != 0
+    assert "got both" in err
+    classifier = ImageClassifier.load(tmp_path / "a.tip", store=None)
+    assert classifier.evaluate(photos / "test").zero_shot_accuracy is None
+    assert "zero-shot" not in classifier.model_.method.chosen["summary"]
+
+
+def test_a_class_with_one_group_is_named(tmp_path, run):
+    rows = [
+        (f"{name}{index}.png", name, f"{name}{index if name == 'blue' else 0}")
+        for name in COLOURS
+        for index in range(3)
+    ]
+    for place, name, _ in rows:
+        Image.fromarray(scene(COLOURS[name], len(place) + ord(place[-5]))).save(tmp_path / place)
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "group"), *rows])
+    code, out, _ = run("fit", tmp_path / "t.csv", "-e", "fake", "-o", tmp_path / "a.tip")
+    assert code == 0
+    assert "6 shots, 4 groups of 2 classes" in out
+    assert "one group is all there is of red: none of it can be left out" in out
 
 
 def brighter(image, step):

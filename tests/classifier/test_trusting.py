@@ -114,7 +114,7 @@ def test_one_shot_per_class_is_not_calibrated_and_says_so(photos):
     assert clf.model_.temperature == 1.0
     with pytest.raises(InputError, match="needs at least 9 calibration photos, got 0: give two shots"):
         clf.predict_set([], 0.9)
-    with pytest.raises(InputError, match="needs at least 19 calibration photos, got 0"):
+    with pytest.raises(InputError, match="needs at least 19 calibration photos, got 0: give two shots"):
         clf.predict([], none_of_these=0.05)
 
 

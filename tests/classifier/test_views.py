@@ -68,14 +68,20 @@ def encoded_again(classifier):
     return known.subset([known.digests.index(one) for one in digests])
 
 
-def method_on(classifier, features, *, with_views=True, held=False):
-    """The method itself, fitted to features as a user of features does."""
+def middle_views(classifier):
+    """The model's shots as photos to classify are seen."""
+    known = extract_features(load_encoder("fake"), ALL).features
+    return known.subset([known.digests.index(one) for one in classifier.model_.shots.features.digests]).unit
+
+
+def method_on(classifier, features, *, with_views=True, held=False, asked=None):
+    """The method itself, fitted to features as a user of features does, and asked about views of their own."""
     model = classifier.model_
     parameters = {**model.method.parameters, **(model.method.held if held else {})}
     estimator = METHODS[model.method.name](model.zero_shot_weights, logit_scale=model.encoder.logit_scale, **parameters)
     norms = np.linalg.norm(features.raw, axis=2, keepdims=True)
     views = {"views": features.raw / norms} if with_views else {}
-    return estimator.fit(features.unit, model.shots.labels, **views)
+    return estimator.fit(features.unit, model.shots.labels, queries=asked, **views)
 
 
 def queries(classifier):
@@ -98,8 +104,9 @@ def test_a_trained_method_gets_every_view(method):
     features = encoded_again(classifier)
     np.testing.assert_array_equal(classifier.model_.shots.features.raw, features.raw)
     assert features.raw.shape == (13, VIEWS, 64)
-    assert_answers_as(classifier, method_on(classifier, features))
-    assert_differs(classifier, method_on(classifier, features, with_views=False))
+    asked = middle_views(classifier)
+    assert_answers_as(classifier, method_on(classifier, features, asked=asked))
+    assert_differs(classifier, method_on(classifier, features, with_views=False, asked=asked))
 
 
 def test_coop_gets_every_view(tiny_clip):
@@ -122,7 +129,18 @@ def test_other_methods_keep_the_means_alone(method, tmp_path):
     assert classifier.model_.shots.features.raw.shape == (13, 1, 64)
     classifier.save(tmp_path / "c.tip")
     assert "shots.views" not in load_bundle(tmp_path / "c.tip").arrays
-    assert_answers_as(classifier, method_on(classifier, encoded_again(classifier), with_views=False))
+    features, asked = encoded_again(classifier), middle_views(classifier)
+    assert_answers_as(classifier, method_on(classifier, features, with_views=False, asked=asked))
+
+
+@pytest.mark.parametrize("method", ["tip-adapter", "auto", "gda", "tip-adapter-f"])
+def test_shots_are_asked_about_by_single_views_at_first_and_again(method, tmp_path):
+    classifier = fitted(method, store=tmp_path / "features.sqlite3")
+    features, with_views = encoded_again(classifier), METHODS[method].takes_views
+    assert_differs(classifier, method_on(classifier, features, with_views=with_views))
+    classifier.refit()
+    expected = method_on(classifier, features, with_views=with_views, asked=middle_views(classifier))
+    assert_answers_as(classifier, expected)
 
 
 def test_what_a_class_says_is_what_fit_takes():
@@ -134,14 +152,15 @@ def test_what_a_class_says_is_what_fit_takes():
 
 @pytest.mark.parametrize("method", ["tip-adapter-f", "task-res"])
 def test_edits_equal_a_fresh_fit_and_carry_the_views(method, tmp_path):
-    classifier = fitted(method)
+    store = tmp_path / "features.sqlite3"
+    classifier = fitted(method, store=store)
     before = classifier.model_
 
     def check(rows):
         features = encoded_again(classifier)
         assert len(features) == rows
         np.testing.assert_array_equal(classifier.model_.shots.features.raw, features.raw)
-        assert_answers_as(classifier, method_on(classifier, features))
+        assert_answers_as(classifier, method_on(classifier, features, asked=middle_views(classifier)))
         assert_answers_as(classifier, method_on(classifier, features, held=True))
         assert_differs(classifier, method_on(classifier, features, with_views=False))
 
@@ -156,7 +175,7 @@ def test_edits_equal_a_fresh_fit_and_carry_the_views(method, tmp_path):
     classifier.remove_class("shoe", refit=True)
     check(10)
     classifier.save(tmp_path / "c.tip")
-    classifier = ImageClassifier.load(tmp_path / "c.tip", store=None)
+    classifier = ImageClassifier.load(tmp_path / "c.tip", store=store)
     for _ in range(5):
         classifier.undo(refit=True)
     check(13)
@@ -167,9 +186,10 @@ def test_edits_equal_a_fresh_fit_and_carry_the_views(method, tmp_path):
 
 
 def test_a_saved_classifier_trains_on_the_views_again(tmp_path):
-    classifier = fitted("tip-adapter-f")
+    store = tmp_path / "features.sqlite3"
+    classifier = fitted("tip-adapter-f", store=store)
     classifier.save(tmp_path / "c.tip")
-    loaded = ImageClassifier.load(tmp_path / "c.tip", store=None)
+    loaded = ImageClassifier.load(tmp_path / "c.tip", store=store)
     shots, again = classifier.model_.shots.features, loaded.model_.shots.features
     assert again.raw.tobytes() == shots.raw.tobytes()
     np.testing.assert_array_equal(again.unit, shots.unit)
@@ -221,7 +241,7 @@ def test_no_byte_of_a_view_of_a_forgotten_photo_stays(tmp_path):
     # What was not forgotten is trained on view by view as before.
     again = ImageClassifier.load(place, store=store)
     assert again.model_.shots.features.raw.shape == (11, VIEWS, 64)
-    assert_answers_as(again, method_on(again, encoded_again(again)))
+    assert_answers_as(again, method_on(again, encoded_again(again), asked=middle_views(again)))
 
 
 def test_calibration_rests_on_fits_to_the_views_of_the_other_shots():

@@ -99,6 +99,19 @@ def test_where_all_shots_are_right_beta_stays_near_the_papers():
     assert 1.0 < found.beta < 25.0
 
 
+def test_few_shots_do_not_narrow_the_kernel_until_photos_are_near_one_shot_or_none():
+    """Half a class's photos are pairs: left out, each has a near one, while most new photos have none."""
+    chosen = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        centres, labels = rng.standard_normal((8, 40)), np.repeat(np.arange(8), 4)
+        shots = centres[labels] + 1.5 * rng.standard_normal((32, 40))
+        shots[1::4] = shots[0::4] + 0.9 * rng.standard_normal((8, 40))
+        features = (shots / np.linalg.norm(shots, axis=1, keepdims=True)).astype(np.float32)
+        chosen.append(search(features, labels, np.zeros((32, 8), dtype=np.float32)).beta)
+    assert max(chosen) < 4 * search_module.PRIOR_BETA
+
+
 def test_useless_cache_is_said_and_switched_off():
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(4), 8)
@@ -115,6 +128,16 @@ def test_one_shot_follows_the_stated_rule():
     result = search(features, np.arange(3), 10 * np.eye(3, dtype=np.float32))
     assert (result.rule, result.beta, result.n_scored) == ("prior", search_module.PRIOR_BETA, 0)
     assert "one shot, or group of them, per class" in result.summary
+
+
+def test_without_text_there_is_nothing_to_fall_back_on():
+    """Shots whose neighbours are of other classes: worse than one class for all, which is no answer."""
+    labels = np.array([0, 1] * 6)
+    angles = np.repeat(np.arange(6), 2) + np.where(labels == 0, 0.0, 0.05)
+    features = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    result = search(features, labels, np.zeros((12, 2), dtype=np.float32))
+    assert result.cache_helps == (result.alpha > 0)
+    assert "zero-shot" not in result.summary
 
 
 def test_negative_alpha():

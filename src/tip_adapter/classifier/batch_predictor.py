@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from tip_adapter.classifier.predicting import calibration_of, unfamiliar
+from tip_adapter.classifier.predicting import calibration_of
 from tip_adapter.features.batch_encoder import Batch, BatchEncoder, Columns
 from tip_adapter.trust.conformal import prediction_sets
 from tip_adapter.typing import Float32Array, FloatArray
@@ -68,7 +68,7 @@ class BatchPredictor:
         columns["probability"] = probabilities.max(axis=1).tolist()
         columns["probabilities"] = np.asarray(probabilities, dtype=np.float32)
         columns["set"] = self._sets(probabilities, columns["digest"])
-        none = unfamiliar(self.model, probabilities, features, self.none_threshold)
+        none = self.model.unfamiliar(probabilities, features, self.none_threshold)
         columns["out_of_distribution"] = [None] * len(none) if self.none_threshold is None else none.tolist()
         return columns
 

@@ -11,6 +11,7 @@ import numpy as np
 from tip_adapter.classifier.inputs import LabelledImages
 from tip_adapter.features.extraction import Extraction
 from tip_adapter.model.few_shot_model import FewShotModel
+from tip_adapter.typing import Float32Array
 
 if TYPE_CHECKING:
     from tip_adapter.methods.left_out import LeftOut
@@ -34,13 +35,15 @@ def photos_apart(photos: LabelledImages, extraction: Extraction) -> Photos:
     )
 
 
-def diagnosis_of(model: FewShotModel, other: Photos | None, bad_images: Sequence[BadImage]) -> Diagnosis:
-    """Examine the shots of a model, with their pictures where all have one."""
+def diagnosis_of(
+    model: FewShotModel, other: Photos | None, bad_images: Sequence[BadImage], queries: Float32Array | None
+) -> Diagnosis:
+    """Examine the shots of a model, with their pictures where all have one, and single views where keys are means."""
     from tip_adapter.trust.doctor import diagnose
 
     photos = _shots_of(model, model.shots.features.names)
     weights, scale = model.zero_shot_weights, model.encoder.logit_scale
-    return diagnose(photos, model.class_names, weights, scale, other=other, images=bad_images)
+    return diagnose(photos, model.class_names, weights, scale, other=other, images=bad_images, queries=queries)
 
 
 def enough_of(model: FewShotModel, answers: LeftOut, *, hints: bool) -> Enough:

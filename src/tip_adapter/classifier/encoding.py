@@ -260,7 +260,9 @@ class PhotoEncoder:
         return self.extract(images, skip_bad=False, progress=progress).features.unit
 
     def stored_middle_views(self, model: FewShotModel) -> Float32Array | None:
-        """Features of the shots as photos to classify are seen, from the store; None if it lacks one."""
+        """Features of the shots as `middle_views` gives them, from the store; None if it lacks one."""
+        if model.views == 1:
+            return None
         digests = model.shots.features.digests
         with self.open_store() as store:
             found = {} if store is None else store.get(model.encoder.image_id, [(one, CENTER_VIEW) for one in digests])

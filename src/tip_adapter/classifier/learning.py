@@ -129,7 +129,7 @@ class Learner:
     def _model(
         self, estimator: FewShotMethod, support: Support, queries: Float32Array | None, *, means: bool = False
     ) -> FewShotModel:
-        """Fit the method, and calibrate it on shots as photos to classify are seen: `queries`, unless all are means."""
+        """Fit the method and calibrate it, on shots as photos to classify are seen: `queries`, unless all are means."""
         _show_training(estimator, self.progress)
         announce(self.progress, "Training" if estimator.trains else "Choosing hyper-parameters on the shots", "steps")
         features, labels = support.shots.features, support.shots.labels
@@ -145,6 +145,7 @@ class Learner:
             class_names=support.class_names,
             views=features.unit_views,
             groups=numbers,
+            queries=queries,
         )
         announce(self.progress, "Calibrating on shots left out in turn", "steps")
         calibration = calibrate_on_shots(

@@ -10,7 +10,7 @@ import numpy as np
 from tip_adapter.classifier.encoding import DEFAULT_METHOD, ClassTexts, PhotoEncoder, Queries
 from tip_adapter.classifier.frames import check_columns, with_columns
 from tip_adapter.classifier.live_model import LiveModel
-from tip_adapter.classifier.predicting import as_pipeline, familiarity_threshold, unfamiliar
+from tip_adapter.classifier.predicting import as_pipeline, familiarity_threshold
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.sequences import Images
 from tip_adapter.explain.explainer import Explainer
@@ -126,7 +126,7 @@ class PhotoClassifier:
         threshold = familiarity_threshold(model, none_of_these)
         queries = self._photos.queries(images, skip_bad=skip_bad, progress=progress)
         probabilities = model.probabilities(model.logits(queries.features))
-        return model, queries, probabilities, unfamiliar(model, probabilities, queries.features, threshold)
+        return model, queries, probabilities, model.unfamiliar(probabilities, queries.features, threshold)
 
     @overload
     def predict_top(  # type: ignore[overload-overlap]

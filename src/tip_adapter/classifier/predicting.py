@@ -10,13 +10,11 @@ import numpy as np
 from tip_adapter.classifier.inputs import LabelledImages, labelled_images
 from tip_adapter.data.class_names import unknown_names
 from tip_adapter.errors import DatasetError, InputError
-from tip_adapter.methods.selection.folds import support_folds
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.predictions import Prediction, top_predictions
 from tip_adapter.trust.calibration import Calibration
-from tip_adapter.trust.out_of_distribution import familiarity_parts
 from tip_adapter.trust.unlabelled import EQUAL, next_to_label
-from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
+from tip_adapter.typing import Float32Array, IntArray
 
 
 def known_photos(
@@ -51,21 +49,6 @@ def calibration_of(model: FewShotModel) -> Calibration:
 def familiarity_threshold(model: FewShotModel, rate: float | None) -> float | None:
     """Below which score a photo shows none of the classes; None where that was not asked."""
     return None if rate is None else calibration_of(model).familiarity.threshold(rate)
-
-
-def unfamiliar(
-    model: FewShotModel, probabilities: FloatArray, features: Float32Array, threshold: float | None
-) -> BoolArray:
-    """Which photos show none of the classes."""
-    if threshold is None or model.calibration is None:
-        return np.zeros(len(features), dtype=bool)
-    shots = model.shots
-    folds = shots.folds
-    if model.calibration.n_folds not in (0, int(folds.max()) + 1):  # methods that train leave out fewer, larger ones
-        folds = support_folds(shots.features.unit, shots.labels, model.calibration.n_folds, shots.group_numbers)
-    signs = familiarity_parts(probabilities, features, shots.features.unit, shots.labels, folds)
-    result: BoolArray = model.calibration.familiarity.score(signs) < threshold
-    return result
 
 
 def worth_labelling(

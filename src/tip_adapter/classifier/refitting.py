@@ -89,9 +89,7 @@ class Refitter:
             )
         with _clear_errors(model.method):
             self._fit(estimator, model)
-        features, queries = model.shots.features, None
-        if model.views > 1:
-            queries = self.photos.stored_middle_views(model)
+        features, queries = model.shots.features, self.photos.stored_middle_views(model)
         views, groups = features.unit_views if estimator.takes_views else None, model.shots.group_numbers
         answers = left_out_logits(
             estimator, features.unit, model.shots.labels, queries=queries, views=views, groups=groups
@@ -103,11 +101,9 @@ class Refitter:
         """A new calibration on the shots, if one on them is in use and their photos' single views are known."""
         if model.calibration is not None and model.calibration.source == "photos":
             return {}
-        queries = None
-        if model.views > 1:
-            queries = self.photos.stored_middle_views(model)
-            if queries is None:
-                return {}
+        queries = self.photos.stored_middle_views(model)
+        if model.views > 1 and queries is None:
+            return {}
         features, labels = model.shots.features, model.shots.labels
         groups = model.shots.group_numbers
         calibration = calibrate_on_shots(
@@ -145,6 +141,7 @@ class Refitter:
             class_names=model.class_names,
             views=features.unit_views,
             groups=model.shots.group_numbers,
+            queries=self.photos.stored_middle_views(model),
         )
 
     def _estimator(self, parameters: Mapping[str, Any]) -> FewShotMethod:

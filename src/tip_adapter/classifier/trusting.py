@@ -288,7 +288,8 @@ class TrustedClassifier(PhotoClassifier):
         model, found = self._fitted(), None
         with contextlib.suppress(InputError):  # methods that tune are not measured on their shots
             found = self.enough(hints=False)
-        return replace(diagnosis_of(model, other, bad_images), enough=found)
+        queries = self._photos.stored_middle_views(model)
+        return replace(diagnosis_of(model, other, bad_images, queries), enough=found)
 
     def report(
         self,
@@ -334,7 +335,8 @@ class TrustedClassifier(PhotoClassifier):
         extraction = self._photos.extract_labelled(photos, skip_bad=skip_bad, progress=progress)
         kept = [photos.images[row] for row in extraction.kept]
         announce(progress, "Making the page")
-        content = report_content(model, extraction, kept, photos.labels[extraction.kept], title, self._diagnosis())
+        known, queries = photos.labels[extraction.kept], self._photos.stored_middle_views(model)
+        content = report_content(model, extraction, kept, known, title, self._diagnosis(), queries=queries)
         facts = {**content.facts, **(notes or {})}
         content = replace(content, compared=compared, explained=explained, facts=facts)
         write_file(Path(path), render_report(content).encode())

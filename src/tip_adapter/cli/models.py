@@ -100,11 +100,14 @@ def fit(
 ) -> None:
     """Learn a classifier from a few labelled photos per class, and save it."""
     from tip_adapter.classifier import DEFAULT_METHOD, ImageClassifier
+    from tip_adapter.errors import InputError
     from tip_adapter.progress import progress_bar
     from tip_adapter.storage.bundle_files import check_replaceable
 
     start = time.perf_counter()
     check_replaceable(output)
+    if no_text and class_texts is not None:
+        raise InputError("Expected --class-texts or --no-text, got both: leave one out")
     source, findings = _source(data, split=split, skip_bad=skip_bad, as_json=as_json)
     classifier = ImageClassifier(
         encoder,
@@ -133,6 +136,8 @@ def fit(
     echo(f"{model.shots.counted} of {len(model.class_names)} classes, {model.method.name}, {seconds:.1f} s")
     if "summary" in model.method.chosen:
         echo(model.method.chosen["summary"])
+    if alone := [model.class_names[column] for column in model.shots.of_one_group]:
+        echo(f"one group is all there is of {', '.join(alone)}: none of it can be left out, as with one shot")
     if report:
         echo(str(report))
     echo(f"saved: {output}")

@@ -218,7 +218,9 @@ def _show_enough(found: Enough) -> None:
     rows = [
         (
             one.name,
-            one.photos if one.groups == one.photos else f"{one.photos} in {one.groups} groups",
+            one.photos
+            if one.groups == one.photos
+            else f"{one.photos} in {one.groups} group{'' if one.groups == 1 else 's'}",
             _with_interval(one.accuracy, one.interval),
             "" if one.gain is None else f"+{100 * one.gain:.1f} pts",
             one.verdict,
@@ -228,7 +230,7 @@ def _show_enough(found: Enough) -> None:
     ]
     columns = [text("class"), number("photos"), number("recognised"), number("one more"), text("enough?")]
     _show("are there enough photos? the neediest class first", [*columns, replace(text("taken for"), spare=True)], rows)
-    groups = f", {found.groups} groups" if found.groups < found.photos else ""
+    groups = f", {found.groups} group{'' if found.groups == 1 else 's'}" if found.groups < found.photos else ""
     gain = "" if found.gain is None else f"; one more of each +{100 * found.gain:.1f} points: {found.verdict}"
     recognised = f"recognised {_with_interval(found.accuracy, found.interval)}" if found.asked else "too few to say"
     echo(f"in all {found.photos} photos{groups}: {recognised}{gain}")

@@ -199,9 +199,9 @@ def _weigh(
     text, labels = evidence.text[evidence.scored].astype(np.float64), evidence.labels[evidence.scored]
     logits = np.stack([text_weight * text, *(expert.seen for expert in experts.values())])
     weights = likely_weights(logits, labels, expected, (TEXT_WIDTH, *[EXPERT_WIDTH] * len(experts)))
-    if harms(text, np.tensordot(weights, logits, axes=1), labels):
+    if text.any() and harms(text, np.tensordot(weights, logits, axes=1), labels):
         weights = np.eye(1, len(weights))[0] / text_weight
-    answers = {"zero-shot": text}
+    answers = {"zero-shot": text} if text.any() else {}
     answers |= {name: expert.values["text weight"] * text + expert.seen for name, expert in experts.items()}
     answers["auto"] = np.tensordot(weights, logits, axes=1)
     scores = {name: nll_and_accuracy(one, labels) for name, one in answers.items()}

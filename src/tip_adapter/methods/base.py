@@ -22,6 +22,7 @@ from tip_adapter.methods.inputs import (
     as_names,
     as_numpy,
     checked_groups,
+    checked_queries,
     checked_views,
     checked_weights,
     unit_rows,
@@ -81,7 +82,9 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     _keeps_interrupted = True
     """Whether Ctrl-C ends a training early, or everything."""
 
-    def fit(self, X: Any, y: Any, *, validation: tuple[Any, Any] | None = None, groups: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: Any, *, validation: tuple[Any, Any] | None = None, groups: Any = None, queries: Any = None
+    ) -> Self:
         """Fit to the support set.
 
         Parameters
@@ -96,6 +99,9 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         groups : array-like of shape (N,), optional
             What each shot belongs to, such as a burst, a patient or a shelf: names or integers. Shots of one group are
             left out together when hyper-parameters are chosen. Default: each shot is its own.
+        queries : array-like or tensor of shape (N, D), optional
+            The shots as photos to classify will be seen: one view of each, where X are means of several, which are
+            easier to recognise. Hyper-parameters are chosen by how left-out shots are answered so. Default: X.
 
         Returns
         -------
@@ -108,20 +114,29 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         InputError
             When labels do not fit the classes.
         """
-        return self._fitted(X, y, validation, groups=groups)
+        return self._fitted(X, y, validation, groups=groups, queries=queries)
 
     def _fitted(
-        self, X: Any, y: Any, validation: tuple[Any, Any] | None, views: Any = None, groups: Any = None
+        self,
+        X: Any,
+        y: Any,
+        validation: tuple[Any, Any] | None,
+        *,
+        views: Any = None,
+        groups: Any = None,
+        queries: Any = None,
     ) -> Self:
         self.trainable_parameters_ = 0
-        support = self._support_set(X, y, validation, groups)
+        support = self._support_set(X, y, validation, groups, queries)
         if views is not None:
             support = replace(support, views=checked_views(views, support.features.shape))
         self._n_shots = len(support.labels)
         self.head_ = self._fit_head(support)
         return self
 
-    def _support_set(self, X: Any, y: Any, validation: tuple[Any, Any] | None = None, groups: Any = None) -> SupportSet:
+    def _support_set(
+        self, X: Any, y: Any, validation: tuple[Any, Any] | None = None, groups: Any = None, queries: Any = None
+    ) -> SupportSet:
         X, y = self._validated(as_numpy(X), as_labels(y))
         features, names = unit_rows(X), as_names(self.class_names)
         weights = self._weights(features.shape[1], names)
@@ -138,6 +153,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             float(self.logit_scale),
             None if validation is None else self._checked_validation(*validation),
             groups=checked_groups(groups, len(labels)),
+            queries=None if queries is None else checked_queries(queries, features.shape),
         )
 
     @abstractmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,8 @@ def combined_head(
     bias = sum(
         (share * expert.bias for share, expert in zip(shares, experts, strict=True)), np.zeros(support.n_classes)
     )
-    bias += offsets + class_offsets(support, _together(experts, shares))
+    # Of the keys: an edit fits the head again, and may have no more than they.
+    bias += offsets + class_offsets(replace(support, queries=None), _together(experts, shares))
     if support.zero_shot_weights is None:
         bias = np.where(support.counts == 0, ABSENT_LOGIT, bias)
     weights, coefficients, beta = None, None, 0.0

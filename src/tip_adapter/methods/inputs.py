@@ -100,6 +100,23 @@ def checked_views(views: Any, expected: tuple[int, ...]) -> Float32Array:
     return rows
 
 
+def checked_queries(queries: Any, expected: tuple[int, ...]) -> Float32Array:
+    """Check single views of the shots, and give them unit length.
+
+    Shapes: `queries` (N, D) → (N, D).
+
+    Examples
+    --------
+    >>> from tip_adapter.methods.inputs import checked_queries
+    >>> checked_queries([[2.0, 0.0]], (1, 2)).tolist()
+    [[1.0, 0.0]]
+    """
+    array = np.asarray(as_numpy(queries), dtype=np.float32)
+    if array.shape != expected:
+        raise InputError(f"Expected queries of shape {expected}, as the shots, got {array.shape}.")
+    return checked_views(array[:, None], expected)[:, 0]
+
+
 def checked_weights(zero_shot_weights: Any, dim: int, class_names: Sequence[str] | None) -> Float32Array:
     """Check zero-shot weights against the features and the class names.
 

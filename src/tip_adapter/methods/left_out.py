@@ -9,7 +9,6 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from tip_adapter.errors import InputError
 from tip_adapter.heads import Head, zero_shot_logits
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.inputs import checked_views
@@ -91,12 +90,9 @@ def left_out_logits(
     (2, array([0, 0, 1, 1]))
     """
     check_is_fitted(method, "head_")
-    support: SupportSet = clone(method)._support_set(X, y, groups=groups)
+    support: SupportSet = clone(method)._support_set(X, y, groups=groups, queries=queries)
     if views is not None:
         support = dataclasses.replace(support, views=checked_views(views, support.features.shape))
-    asked = support.features if queries is None else np.asarray(queries, dtype=np.float32)
-    if asked.shape != support.features.shape:
-        raise InputError(f"Expected queries of shape {support.features.shape}, as the shots, got {asked.shape}.")
     max_folds = TRAINED_FOLDS if method.trains else MAX_FOLDS
     folds = support_folds(support.features, support.labels, max_folds, support.groups)
     n_folds = int(folds.max()) + 1
@@ -105,7 +101,7 @@ def left_out_logits(
         chosen = asked_shots(support.features, support.labels, support.groups)
     # Of the shots that are asked about, in their order: with a thousand classes all others would take gigabytes.
     rows = np.flatnonzero(chosen)
-    asked, labels, of_row = asked[rows], support.labels[rows], folds[rows]
+    asked, labels, of_row = support.asked[rows], support.labels[rows], folds[rows]
     logits, fewer = np.zeros((2, len(rows), support.n_classes), dtype=np.float32)
     scored, texts = np.zeros(len(rows), dtype=bool), n_folds == 2
     with single_threaded_blas():

@@ -35,6 +35,9 @@ class SupportSet:
         Unit rows: augmented views of each shot, for methods that train on them.
     groups : ndarray of shape (N,), integers, optional
         Shots that tell of the same, such as the frames of a burst, have the same number. Default: each is its own.
+    queries : ndarray of shape (N, D), float32, optional
+        Unit rows: one view of each shot, where features are means of several. Shots are asked about as photos to
+        classify are seen. Default: the features.
     """
 
     features: Float32Array
@@ -46,12 +49,15 @@ class SupportSet:
     views: Float32Array | None = None
     text_weight: float = 1.0
     groups: IntArray | None = None
+    queries: Float32Array | None = None
 
     def subset(self, rows: IntArray | BoolArray) -> SupportSet:
         """Keep some of the shots."""
         views = None if self.views is None else self.views[rows]
         groups = None if self.groups is None else self.groups[rows]
-        return replace(self, features=self.features[rows], labels=self.labels[rows], views=views, groups=groups)
+        queries = None if self.queries is None else self.queries[rows]
+        features, labels = self.features[rows], self.labels[rows]
+        return replace(self, features=features, labels=labels, views=views, groups=groups, queries=queries)
 
     def weigh_text(self, weight: float) -> SupportSet:
         """Let the texts count so much."""
@@ -62,14 +68,23 @@ class SupportSet:
         """Scale of the cosines with the texts."""
         return self.logit_scale * self.text_weight
 
+    @property
+    def asked(self) -> Float32Array:
+        """The shots as they are asked about, (N, D)."""
+        return self.features if self.queries is None else self.queries
+
     @cached_property
     def text_logits(self) -> Float32Array:
         """Zero-shot logits of the support features, (N, C)."""
         return self._text(self.features)
 
+    @cached_property
+    def _asked_text(self) -> Float32Array:
+        return self.text_logits if self.queries is None else self._text(self.queries)
+
     def text_of(self, rows: IntArray | BoolArray) -> Float32Array:
-        """Zero-shot logits of some shots; of very many, not all are computed."""
-        return self._text(self.features[rows]) if len(self.labels) > VERY_MANY else self.text_logits[rows]
+        """Zero-shot logits of some shots as they are asked about; of very many, not all are computed."""
+        return self._text(self.asked[rows]) if len(self.labels) > VERY_MANY else self._asked_text[rows]
 
     @property
     def validation_set(self) -> tuple[Float32Array, IntArray, Float32Array] | None:
@@ -81,7 +96,7 @@ class SupportSet:
         """What hyper-parameters are chosen on: the validation images if there are any, else left-out shots."""
         if self.validation_set is not None:
             return evidence_from_validation(*self.validation_set, self.labels)
-        return evidence_from_support(self.features, self.labels, self.text_of, groups=self.groups)
+        return evidence_from_support(self.features, self.labels, self.text_of, groups=self.groups, queries=self.queries)
 
     @cached_property
     def shot_folds(self) -> IntArray:

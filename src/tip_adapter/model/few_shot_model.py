@@ -15,6 +15,7 @@ import numpy as np
 
 from tip_adapter.errors import InputError, ModelFileError
 from tip_adapter.heads import Head, head_from_state, head_state, softmax
+from tip_adapter.methods.selection.folds import support_folds
 from tip_adapter.model.card import card_of
 from tip_adapter.model.fitting import MethodRecord
 from tip_adapter.model.journal import JournalEntry, journal_from_state, journal_pictures, journal_state
@@ -25,7 +26,8 @@ from tip_adapter.storage.bundle_files import plain_config
 from tip_adapter.storage.bundles import Bundle, load_bundle, save_bundle
 from tip_adapter.storage.locking import FolderLock
 from tip_adapter.trust.calibration import Calibration
-from tip_adapter.typing import Float32Array, FloatArray, IntArray, StrPath
+from tip_adapter.trust.out_of_distribution import familiarity_parts
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray, StrPath
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,20 @@ class FewShotModel:
         ndarray of shape (B, C), float64
         """
         return softmax(logits.astype(np.float64) / self.temperature)
+
+    def unfamiliar(self, probabilities: FloatArray, features: Float32Array, threshold: float | None) -> BoolArray:
+        """Tell which photos are less familiar than the threshold of `calibration.familiarity`; none without one.
+
+        Shapes: `probabilities` (B, C), `features` (B, D) → (B,).
+        """
+        if threshold is None or self.calibration is None:
+            return np.zeros(len(features), dtype=bool)
+        folds, shots = self.shots.folds, self.shots
+        if self.calibration.n_folds not in (0, int(folds.max()) + 1):  # methods that train leave out fewer, larger ones
+            folds = support_folds(shots.features.unit, shots.labels, self.calibration.n_folds, shots.group_numbers)
+        signs = familiarity_parts(probabilities, features, shots.features.unit, shots.labels, folds)
+        result: BoolArray = self.calibration.familiarity.score(signs) < threshold
+        return result
 
     def save(
         self, path: StrPath, *, forgetting: Sequence[Mapping[str, str]] = (), lock: FolderLock | None = None

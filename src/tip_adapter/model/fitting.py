@@ -98,10 +98,12 @@ def fit_method(
     class_names: Sequence[str] | None = None,
     views: Float32Array | None = None,
     groups: IntArray | None = None,
+    queries: Float32Array | None = None,
 ) -> tuple[Head, MethodRecord]:
-    """Fit an estimator to a support set.
+    """Fit an estimator to a support set; `queries` are single views of the shots, where features are means of several.
 
-    Shapes: `features` (N, D), `labels` (N,), `zero_shot_weights` (C, D), `views` (N, V, D), `groups` (N,).
+    Shapes: `features` (N, D), `labels` (N,), `zero_shot_weights` (C, D), `views` (N, V, D), `groups` (N,), `queries`
+    (N, D).
 
     Examples
     --------
@@ -121,7 +123,8 @@ def fit_method(
         estimator.set_params(class_texts=class_texts)
     # Without texts the rows of the weights cannot tell the classes, so names do, whatever they are.
     names = [str(index) for index in range(len(zero_shot_weights))] if class_names is None else list(class_names)
-    given = _views_for(estimator, views) | ({} if groups is None or estimator.takes_images else {"groups": groups})
+    given = {"groups": groups, "queries": queries, "views": views if estimator.takes_views else None}
+    given = {name: value for name, value in given.items() if value is not None and not estimator.takes_images}
     estimator.set_params(class_names=names).fit(features, labels, **given)
     known = [name for name, cls in METHODS.items() if type(estimator) is cls]
     parameters = {name: value for name, value in estimator.get_params(deep=False).items() if name not in GIVEN}
@@ -191,10 +194,6 @@ def calibrate_on_shots(
         shots=answers.shots,
         fewer=None if means else answers.fewer,
     )
-
-
-def _views_for(estimator: FewShotMethod, views: Float32Array | None) -> dict[str, Float32Array]:
-    return {"views": views} if views is not None and estimator.takes_views else {}
 
 
 def _all_silent(weights: Float32Array) -> bool:

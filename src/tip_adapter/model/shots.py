@@ -69,8 +69,18 @@ class Shots:
     @property
     def counted(self) -> str:
         """How many shots, and groups where these are fewer, in words."""
-        few = self.n_groups < len(self)
-        return f"{len(self)} shots" + (f", {self.n_groups} groups" if few else "")
+        groups = f", {self.n_groups} group{'' if self.n_groups == 1 else 's'}" if self.n_groups < len(self) else ""
+        return f"{len(self)} shots{groups}"
+
+    @property
+    def of_one_group(self) -> list[int]:
+        """Classes with several shots that are all of one group: of these nothing can be left out."""
+        numbers = self.group_numbers
+        if numbers is None:
+            return []
+        pairs = np.unique(np.stack([self.labels, numbers]), axis=1)[0]
+        alone = (np.bincount(pairs) == 1) & (np.bincount(self.labels) > 1)
+        return [int(column) for column in np.flatnonzero(alone)]
 
     def pictures(self) -> dict[str, Source]:
         """Say where the thumbnails are, by the SHA-256 of their photos."""

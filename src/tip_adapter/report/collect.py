@@ -17,7 +17,7 @@ from tip_adapter.model.evaluation import evaluate_features
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.report import Mistake, PhotoStrip, ReportContent
 from tip_adapter.trust.doctor import Diagnosis
-from tip_adapter.typing import FloatArray, IntArray
+from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 SIDE = 96
 """Pixels of the photos in a report."""
@@ -39,8 +39,10 @@ def report_content(
     labels: IntArray,
     title: str,
     diagnosis: Diagnosis | None,
+    *,
+    queries: Float32Array | None = None,
 ) -> ReportContent:
-    """Put together what a report shows."""
+    """Put together what a report shows; `queries` (N, D) are single views of the shots, where keys are means."""
     logits = model.logits(extraction.features.unit)
     probabilities = model.probabilities(logits)
     wrong = probabilities.argmax(axis=1) != labels
@@ -57,7 +59,7 @@ def report_content(
         thumbnails={int(row): data for row, data in zip(shown, pictures, strict=True)},
         raw_probabilities=softmax(logits),
         calibration=model.calibration,
-        landscape=_landscape(model),
+        landscape=_landscape(model, queries),
         chosen=(model.head.alpha, model.head.beta) if isinstance(model.head, CacheHead) else None,
         mistakes=_mistakes(model, extraction, names, probabilities, labels),
         diagnosis=diagnosis,
@@ -75,11 +77,12 @@ def _facts(model: FewShotModel) -> dict[str, str]:
     return facts | ({"chosen": str(summary)} if summary else {})
 
 
-def _landscape(model: FewShotModel) -> Landscape | None:
+def _landscape(model: FewShotModel, queries: Float32Array | None) -> Landscape | None:
     head = model.head
     if not isinstance(head, CacheHead) or head.alpha <= 0 or head.beta <= 0:
         return None
-    text = zero_shot_logits(head.keys, head.zero_shot_weights, head.logit_scale, head.n_classes)
+    asked = head.keys if queries is None else queries
+    text = zero_shot_logits(asked, head.zero_shot_weights, head.logit_scale, head.n_classes)
     return landscape(
         head.keys,
         head.labels,
@@ -88,6 +91,7 @@ def _landscape(model: FewShotModel) -> Landscape | None:
         betas=head.beta * 2.0 ** np.linspace(-OCTAVES, OCTAVES, 17),
         balanced=head.balanced,
         groups=model.shots.group_numbers,
+        queries=queries,
     )
 
 

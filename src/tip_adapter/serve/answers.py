@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tip_adapter.classifier.predicting import calibration_of, unfamiliar
+from tip_adapter.classifier.predicting import calibration_of
 from tip_adapter.model.predictions import named_sets, top_predictions
 from tip_adapter.serve.encoding import Encoded
 from tip_adapter.serve.models import ServedModel
@@ -60,7 +60,7 @@ def answers(
     threshold = None
     if question.none_of_these is not None:
         threshold = calibration_of(model).familiarity.threshold(question.none_of_these)
-    none = unfamiliar(model, probabilities, features, threshold)
+    none = model.unfamiliar(probabilities, features, threshold)
     top = top_predictions(probabilities, model.class_names, names, question.top_k, none=none)
     sets, reasons = None, None
     if question.coverage is not None:

@@ -6,18 +6,21 @@ import numpy as np
 
 from tip_adapter.errors import InputError
 from tip_adapter.trust.conformal import ConformalScores, prediction_sets
-from tip_adapter.typing import FloatArray, IntArray
+from tip_adapter.typing import BoolArray, FloatArray, IntArray
 
 BEYOND_CHANCE = 2.58
 """Standard errors that chance reaches once in a hundred times."""
 
-COVERAGE = 0.9
+COVERAGE, FALSE_ALARMS = 0.9, 0.1
 
 
-def disagreement(stated: ConformalScores, probabilities: FloatArray, labels: IntArray) -> str:
+def disagreement(
+    stated: ConformalScores, probabilities: FloatArray, labels: IntArray, turned_away: BoolArray | None = None
+) -> str:
     """Say in one sentence where photos differ from what the left-out shots promised; nothing where chance may be why.
 
-    Accuracy (two proportions), loss (Welch's test) and the coverage of 90 % sets are compared.
+    Accuracy (two proportions), loss (Welch's test), the coverage of 90 % sets, and the share of photos that are turned
+    away where 10 % may be, are compared.
 
     Parameters
     ----------
@@ -25,6 +28,8 @@ def disagreement(stated: ConformalScores, probabilities: FloatArray, labels: Int
         Of the left-out shots.
     probabilities : ndarray of shape (B, C)
     labels : ndarray of shape (B,)
+    turned_away : ndarray of shape (B,), bool, optional
+        At `FALSE_ALARMS`.
 
     Examples
     --------
@@ -40,7 +45,10 @@ def disagreement(stated: ConformalScores, probabilities: FloatArray, labels: Int
     if not len(stated) or not len(labels):
         return ""
     promised, shown, signs = [], [], []
-    for name, unit, before, after, errors in _figures(stated, probabilities, labels):
+    figures = _figures(stated, probabilities, labels)
+    if turned_away is not None:
+        figures.append(_false_alarms(len(stated), turned_away))
+    for name, unit, before, after, errors in figures:
         if abs(errors) > BEYOND_CHANCE:
             promised.append(f"{name} of {before:.{unit[0]}f}{unit[1]}")
             shown.append(f"{after:.{unit[0]}f}{unit[1]}")
@@ -56,9 +64,16 @@ def disagreement(stated: ConformalScores, probabilities: FloatArray, labels: Int
     )
 
 
-def _figures(
-    stated: ConformalScores, probabilities: FloatArray, labels: IntArray
-) -> list[tuple[str, tuple[int, str], float, float, float]]:
+Figure = tuple[str, tuple[int, str], float, float, float]
+
+
+def _false_alarms(n: int, turned_away: BoolArray) -> Figure:
+    share = float(turned_away.mean())
+    errors = -_proportions(np.array([FALSE_ALARMS, share]), np.array([n, len(turned_away)]))
+    return "a false-alarm rate", (1, " %"), 100 * FALSE_ALARMS, 100 * share, errors
+
+
+def _figures(stated: ConformalScores, probabilities: FloatArray, labels: IntArray) -> list[Figure]:
     """Name, digits and unit, promised, shown, and by how many standard errors photos are better."""
     true = probabilities[np.arange(len(labels)), labels]
     right = np.array([float(np.mean(stated.ahead == 0)), float(np.mean(probabilities.argmax(axis=1) == labels))])

@@ -13,6 +13,10 @@ from tip_adapter.typing import BoolArray, FloatArray, IntArray
 
 SetKind = Literal["lac", "aps"]
 
+NOTHING_LEFT_OUT = (
+    "give two shots or more of every class, not all of one group, or calibrate with photos apart from them"
+)
+
 
 @dataclass(frozen=True, eq=False)
 class ConformalScores:
@@ -166,12 +170,8 @@ def check_enough(n: int, coverage: float) -> None:
     if math.ceil((n + 1) * coverage - 1e-9) <= n:
         return
     needed = math.ceil(coverage / (1 - coverage) - 1e-9)
-    remedy = (
-        f"add photos, or ask for at most {math.floor(1000 * n / (n + 1)) / 1000:g}"
-        if n
-        else "give two shots or more of every class, or calibrate with photos apart from the shots"
-    )
-    raise InputError(f"A coverage of {coverage:g} needs at least {needed} calibration photos, got {n}: {remedy}.")
+    remedy = f"add photos, or ask for at most {math.floor(1000 * n / (n + 1)) / 1000:g}" if n else NOTHING_LEFT_OUT
+    raise InputError(f"A coverage of {coverage:g} needs at least {needed} calibration photos, got {n}: {remedy}")
 
 
 def _check_kind(kind: str) -> None:

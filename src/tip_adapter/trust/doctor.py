@@ -100,6 +100,7 @@ def diagnose(
     *,
     other: Photos | None = None,
     images: Sequence[BadImage] = (),
+    queries: Float32Array | None = None,
 ) -> Diagnosis:
     """Examine a support set.
 
@@ -114,6 +115,8 @@ def diagnose(
         Photos that should be apart from the shots, such as a test set.
     images : sequence of BadImage, optional
         Files that were left out or are small, to be reported with the rest.
+    queries : ndarray of shape (N, D), float32, optional
+        Single views of the shots, where their features are means of several.
 
     Returns
     -------
@@ -131,7 +134,8 @@ def diagnose(
     >>> [(shot.name, shot.suggested) for shot in found.labels]
     [('16.jpg', 'cap')]
     """
-    probabilities, labels, rows, evidence = _second_opinion(shots, class_names, zero_shot_weights, logit_scale)
+    opinion = _second_opinion(shots, class_names, zero_shot_weights, logit_scale, queries)
+    probabilities, labels, rows, evidence = opinion
     return Diagnosis(
         len(shots),
         len(class_names),
@@ -169,13 +173,19 @@ def contradicted(probabilities: FloatArray, labels: IntArray) -> BoolArray:
 
 
 def _second_opinion(
-    shots: Photos, class_names: Sequence[str], weights: Float32Array | None, logit_scale: float
+    shots: Photos,
+    class_names: Sequence[str],
+    weights: Float32Array | None,
+    logit_scale: float,
+    queries: Float32Array | None,
 ) -> tuple[FloatArray, IntArray, IntArray, str]:
     """Probabilities for shots by what has not seen them, their labels and rows, and who speaks."""
     text = weights if weights is not None and not np.isnan(weights[:, 0]).all() else None
     method = Auto(text, class_names=class_names, logit_scale=logit_scale)
-    method.fit(shots.features, shots.labels, groups=shots.groups)
-    answers: LeftOut = left_out_logits(method, shots.features, shots.labels, groups=shots.groups, every=True)
+    method.fit(shots.features, shots.labels, groups=shots.groups, queries=queries)
+    answers: LeftOut = left_out_logits(
+        method, shots.features, shots.labels, groups=shots.groups, queries=queries, every=True
+    )
     if len(answers.rows):
         temperature = 1.0 if answers.shots <= FEW_SHOTS else fit_temperature(answers.logits, answers.labels)
         opinion = f"auto on the other shots, {answers.n_folds} folds"
@@ -183,7 +193,7 @@ def _second_opinion(
     if text is None:
         none = shots.labels[:0]
         return np.zeros((0, len(class_names))), none, none, "nothing: one shot per class"
-    logits = zero_shot_logits(shots.features, text, logit_scale, len(class_names))
+    logits = zero_shot_logits(shots.features if queries is None else queries, text, logit_scale, len(class_names))
     return softmax(logits), shots.labels, np.arange(len(shots)), "the texts alone: there is one shot per class"
 
 

@@ -19,7 +19,7 @@ from tip_adapter.trust.metrics import (
     top_k_accuracy,
     wilson_interval,
 )
-from tip_adapter.typing import FloatArray, IntArray
+from tip_adapter.typing import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,10 +128,12 @@ def evaluate_probabilities(
     n_shots_among: int = 0,
     skipped: Sequence[tuple[str, str]] = (),
     stated: ConformalScores | None = None,
+    turned_away: BoolArray | None = None,
 ) -> Evaluation:
     """Measure answers against the truth.
 
-    Shapes: `probabilities` (B, C), `labels` (B,), `zero_shot, cache` (B, C). `stated` are scores of left-out shots.
+    Shapes: `probabilities` (B, C), `labels` (B,), `zero_shot, cache` (B, C). `stated` are scores of left-out shots,
+    `turned_away` (B,) the photos that they would have shown no class.
 
     Examples
     --------
@@ -161,5 +163,5 @@ def evaluate_probabilities(
         confusion=confusion_matrix(predictions, labels, n_classes=n_classes),
         n_shots_among=n_shots_among,
         skipped=tuple(skipped),
-        disagreement="" if stated is None else disagreement(stated, probabilities, labels),
+        disagreement="" if stated is None else disagreement(stated, probabilities, labels, turned_away),
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tip_adapter.errors import InputError
-from tip_adapter.trust.conformal import check_share
+from tip_adapter.trust.conformal import NOTHING_LEFT_OUT, check_share
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 SMALLEST = 1e-9
@@ -184,7 +184,7 @@ class Familiarity:
             needed = math.ceil(1 / max(false_alarm_rate, sys.float_info.min) - 1e-9) - 1
             raise InputError(
                 f"A false-alarm rate of {false_alarm_rate:g} needs at least {needed:.6g} calibration photos, got {n}: "
-                f"add photos, or ask for at least {math.ceil(1000 / (n + 1)) / 1000:g}."
+                + (f"add photos, or ask for at least {math.ceil(1000 / (n + 1)) / 1000:g}" if n else NOTHING_LEFT_OUT)
             )
         return float(self.scores[rank - 1])
 

@@ -64,7 +64,8 @@ class KernelRidge:
         # Texts that say little leave much unexplained; those that say much explain no more than the paper has it.
         text = min(1.0, support.text_weight) / support.text_weight * support.text_logits
         residuals = kernel_residuals(support.labels, text, support.logit_scale)
-        folds = support.evidence.support_folds
+        # `left_out` answers for keys: of shots that are asked about by single views, folds are fitted one by one.
+        folds = support.evidence.support_folds if support.queries is None else None
         return cls(support.features, residuals, folds, crowding(support.labels), support.labels)
 
     @cached_property
@@ -159,7 +160,8 @@ def choose_kernel(
     1.0
     """
     # Every fold's fit comes from one factorisation of all shots.
-    left_out = (lambda pair: regression.left_out(**pair)) if evidence.n_folds > 1 else None
+    at_once = evidence.n_folds > 1 and regression.folds is not None
+    left_out = (lambda pair: regression.left_out(**pair)) if at_once else None
     axes = {"ridge": ridges, "beta": betas}
     return choose_with_logits(
         evidence, lambda pair: regression.fit(**pair), axes, alpha=alpha, text_weight=text_weight, left_out=left_out

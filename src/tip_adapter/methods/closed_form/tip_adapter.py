@@ -92,6 +92,7 @@ class TipAdapter(FewShotMethod):
                 balanced=self.balanced,
                 validation=support.validation_set,
                 groups=support.groups,
+                queries=support.queries,
             )
             alpha, beta, text_weight = self.search_.alpha, self.search_.beta, self.search_.text_weight
         self.alpha_, self.beta_, self.text_weight_ = alpha, beta, 1.0 if text_weight is None else text_weight

@@ -145,6 +145,7 @@ class CLIPLoRA(EncoderTuning):
         *,
         validation: tuple[Sequence[ImageSource], Any] | None = None,
         groups: Any = None,
+        queries: Any = None,
     ) -> Self:
         """Tune the encoder on labelled photos.
 
@@ -156,7 +157,7 @@ class CLIPLoRA(EncoderTuning):
             Class names, or integers that index `class_names` (without them: the rows of `zero_shot_weights`).
         validation : tuple of photos and labels, optional
             Not looked at: there is nothing to choose.
-        groups : ignored
+        groups, queries : ignored
             Nothing is left out.
 
         Returns

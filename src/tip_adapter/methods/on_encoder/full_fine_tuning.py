@@ -166,6 +166,7 @@ class FullFineTuning(EncoderTuning):
         *,
         validation: tuple[Sequence[ImageSource], Any] | None = None,
         groups: Any = None,
+        queries: Any = None,
     ) -> Self:
         """Tune the encoder on labelled photos.
 
@@ -177,7 +178,7 @@ class FullFineTuning(EncoderTuning):
             Class names, or integers that index `class_names` (without them: the rows of `zero_shot_weights`).
         validation : tuple of photos and labels, optional
             Photos apart from the shots, that a learning rate left at "auto" is chosen on by accuracy, as papers do.
-        groups : ignored
+        groups, queries : ignored
             Nothing is left out.
 
         Returns

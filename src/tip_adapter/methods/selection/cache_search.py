@@ -30,11 +30,8 @@ REFINEMENTS = {"likelihood": 2, "accuracy": 4}
 
 PRIOR_BETA = 5.5
 """With one shot per class there is nothing to leave out. Then β is the paper's, and α gives the cache logits the spread
-over classes that is expected of one shot."""
-
-BETA_WIDTH = float(np.log(4.0))
-"""Standard deviation of log β around that: a factor of four either way, which few shots, all of them right, must not
-leave for millionths of a nat."""
+over classes that is expected of one shot. With more, log β is expected around it with the width of every weight: few
+shots may well be a nat likelier under kernels so narrow that a new photo is near one shot or none, and α has no end."""
 
 Rule = Literal["cross-validation", "validation", "prior"]
 Criterion = Literal["likelihood", "accuracy"]
@@ -74,7 +71,7 @@ class SearchResult:
     nll, accuracy : float
         Of the chosen pair on the scored images, in nats per image and as a fraction; NaN under the rule "prior".
     zero_shot_nll, zero_shot_accuracy : float
-        The same of text alone.
+        The same of text alone; NaN without text.
     points : tuple of SearchPoint
         Every β that was tried, ascending.
     text_weight : float
@@ -102,7 +99,9 @@ class SearchResult:
         if self.rule == "prior":
             return f"{chosen} by the rule for one shot, or group of them, per class (nothing can be left out)"
         source = f"{self.n_folds}-fold cross-validation on the shots" if self.n_folds else "the validation set"
-        compared = f"{100 * self.accuracy:.1f} % against {100 * self.zero_shot_accuracy:.1f} % zero-shot"
+        compared = f"{100 * self.accuracy:.1f} %"
+        if not np.isnan(self.zero_shot_accuracy):
+            compared += f" against {100 * self.zero_shot_accuracy:.1f} % zero-shot"
         if not self.cache_helps:
             return f"α = 0: by {source} the cache does not help ({compared}), so text alone answers"
         return f"{chosen} by {source} ({compared})"
@@ -119,6 +118,7 @@ def search(
     balanced: bool = True,
     validation: tuple[Float32Array, IntArray, Float32Array] | None = None,
     groups: IntArray | None = None,
+    queries: Float32Array | None = None,
 ) -> SearchResult:
     """Choose α, β and t of Tip-Adapter, ``t·text + α·A·Y``, from the support set, or from a validation set.
 
@@ -136,15 +136,8 @@ def search(
     validation : tuple of features (B, D), labels (B,) and zero-shot logits (B, C), optional
         Images apart from the support set. With them accuracy on them decides, as in the paper; without, shots are left
         out in turn and likelihood decides.
-
-    Returns
-    -------
-    SearchResult
-
-    Raises
-    ------
-    InputError
-        When alpha or beta is negative.
+    queries : ndarray of shape (N, D), optional
+        The shots as they are asked about, see `tip_adapter.methods.support_set.SupportSet`; `text` is of them.
 
     References
     ----------
@@ -165,14 +158,15 @@ def search(
     asked = asked_shots(features, labels, groups, affordable_images(len(labels)))
     text = text(asked) if callable(text) else text[asked]
     cache = Cache.build(features, labels, text.shape[1], balanced=balanced)
+    images = features if queries is None else queries
     chosen = text_weight is None and alpha is None and validation is None
     t = likely_text_weight(text, labels[asked]) if chosen else 1.0 if text_weight is None else text_weight
     if validation is not None:
         scored: _Scored | None = _Scored(CacheLogits(validation[0], cache), *validation[1:], 0, "accuracy")
     else:
-        scored = _left_out(cache, labels, text, asked, groups)
+        scored = _left_out(cache, images, labels, text, asked, groups)
     if scored is None:
-        return replace(_prior(cache, alpha, beta, groups), text_weight=t)
+        return replace(_prior(cache, images, alpha, beta, groups), text_weight=t)
     found = scored.weighing(t).choose(alpha, beta)
     if not chosen or not text.any():
         return found
@@ -214,12 +208,13 @@ def landscape(
     betas: FloatArray,
     balanced: bool = True,
     groups: IntArray | None = None,
+    queries: Float32Array | None = None,
 ) -> Landscape | None:
     """Score a grid of α and β on left-out shots, to be looked at; `search` needs no grid.
 
     Parameters
     ----------
-    features, labels, text, balanced, groups
+    features, labels, text, balanced, groups, queries
         As in `search`.
     alphas, betas : ndarray of shape (A,) and (B,)
 
@@ -240,7 +235,8 @@ def landscape(
     """
     cache = Cache.build(features, labels, text.shape[1], balanced=balanced)
     asked = asked_shots(features, labels, groups, affordable_images(len(labels)))
-    scored = _left_out(cache, labels, text[asked], asked, groups)
+    images = features if queries is None else queries
+    scored = _left_out(cache, images, labels, text[asked], asked, groups)
     if scored is None:
         return None
     nll, right = np.empty((2, len(alphas), len(betas)))
@@ -253,7 +249,7 @@ def landscape(
 
 
 def _left_out(
-    cache: Cache, labels: IntArray, text: FloatArray, asked: BoolArray, groups: IntArray | None
+    cache: Cache, images: Float32Array, labels: IntArray, text: FloatArray, asked: BoolArray, groups: IntArray | None
 ) -> _Scored | None:
     """Score a shot of every group by the keys of the other folds, each class's sum scaled up for the keys it lost.
 
@@ -272,8 +268,8 @@ def _left_out(
     scored = np.flatnonzero(asked[order] & (kept[folds, labels[order]] > 0))
     if not len(scored):
         return None
-    cache_logits = CacheLogits(cache.keys[scored], cache, (folds[scored], folds), scale[folds[scored]])
     rows = order[scored]
+    cache_logits = CacheLogits(images[rows], cache, (folds[scored], folds), scale[folds[scored]])
     text, shots = text[(np.cumsum(asked) - 1)[rows]], shots_per_class(labels[order], groups)
     return _Scored(cache_logits, labels[rows], text, n_folds, "likelihood", shots)
 
@@ -331,7 +327,7 @@ class _Scored:
         """Take the likeliest α, held near what is expected: else it has no end where few shots are all right."""
         alpha, nll = best_likelihood_alpha(self.text, mass, self.labels, start=start)
         spread = float(mass.std(axis=1).mean())
-        pull = float(np.log(beta / PRIOR_BETA)) ** 2 / (2 * BETA_WIDTH**2 * len(self.labels))
+        pull = float(np.log(beta / PRIOR_BETA)) ** 2 / (2 * WIDTH**2 * len(self.labels))
         if alpha > 0 and spread > 0:
             expected = expected_spread(self.shots)
             weight = likely_ratio(self.text, mass / spread, self.labels, expected, start=alpha * spread)
@@ -352,7 +348,8 @@ class _Scored:
         with_cache = self._right(mass, best.alpha)
         lost, won = int(np.sum(zero_shot & ~with_cache)), int(np.sum(~zero_shot & with_cache))
         # Likelihood can gain where accuracy loses; a loss of more than two standard errors is believed.
-        helps = best.alpha > 0 and lost - won <= 2 * np.sqrt(lost + won)
+        text = bool(self.zero_shot.any())
+        helps = best.alpha > 0 and (lost - won <= 2 * np.sqrt(lost + won) or not text)
         if alpha is None and not helps:
             best, with_cache = SearchPoint(best.beta, 0.0, self._nll(mass, 0.0), 0.0), zero_shot
         return SearchResult(
@@ -365,19 +362,21 @@ class _Scored:
             n_scored=len(self.labels),
             nll=best.nll,
             accuracy=float(with_cache.mean()),
-            zero_shot_nll=float(surprises(self.zero_shot, self.labels).mean()),
-            zero_shot_accuracy=float(zero_shot.mean()),
+            zero_shot_nll=float(surprises(self.zero_shot, self.labels).mean()) if text else np.nan,
+            zero_shot_accuracy=float(zero_shot.mean()) if text else np.nan,
             points=points,
             text_weight=self.text_weight,
         )
 
 
-def _prior(cache: Cache, alpha: float | None, beta: float | None, groups: IntArray | None) -> SearchResult:
+def _prior(
+    cache: Cache, images: Float32Array, alpha: float | None, beta: float | None, groups: IntArray | None
+) -> SearchResult:
     """One shot per class: the spread stated beforehand, over the other classes' keys."""
     chosen_beta = PRIOR_BETA if beta is None else beta
     n_keys = len(cache.keys)
     rows = spread_over(np.arange(n_keys), MAX_COSINES // n_keys)
-    mass = np.exp(chosen_beta * (cache.keys[rows] @ cache.keys.T - 1.0))
+    mass = np.exp(chosen_beta * (images[cache.order[rows]] @ cache.keys.T - 1.0))
     own = np.arange(n_keys) if groups is None else groups[cache.order]
     mass[own[rows][:, None] == own] = np.nan
     spread = float(np.nanstd(mass, axis=1).mean()) if len(np.unique(own)) > 1 else 0.0

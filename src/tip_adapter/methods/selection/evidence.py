@@ -145,15 +145,18 @@ def evidence_from_support(
     *,
     max_folds: int = MAX_FOLDS,
     groups: IntArray | None = None,
+    queries: Float32Array | None = None,
 ) -> Evidence:
     """Use the shots themselves, one of every class left out at once, or one group, of which one shot is asked about.
 
-    Shapes: `features` (N, D), `labels` (N,), `text` (N, C), `groups` (N,).
+    Shapes: `features` (N, D), `labels` (N,), `text` (N, C), `groups` (N,), `queries` (N, D).
 
     Parameters
     ----------
     text : ndarray or callable
         Zero-shot logits, or what gives those of some rows.
+    queries : ndarray, optional
+        The shots as they are asked about; see `tip_adapter.methods.support_set.SupportSet`.
 
     Examples
     --------
@@ -173,8 +176,9 @@ def evidence_from_support(
     # Few per class decide by their spread over classes that nobody has seen, for which all are needed.
     rows = np.flatnonzero(asked) if len(labels) > VERY_MANY and shots > FEW_SHOTS else np.arange(len(labels))
     given = text(rows) if callable(text) else text[rows]
-    images = features[rows], labels[rows], given, asked[rows], scored[rows], folds[rows]
-    return Evidence(*images, folds, labels, growth, groups)
+    images = features if queries is None else queries
+    seen = images[rows], labels[rows], given, asked[rows], scored[rows], folds[rows]
+    return Evidence(*seen, folds, labels, growth, groups)
 
 
 def _pairs(labels: IntArray, folds: IntArray) -> IntArray:

@@ -63,7 +63,7 @@ class Choice:
     nll, accuracy : float
         Of the answers to left-out shots or validation images; NaN under the rule "prior".
     zero_shot_nll, zero_shot_accuracy : float
-        The same of text alone.
+        The same of text alone; NaN without text.
     text_weight : float
         What the zero-shot logits count.
     tried : tuple of (dict, float)
@@ -93,7 +93,9 @@ class Choice:
         source = "the validation set" if not self.n_folds else f"{self.n_folds}-fold cross-validation on the shots"
         if self.rule == "cross-validation and prior":
             source += " and the prior for few shots"
-        compared = f"{100 * self.accuracy:.1f} % against {100 * self.zero_shot_accuracy:.1f} % zero-shot"
+        compared = f"{100 * self.accuracy:.1f} %"
+        if not np.isnan(self.zero_shot_accuracy):
+            compared += f" against {100 * self.zero_shot_accuracy:.1f} % zero-shot"
         return f"{chosen} by {source} ({compared})"
 
 
@@ -203,8 +205,8 @@ def _weigh(
     else:
         full, seen, text_weight = _weights_from_shots(evidence, fit, expert, growth, text_weight)
     nll, accuracy = nll_and_accuracy(text_weight * text + seen * expert, labels)
-    zero_shot_nll, zero_shot_accuracy = nll_and_accuracy(text, labels)
-    if alpha is None and harms(text, text_weight * text + seen * expert, labels):
+    zero_shot_nll, zero_shot_accuracy = nll_and_accuracy(text, labels if text.any() else labels[:0])
+    if alpha is None and text.any() and harms(text, text_weight * text + seen * expert, labels):
         full, seen, text_weight, nll, accuracy = 0.0, 0.0, 1.0, zero_shot_nll, zero_shot_accuracy
     return Choice(
         parameters,

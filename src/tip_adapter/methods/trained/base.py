@@ -133,7 +133,14 @@ class TrainedMethod(FewShotMethod):
     _steps_done = 0
 
     def fit(
-        self, X: Any, y: Any, *, validation: tuple[Any, Any] | None = None, views: Any = None, groups: Any = None
+        self,
+        X: Any,
+        y: Any,
+        *,
+        validation: tuple[Any, Any] | None = None,
+        views: Any = None,
+        groups: Any = None,
+        queries: Any = None,
     ) -> Self:
         """Train on the support set; Ctrl-C keeps what the last finished epoch reached, and says so.
 
@@ -151,6 +158,9 @@ class TrainedMethod(FewShotMethod):
         groups : array-like of shape (N,), optional
             What each shot belongs to, such as a burst: shots of one group are left out together. Default: each is its
             own.
+        queries : array-like or tensor of shape (N, D), optional
+            The shots as photos to classify will be seen: one view of each, where X are means of several, which are
+            easier to recognise. Hyper-parameters are chosen by how left-out shots are answered so. Default: X.
 
         Returns
         -------
@@ -168,7 +178,7 @@ class TrainedMethod(FewShotMethod):
             When torch is not installed.
         """
         require_torch()
-        return self._fitted(X, y, validation, views, groups)
+        return self._fitted(X, y, validation, views=views, groups=groups, queries=queries)
 
     def _training_set(self, support: SupportSet) -> TrainingSet:
         views = support.features[:, None] if support.views is None else support.views

@@ -134,7 +134,7 @@ class CLIPAdapter(TrainedMethod):
         def ask(item: tuple[float, int]) -> Float32Array:
             ratio, fold = item[0], folds[item[1]]
             head = self._train_head(support, shots.subset(fold.kept), seed, ratio, final=False)
-            return head.logits(shots.features[fold.scored])
+            return head.logits(support.asked[fold.scored])
 
         items = [(ratio, index) for ratio in RATIOS for index in range(len(folds))]
         answers = self._until_interrupted(ask, items, "residual_ratio")

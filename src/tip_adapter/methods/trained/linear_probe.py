@@ -104,7 +104,12 @@ class LinearProbe(FewShotMethod):
         evidence = support.evidence
         if evidence.folds is not None:
             evidence = evidence_from_support(
-                support.features, support.labels, support.text_of, max_folds=MAX_FOLDS, groups=support.groups
+                support.features,
+                support.labels,
+                support.text_of,
+                max_folds=MAX_FOLDS,
+                groups=support.groups,
+                queries=support.queries,
             )
         if not evidence.scored.any():
             return DEFAULT_STRENGTH

@@ -181,7 +181,13 @@ class TipAdapterF(TrainedMethod):
         given = given_or_auto("initial_alpha", self.initial_alpha)
         if given is None and alpha is None:
             given = search(
-                support.features, support.labels, support.text_logits, beta=TRAINING_BETA, balanced=self.balanced
+                support.features,
+                support.labels,
+                support.text_of,
+                beta=TRAINING_BETA,
+                balanced=self.balanced,
+                groups=support.groups,
+                queries=support.queries,
             ).alpha
             given = min(max(given, INITIAL_ALPHAS[0]), INITIAL_ALPHAS[1])
         # With α = 0 the keys would have no gradient; 1 is the default of Tip-Adapter.
@@ -222,7 +228,7 @@ class TipAdapterF(TrainedMethod):
         # A class that lost keys would weigh less than it will with all of them.
         full, left = (_mass_of_ones(part) for part in (self._cache(support, shots), cache))
         scale = np.divide(full, left, out=np.zeros_like(full), where=left > 0)
-        return shots.features[fold.scored] @ cache.keys.T, cache, scale
+        return support.asked[fold.scored] @ cache.keys.T, cache, scale
 
 
 _Asked = tuple[Float32Array, Cache, FloatArray]
@@ -235,7 +241,7 @@ def _search_left_out(
     """Choose by the likelihood of the left-out shots, those of the folds that were asked about."""
     folds = folds[: len(asked)]
     rows = np.concatenate([fold.scored for fold in folds])
-    text, labels = support.text_logits[rows], support.labels[rows]
+    text, labels = support.text_of(rows), support.labels[rows]
     points = []
     for tried in BETAS if beta is None else (beta,):
         mass = np.concatenate([mass_from_cosines(cosines, cache, tried) * scale for cosines, cache, scale in asked])
