@@ -1,6 +1,6 @@
 """How far answers can be trusted: calibration, sets of classes, unknown photos, flipped labels; from the shots alone.
 
-Usage: python benchmarks/trust.py ../shared/data [--parts calibration full unknown doctor]
+Usage: python benchmarks/trust.py ../shared/data [--parts calibration full unknown doctor] [--keep]
 
 Real CLIP ViT-B/32 features of Stanford Cars and Caltech (60 classes), and photos of clothes with `lite-fast`. Seeds
 draw 2, 4 and 16 shots; Cars and Caltech have one support set of 16. Their shots are means of ten views, and single ones
@@ -11,6 +11,7 @@ as the shots are: three of 60 classes hold a third of them.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from provenance import write_result
+from provenance import RESULTS, write_result
 from tip_adapter.data.sampling import sample_shots
 from tip_adapter.heads import softmax, zero_shot_logits
 from tip_adapter.methods import METHODS
@@ -258,8 +259,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--parts", nargs="+", default=["calibration", "full", "unknown", "doctor"])
     parser.add_argument("--sets", nargs="+", default=["stanford_cars", "caltech60", "clothing"])
+    parser.add_argument("--keep", action="store_true", help="keep what results/trust.json has of other parts and sets")
     arguments = parser.parse_args()
-    figures: dict[str, dict[str, object]] = {part: {} for part in arguments.parts}
+    former = json.loads((RESULTS / "trust.json").read_text())["figures"] if arguments.keep else {}
+    figures: dict[str, dict[str, object]] = {part: former.get(part, {}) for part in arguments.parts}
     for data in load_all(arguments.folder):
         if data.name not in arguments.sets:
             continue
@@ -280,7 +283,7 @@ def main() -> None:
                 figures["doctor"][f"{data.name}/{how}"] = rows
                 told = ", ".join(f"{key} {mean(rows, key)}" for key in list(rows[0])[:4])
                 print(f"{data.name:13} flipped {how}: {told}", flush=True)
-    write_result("trust", figures)
+    write_result("trust", former | figures)
 
 
 if __name__ == "__main__":
