@@ -21,8 +21,8 @@ def _calibration(figures: Figures) -> str:
         for kind in ("lac", "aps", "lac_empty"):
             coverage, size = (_mean_of([row[kind] for row in draws], key) for key in ("coverage", "mean_size"))
             cells.append(f"{coverage:.1%}, {size:.2f}")
-        alike = _mean_of([row["lac_empty"] for row in draws], "coverage_of_classes_alike")
-        rows.append([name, *cells, f"{alike:.1%}"])
+        empty, alike = [row["lac_empty"] for row in draws], "coverage_of_classes_alike"
+        rows.append([name, *cells, f"{_mean_of(empty, alike):.1%}" if alike in empty[0] else "–"])
     sets = ["LAC: coverage at 90 %, mean size", "APS", "LAC, may be empty", "the same, classes counted alike"]
     return table(["set/method/shots", "promised", "accuracy", "test ECE", *sets], rows)
 
