@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/earlier.py ../shared/data COMMIT [--draws 5] [--sets stanford_cars caltech60 clothing]
 
-The sets and draws of `outsiders.py`, four times as many of sets with at most 100 classes. The package of that commit is taken from git into a temporary folder, and both are
-fitted by the same lines in a process of their own.
+The sets and draws of `outsiders.py`, four times as many of sets with at most 100 classes. The package of
+that commit is taken from git into a temporary folder, and both are fitted by the same lines in a process of their own.
 """
 
 from __future__ import annotations
