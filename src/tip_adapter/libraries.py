@@ -70,7 +70,7 @@ class Plugin:
         except Exception as error:
             raise InputError(
                 f"{self.entry_point.name!r} of the package {self.package} cannot be imported "
-                f"({type(error).__name__}: {error}): mend or remove that package"
+                f"({type(error).__name__}: {error}): repair or remove that package"
             ) from error
 
     def works(self) -> bool:

@@ -105,11 +105,11 @@ def test_what_is_not_there_is_one_line(run, hub, name, options, message):
 
 
 def test_a_folder_has_no_revisions(tmp_path):
-    with pytest.raises(InputError, match="no revision of the folder"):
+    with pytest.raises(InputError, match="no revision with the folder"):
         ImageClassifier.from_pretrained(tmp_path, revision="main")
 
 
 @pytest.mark.parametrize("name", ["", "nothing"])
 def test_a_folder_that_is_not_there_is_named(name):
-    with pytest.raises(InputError, match="Expected a folder that is there, or owner/name on the Hub"):
+    with pytest.raises(InputError, match="Expected an existing folder, or owner/name on the Hub"):
         ImageClassifier.from_pretrained(name)

@@ -151,7 +151,7 @@ def test_scans_are_bounded():
     data = WHOLE["progressive JPEG"]
     last = data.rindex(b"\xff\xda")
     repeated = data[:last] + data[last:-2] * 200 + data[-2:]
-    with pytest.raises(ImageError, match=r"^Expected x to have at most 100 scans, got more: save it anew or leave it"):
+    with pytest.raises(ImageError, match=r"^Expected x to have at most 100 scans, got more: save it again or leave it"):
         decode_image(repeated, name="x")
 
 

@@ -137,7 +137,7 @@ def test_a_folder_without_permission(make, monkeypatch):
     scan = os.scandir
     make("closed/1.jpg")
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(SkippableError, match=r"a readable folder at .*, got: Permission denied: change its access"):
+    with pytest.raises(SkippableError, match=r"a readable folder at .*: Permission denied: change its permissions"):
         load_dataset(root)
     pets = load_dataset(root, skip_bad=True)
     assert pets.class_names == ("cat", "dog")
@@ -195,7 +195,7 @@ def test_manifests_may_have_splits(make, suffix):
     ("row", "message"),
     [
         ({"note": "1.jpg", "label": "cat"}, "a column of files in .*, got the columns note, label: call .* path"),
-        ({"path": "1.jpg"}, "a column of classes in .*, got the columns path: call the one that holds them label"),
+        ({"path": "1.jpg"}, "a column of classes in .*, got the columns path: rename the one that holds them to label"),
         ({"path": "gone.jpg", "label": "cat"}, r"an image at .*gone\.jpg \(row \d of .*\), found none"),
         ({"path": "1.jpg", "label": " "}, r"a label in every row of .*, got none in row \d: fill them in"),
         ({"path": "", "label": "cat"}, r"a path in row \d of .*, got '': fill it in"),

@@ -196,7 +196,10 @@ def test_the_products_own_predictions_are_no_labels(folder):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,class,category\nimg/a1.jpg,x,2\nimg/a2.jpg,y,2\n", "got class and category: call the one to take label"),
+        (
+            "path,class,category\nimg/a1.jpg,x,2\nimg/a2.jpg,y,2\n",
+            "got class and category: name one of them label",
+        ),
         (
             "width,height\n1,2\n",
             "a column of files in .*, such as path, file_name or image, got the columns width, height",
@@ -366,7 +369,7 @@ def test_a_path_from_the_folder_above_and_from_another_computer(folder):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("image,class,category\na1.jpg,x,2\na2.jpg,y,2\n", "got class and category: call the one to take label"),
+        ("image,class,category\na1.jpg,x,2\na2.jpg,y,2\n", "got class and category: name one of them label"),
         ("image,label\nz1.jpg,x\nz2.jpg,y\n", "0 of 2 photos in its column image are there"),
     ],
 )

@@ -124,11 +124,11 @@ def test_a_class_too_small_for_every_part_is_named():
 
 def test_at_most_takes_all_of_a_small_class_and_warns_which():
     labels = np.repeat([0, 1, 2], [9, 2, 3])
-    with pytest.warns(ShotsWarning, match=r"^Fewer than 4 photos in 2 of 3 classes, .*: hat \(2\), sky \(3\)\.$"):
+    with pytest.warns(ShotsWarning, match=r"^Fewer than 4 photos in 2 of 3 classes, .*: hat \(2\), sky \(3\)$"):
         chosen = shots_at_most(labels, 4, random_state=3, class_names=("red", "hat", "sky"))
     np.testing.assert_array_equal(np.bincount(labels[chosen]), [4, 2, 3])
     np.testing.assert_array_equal(chosen, sample_shots(labels, 4, random_state=3, at_most=True))
-    with pytest.warns(ShotsWarning, match=r"^Fewer than 10 photos in every class.*0 \(1\).* and 3 more\.$"):
+    with pytest.warns(ShotsWarning, match=r"^Fewer than 10 photos in every class.*0 \(1\).* and 3 more$"):
         shots_at_most(np.arange(8), 10, random_state=0)
 
 

@@ -205,7 +205,7 @@ def test_an_interrupted_training_goes_on_to_the_same_result(encoder, tmp_path, m
     assert np.isfinite(early.logits(photos)).all()
     resumed = tuned(encoder, photos, labels, checkpoint=path, **settings)
     np.testing.assert_array_equal(resumed.logits(photos), whole.logits(photos))
-    with pytest.raises(TrainingError, match="notes of this training"):
+    with pytest.raises(TrainingError, match="checkpoint of this training"):
         tuned(encoder, photos, labels[::-1], checkpoint=path, **settings)
     (tmp_path / "run.safetensors.rates.json").unlink()
     with pytest.raises(TrainingError, match="checkpoint of this training"):
@@ -247,7 +247,7 @@ def test_features_are_refused(encoder):
         ({"encoder": None}, "tunes an encoder: give one"),
         ({"wise_weight": 1.5}, "wise_weight from 0 to 1, got 1.5"),
         ({"views": 0}, "views to be at least 1"),
-        ({"rates": (), "learning_rate": "auto"}, "Expected rates above 0"),
+        ({"rates": (), "learning_rate": "auto"}, "Expected learning rates above 0"),
         ({"learning_rate": "fast"}, "learning_rate"),
         ({"epochs": "many"}, "a number or 'auto'"),
         ({"class_texts": ["a"]}, "each of the 3 classes, got 1"),

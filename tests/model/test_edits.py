@@ -220,7 +220,7 @@ BAD = [
     (lambda c: c.remove_shots(["nothing"]), InputError, "no shot 'nothing'.*list them"),
     (lambda c: c.remove_shots([]), InputError, "at least one shot"),
     (lambda c: c.remove_shots("abcd"), InputError, "put it into a list"),
-    (lambda c: c.remove_shots(c.model_.shots.ids), InputError, "a shot to be left"),
+    (lambda c: c.remove_shots(c.model_.shots.ids), InputError, "at least one shot to remain"),
     (lambda c: c.relabel(c.model_.shots.ids[:1], "sock"), InputError, "no class 'sock'.*hat, scarf"),
     (lambda c: c.relabel(c.model_.shots.ids[:1], "hat"), InputError, "'hat' already"),
     (lambda c: c.add_class("hat"), InputError, "a class 'hat' already"),

@@ -117,13 +117,13 @@ def test_an_edit_is_applied_to_what_others_made_of_it(saved, photos, command):
         assert again.journal[-1].action == command
 
 
-def test_what_others_fitted_anew_is_not_edited(saved, photos):
+def test_what_others_fitted_again_is_not_edited(saved, photos):
     def edit():
         with ImageClassifier.editing(saved) as mine:
             ImageClassifier("fake", "gda", store=None).fit(photos / "train", shots=2).save(saved)
             mine.rename_class("red", "crimson")
 
-    with pytest.raises(TipAdapterError, match=r"c\.tip was fitted anew .* run this again"):
+    with pytest.raises(TipAdapterError, match=r"c\.tip was fitted again .* run this again"):
         edit()
     assert ImageClassifier.load(saved).model_.method.name == "gda"
 

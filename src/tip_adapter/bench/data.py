@@ -142,11 +142,11 @@ def _splits(source: StrPath, settings: PhotoSettings) -> ImageSplits:
     if known is None:
         raise DatasetError(
             f"Unknown data set {str(source)!r}: expected a folder, a manifest (.csv, .jsonl, .parquet), a feature file "
-            f"(.npz), or one of {', '.join(STANDARD_DATASETS)} with --data-root."
+            f"(.npz), or one of {', '.join(STANDARD_DATASETS)} with --data-root"
         )
     if settings.data_root is None:
         raise DatasetError(
-            f"Expected --data-root, the folder that holds {STANDARD_DATASETS[known].folder}/, for {known}."
+            f"Expected --data-root, the folder that holds {STANDARD_DATASETS[known].folder}/, for {known}"
         )
     return load_standard(known, settings.data_root)
 

@@ -154,11 +154,11 @@ def draw_all(
     fewest, rarest = int(counts.min()), class_names[int(counts.argmin())]
     shots = DEFAULT_SHOTS if wanted.shots is None else tuple(sorted(set(wanted.shots)))
     if min(shots) < 1 or wanted.n_seeds < 1:
-        raise InputError(f"Expected shots and seeds of at least 1, got {list(shots)} and {wanted.n_seeds}.")
+        raise InputError(f"Expected shots and seeds of at least 1, got {list(shots)} and {wanted.n_seeds}")
     too_many = [number for number in shots if number > fewest]
     has = f"{name} has {fewest} photo{'s' * (fewest != 1)} of {rarest!r} to learn from"
     if too_many and (wanted.shots is not None or len(too_many) == len(shots)):
-        raise DatasetError(f"Expected at most {fewest} shots, got {too_many[-1]}: {has}; add photos, or ask for fewer.")
+        raise DatasetError(f"Expected at most {fewest} shots, got {too_many[-1]}: {has}; add photos, or ask for fewer")
     listed = ", ".join(map(str, too_many))
     notes = (f"{has}, so {listed} shots are left out",) if too_many else ()
     single = frozenset(number for number in shots if number == counts.max())

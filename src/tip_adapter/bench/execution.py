@@ -111,7 +111,7 @@ def load_data(path: StrPath, base: Mapping[str, Any]) -> FeatureData:
     """Load the features of a job, and check that they are those that were planned with."""
     data = load_feature_file(path, name=base["dataset"])
     if data.digest != base["digests"]["test"]:
-        raise InputError(f"Expected {path} as it was when the benchmark began, got other features: start it again.")
+        raise InputError(f"Expected {path} as it was when the benchmark began, got other features: start it again")
     return data
 
 
@@ -239,7 +239,7 @@ class _Inputs:
 
 def _figures(logits: FloatArray, labels: IntArray) -> Record:
     if not np.isfinite(logits).all():
-        raise FeatureError("Expected finite logits, got NaN or infinity: the method broke down, nothing was kept.")
+        raise FeatureError("Expected finite logits, got NaN or infinity: the method broke down, nothing was kept")
     right = logits.argmax(axis=1) == labels
     return {
         "accuracy": accuracy(logits, labels),

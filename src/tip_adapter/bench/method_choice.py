@@ -50,7 +50,7 @@ def choose_methods(wanted: str | Sequence[str]) -> tuple[MethodSpec, ...]:
     words = wanted.split(",") if isinstance(wanted, str) else list(wanted)
     words = [word.strip() for word in words if word.strip()]
     if not words:
-        raise InputError(f"Expected at least one method, got none: name some of {', '.join([*GROUPS, *METHODS])}.")
+        raise InputError(f"Expected at least one method, got none: name some of {', '.join([*GROUPS, *METHODS])}")
     chosen: dict[str, MethodSpec] = {}
     for word in words:
         for choice in _of_group(word) if word in GROUPS else [_read(word)]:

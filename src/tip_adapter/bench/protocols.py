@@ -57,7 +57,7 @@ def choose_protocols(wanted: str) -> tuple[str, ...]:
     words = [word.strip() for word in wanted.split(",")]
     for word in words:
         if word not in known:
-            raise InputError(f"Unknown protocol {word!r}: choose one of {', '.join(known)}.")
+            raise InputError(f"Unknown protocol {word!r}: choose one of {', '.join(known)}")
     return tuple(dict.fromkeys(protocol for word in words for protocol in known[word]))
 
 

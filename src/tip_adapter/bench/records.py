@@ -127,9 +127,7 @@ def load_records(folder: Path) -> Records:
         except InputError as error:
             others.append((name, str(error)))
     if not good and not others:
-        raise InputError(
-            f"Expected results in {folder} (runs/ or runs.jsonl), found none: run tip-adapter bench first."
-        )
+        raise InputError(f"Expected results in {folder} (runs/ or runs.jsonl), found none: run tip-adapter bench first")
     good.sort(key=lambda run: tuple(str(run[key]).zfill(4) for key in IDENTITY[1:]))
     return Records(tuple(good), tuple(others))
 

@@ -179,9 +179,9 @@ def run(
     """
     chosen, protocols = choose_methods(methods), choose_protocols(protocol)
     if jobs is not None and jobs < 1:
-        raise InputError(f"Expected at least 1 job, got {jobs}.")
+        raise InputError(f"Expected at least 1 job, got {jobs}")
     if not sources:
-        raise InputError("Expected at least one data set, got none.")
+        raise InputError("Expected at least one data set, got none")
     output = Path(output)
     _check_apart(output, sources)
     wanted = Wanted(shots, n_seeds, protocols, _read_frequencies(frequencies))
@@ -224,7 +224,7 @@ def _check_fresh(plan: Plan, output: Path) -> None:
     if plan.stale:
         raise InputError(
             f"{output} holds {described_stale(plan.stale)}, which must not be mixed with new ones: choose another "
-            "output folder, or replace them with --redo (redo=True)."
+            "output folder, or replace them with --redo (redo=True)"
         )
 
 
@@ -275,7 +275,7 @@ def _check_apart(output: Path, sources: Sequence[Any]) -> None:
         if isinstance(source, FeatureData) or not Path(source).is_dir():
             continue
         if output.resolve().is_relative_to(Path(source).resolve()):
-            raise InputError(f"Expected an output folder outside the photos in {source}, got {output}: choose another.")
+            raise InputError(f"Expected an output folder outside the photos in {source}, got {output}: choose another")
 
 
 @contextlib.contextmanager
@@ -318,7 +318,7 @@ def _photo_settings(
         useless = [key for key, value in given.items() if value is not None] + (["views"] if views != 1 else [])
         useless += ["precision"] if precision != "fp32" else []
         if useless:
-            raise InputError(f"Expected photos to go with {', '.join(useless)}, got feature files, which are fixed.")
+            raise InputError(f"Expected photos to go with {', '.join(useless)}, got feature files, which are fixed")
         store = None
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(FeatureStore()) if store == "default" else store

@@ -125,7 +125,7 @@ def load_standard(name: str, root: StrPath) -> ImageSplits:
     """Read the official splits of a standard data set."""
     key = standard_name(name)
     if key is None:
-        raise InputError(f"Unknown data set {name!r}: choose one of {', '.join(STANDARD_DATASETS)}.")
+        raise InputError(f"Unknown data set {name!r}: choose one of {', '.join(STANDARD_DATASETS)}")
     dataset = STANDARD_DATASETS[key]
     folder = Path(root) / dataset.folder
     read = {"json": _read_json, "imagenet": _read_imagenet, "aircraft": _read_aircraft}[dataset.layout]
@@ -143,7 +143,7 @@ def _require(dataset: StandardDataset, path: Path, root: Path) -> None:
         "aircraft": "with variants.txt and images_variant_train.txt, …_val.txt, …_test.txt (from its data/) beside it",
     }[dataset.layout]
     photos = root / dataset.folder / dataset.images
-    raise DatasetError(f"{dataset.title} needs {path}, which is missing: put its photos into {photos}, {besides}.")
+    raise DatasetError(f"{dataset.title} needs {path}, which is missing: put its photos into {photos}, {besides}")
 
 
 Item = tuple[str, int, str]
@@ -225,6 +225,6 @@ def _dataset(
     if missing:
         raise DatasetError(
             f"{dataset.title} needs {missing[0]} and {len(missing) - 1} more photos that its split names: put the "
-            f"photos into {images}."
+            f"photos into {images}"
         )
     return ImageDataset(paths, np.array([label for _, label, _ in items], dtype=np.intp), names, title)

@@ -60,7 +60,7 @@ def unknown_classes(model: FewShotModel, names: Sequence[str], *, allowed: bool)
         shown = ", ".join(unknown_names(unknown[:5], model.class_names))
         raise DatasetError(
             f"The photos have classes that the classifier does not know: {shown}. Add them first "
-            "(add_class, `tip-adapter class add`), or say that they are new (new_classes=True, --new-classes)."
+            "(add_class, `tip-adapter class add`), or say that they are new (new_classes=True, --new-classes)"
         )
     return unknown
 
@@ -83,7 +83,7 @@ def first_shots(model: FewShotModel, photos: EncodedPhotos, class_name: str) -> 
     fresh, known = apart(photos, model, given)
     if known:
         photo, shot, other = known[0]
-        raise InputError(f"{photo} is the shot {shot} of {other!r} already: add the class, and relabel it.")
+        raise InputError(f"{photo} is the shot {shot} of {other!r} already: add the class, and relabel it")
     # Behind all others: shots of other classes are no copies of theirs.
     return like_shots(model, fresh, np.full(len(given), len(model.class_names)), None)[1]
 

@@ -20,14 +20,14 @@ from tip_adapter.typing import StrPath
 
 
 def address_of(name: StrPath, revision: str | None) -> str:
-    """Where a classifier is: a folder that is there, or else a repository, of which a revision may be wanted."""
+    """Where a classifier is: a folder, or else a repository and perhaps a revision of it."""
     name = os.fspath(name)
     if os.path.isdir(name):
         if revision is not None:
-            raise InputError(f"Expected no revision of the folder {name}, got {revision!r}: leave it out")
+            raise InputError(f"Expected no revision with the folder {name}, got {revision!r}: leave it out")
         return name
     if "/" not in name:
-        raise InputError(f"Expected a folder that is there, or owner/name on the Hub, got {name!r}: check the path")
+        raise InputError(f"Expected an existing folder, or owner/name on the Hub, got {name!r}: check the path")
     address = name if name.startswith(HUB_PREFIX) else f"{HUB_PREFIX}{name}"
     return address if revision is None else f"{address}@{revision}"
 

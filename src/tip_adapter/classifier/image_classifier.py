@@ -222,8 +222,8 @@ class ImageClassifier(EditableClassifier):
         bundle = load_bundle(path)
         if bundle.forgetting:
             warn(
-                f"Photos were being forgotten in {bundle.path} when that was interrupted, and traces of them are left "
-                f"there: complete it with tip-adapter purge {bundle.path}",
+                f"Forgetting photos in {bundle.path} was interrupted, and traces of them are left: complete it with "
+                f"tip-adapter purge {bundle.path}",
                 StorageWarning,
             )
         return cls._of_bundle(bundle, encoder, store, allow_truncated)

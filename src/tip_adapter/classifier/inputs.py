@@ -149,7 +149,7 @@ def check_classes_left(numbers: IntArray, kept: IntArray, names: Sequence[str]) 
     """Refuse to go on without a class whose photos were all left out as bad."""
     lost = np.setdiff1d(numbers, numbers[kept])
     if lost.size:
-        raise DatasetError(f"Expected a readable photo of every class, got none of {names[lost[0]]!r}: add some.")
+        raise DatasetError(f"Expected a readable photo of every class, got none of {names[lost[0]]!r}: add some")
 
 
 def words_of(

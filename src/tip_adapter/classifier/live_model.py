@@ -60,7 +60,7 @@ class EditingSession:
         bundle = load_bundle(self.folder)
         model = FewShotModel.from_bundle(bundle)
         if _fitted_as(model) != _fitted_as(self.model):
-            raise TipAdapterError(f"{self.folder} was fitted anew by somebody else meanwhile: run this again")
+            raise TipAdapterError(f"{self.folder} was fitted again by somebody else in the meantime: run this again")
         self.model, self.seen = model, bundle.fingerprint
         return True
 
@@ -112,7 +112,7 @@ class LiveModel:
     def present(self) -> FewShotModel:
         """The model, which there has to be."""
         if self.model is None:
-            raise InputError("This classifier is not fitted yet: call fit with labelled photos, or load a saved one.")
+            raise InputError("This classifier is not fitted yet: call fit with labelled photos, or load a saved one")
         return self.model
 
     @property

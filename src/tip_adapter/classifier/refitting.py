@@ -32,7 +32,7 @@ def check_method(model: FewShotModel, refit: bool) -> None:
     if method.trains and not refit:
         raise InputError(
             f"{method.name} trains, so it has to be trained again after an edit: ask for that (refit=True, "
-            "--refit), or fit a method that does not train."
+            "--refit), or fit a method that does not train"
         )
 
 

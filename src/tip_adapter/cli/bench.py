@@ -184,7 +184,7 @@ def _numbers(text: str | None) -> list[int] | None:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise InputError(f"Expected shots as numbers separated by commas, such as 1,4,16, got {text!r}.") from error
+        raise InputError(f"Expected shots as numbers separated by commas, such as 1,4,16, got {text!r}") from error
 
 
 @contextlib.contextmanager

@@ -121,7 +121,7 @@ def _labelled(
         number = _counted(len(images), "photo")
         raise InputError(
             f"Expected --class for the {number} of {photos[0]}{' …' if len(photos) > 1 else ''}, such as --class hat, "
-            "or one folder of class folders, or a manifest."
+            "or one folder of class folders, or a manifest"
         )
     return images, [class_name] * len(images), findings
 

@@ -59,7 +59,7 @@ def entries(folder: Path) -> tuple[list[str], list[str]]:
             kinds = [(entry.name, _is_dir(entry)) for entry in found]
     except OSError as error:
         raise DatasetError(
-            f"Expected a readable folder at {folder}, got: {error.strerror}: change its access"
+            f"Expected a readable folder at {folder}, got: {error.strerror}: change its permissions"
         ) from error
     return [name for name, is_dir in kinds if is_dir], [name for name, is_dir in kinds if not is_dir]
 

@@ -115,7 +115,7 @@ def shots_at_most(
         named = ", ".join(f"{name} ({count})" for count, name in fewer[:NAMED])
         rest = f" and {len(fewer) - NAMED} more" if len(fewer) > NAMED else ""
         warn(
-            f"Fewer than {shots} photos in {classes}, all of theirs are taken: {named}{rest}.",
+            f"Fewer than {shots} photos in {classes}, all of theirs are taken: {named}{rest}",
             ShotsWarning,
         )
     return chosen

@@ -190,8 +190,8 @@ def _clear_errors(place: HubPlace) -> Iterator[None]:
         yield
     except errors.GatedRepoError as error:
         raise EncoderError(
-            f"The repository {repository} gives its files to those alone who accepted its terms: accept them on its "
-            "page on the Hugging Face Hub, then log in here (hf auth login)"
+            f"The repository {repository} is gated: accept its terms on its page on the Hugging Face Hub, then log in "
+            "here (hf auth login)"
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise EncoderError(
@@ -203,7 +203,7 @@ def _clear_errors(place: HubPlace) -> Iterator[None]:
         if getattr(error, "errno", None) in _NO_ROOM:
             folder = import_library("huggingface_hub.constants").HF_HUB_CACHE
             raise EncoderError(
-                f"Could not keep {repository} in {folder} ({reason_of(error)}): make room, or set HF_HOME to another "
+                f"Could not save {repository} in {folder} ({reason_of(error)}): make room, or set HF_HOME to another "
                 "disk"
             ) from error
         from tip_adapter.encoders.lite import lite_is_here
@@ -218,6 +218,6 @@ def _clear_errors(place: HubPlace) -> Iterator[None]:
 def not_here(name: str) -> EncoderError:
     """Say that an encoder that only a file asks for is not fetched."""
     return EncoderError(
-        f"The encoder {name!r:.200} is not on this machine, and a file alone does not make it be fetched: to fetch it, "
-        "name it yourself with --encoder, in Python encoder="
+        f"The encoder {name!r:.200} is not on this machine, and is not downloaded because a file asks for it: name it "
+        "yourself, with --encoder or encoder="
     )

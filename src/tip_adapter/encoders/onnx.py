@@ -114,7 +114,7 @@ class OnnxEncoder(BaseEncoder):
                 if (again.image_id, again.text_id) != (self.image_id, self.text_id):
                     raise EncoderError(
                         f"The encoder in {self.layout.directory} is another one than this copy was made of (id "
-                        f"{again.image_id[:12]}, was {self.image_id[:12]}): load it anew, and fit again"
+                        f"{again.image_id[:12]}, was {self.image_id[:12]}): load it again, and fit again"
                     )
                 self._image_tower = again.image_tower
             return self._image_tower

@@ -92,7 +92,7 @@ class OnnxTower:
         self._types = {name: self._type_of(node) for name, node in self._inputs.items()}
         batches = {node.shape[0] for node in self._inputs.values() if node.shape and isinstance(node.shape[0], int)}
         if batches - {1}:
-            raise EncoderError(f"Expected {path} to take batches of any size, got {max(batches)}: export it anew")
+            raise EncoderError(f"Expected {path} to take batches of any size, got {max(batches)}: export it again")
         self.one_by_one = bool(batches)
 
     @property

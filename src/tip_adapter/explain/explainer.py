@@ -114,7 +114,7 @@ class Explainer:
             When `shots` is negative.
         """
         if shots < 0:
-            raise InputError(f"Expected the number of shots to show to be at least 0, got {shots}.")
+            raise InputError(f"Expected the number of shots to show to be at least 0, got {shots}")
         result: list[Explanation] = []
         for rows in row_chunks(len(features), len(self.model.shots)):
             parts = self._head.contributions(features[rows])

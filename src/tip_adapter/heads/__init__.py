@@ -60,7 +60,7 @@ def head_state(head: Head) -> tuple[str, dict[str, np.ndarray[Any, Any]], dict[s
     """
     kinds = [kind for kind, cls in HEADS.items() if type(head) is cls]
     if not kinds:
-        raise InputError(f"Expected a head of one of the kinds {', '.join(HEADS)}, got {type(head).__name__}.")
+        raise InputError(f"Expected a head of one of the kinds {', '.join(HEADS)}, got {type(head).__name__}")
     fields = {field.name: getattr(head, field.name) for field in dataclasses.fields(head)}  # type: ignore[arg-type]
     arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
     return kinds[0], arrays, {name: value for name, value in fields.items() if name not in arrays}
@@ -76,11 +76,9 @@ def head_from_state(kind: str, arrays: Mapping[str, np.ndarray[Any, Any]], param
     LinearHead(n_classes=3, zero_shot_weights=None, logit_scale=1.0, weights=None, bias=None)
     """
     if kind not in HEADS:
-        raise InputError(f"Unknown kind of head {kind!r}: this version knows {', '.join(HEADS)}.")
+        raise InputError(f"Unknown kind of head {kind!r}: this version knows {', '.join(HEADS)}")
     try:
         head: Head = HEADS[kind](**arrays, **parameters)
     except TypeError as error:
-        raise InputError(
-            f"The saved head of kind {kind!r} has not the fields this version expects: {error}."
-        ) from error
+        raise InputError(f"The saved head of kind {kind!r} has not the fields this version expects: {error}") from error
     return head

@@ -298,12 +298,12 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "leave those images out, or add shots"
             )
         if len(names) != len(features):
-            raise InputError(f"Expected a label for each of {len(features)} validation images, got {len(names)}.")
+            raise InputError(f"Expected a label for each of {len(features)} validation images, got {len(names)}")
         return features, np.searchsorted(self.classes_, names).astype(np.intp)
 
     def _weights(self, dim: int, names: Sequence[str] | None) -> Float32Array | None:
         if self.zero_shot_weights is not None:
             return checked_weights(self.zero_shot_weights, dim, names)
         if self.needs_text:
-            raise InputError(f"{type(self).__name__} needs the classes' texts: give zero_shot_weights of shape (C, D).")
+            raise InputError(f"{type(self).__name__} needs the classes' texts: give zero_shot_weights of shape (C, D)")
         return None

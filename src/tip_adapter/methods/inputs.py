@@ -72,7 +72,7 @@ def unit_rows(features: Float32Array) -> Float32Array:
     if np.all(np.abs(norms - 1) < NORM_TOLERANCE):
         return features
     warn(
-        "Features are not of unit length, so their rows were normalised: give normalised features to silence this.",
+        "Features are not of unit length, so their rows were normalised: give normalised features to silence this",
         FeatureWarning,
     )
     result: Float32Array = np.divide(features, norms, out=np.zeros_like(features), where=norms > 0)
@@ -92,10 +92,10 @@ def checked_views(views: Any, expected: tuple[int, ...]) -> Float32Array:
     """
     array = np.asarray(as_numpy(views), dtype=np.float32)
     if array.ndim != 3 or array.shape[1] == 0 or (array.shape[0], array.shape[2]) != expected:
-        raise FeatureError(f"Expected views of shape (N, V, D) of features of shape {expected}, got {array.shape}.")
+        raise FeatureError(f"Expected views of shape (N, V, D) of features of shape {expected}, got {array.shape}")
     norms = np.linalg.norm(array, axis=2, keepdims=True)
     if not (np.isfinite(norms).all() and (norms > 0).all()):
-        raise FeatureError("Expected finite views other than zero, got NaN, infinity or zeros.")
+        raise FeatureError("Expected finite views other than zero, got NaN, infinity or zeros")
     rows: Float32Array = array / norms
     return rows
 
@@ -137,11 +137,11 @@ def checked_weights(zero_shot_weights: Any, dim: int, class_names: Sequence[str]
         )
     if class_names is not None and len(weights) != len(class_names):
         raise InputError(
-            f"Expected {len(class_names)} rows of zero_shot_weights, one per class name, got {len(weights)}."
+            f"Expected {len(class_names)} rows of zero_shot_weights, one per class name, got {len(weights)}"
         )
     silent = np.isnan(weights).any(axis=1)
     if np.isinf(weights).any() or silent.all():
-        raise FeatureError("Expected finite zero_shot_weights, got NaN or infinite rows: give None for no text at all.")
+        raise FeatureError("Expected finite zero_shot_weights, got NaN or infinite rows: give None for no text at all")
     weights[silent] = np.nan
     weights[~silent] = unit_rows(weights[~silent])
     return weights
@@ -170,7 +170,7 @@ def aligned(
     if np.issubdtype(y.dtype, np.integer):
         if y.min() < 0 or y.max() >= n_classes:
             raise InputError(
-                f"Expected labels from 0 to {n_classes - 1}, which index the classes, got {y.min()} to {y.max()}."
+                f"Expected labels from 0 to {n_classes - 1}, which index the classes, got {y.min()} to {y.max()}"
             )
         return np.arange(n_classes), y.astype(np.intp), np.arange(n_classes)
     if y.dtype.kind not in "OU":
@@ -182,10 +182,10 @@ def aligned(
         raise InputError("Labels are names, so class_names must name the rows of zero_shot_weights, in their order")
     classes, columns = np.unique(np.asarray(class_names), return_index=True)
     if len(classes) != n_classes:
-        raise InputError("Expected class names that differ from each other, got some of them twice.")
+        raise InputError("Expected class names that differ from each other, got some of them twice")
     unknown = sorted(set(np.unique(y).tolist()) - set(classes.tolist()))
     if unknown:
-        raise InputError(f"Labels {', '.join(map(str, unknown[:5]))} are not among the class names.")
+        raise InputError(f"Labels {', '.join(map(str, unknown[:5]))} are not among the class names")
     return classes, np.searchsorted(classes, y).astype(np.intp), columns
 
 
@@ -201,7 +201,7 @@ def given_or_auto(name: str, value: float | str) -> float | None:
     if isinstance(value, str) and value == "auto":
         return None
     if isinstance(value, str) or not np.isfinite(value) or value < 0:
-        raise InputError(f"Expected {name} to be at least 0, or 'auto', got {value!r}.")
+        raise InputError(f"Expected {name} to be at least 0, or 'auto', got {value!r}")
     return float(value)
 
 

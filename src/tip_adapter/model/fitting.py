@@ -73,7 +73,7 @@ def make_estimator(
         raise InputError(
             f"{name} changes the encoder itself, and a classifier keeps its encoder: run `tip-adapter fine-tune`, or "
             f"fit tip_adapter.methods.{name} on the photos and call its export_encoder('tuned'); then use 'tuned' as "
-            "the encoder of any other method, zero-shot too."
+            "the encoder of any other method, zero-shot too"
         )
     if estimator.transductive:
         raise InputError(
@@ -182,7 +182,7 @@ def calibrate_on_shots(
         if not estimator.trains:
             raise
         warn(
-            "The calibration was interrupted: the training is kept, without one.",
+            "The calibration was interrupted: the training is kept, without one",
             TrainingWarning,
         )
         return None

@@ -90,7 +90,7 @@ class Archive:
         if not self._warned:
             self._warned = True
             warn(
-                f"{self._name} was changed since it was loaded, and pictures of shots were deleted: they are left out.",
+                f"{self._name} was changed since it was loaded, and pictures of shots were deleted: they are left out",
                 StorageWarning,
             )
 

@@ -22,7 +22,7 @@ PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 def check_plot_path(path: Path) -> None:
     """Refuse a path that no plot can be written to, before any work is done."""
     if path.suffix.lower() not in PLOT_SUFFIXES:
-        raise InputError(f"Expected a picture file ending in .png, .svg or .pdf, got {path}: rename it.")
+        raise InputError(f"Expected a picture file ending in .png, .svg or .pdf, got {path}: rename it")
     require_extra("matplotlib.figure", "plot")
 
 

@@ -51,8 +51,7 @@ def _clear_hub_errors(repo_id: str, revision: str = "") -> Iterator[None]:
         yield
     except errors.GatedRepoError as error:
         raise TipAdapterError(
-            f"The Hub repository {repo_id} gives its files to those alone who accepted its terms: accept them on its "
-            "page, then log in here (hf auth login)"
+            f"The Hub repository {repo_id} is gated: accept its terms on its page, then log in here (hf auth login)"
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise TipAdapterError(

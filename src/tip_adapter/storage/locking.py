@@ -72,7 +72,7 @@ def locked(folder: Path, wait_s: float = WAIT_S, *, longer: str = "") -> Iterato
                 f"{folder} cannot be changed: {error.strerror}: make it writable, or copy it and change the copy"
             ) from error
         warn(
-            f"The file system of {folder} has no locks: make sure that nobody else changes it at the same time.",
+            f"The file system of {folder} has no locks: make sure that nobody else changes it at the same time",
             StorageWarning,
         )
         yield FolderLock(folder, exclusive=False)

@@ -20,7 +20,7 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 def check_table_path(path: Path) -> None:
     """Refuse a path whose ending names no known kind of table, before any work is done."""
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"Expected an output ending in {', '.join(SUFFIXES)}, got {path}: rename it.")
+        raise InputError(f"Expected an output ending in {', '.join(SUFFIXES)}, got {path}: rename it")
     if path.suffix.lower() == ".parquet":
         require_extra("pyarrow.parquet", "data")
 

@@ -77,7 +77,7 @@ class Archive:
             return member.read(limit)
         except _DAMAGE as error:
             raise ImageError(
-                f"Expected {shown} to be a whole file, got an error ({one_line(error)}): make the archive anew"
+                f"Expected {shown} to be a whole file, got an error ({one_line(error)}): recreate the archive"
             ) from error
 
     def entries(self, folder: str) -> tuple[list[str], list[str]] | None:

@@ -68,7 +68,7 @@ def _zip_members(path: Path) -> Members:
         raise
     except Exception as error:  # damaged directories raise nearly anything, from struct.error to NotImplementedError
         raise DatasetError(
-            f"Expected a .zip archive at {path}, got an error ({one_line(error)}): make it anew"
+            f"Expected a .zip archive at {path}, got an error ({one_line(error)}): recreate it"
         ) from error
     return dict(_zip_member(path, entry) for entry in entries if entry.filename and not entry.is_dir())
 

@@ -102,7 +102,7 @@ def tar_members(path: Path) -> Members:
         raise
     except Exception as error:  # damaged archives raise nearly anything, from EOFError to OverflowError
         raise DatasetError(
-            f"Expected a .tar or .zip archive at {path}, got an error ({one_line(error)}): make it anew, or unpack it"
+            f"Expected a .tar or .zip archive at {path}, got an error ({one_line(error)}): recreate or unpack it"
         ) from error
 
 

@@ -90,8 +90,8 @@ def understand_columns(table: Table, found: Callable[[Sequence[Any]], int]) -> C
     if len(others) == 1 and len(set(map(str, table.values(others[0])))) <= len(table.rows) // 2:
         return Columns(path, others[0], split=split, group=group)
     raise DatasetError(
-        f"Expected a column of classes in {table.path}, such as label, class or category, got {_listed(table)}: call "
-        "the one that holds them label"
+        f"Expected a column of classes in {table.path}, such as label, class or category, got {_listed(table)}: "
+        "rename the one that holds them to label"
     )
 
 
@@ -138,8 +138,8 @@ def _path_column(table: Table, by_name: dict[str, list[str]], found: Callable[[S
                 f"Expected names of columns in the first line of {table.path}, got {first}: put path,label above it"
             )
         raise DatasetError(
-            f"Expected a column of files in {table.path}, such as path, file_name or image, got {_listed(table)}: call "
-            "the one that names the photos path"
+            f"Expected a column of files in {table.path}, such as path, file_name or image, got {_listed(table)}: "
+            "rename the one that names the photos to path"
         )
     _check_once(table, candidates[0])
     if len(candidates) == 1 or candidates[0] == "path":
@@ -175,7 +175,7 @@ def _label_column(table: Table, by_name: dict[str, list[str]], others: Sequence[
             if all(_say_the_same(table, in_words[0], name) for name in in_words[1:]):
                 return in_words[0]
             raise DatasetError(
-                f"Expected one column of classes in {table.path}, got {' and '.join(named)}: call the one to take label"
+                f"Expected one column of classes in {table.path}, got {' and '.join(named)}: name one of them label"
             )
     return ""
 

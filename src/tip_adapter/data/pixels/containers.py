@@ -127,7 +127,7 @@ def read_container(data: bytes) -> Container:
 
 def _check_count(count: int, what: str, limit: int = MAX_BLOCKS) -> None:
     if count > limit:
-        raise UnreadableImageError(f"have at most {limit:,} {what}, got more: save it anew or leave it out")
+        raise UnreadableImageError(f"have at most {limit:,} {what}, got more: save it again or leave it out")
 
 
 # JPEG

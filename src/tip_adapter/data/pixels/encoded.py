@@ -194,7 +194,7 @@ def _loaded(image: ImageFile.ImageFile, allow_truncated: bool = False) -> ImageF
         if not _has_pixels(image):
             raise
         if not allow_truncated:
-            message = f"be a whole image, got damaged data ({_reason(error)}): replace it or save it anew"
+            message = f"be a whole image, got damaged data ({_reason(error)}): replace it or save it again"
             raise TruncatedImageError(message) from error
     return image
 
@@ -249,7 +249,7 @@ def _with_depth(tile: Any, image: Any) -> Any:
         return tile
     if tile[0] != "raw":
         expected = "be a TIFF whose colours of 16 bits are interleaved or not compressed"
-        raise UnreadableImageError(f"{expected}, got compressed planes: save it anew")
+        raise UnreadableImageError(f"{expected}, got compressed planes: save it without compression")
     return _with_raw_mode(tile, f"{_raw_mode(tile)};16{'L' if image.tag_v2.prefix == b'II' else 'B'}")
 
 
@@ -302,4 +302,4 @@ def _as_unreadable(expected: str) -> Iterator[None]:
     except MemoryError:
         raise UnreadableImageError("fit into memory, got no more of it: scale it down or leave it out") from None
     except Exception as error:
-        raise UnreadableImageError(f"{expected} ({_reason(error)}): replace it or save it anew") from error
+        raise UnreadableImageError(f"{expected} ({_reason(error)}): replace it or save it again") from error

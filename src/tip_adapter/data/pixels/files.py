@@ -22,7 +22,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     except IsADirectoryError:
         raise UnreadableImageError("be an image file, got a folder: name the photos in it") from None
     except PermissionError:
-        raise UnreadableImageError("be readable, permission was denied: change its access rights") from None
+        raise UnreadableImageError("be readable, permission was denied: change its permissions") from None
     except UnreadableImageError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a null character in the path

@@ -116,7 +116,7 @@ class APE(FewShotMethod):
 
     def _fit_head(self, support: SupportSet) -> ChannelCacheHead:
         if support.zero_shot_weights is None:
-            raise InputError("APE needs the classes' texts: give zero_shot_weights of shape (C, D).")
+            raise InputError("APE needs the classes' texts: give zero_shot_weights of shape (C, D)")
         alpha, axes = given_or_auto("alpha", self.alpha), self._axes(support.features.shape[1])
         text_weight = given_or_auto("text_weight", self.text_weight)
         shots = len(support.labels) / len(np.unique(support.labels))
@@ -176,7 +176,7 @@ class APE(FewShotMethod):
         if not isinstance(self.channels, int | np.integer) or not 1 <= self.channels <= dim:
             raise InputError(
                 f"Expected channels to be a whole number from 1 to {dim} (the features' dimensions), or 'auto', "
-                f"got {self.channels!r}."
+                f"got {self.channels!r}"
             )
         return axes | {"channels": (int(self.channels),)}
 
@@ -237,7 +237,7 @@ def _refined(
     exponents = values["gamma"] * surprise
     if exponents.max() > MAX_EXPONENT:
         largest = MAX_EXPONENT / float(surprise.max())
-        raise InputError(f"Expected gamma up to {largest:.3g} with these classes, got {values['gamma']:g}: lower it.")
+        raise InputError(f"Expected gamma up to {largest:.3g} with these classes, got {values['gamma']:g}: lower it")
     return keys, np.exp(exponents), channels
 
 

@@ -184,7 +184,7 @@ class GDA(FewShotMethod):
         unit = support.features.shape[1] / max(len(support.features) - 1, 1)
         alpha, ridge = given_or_auto("alpha", self.alpha), given_or_auto("ridge", self.ridge)
         if ridge == 0:
-            raise InputError("Expected ridge to be above 0, or 'auto', got 0.")
+            raise InputError("Expected ridge to be above 0, or 'auto', got 0")
         chosen = RIDGES if alpha is None and support.validation is None else RIDGES[:1]
         text_weight = given_or_auto("text_weight", self.text_weight)
         expert = gaussian_expert(

@@ -84,7 +84,7 @@ class KNN(FewShotMethod):
         elif not isinstance(self.neighbours, int | np.integer) or not 1 <= self.neighbours <= shots:
             raise InputError(
                 f"Expected neighbours to be a whole number from 1 to {shots} (the shots), or 'auto', "
-                f"got {self.neighbours!r}."
+                f"got {self.neighbours!r}"
             )
         else:
             self.neighbours_ = int(self.neighbours)

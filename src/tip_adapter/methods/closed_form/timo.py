@@ -111,9 +111,9 @@ class TIMO(FewShotMethod):
         alpha, ridge = given_or_auto("alpha", self.alpha), given_or_auto("ridge", self.ridge)
         text_weight = given_or_auto("text_weight", self.text_weight)
         if ridge == 0:
-            raise InputError("Expected ridge to be above 0, or 'auto', got 0.")
+            raise InputError("Expected ridge to be above 0, or 'auto', got 0")
         if given_or_auto("gamma", self.gamma) is None:
-            raise InputError("Expected gamma to be a number that is at least 0, got 'auto'.")
+            raise InputError("Expected gamma to be a number that is at least 0, got 'auto'")
         guide = _Guide(support, self._prompts(support), float(self.gamma), {})
         ridges = (ridge,) if ridge else RIDGES if alpha is None and support.validation is None else RIDGES[:1]
         self.search_ = None
@@ -140,7 +140,7 @@ class TIMO(FewShotMethod):
     def _prompts(self, support: SupportSet) -> Float32Array:
         """Unit rows (C, P, D) in the order of the classes; NaN where there is none."""
         if support.zero_shot_weights is None:
-            raise InputError("TIMO needs the classes' texts: give zero_shot_weights of shape (C, D).")
+            raise InputError("TIMO needs the classes' texts: give zero_shot_weights of shape (C, D)")
         if self.prompt_features is None:
             return support.zero_shot_weights[:, None]
         prompts = np.asarray(as_numpy(self.prompt_features), dtype=np.float32)

@@ -104,9 +104,9 @@ class TipX(FewShotMethod):
         alpha, beta = given_or_auto("alpha", self.alpha), given_or_auto("beta", self.beta)
         gamma = given_or_auto("gamma", self.gamma)
         if (alpha is None) != (gamma is None):
-            raise InputError("Expected alpha and gamma both as numbers or both as 'auto', got one of each.")
+            raise InputError("Expected alpha and gamma both as numbers or both as 'auto', got one of each")
         if support.zero_shot_weights is None:
-            raise InputError("TipX needs the classes' texts: give zero_shot_weights of shape (C, D).")
+            raise InputError("TipX needs the classes' texts: give zero_shot_weights of shape (C, D)")
         text_weight = given_or_auto("text_weight", self.text_weight)
         ranges = _Ranges.of(support.features, support.zero_shot_weights)
         self.search_ = None

@@ -210,16 +210,16 @@ class CLIPLoRA(EncoderTuning):
     def _schedule(self, n_shots: int, most: int) -> Schedule:
         iterations = ITERATIONS_PER_SHOT * most if self.iterations == "auto" else self.iterations
         if not isinstance(iterations, int | np.integer) or iterations < 1:
-            raise InputError(f"Expected iterations as a whole number of at least 1, or 'auto', got {iterations!r}.")
+            raise InputError(f"Expected iterations as a whole number of at least 1, or 'auto', got {iterations!r}")
         steps = -(-n_shots // self.batch_size)
         return Schedule(-(-int(iterations) // steps), self.batch_size, self.learning_rate)
 
     def _check_parameters(self) -> None:
         if self.encoder is None:
-            raise InputError("CLIPLoRA tunes an encoder: give one, such as encoder='huggingface:owner/name'.")
+            raise InputError("CLIPLoRA tunes an encoder: give one, such as encoder='huggingface:owner/name'")
         if not isinstance(self.rank, int | np.integer) or self.rank < 1:
-            raise InputError(f"Expected rank as a whole number of at least 1, got {self.rank!r}.")
+            raise InputError(f"Expected rank as a whole number of at least 1, got {self.rank!r}")
         if not 0 <= self.dropout < 1:
-            raise InputError(f"Expected dropout from 0 to less than 1, got {self.dropout!r}.")
+            raise InputError(f"Expected dropout from 0 to less than 1, got {self.dropout!r}")
         if self.batch_size < 1:
-            raise InputError(f"Expected batch_size to be at least 1, got {self.batch_size}.")
+            raise InputError(f"Expected batch_size to be at least 1, got {self.batch_size}")

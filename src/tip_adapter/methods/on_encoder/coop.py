@@ -203,18 +203,18 @@ class CoOp(TrainedMethod):
     def _schedule(self, support: SupportSet) -> Schedule:
         if self.class_position not in CLASS_POSITIONS:
             raise InputError(
-                f"Unknown class_position {self.class_position!r}: choose one of {', '.join(CLASS_POSITIONS)}."
+                f"Unknown class_position {self.class_position!r}: choose one of {', '.join(CLASS_POSITIONS)}"
             )
         epochs = self.epochs
         if isinstance(epochs, str):
             if epochs != "paper":
-                raise InputError(f"Expected epochs as a number or 'paper', got {epochs!r}.")
+                raise InputError(f"Expected epochs as a number or 'paper', got {epochs!r}")
             epochs = paper_epochs(int(support.counts.max()))
         return Schedule(epochs, self.batch_size, self.learning_rate, warmup_epochs=1)
 
     def _encoder(self, dim: int) -> TrainableEncoder:
         if self.encoder is None:
-            raise InputError("CoOp trains prompts through the text tower: give the encoder that the features are of.")
+            raise InputError("CoOp trains prompts through the text tower: give the encoder that the features are of")
         encoder = load_trainable_encoder(self.encoder)
         if encoder.dim != dim:
             raise FeatureError(
@@ -231,7 +231,7 @@ class CoOp(TrainedMethod):
             context = context.expand(n_classes, *context.shape).clone() if self.class_specific else context
             return context.requires_grad_()
         if self.n_context < 1:
-            raise InputError(f"Expected n_context to be at least 1, got {self.n_context}.")
+            raise InputError(f"Expected n_context to be at least 1, got {self.n_context}")
         width = encoder.prompt_tower.embed_tokens(torch.zeros(1, 1, dtype=torch.long)).shape[2]
         shape = (n_classes, self.n_context, width) if self.class_specific else (self.n_context, width)
         generator = torch.Generator().manual_seed(seed)
@@ -268,15 +268,15 @@ def aligned_texts(
     names = as_names(class_names)
     if names is None:
         if class_texts is None and integers:
-            raise InputError("Prompts need words for the classes: give class_names or class_texts.")
+            raise InputError("Prompts need words for the classes: give class_names or class_texts")
         names = [str(name) for name in classes]
     given = texts_for(names, None) if class_texts is None else class_texts
     texts = [(row,) if isinstance(row, str) else tuple(row) for row in given]
     if len(texts) != len(classes):
-        raise InputError(f"Expected class_texts for each of the {len(classes)} classes, got {len(texts)}.")
+        raise InputError(f"Expected class_texts for each of the {len(classes)} classes, got {len(texts)}")
     for row in texts:
         if not row or not all(isinstance(text, str) and text.strip() for text in row):
-            raise InputError(f"Expected a text or several for every class, got {row!r}.")
+            raise InputError(f"Expected a text or several for every class, got {row!r}")
     return texts if integers else [texts[names.index(name)] for name in classes.tolist()]
 
 

@@ -84,7 +84,7 @@ class EncoderTuning(FewShotMethod):
     def _checked_labels(self, X: Any, y: Any) -> IntArray:
         names, known = np.asarray(as_labels(y)), as_names(self.class_names)
         if names.ndim != 1 or len(names) != len(X) or not len(names):
-            raise InputError(f"Expected a label for each of the {len(X)} photos, got labels of shape {names.shape}.")
+            raise InputError(f"Expected a label for each of the {len(X)} photos, got labels of shape {names.shape}")
         n_texts = None if self.zero_shot_weights is None else len(self.zero_shot_weights)
         self.classes_, labels, _ = aligned(names, known, n_texts)
         if len(self.classes_) < 2:
@@ -97,9 +97,9 @@ class EncoderTuning(FewShotMethod):
         if hasattr(X, "dtype") and getattr(X, "ndim", 0) == 2 and "float" in str(X.dtype):
             raise InputError(
                 f"{type(self).__name__} takes photos (paths, bytes, Pillow images or uint8 arrays), got features of "
-                f"shape {tuple(X.shape)}: give the photos themselves."
+                f"shape {tuple(X.shape)}: give the photos themselves"
             )
         return list_images(X)
 
     def _fit_head(self, support: SupportSet) -> Head:
-        raise InputError(f"{type(self).__name__} takes photos, not features: call fit with photos.")
+        raise InputError(f"{type(self).__name__} takes photos, not features: call fit with photos")

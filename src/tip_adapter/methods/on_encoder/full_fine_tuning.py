@@ -198,9 +198,9 @@ class FullFineTuning(EncoderTuning):
         """
         require_torch()
         if not 0 <= self.wise_weight <= 1:
-            raise InputError(f"Expected wise_weight from 0 to 1, got {self.wise_weight}.")
+            raise InputError(f"Expected wise_weight from 0 to 1, got {self.wise_weight}")
         if self.encoder is None:
-            raise InputError("FullFineTuning tunes an encoder: give one, such as encoder='lite-fast'.")
+            raise InputError("FullFineTuning tunes an encoder: give one, such as encoder='lite-fast'")
         X = self._listed_photos(X)
         labels, seed = self._checked_labels(X, y), checked_seed(self.random_state)
         most = int(np.bincount(labels).max())
@@ -244,7 +244,7 @@ class FullFineTuning(EncoderTuning):
         """
         check_is_fitted(self, "head_")
         if not 0 <= wise_weight <= 1:
-            raise InputError(f"Expected wise_weight from 0 to 1, got {wise_weight}.")
+            raise InputError(f"Expected wise_weight from 0 to 1, got {wise_weight}")
         other = copy.copy(self)
         other.wise_weight = wise_weight
         other._towers = copy.deepcopy(self._towers)
@@ -272,7 +272,7 @@ class FullFineTuning(EncoderTuning):
     def _given_rate(self) -> float | None:
         if self.learning_rate == "auto":
             if not self.rates or min(self.rates) <= 0:
-                raise InputError(f"Expected rates above 0 to choose from, got {list(self.rates)}.")
+                raise InputError(f"Expected learning rates above 0 to choose from, got {list(self.rates)}")
             return None
         return given_or_auto("learning_rate", self.learning_rate)
 
@@ -280,7 +280,7 @@ class FullFineTuning(EncoderTuning):
         if self.epochs == "auto":
             return MANY_SHOTS_EPOCHS if shots >= MANY_SHOTS else FEW_SHOTS_EPOCHS
         if not isinstance(self.epochs, int | np.integer):
-            raise InputError(f"Expected epochs as a number or 'auto', got {self.epochs!r}.")
+            raise InputError(f"Expected epochs as a number or 'auto', got {self.epochs!r}")
         return int(self.epochs)
 
     def _photos_apart(self, X: Sequence[ImageSource], y: Any, encoder: TrainableEncoder) -> Apart:
@@ -289,6 +289,6 @@ class FullFineTuning(EncoderTuning):
         unknown = sorted(set(names.tolist()) - set(known))
         if unknown or len(names) != len(X):
             got = f"{unknown[0]!r} among the labels" if unknown else f"{len(names)} labels"
-            raise InputError(f"Expected a known class for each of {len(X)} validation photos, got {got}.")
+            raise InputError(f"Expected a known class for each of {len(X)} validation photos, got {got}")
         photos = cut_views(X, encoder.preprocessing, 1, 0)
         return Apart(photos, np.searchsorted(self.classes_, names).astype(np.intp))

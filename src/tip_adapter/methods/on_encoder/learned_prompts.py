@@ -35,7 +35,7 @@ def word_embeddings(encoder: TrainableEncoder, words: str) -> torch.Tensor:
 
     (tokens,) = content_tokens(encoder, [words])
     if not tokens:
-        raise InputError(f"Expected words that the context begins with, got {words!r}.")
+        raise InputError(f"Expected words that the context begins with, got {words!r}")
     return encoder.prompt_tower.embed_tokens(torch.tensor([tokens]))[0].detach().clone()
 
 
@@ -88,7 +88,7 @@ class LearnedPrompts:
                 raise InputError(
                     f"Expected class texts of at most {settings.context_length - len(start) - len(end)} tokens with "
                     f"their {n_context} context vectors, got {len(row)} for {text!r}: shorten it, or take a smaller "
-                    "n_context."
+                    "n_context"
                 )
         length = settings.context_length if settings.pad_to_context else max(len(row) for row in rows)
         pad = _pad_token(encoder)
@@ -174,5 +174,5 @@ def _pad_token(encoder: TrainableEncoder) -> int:
     ids, mask = encoder.tokenizer(["a", "a b c d"])
     padding = ids[mask == 0]
     if not len(padding):
-        raise InputError(f"Expected the tokenizer of {encoder.name} to mark its padding: choose another encoder.")
+        raise InputError(f"Expected the tokenizer of {encoder.name} to mark its padding: choose another encoder")
     return int(padding[0])

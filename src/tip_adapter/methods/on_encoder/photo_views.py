@@ -88,7 +88,7 @@ def cut_views(
     (1, 2, 32, 32, 3)
     """
     if n_views < 1:
-        raise InputError(f"Expected views to be at least 1, got {n_views}.")
+        raise InputError(f"Expected views to be at least 1, got {n_views}")
     size = preprocessing.size
     centers = _pixels((len(images), size, size, 3))
     views = _pixels((len(images), n_views, size, size, 3))

@@ -88,7 +88,7 @@ def choose_rate(
     best = min(scores, key=scores.__getitem__)
     if not math.isfinite(scores[best]):
         tried = ", ".join(f"{rate:g}" for rate in scores)
-        raise TrainingError(f"Training diverged with all learning rates ({tried}): give a smaller learning_rate.")
+        raise TrainingError(f"Training diverged with all learning rates ({tried}): give a smaller learning_rate")
     told = ", ".join(f"{rate:g}: {score:.3f}" for rate, score in sorted(scores.items()))
     return RateChoice(best, scores, f"learning rate {best:g} by {evidence} ({told})")
 
@@ -104,7 +104,7 @@ def _read_notes(notes: Path | None, key: str) -> dict[float, float]:
         same, scores = False, {}
     if not same:
         raise TrainingError(
-            f"Expected notes of this training, got others: remove {notes} or name another checkpoint file."
+            f"Expected the checkpoint of this training, got another: remove {notes} or name another checkpoint file"
         )
     return scores
 

@@ -231,7 +231,7 @@ class TrainedMethod(FewShotMethod):
                 raise
             warn(
                 f"The choice of {choice} was interrupted after {len(results)} of {len(items)} trainings: it rests on "
-                "those, and the final training begins (interrupt again to end it early).",
+                "those, and the final training begins (interrupt again to end it early)",
                 TrainingWarning,
             )
         return results
@@ -256,5 +256,5 @@ def require_text_for_all(support: SupportSet, method: str) -> Float32Array:
     """
     weights = support.zero_shot_weights
     if weights is None or np.isnan(weights).any():
-        raise InputError(f"{method} needs texts for every class, got some without: give them class texts.")
+        raise InputError(f"{method} needs texts for every class, got some without: give them class texts")
     return weights

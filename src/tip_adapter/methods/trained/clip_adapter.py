@@ -114,7 +114,7 @@ class CLIPAdapter(TrainedMethod):
     def _fit_head(self, support: SupportSet) -> AdapterHead:
         ratio = given_or_auto("residual_ratio", self.residual_ratio)
         if ratio is not None and ratio > 1:
-            raise InputError(f"Expected residual_ratio between 0 and 1, or 'auto', got {ratio}.")
+            raise InputError(f"Expected residual_ratio between 0 and 1, or 'auto', got {ratio}")
         seed, shots = self._seed(), self._training_set(support)
         self.ratio_scores_: dict[float, float] = {}
         if ratio is None:

@@ -70,9 +70,9 @@ class Schedule:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
-                raise InputError(f"Expected {name} to be at least 1, got {getattr(self, name)}.")
+                raise InputError(f"Expected {name} to be at least 1, got {getattr(self, name)}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise InputError(f"Expected learning_rate to be above 0, got {self.learning_rate}.")
+            raise InputError(f"Expected learning_rate to be above 0, got {self.learning_rate}")
 
     def steps(self, n_items: int) -> int:
         """Steps in all."""
@@ -132,9 +132,7 @@ def checked_seed(random_state: Any) -> int:
         return int(random_state.integers(2**31))
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31))
-    raise InputError(
-        f"Expected random_state to be an integer of at least 0, a generator or None, got {random_state!r}."
-    )
+    raise InputError(f"Expected random_state to be an integer of at least 0, a generator or None, got {random_state!r}")
 
 
 def train(
@@ -219,7 +217,7 @@ def train(
         loop.reset(before)
         interrupted = True
         warn(
-            f"Training was interrupted: what {len(losses)} of {schedule.epochs} epochs reached is kept.",
+            f"Training was interrupted: what {len(losses)} of {schedule.epochs} epochs reached is kept",
             TrainingWarning,
         )
     loop.check_not_risen(losses)
@@ -287,7 +285,7 @@ class _Loop:
     def _diverged(self, what: str, epoch: int) -> None:
         raise TrainingError(
             f"Training diverged: {what} in epoch {epoch + 1} of {self.schedule.epochs}; nothing was kept: choose a "
-            f"learning_rate below {self.schedule.learning_rate:g}."
+            f"learning_rate below {self.schedule.learning_rate:g}"
         )
 
     def state(self) -> list[torch.Tensor]:
@@ -334,7 +332,7 @@ class _Checkpoint:
         if metadata.get("format") != FILE_FORMAT or metadata.get("run") != self.key:
             raise TrainingError(
                 f"Expected a checkpoint of this training, got one with other data or settings: remove {self.path} or "
-                "name another file."
+                "name another file"
             )
         try:
             loop.reset([torch.from_numpy(arrays[f"parameter.{i}"]) for i in range(len(loop.parameters))])

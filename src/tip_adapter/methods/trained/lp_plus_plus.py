@@ -92,7 +92,7 @@ class LPPlusPlus(FewShotMethod):
 
     def _fit_head(self, support: SupportSet) -> LinearHead:
         if self.iterations < 1:
-            raise InputError(f"Expected iterations to be at least 1, got {self.iterations}.")
+            raise InputError(f"Expected iterations to be at least 1, got {self.iterations}")
         texts = require_text_for_all(support, "LP++")
         weights, alpha = self._descend(support, texts)
         self.alpha_ = alpha
@@ -116,7 +116,7 @@ class LPPlusPlus(FewShotMethod):
                 loss, by_weights, by_alpha = probe_gradients(support, cosines, weights, alpha)
                 if not np.isfinite(loss):
                     raise TrainingError(
-                        f"LP++ diverged in iteration {iteration}: the loss was {loss}; nothing was kept."
+                        f"LP++ diverged in iteration {iteration}: the loss was {loss}; nothing was kept"
                     )
                 velocity = np.float32(MOMENTUM) * velocity + by_weights
                 # Whole new arrays, so that an interruption leaves those of the iteration before.
@@ -130,7 +130,7 @@ class LPPlusPlus(FewShotMethod):
             if not losses or not self._keeps_interrupted:
                 raise
             warn(
-                f"Training was interrupted: what {len(losses)} of {self.iterations} iterations reached is kept.",
+                f"Training was interrupted: what {len(losses)} of {self.iterations} iterations reached is kept",
                 TrainingWarning,
             )
         interrupted, seconds = len(losses) < self.iterations, time.perf_counter() - started

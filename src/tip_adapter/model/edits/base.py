@@ -127,9 +127,9 @@ def class_column(model: FewShotModel, name: str) -> int:
     if name not in model.class_names:
         alike = next((known for known in model.class_names if folded(known) == folded(name)), None)
         if alike:
-            raise InputError(f"There is no class {name!r}, which differs in case from {alike!r}: write it like that.")
+            raise InputError(f"There is no class {name!r}, which differs in case from {alike!r}: write it like that")
         known = ", ".join(model.class_names[:10]) + (" …" if len(model.class_names) > 10 else "")
-        raise InputError(f"There is no class {name!r}: the classes are {known}. Add it first, or correct the name.")
+        raise InputError(f"There is no class {name!r}: the classes are {known}. Add it first, or correct the name")
     return model.class_names.index(name)
 
 
@@ -152,7 +152,7 @@ def checked(edit: Edit) -> Edit:
     """
     model = edit.model
     if not len(model.shots):
-        raise InputError("Expected a shot to be left, got none: add others first, or fit again.")
+        raise InputError("Expected at least one shot to remain, got none: add others first, or fit again")
     empty = [
         name
         for name, count, texts in zip(model.class_names, model.counts, model.class_texts, strict=True)
@@ -161,7 +161,7 @@ def checked(edit: Edit) -> Edit:
     if empty:
         raise InputError(
             f"Expected a shot or a text for every class, got neither for {empty[0]!r}: add another photo of it first, "
-            "give it a text, or remove the class."
+            "give it a text, or remove the class"
         )
     return edit
 

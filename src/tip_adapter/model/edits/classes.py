@@ -76,9 +76,7 @@ def remove_class(model: FewShotModel, name: str) -> Edit:
     column = class_column(model, name)
     name = model.class_names[column]
     if len(model.class_names) < 3:
-        raise InputError(
-            f"Expected two classes at least to be left, got one without {name!r}: add another class first."
-        )
+        raise InputError(f"Expected at least two classes to remain, got one without {name!r}: add another class first")
     rows = np.flatnonzero(model.shots.labels == column).tolist()
     record = ClassRecord(column, name, model.class_texts[column], model.zero_shot_weights[column].copy())
     taken = model.shots.take(rows)
@@ -168,9 +166,9 @@ def check_new_name(model: FewShotModel, name: str, instead_of: str | None = None
     """Refuse a name that no new class can have, and return it in its one form."""
     name = name_of_label(name)
     if not name:
-        raise InputError("Expected a name for the class, got an empty one.")
+        raise InputError("Expected a name for the class, got an empty one")
     for other in model.class_names:
         if other != instead_of and folded(other) == folded(name):
             case = "" if other == name else f", which differs from {name!r} in case alone"
-            raise InputError(f"There is a class {other!r} already{case}: choose another name, or add shots to it.")
+            raise InputError(f"There is a class {other!r} already{case}: choose another name, or add shots to it")
     return name

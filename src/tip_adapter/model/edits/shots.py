@@ -18,9 +18,9 @@ SHORTEST_PREFIX = 4
 def shot_rows(model: FewShotModel, references: Sequence[str]) -> list[int]:
     """Find shots."""
     if isinstance(references, str):
-        raise InputError(f"Expected a sequence of ids, got the text {references!r}: put it into a list.")
+        raise InputError(f"Expected a sequence of ids, got the text {references!r}: put it into a list")
     if not references:
-        raise InputError("Expected the id of at least one shot, got none.")
+        raise InputError("Expected the id of at least one shot, got none")
     return sorted({_row(model, reference) for reference in references})
 
 
@@ -55,14 +55,14 @@ def _row(model: FewShotModel, reference: str) -> int:
         return meant[0]
     if meant:
         several = ", ".join(shots.ids[row] for row in meant[:5])
-        raise InputError(f"{reference!r} means {len(meant)} shots ({several}): give the whole id.")
+        raise InputError(f"{reference!r} means {len(meant)} shots ({several}): give the whole id")
     removed = [entry.number for entry in model.journal if reference in entry.ids]
     hint = (
         f"it was taken out (journal, up to entry {removed[-1]}), and undo may bring it back"
         if removed
         else ("`tip-adapter shots` and `model_.shots.ids` list them")
     )
-    raise InputError(f"There is no shot {reference!r}: {hint}.")
+    raise InputError(f"There is no shot {reference!r}: {hint}")
 
 
 def add_shots(model: FewShotModel, new: Shots) -> Edit:
@@ -110,7 +110,7 @@ def relabel_shots(model: FewShotModel, rows: Sequence[int], class_name: str) -> 
     column = class_column(model, class_name)
     rows = [row for row in rows if model.shots.labels[row] != column]
     if not rows:
-        raise InputError(f"All of these shots are {class_name!r} already: nothing is to be changed.")
+        raise InputError(f"All of these shots are {class_name!r} already: nothing is to be changed")
     taken = model.shots.take(rows)
     undo = Undo(moved=dict(zip(taken.ids, labels_as_names(model, taken), strict=True)))
     labels = model.shots.labels.copy()

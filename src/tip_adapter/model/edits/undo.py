@@ -22,7 +22,7 @@ def undo_last(model: FewShotModel) -> Edit:
     """Take back the last edit that was not taken back yet."""
     open_entries = [entry for entry in model.journal if entry.undo is not None]
     if not open_entries:
-        raise InputError("There is nothing to undo: the journal holds no edit that can be taken back.")
+        raise InputError("There is nothing to undo: the journal holds no edit that can be taken back")
     entry = open_entries[-1]
     undo = entry.undo or Undo()
     try:
