@@ -149,7 +149,7 @@ def test_a_column_of_arrays():
         (pd.DataFrame({"path": ["a.jpg"]}).to_numpy(), r"in one dimension, got an array of shape \(1, 1\)"),
         (np.zeros((9, 28, 28), dtype=np.uint8), r"got an array of shape \(9, 28, 28\): for grey images give list"),
         (np.zeros((9, 3, 28, 28), dtype=np.uint8), r"got an array of shape \(9, 3, 28, 28\)"),
-        (io.StringIO("text"), "open it with 'rb'"),
+        pytest.param(io.StringIO("text"), "open it with 'rb'", id="text file"),
     ],
     ids=str,
 )
