@@ -1,8 +1,10 @@
-# `make demo` shows the main job on real images, `make test` runs the tests, `make check` the static checks and the documents' examples.
+# `make demo` shows the main job on real images, `make test` runs the tests, `make check` the static checks and the examples of docstrings.
 # Each makes its own virtual environment first; PYTHON chooses the interpreter.
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
+# One process a core.
+PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test coverage check wheel docs format clean benchmarks comparison
 
@@ -10,11 +12,11 @@ demo: .venv/lite.done
 	$(BIN)/tip-adapter demo --output demo
 
 test: .venv/dev.done
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(PARALLEL)
 
 # The tests, and the lines of the package that they do not run.
 coverage: .venv/dev.done
-	$(BIN)/python -m pytest -q --cov=tip_adapter --cov-report=term-missing:skip-covered
+	$(BIN)/python -m pytest -q $(PARALLEL) --cov=tip_adapter --cov-report=term-missing:skip-covered
 
 check: .venv/dev.done
 	$(BIN)/ruff check .
@@ -22,7 +24,6 @@ check: .venv/dev.done
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q --doctest-modules src
-	$(BIN)/python -m pytest -q tests/test_documents.py
 	$(MAKE) docs
 
 # The documentation site in docs/_build; a broken link is an error.

@@ -1,5 +1,7 @@
 """Whole groups leave together, and methods that live on text are left out where there is none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -77,13 +79,11 @@ def test_what_is_tuned_on_shares_no_group_with_the_shots(tiny):
 
 
 def test_methods_leave_whole_groups_out(tiny, tmp_path):
-    alone, together = (
-        bench.run([data], tmp_path / name, methods="tip-adapter", shots=[6], jobs=1, figures=False)
-        for name, data in (("a", tiny), ("g", grouped(tiny)))
-    )
-    told = [result.records[0]["chosen"]["summary"] for result in (alone, together)]
-    assert "6-fold" in told[0]
-    assert "3-fold" in told[1]
+    data = [replace(tiny, name="alone"), replace(grouped(tiny), name="grouped")]
+    result = bench.run(data, tmp_path, methods="tip-adapter", shots=[6], jobs=1, figures=False)
+    chosen = {record["dataset"]: record["chosen"]["summary"] for record in result.records}
+    assert "6-fold" in chosen["alone"]
+    assert "3-fold" in chosen["grouped"]
 
 
 def test_without_text_methods_that_live_on_it_are_left_out(tiny_file, tmp_path):

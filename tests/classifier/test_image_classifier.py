@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tip_adapter.classifier import ImageClassifier
+from tip_adapter.data import load_dataset
 from tip_adapter.encoders.fake import FakeEncoder
 from tip_adapter.errors import DatasetError, EncoderError, ImageError, InputError, ModelFileError, ShotsWarning
 from tip_adapter.heads import softmax, zero_shot_logits
@@ -164,6 +165,8 @@ def test_at_most_so_many_shots(photos):
 def test_lite_on_real_photos(shared_data, tmp_path):
     texts = json.loads((shared_data / "clothing" / "class_names.json").read_text())
     classifier = ImageClassifier("lite", "tip-adapter", class_texts=texts, store=tmp_path / "features.sqlite3")
-    evaluation = classifier.fit(shared_data / "clothing" / "train", shots=8).evaluate(shared_data / "clothing" / "test")
+    test = load_dataset(shared_data / "clothing" / "test")
+    classifier.fit(shared_data / "clothing" / "train", shots=8)
+    evaluation = classifier.evaluate(test.subset(range(0, len(test), 3)))
     assert evaluation.zero_shot_accuracy >= 0.60
     assert evaluation.accuracy >= 0.70

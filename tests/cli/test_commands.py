@@ -62,7 +62,7 @@ def test_fit_takes_what_there_is_of_a_small_class_and_says_so(run, photos, tmp_p
     code, out, err = run("fit", photos, "-e", "fake", "-k", 5, "-o", tmp_path / "c.tip", "-m", "prototype")
     assert code == 0
     assert out.startswith("14 shots of 3 classes")
-    assert err == "warning: Fewer than 5 photos in 1 of 3 classes, all of theirs are taken: red (4).\n"
+    assert err == "warning: Fewer than 5 photos in 1 of 3 classes, all of theirs are taken: red (4)\n"
 
 
 def test_fit_hints_at_names_that_are_no_words(run, photos, tmp_path):

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tip_adapter import ImageClassifier, bench
+
 pty = pytest.importorskip("pty", reason="terminals are looked at on POSIX systems")
 
 CLASSES = (
@@ -76,8 +78,8 @@ def home(tmp_path_factory):
     patch.setenv("TIP_ADAPTER_CACHE", str(folder / "cache"))
     patch.setenv("TIP_ADAPTER_ENCODER", "fake")
     patch.chdir(folder)
-    seen(80, ("fit", "plants", "-m", "tip-adapter", "-o", "c.tip"))
-    seen(80, ("bench", "plants", "-m", "zero-shot,tip-adapter,prototype", "--seeds", 1, "-o", "bench"))
+    ImageClassifier("fake", "tip-adapter").fit("plants").save("c.tip")
+    bench.run(["plants"], "bench", methods="zero-shot,tip-adapter,prototype", encoder="fake", n_seeds=1, figures=False)
     yield folder
     patch.undo()
 

@@ -136,7 +136,7 @@ def test_on_real_features_it_reaches_what_was_measured(shared_data):
     queries, truth = data["test_features"].astype(np.float32), data["test_labels"]
     zero_shot = np.mean((queries @ data["zero_shot_weights"].T).argmax(axis=1) == truth)
     reached = {}
-    for shots in (1, 2, 4, 16):
+    for shots in (1, 2, 4):
         features = data[f"support_{shots}_features"].astype(np.float32)
         reached[shots] = (
             GDA(data["zero_shot_weights"]).fit(features, data[f"support_{shots}_labels"]).score(queries, truth)
@@ -145,18 +145,17 @@ def test_on_real_features_it_reaches_what_was_measured(shared_data):
     assert reached[1] > 0.61
     assert reached[2] > 0.635
     assert reached[4] > 0.69
-    assert reached[16] > 0.775
 
 
 def test_unequal_shots_do_not_decide(shared_data):
     """Classes with one shot among others with sixteen: as likely to be named as their text and shots deserve."""
     file = np.load(shared_data / "clip-vit-b32" / "stanford_cars.npz", allow_pickle=False)
     shots, labels = file["support_16_features"].astype(np.float32), file["support_16_labels"].astype(int)
-    few = np.arange(0, 196, 4)
-    kept = np.concatenate([np.flatnonzero(labels == c)[: 1 if c in few else 16] for c in range(196)])
-    method = GDA(file["zero_shot_weights"]).fit(shots[kept], labels[kept])
-    named = np.isin(method.predict(file["test_features"].astype(np.float32)), few).mean()
-    assert named > 0.6 * np.isin(file["test_labels"], few).mean()
+    few, asked = np.arange(0, 60, 4), file["test_labels"] < 60
+    kept = np.concatenate([np.flatnonzero(labels == c)[: 1 if c in few else 16] for c in range(60)])
+    method = GDA(file["zero_shot_weights"][:60]).fit(shots[kept], labels[kept])
+    named = np.isin(method.predict(file["test_features"][asked].astype(np.float32)), few).mean()
+    assert named > 0.6 * np.isin(file["test_labels"][asked], few).mean()
 
 
 def test_the_correction_for_few_shots_is_the_length_of_their_noise():

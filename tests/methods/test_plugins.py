@@ -1,10 +1,10 @@
 """Methods and encoders that other packages add, with a tiny package laid into a folder of the path."""
 
 import os
-import subprocess
-import sys
 
 import pytest
+
+from tip_adapter import methods
 
 METHOD = """
 from tip_adapter.heads import LinearHead
@@ -36,8 +36,8 @@ def load(name, precision, logit_scale):
 
 
 @pytest.fixture
-def package(tmp_path):
-    """A folder that holds the installed package `tiny`, and one that cannot be imported."""
+def installed(tmp_path, monkeypatch):
+    """Install the package `tiny`, and one that cannot be imported, for this process and those that it starts."""
     (tmp_path / "tiny.py").write_text(METHOD + ENCODER)
     (tmp_path / "broken.py").write_text("import no_such_module\n")
     for name, points in (
@@ -48,17 +48,14 @@ def package(tmp_path):
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(points)
-    return tmp_path
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    methods._others.cache_clear()
+    yield
+    methods._others.cache_clear()
 
 
-def run(package, *words):
-    """Run the command line where the packages are installed."""
-    paths = os.pathsep.join([str(package), *sys.path])
-    command = [sys.executable, "-m", "tip_adapter", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths})
-
-
-def test_a_method_of_another_package_is_fitted_saved_explained_exported_and_compared(package, photos, tmp_path):
+def test_a_method_of_another_package_is_fitted_saved_explained_exported_and_compared(installed, run, photos, tmp_path):
     saved, photo = tmp_path / "c.tip", photos / "test" / "red" / "photo 0é.png"
     options = ("--methods", "mean,prototype", "--shots", "1", "--seeds", "1")
     for words in (
@@ -68,21 +65,21 @@ def test_a_method_of_another_package_is_fitted_saved_explained_exported_and_comp
         ("export", saved, "-o", tmp_path / "exported", "--head-only"),
         ("bench", photos, "-e", "fake", *options, "-o", tmp_path / "b"),
     ):
-        found = run(package, *words)
-        assert found.returncode == 0, (words, found.stderr, found.stdout)
+        code, out, err = run(*words)
+        assert code == 0, (words, out, err)
         if words[0] == "predict":
-            assert "red" in found.stdout
+            assert "red" in out
     table = (tmp_path / "b" / "table.md").read_text()
     assert "| mean |" in table
     assert "| prototype |" in table
 
 
-def test_a_package_that_cannot_be_imported_is_named_and_the_others_go_on(package, photos, tmp_path):
-    listed = run(package, "info")
-    assert listed.returncode == 0
-    assert "The class means as the weights" in listed.stdout
-    assert "package broken cannot be imported" in listed.stderr
-    asked = run(package, "fit", photos / "train", "-e", "fake", "-m", "broken", "-o", tmp_path / "c.tip")
-    assert asked.returncode != 0
-    assert len(asked.stderr.strip().splitlines()) == 1
-    assert "'broken' of the package broken cannot be imported" in asked.stderr
+def test_a_package_that_cannot_be_imported_is_named_and_the_others_go_on(installed, run, photos, tmp_path):
+    code, out, err = run("info")
+    assert code == 0
+    assert "The class means as the weights" in out
+    assert "package broken cannot be imported" in err
+    code, _, err = run("fit", photos / "train", "-e", "fake", "-m", "broken", "-o", tmp_path / "c.tip")
+    assert code != 0
+    assert len(err.strip().splitlines()) == 1
+    assert "'broken' of the package broken cannot be imported" in err
