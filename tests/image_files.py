@@ -1,13 +1,34 @@
-"""Image files that Pillow does not write: samples of 16 bits in any arrangement, and sizes that are only claimed."""
+"""Image files: photos of three colours, empty files, samples of 16 bits, and sizes that are only claimed."""
 
 from __future__ import annotations
 
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+NAMES = ["red", "green", "blue"]
+COLORS = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]])
+
+
+def colored(counts: int | list[int], seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
+    """Noisy photos of three colours, `NAMES`, and their labels."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(3), counts)
+    noise = rng.integers(-50, 50, (len(labels), 40, 48, 3))
+    return list(np.clip(COLORS[labels][:, None, None] + noise, 0, 255).astype(np.uint8)), labels
+
+
+def touch(root: Path, *names: str) -> Path:
+    """Make empty files in a folder."""
+    for name in names:
+        path = Path(root, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return Path(root)
 
 
 def encoded(image: Image.Image, format: str, **options: object) -> bytes:

@@ -5,13 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tiny_features import unit
 from tip_adapter.bench import FeatureData, Part, save_feature_file
 
 CLASSES = ("ant", "bee", "cow")
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def part_of(per_class, seed):

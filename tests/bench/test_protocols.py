@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tiny_features import unit
 from tip_adapter.bench import FeatureData, Part, run, runner
 from tip_adapter.bench.draws import Wanted, draw_all, draws_of_features, unequal_counts
 from tip_adapter.bench.execution import execute, load_data
@@ -10,10 +11,6 @@ from tip_adapter.errors import InputError
 from tip_adapter.methods import METHODS
 
 NAMES = ("ant", "bee", "cow", "dog", "eel")
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
 
 
 @pytest.fixture

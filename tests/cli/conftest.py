@@ -19,6 +19,19 @@ def fails(run):
 
 
 @pytest.fixture
+def fake_encoder(monkeypatch):
+    """Make `fake` the default encoder."""
+    monkeypatch.setenv("TIP_ADAPTER_ENCODER", "fake")
+
+
+@pytest.fixture
+def here(photos, fake_encoder, monkeypatch):
+    """The folder above the photos, as the working directory."""
+    monkeypatch.chdir(photos.parent)
+    return photos.parent
+
+
+@pytest.fixture
 def model(run, photos, tmp_path):
     """A saved classifier of the training photos."""
     path = tmp_path / "c.tip"

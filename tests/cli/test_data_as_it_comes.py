@@ -6,17 +6,7 @@ import zipfile
 
 import pytest
 
-
-@pytest.fixture(autouse=True)
-def _fake_encoder(monkeypatch):
-    monkeypatch.setenv("TIP_ADAPTER_ENCODER", "fake")
-
-
-@pytest.fixture
-def here(photos, monkeypatch):
-    """The folder above the photos, as the working directory."""
-    monkeypatch.chdir(photos.parent)
-    return photos.parent
+pytestmark = pytest.mark.usefixtures("fake_encoder")
 
 
 @pytest.fixture

@@ -9,13 +9,7 @@ import pytest
 from tip_adapter import ImageClassifier
 from tip_adapter.encoders.fake import FakeEncoder
 
-
-@pytest.fixture(autouse=True)
-def here(photos, monkeypatch):
-    """The folder above the photos, with features of theirs in f.npz."""
-    monkeypatch.setenv("TIP_ADAPTER_ENCODER", "fake")
-    monkeypatch.chdir(photos.parent)
-    return photos.parent
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def logits(path, photos):

@@ -3,11 +3,13 @@
 import json
 import os
 import unicodedata
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from image_files import touch
 from tip_adapter.data import ImageDataset, find_images, load_dataset
 from tip_adapter.errors import DatasetError, MissingExtraError, SkippableError
 
@@ -15,15 +17,7 @@ from tip_adapter.errors import DatasetError, MissingExtraError, SkippableError
 @pytest.fixture
 def make(tmp_path):
     """Create empty files below a temporary folder; nothing here opens an image."""
-
-    def create(*names):
-        for name in names:
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        return tmp_path
-
-    return create
+    return partial(touch, tmp_path)
 
 
 def relative(paths, root):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from image_files import touch
 from tip_adapter.data import Findings, find_images, load_dataset, load_splits
 from tip_adapter.errors import DatasetError, SkippableError, TipAdapterError
 
@@ -29,17 +30,9 @@ PATH_COLUMNS = [
 LABEL_COLUMNS = ["label", "class", "Class Name", "breed", "category", "species", "target", "labels", "dx", "quality"]
 
 
-def make(root, *names):
-    for name in names:
-        path = Path(root, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return Path(root)
-
-
 @pytest.fixture
 def folder(tmp_path):
-    return make(tmp_path, *(f"img/{name}.jpg" for name in ("a1", "a2", "b1", "b2")))
+    return touch(tmp_path, *(f"img/{name}.jpg" for name in ("a1", "a2", "b1", "b2")))
 
 
 def rows_of(dataset, root):
@@ -71,7 +64,7 @@ def as_csv(columns, rows, delimiter=","):
 def test_dialects_of_csv(columns, form, delimiter, encoding, newline, blanks, last):
     """Any of the names for columns, ways to write a path, delimiters, encodings and blanks give the same photos."""
     with tempfile.TemporaryDirectory() as root:
-        make(root, *(path for path, _ in EXPECTED))
+        touch(root, *(path for path, _ in EXPECTED))
         rows = [[form.format(Path(path).stem), label] for path, label in EXPECTED]
         columns = list(columns)
         if last:
@@ -112,7 +105,7 @@ def write(folder, name, text):
 
 def test_a_competition_with_ids_and_two_folders(tmp_path):
     """One table of ids without suffix, the photos of train and test in folders that number them alike."""
-    make(tmp_path, *(f"{split}/{number}.jpg" for split in ("train", "test") for number in range(4)))
+    touch(tmp_path, *(f"{split}/{number}.jpg" for split in ("train", "test") for number in range(4)))
     write(tmp_path, "labels.csv", "id,breed\n0,pug\n1,pug\n2,boxer\n3,boxer\n")
     write(tmp_path, "sample_submission.csv", "id,label\n0,pug\n1,boxer\n")
     for source in (tmp_path, tmp_path / "labels.csv"):
@@ -126,7 +119,7 @@ def test_a_competition_with_ids_and_two_folders(tmp_path):
 
 
 def test_photos_in_numbered_parts(tmp_path):
-    make(tmp_path, "part_1/x1.jpg", "part_1/x2.jpg", "part_2/x3.jpg")
+    touch(tmp_path, "part_1/x1.jpg", "part_1/x2.jpg", "part_2/x3.jpg")
     write(tmp_path, "metadata.csv", "lesion,image_id,dx,age\n9,x1,nv,80\n9,x2,mel,70\n9,x3,nv,60\n")
     assert rows_of(load_dataset(tmp_path), tmp_path) == [
         ("part_1/x1.jpg", "nv"),
@@ -148,7 +141,7 @@ def test_an_image_folder_with_its_table(folder):
 def test_zeros_and_ones(tmp_path):
     """A table for each split, with a column for each class and blanks before their names."""
     for split in ("train", "valid", "test"):
-        make(tmp_path, f"{split}/a.jpg", f"{split}/b.jpg")
+        touch(tmp_path, f"{split}/a.jpg", f"{split}/b.jpg")
         write(tmp_path, f"{split}/_classes.csv", "filename, ant, bee\na.jpg, 1, 0\nb.jpg, 0, 1\n")
     splits = load_splits(tmp_path)
     assert set(splits) == {"train", "validation", "test"}
@@ -161,7 +154,7 @@ def test_zeros_and_ones(tmp_path):
 
 
 def test_names_beside_numbers_and_a_split_in_words(tmp_path):
-    make(tmp_path, *(f"{split}/{name}.jpg" for split in ("train", "test") for name in "ab"))
+    touch(tmp_path, *(f"{split}/{name}.jpg" for split in ("train", "test") for name in "ab"))
     rows = ["0,train/a.jpg,AIR HOCKEY,train,AH", "1,train/b.jpg,BMX,train,BM"]
     rows += ["0,test/a.jpg,AIR HOCKEY,test,AH", "1,test/b.jpg,BMX,test,BM"]
     path = write(tmp_path, "sports.csv", "\n".join(["class id,filepaths,labels,data set,code", *rows]))
@@ -186,7 +179,7 @@ def test_the_products_own_predictions_are_no_labels(folder):
     path = write(folder, "answers.csv", "path,class,probability\nimg/a1.jpg,ant,0.9\nimg/b1.jpg,bee,0.8\n")
     with pytest.raises(DatasetError, match=r"a table of known classes at .*, got predictions with probabilities"):
         load_dataset(path)
-    make(folder, "ant/1.jpg", "bee/1.jpg")
+    touch(folder, "ant/1.jpg", "bee/1.jpg")
     assert load_dataset(folder).class_names == ("ant", "bee", "img")
 
 
@@ -242,7 +235,7 @@ def test_what_is_not_understood_is_one_clear_line(folder, text, message):
 
 
 def test_a_name_in_several_folders_is_not_guessed(tmp_path):
-    make(tmp_path, "x/1.jpg", "y/1.jpg", "x/2.jpg", "y/2.jpg")
+    touch(tmp_path, "x/1.jpg", "y/1.jpg", "x/2.jpg", "y/2.jpg")
     path = write(tmp_path, "m.csv", "file,label\n1.jpg,ant\n2.jpg,bee\n")
     with pytest.raises(DatasetError, match=r"1\.jpg of .* once in .*, got .*x/1\.jpg, .*y/1\.jpg: name the folder"):
         load_dataset(path)
@@ -251,7 +244,7 @@ def test_a_name_in_several_folders_is_not_guessed(tmp_path):
 @given(st.sets(st.sampled_from(["row", "label", "blank"]), min_size=1))
 def test_skipping_goes_on_and_lists(kinds):
     with tempfile.TemporaryDirectory() as root:
-        make(root, *(path for path, _ in EXPECTED))
+        touch(root, *(path for path, _ in EXPECTED))
         extra = {"row": "img/gone.jpg,ant", "label": "img/a1.jpg,", "blank": ",bee"}
         lines = ["path,label", *(",".join(pair) for pair in EXPECTED[1:]), *(extra[kind] for kind in sorted(kinds))]
         path = write(Path(root), "m.csv", "\n".join(lines))
@@ -272,7 +265,7 @@ def test_a_row_that_is_there_twice_counts_once_and_is_said(folder):
 def test_a_table_in_an_archive_names_nothing_outside_it(tmp_path):
     import zipfile
 
-    make(tmp_path, "secret.jpg")
+    touch(tmp_path, "secret.jpg")
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("1.jpg", b"")
         archive.writestr("m.csv", f"path,label\n1.jpg,ant\n{tmp_path}/secret.jpg,bee\n../secret.jpg,cat\n")
@@ -319,7 +312,7 @@ def test_hostile_rows_end_in_one_line(folder, line):
 )
 def test_any_bytes_end_in_one_line(suffix, content):
     with tempfile.TemporaryDirectory() as root:
-        path = make(root, "a.jpg") / f"m{suffix}"
+        path = touch(root, "a.jpg") / f"m{suffix}"
         path.write_bytes(content)
         error = None
         try:
@@ -332,7 +325,7 @@ def test_any_bytes_end_in_one_line(suffix, content):
 
 
 def test_a_table_for_each_split_beside_one_folder(tmp_path):
-    make(tmp_path, *(f"images/{number}.jpg" for number in range(4)))
+    touch(tmp_path, *(f"images/{number}.jpg" for number in range(4)))
     write(tmp_path, "train.csv", "image,label\n0.jpg,ant\n1.jpg,bee\n")
     write(tmp_path, "val.csv", "image,label\n2.jpg,ant\n3.jpg,bee\n")
     splits = load_splits(tmp_path)
@@ -348,7 +341,7 @@ def test_a_table_for_each_split_beside_one_folder(tmp_path):
 
 
 def test_a_table_without_classes_beside_class_folders(folder):
-    make(folder, "ant/1.jpg", "bee/1.jpg")
+    touch(folder, "ant/1.jpg", "bee/1.jpg")
     for path in sorted((folder / "img").iterdir()):
         path.unlink()
     (folder / "img").rmdir()

@@ -1,12 +1,13 @@
 """Names of splits are believed where the same classes recur in two of them, in any spelling and wrapping."""
 
 import tempfile
-from pathlib import Path
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from image_files import touch
 from tip_adapter import ImageClassifier
 from tip_adapter.data import load_dataset, load_splits
 from tip_adapter.data.splits import split_name
@@ -19,17 +20,9 @@ SPELLINGS = {
 }
 
 
-def make(root, *names):
-    for name in names:
-        path = Path(root, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return Path(root)
-
-
 @pytest.fixture
 def tree(tmp_path):
-    return lambda *names: make(tmp_path, *names)
+    return partial(touch, tmp_path)
 
 
 def relative(dataset, root):
@@ -61,8 +54,8 @@ def test_splits_in_any_spelling_prefix_and_wrapping(spelling, splits, prefix, do
         for split in splits:
             name = prefix + spelling[split]
             inner = f"{top}{name}/{name}" if doubled else f"{top}{name}"
-            make(folder, *(f"{inner}/{kind}/{split}.jpg" for kind in ("cat", "dog")))
-        make(folder, f"{top}{prefix}predict/loose.jpg", f"{top}README.md")
+            touch(folder, *(f"{inner}/{kind}/{split}.jpg" for kind in ("cat", "dog")))
+        touch(folder, f"{top}{prefix}predict/loose.jpg", f"{top}README.md")
         found = load_splits(folder)
         assert set(found) == splits
         for split, dataset in found.items():
@@ -79,7 +72,7 @@ def test_splits_in_any_spelling_prefix_and_wrapping(spelling, splits, prefix, do
 def test_a_class_that_is_called_like_a_split_is_a_class(names, nested):
     with tempfile.TemporaryDirectory() as folder:
         inner = ("/a", "/b") if nested else ("",)
-        make(folder, *(f"{name}{part}/1.jpg" for name in (*names, "bus", "tram") for part in inner))
+        touch(folder, *(f"{name}{part}/1.jpg" for name in (*names, "bus", "tram") for part in inner))
         assert load_dataset(folder).class_names == tuple(sorted((*names, "bus", "tram")))
         assert load_dataset(folder).findings.lines == []
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tiny_features import random_units
 from tip_adapter.explain.explainer import ridge_held
 from tip_adapter.explain.terms import TakenApart
 from tip_adapter.heads import (
@@ -35,22 +36,17 @@ EXACT = {
 NEED_TEXT = [name for name in EXACT if METHODS[name].needs_text]
 
 
-def unit(rng, rows, dim):
-    features = rng.normal(size=(rows, dim))
-    return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
-
-
 def problem(seed=0, counts=(4, 2, 5, 3), dim=8, text="all"):
     """Shots near class directions, some queries, and texts."""
     rng = np.random.default_rng(seed)
-    centres = unit(rng, len(counts), dim)
+    centres = random_units(rng, len(counts), dim)
     labels = rng.permutation(np.repeat(np.arange(len(counts)), counts))
-    shots = centres[labels] + 0.6 * unit(rng, len(labels), dim)
+    shots = centres[labels] + 0.6 * random_units(rng, len(labels), dim)
     shots = (shots / np.linalg.norm(shots, axis=1, keepdims=True)).astype(np.float32)
-    weights = unit(rng, len(counts), dim)
+    weights = random_units(rng, len(counts), dim)
     if text == "some":
         weights[1] = np.nan
-    return shots, labels, unit(rng, 5, dim), None if text == "none" else weights
+    return shots, labels, random_units(rng, 5, dim), None if text == "none" else weights
 
 
 def fitted(name, shots, labels, weights, n_classes):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tiny_features import random_units
 from tip_adapter.errors import InputError, TipAdapterError
 from tip_adapter.export import head_model
 from tip_adapter.export.graph import GraphBuilder
@@ -27,28 +28,23 @@ from tip_adapter.heads import (
 N, D, C = 11, 16, 4
 
 
-def unit(rng, *shape):
-    rows = rng.normal(size=shape)
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
-
-
 def example(kind, rng, *, silent=False, text=True, dim=D):
     """A head of a class of HEADS with arrays of its own; labels leave class 2 without a key."""
-    weights = unit(rng, C, dim)
+    weights = random_units(rng, C, dim)
     if silent:
         weights[1] = np.nan
     shared = {"n_classes": C, "zero_shot_weights": weights if text else None, "logit_scale": 100.0}
-    cache = {"keys": unit(rng, N, dim), "labels": rng.permutation([0, 0, 0, 1, 1, 1, 3, 3, 3, 3, 3])}
+    cache = {"keys": random_units(rng, N, dim), "labels": rng.permutation([0, 0, 0, 1, 1, 1, 3, 3, 3, 3, 3])}
     linear = {"weights": rng.normal(size=(C, dim)).astype(np.float32), "bias": rng.normal(size=C).astype(np.float32)}
     channels = np.sort(rng.choice(dim, 5, replace=False))
     fields = {
         LinearHead: shared | linear,
         CacheHead: shared | cache | {"alpha": 7.0, "beta": 5.5},
-        KernelHead: shared | linear | {"keys": cache["keys"], "coefficients": unit(rng, N, C), "beta": 3.0},
+        KernelHead: shared | linear | {"keys": cache["keys"], "coefficients": random_units(rng, N, C), "beta": 3.0},
         TipXHead: shared | cache | {"alpha": 1.5, "beta": 4.0, "gamma": 2.0, "slope": 0.5, "offset": 0.3},
         ChannelCacheHead: shared
         | cache
-        | {"keys": unit(rng, N, 5), "channels": channels, "key_weights": rng.random(N).astype(np.float32)}
+        | {"keys": random_units(rng, N, 5), "channels": channels, "key_weights": rng.random(N).astype(np.float32)}
         | {"alpha": 2.0, "beta": 5.0},
         TopKCacheHead: shared | cache | {"neighbours": 4, "alpha": 7.0, "beta": 5.5},
         NeighbourHead: {"n_classes": C, **cache, "neighbours": 5},
@@ -73,7 +69,7 @@ def test_every_head_has_a_graph(kind):
 def test_graphs_are_the_heads_formula(kind, silent):
     rng = np.random.default_rng(3)
     head = example(kind, rng, silent=silent)
-    features = unit(rng, 9, D)
+    features = random_units(rng, 9, D)
     logits, probabilities = run(head_model(head, D, temperature=2.5), 3.7 * features)
     np.testing.assert_allclose(logits, head.logits(features), atol=1e-4)
     np.testing.assert_allclose(probabilities, softmax(head.logits(features) / 2.5), atol=1e-5)
@@ -85,7 +81,7 @@ def test_graphs_are_the_heads_formula(kind, silent):
 def test_heads_without_any_text(kind):
     rng = np.random.default_rng(4)
     head = example(kind, rng, text=False)
-    features = unit(rng, 3, D)
+    features = random_units(rng, 3, D)
     np.testing.assert_allclose(run(head_model(head, D), features)[0], head.logits(features), atol=1e-4)
 
 
@@ -94,7 +90,7 @@ def test_a_cache_that_does_not_count_is_left_out():
     head = dataclasses.replace(example(CacheHead, rng), alpha=0.0)
     model = head_model(head, D)
     assert "Exp" not in {node.op_type for node in model.graph.node}
-    features = unit(rng, 3, D)
+    features = random_units(rng, 3, D)
     np.testing.assert_allclose(run(model, features)[0], head.logits(features), atol=1e-4)
 
 
@@ -112,7 +108,7 @@ def test_graphs_suit_the_opset_of_any_encoder(opset, kind):
     graph = helper.make_graph(builder.nodes, "head", values[:1], values[1:], builder.initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     checker.check_model(model, full_check=True)
-    features = unit(np.random.default_rng(7), 2, D)
+    features = random_units(np.random.default_rng(7), 2, D)
     (logits,) = onnxruntime.InferenceSession(model.SerializeToString()).run(["y"], {"x": features})
     np.testing.assert_allclose(logits, head.logits(features), atol=1e-4)
 
@@ -120,7 +116,7 @@ def test_graphs_suit_the_opset_of_any_encoder(opset, kind):
 def test_tip_x_is_exact_where_texts_see_photos_nearly_alike():
     # As on photos far from the texts: divergences of 1e-4 between distributions of entropy log(30), times 3,000.
     rng = np.random.default_rng(8)
-    weights, base = unit(rng, 30, D), unit(rng, D)
+    weights, base = random_units(rng, 30, D), random_units(rng, D)
     keys, queries = (base + 0.02 * rng.normal(size=(n, D)) for n in (40, 12))
     keys, queries = ((x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in (keys, queries))
     labels, numbers = np.repeat(np.arange(10), 4), {"alpha": 2.0, "beta": 5.0, "gamma": 2.0, "offset": 0.9}
@@ -140,9 +136,9 @@ def test_tip_x_is_exact_where_texts_see_photos_nearly_alike():
 @pytest.mark.parametrize(("factor", "passes"), [(1 + 5e-6, True), (1 + 3e-5, False)])
 def test_large_logits_may_differ_by_what_float32_cannot_hold(factor, passes):
     rng = np.random.default_rng(9)
-    head = LinearHead(C, None, 1.0, weights=1e3 * unit(rng, C, D), bias=np.zeros(C, dtype=np.float32))
+    head = LinearHead(C, None, 1.0, weights=1e3 * random_units(rng, C, D), bias=np.zeros(C, dtype=np.float32))
     other = dataclasses.replace(head, weights=(head.weights * factor).astype(np.float32))
-    model, features = serialized(head_model(other, D, temperature=1e3)), unit(rng, 9, D)
+    model, features = serialized(head_model(other, D, temperature=1e3)), random_units(rng, 9, D)
     if passes:
         assert check_head(model, head, temperature=1e3, features=features, source="noise").max_logit_difference > 1e-3
     else:
@@ -176,6 +172,6 @@ def test_real_features_and_many_classes(shared_data):
 
 def test_one_text_for_all_classes_is_no_text_in_the_graph_too():
     rng = np.random.default_rng(0)
-    head = dataclasses.replace(example(CacheHead, rng), zero_shot_weights=np.tile(unit(rng, 1, D), (C, 1)))
-    features = unit(rng, 5, D)
+    head = dataclasses.replace(example(CacheHead, rng), zero_shot_weights=np.tile(random_units(rng, 1, D), (C, 1)))
+    features = random_units(rng, 5, D)
     np.testing.assert_allclose(run(head_model(head, D), features)[0], head.logits(features), atol=1e-4)

@@ -7,13 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tiny_features import random_units
 from tip_adapter.heads import affinity as cache_model
 from tip_adapter.heads.affinity import Cache, affinity, cache_logits, mass_from_cosines, tip_logits
-
-
-def unit(rng, n, d):
-    rows = rng.standard_normal((n, d))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def naive_cache_logits(queries, keys, labels, n_classes, beta, balanced):
@@ -38,7 +34,7 @@ def naive_cache_logits(queries, keys, labels, n_classes, beta, balanced):
 )
 def test_matches_the_paper(seed, n_keys, n_classes, beta, balanced):
     rng = np.random.default_rng(seed)
-    queries, keys = unit(rng, 5, 8), unit(rng, n_keys, 8)
+    queries, keys = random_units(rng, 5, 8), random_units(rng, n_keys, 8)
     labels = rng.integers(0, n_classes, n_keys)
     cache = Cache.build(keys, labels, n_classes, balanced=balanced)
     expected = naive_cache_logits(queries, keys, labels, n_classes, beta, balanced)
@@ -50,7 +46,7 @@ def test_matches_the_paper(seed, n_keys, n_classes, beta, balanced):
 @given(seed=st.integers(0, 10_000))
 def test_order_of_shots_does_not_matter_and_classes_permute_columns(seed):
     rng = np.random.default_rng(seed)
-    queries, keys, labels = unit(rng, 4, 6), unit(rng, 20, 6), rng.integers(0, 5, 20)
+    queries, keys, labels = random_units(rng, 4, 6), random_units(rng, 20, 6), rng.integers(0, 5, 20)
     whole = cache_logits(queries, Cache.build(keys, labels, 5), 3.0)
     order, columns = rng.permutation(20), rng.permutation(5)
     np.testing.assert_allclose(cache_logits(queries, Cache.build(keys[order], labels[order], 5), 3.0), whole, rtol=1e-5)
@@ -61,7 +57,7 @@ def test_order_of_shots_does_not_matter_and_classes_permute_columns(seed):
 @pytest.mark.parametrize("limits", [{"QUERIES": 3}, {"QUERIES": 8, "BLOCK": 7}, {"QUERIES": 64, "BLOCK": 1}])
 def test_chunks_and_batches_change_nothing(monkeypatch, limits):
     rng = np.random.default_rng(0)
-    queries, cache = unit(rng, 50, 16), Cache.build(unit(rng, 40, 16), rng.integers(0, 7, 40), 7)
+    queries, cache = random_units(rng, 50, 16), Cache.build(random_units(rng, 40, 16), rng.integers(0, 7, 40), 7)
     whole = cache_logits(queries, cache, 5.5)
     for name, value in {"CHUNK_ELEMENTS": 130, **limits}.items():
         monkeypatch.setattr(cache_model, name, value)
@@ -72,7 +68,7 @@ def test_chunks_and_batches_change_nothing(monkeypatch, limits):
 @pytest.mark.parametrize("balanced", [True, False])
 def test_keys_that_are_nearly_sorted_stay_where_they_are(balanced):
     rng = np.random.default_rng(0)
-    queries, keys = unit(rng, 5, 16), unit(rng, 400, 16)
+    queries, keys = random_units(rng, 5, 16), random_units(rng, 400, 16)
     labels = np.sort(rng.integers(0, 4, 400))
     labels[[7, 399]] = 3, 0
     cache = Cache.build(keys, labels, 5, balanced=balanced, with_text=np.ones(5, dtype=bool))
@@ -86,7 +82,7 @@ def test_keys_that_are_nearly_sorted_stay_where_they_are(balanced):
 
 def test_many_keys_in_a_class_keep_five_digits():
     rng = np.random.default_rng(1)
-    keys, labels, queries = unit(rng, 60_000, 4), np.zeros(60_000, dtype=int), unit(rng, 3, 4)
+    keys, labels, queries = random_units(rng, 60_000, 4), np.zeros(60_000, dtype=int), random_units(rng, 3, 4)
     labels[:10] = 1
     expected = np.exp(5.0 * (queries.astype(np.float64) @ keys.astype(np.float64).T - 1))
     got = cache_logits(queries, Cache.build(keys, labels, 2, balanced=False), 5.0)
@@ -104,7 +100,7 @@ def test_unequal_shots_do_not_decide():
 @pytest.mark.parametrize("present", [[1], [3, 1], [0, 4, 5, 1]])
 def test_a_class_with_text_alone_is_lent_the_logit_of_the_runner_up(present):
     rng = np.random.default_rng(2)
-    queries, keys, labels = unit(rng, 6, 8), unit(rng, 12, 8), np.resize(present, 12)
+    queries, keys, labels = random_units(rng, 6, 8), random_units(rng, 12, 8), np.resize(present, 12)
     with_text = np.array([True, True, True, True, False, False, False])
     plain = cache_logits(queries, Cache.build(keys, labels, 7), 4.0)
     lent = cache_logits(queries, Cache.build(keys, labels, 7, with_text=with_text), 4.0)

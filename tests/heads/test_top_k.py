@@ -3,20 +3,21 @@
 import numpy as np
 import pytest
 
+from tiny_features import random_units
 from tip_adapter.errors import InputError
 from tip_adapter.heads import CacheHead, TopKCacheHead, top_k
 from tip_adapter.methods import TipAdapterTopK
 
 
-def unit(rng, *shape):
-    rows = rng.normal(size=shape)
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
-
-
 @pytest.fixture
 def parts():
     rng = np.random.default_rng(0)
-    return unit(rng, 5, 16), unit(rng, 40, 16), np.sort(rng.integers(0, 4, 40)), unit(rng, 7, 16)
+    return (
+        random_units(rng, 5, 16),
+        random_units(rng, 40, 16),
+        np.sort(rng.integers(0, 4, 40)),
+        random_units(rng, 7, 16),
+    )
 
 
 def test_the_sum_is_over_the_nearest(parts):
@@ -54,7 +55,7 @@ def test_an_index_finds_most_and_says_how_many():
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(30, 16))
     labels = np.repeat(np.arange(30), 100)
-    keys = unit(rng, 3000, 16) * 0.5 + (centres / np.linalg.norm(centres, axis=1, keepdims=True))[labels]
+    keys = random_units(rng, 3000, 16) * 0.5 + (centres / np.linalg.norm(centres, axis=1, keepdims=True))[labels]
     keys = (keys / np.linalg.norm(keys, axis=1, keepdims=True)).astype(np.float32)
     given = {"neighbours": 10, "alpha": 1.0, "beta": 5.5}
     few = TipAdapterTopK(**given, index="faiss", probes=1).fit(keys, labels)

@@ -3,14 +3,11 @@
 import numpy as np
 import pytest
 
+from tiny_features import unit
 from tip_adapter.methods import GDA, Auto, ProKeR, TipAdapter, ZeroShot
 from tip_adapter.methods import auto as module
 
 TEXT_MARGIN, BEST_MARGIN = 0.003, 0.005
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def problem(shots, seed=0, n_classes=6, dim=16, noise=0.8):

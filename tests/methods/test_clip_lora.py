@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from image_files import NAMES, colored
 from tip_adapter import ImageClassifier
 from tip_adapter.errors import EncoderError, InputError, TrainingError
 from tip_adapter.methods import CLIPLoRA
@@ -12,17 +13,6 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 from tip_adapter.encoders.trainable import load_trainable_encoder  # noqa: E402
 from tip_adapter.methods.on_encoder import low_rank  # noqa: E402
 from tip_adapter.methods.on_encoder.low_rank import LowRankLinear, LowRankTowers  # noqa: E402
-
-NAMES = ["red", "green", "blue"]
-COLORS = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]])
-
-
-def colored(counts, seed=0):
-    """Noisy photos of three colours, and their labels."""
-    rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(3), counts)
-    noise = rng.integers(-50, 50, (len(labels), 40, 48, 3))
-    return list(np.clip(COLORS[labels][:, None, None] + noise, 0, 255).astype(np.uint8)), labels
 
 
 @pytest.fixture(scope="module", autouse=True)

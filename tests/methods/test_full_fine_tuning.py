@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from image_files import NAMES, colored
 from tip_adapter import ImageClassifier
 from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import EncoderError, ImageError, InputError, TrainingError, TrainingWarning
@@ -20,17 +21,6 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from tip_adapter.encoders.trainable import load_trainable_encoder  # noqa: E402
 from tip_adapter.methods.on_encoder.contrastive_tuning import contrastive_loss  # noqa: E402
-
-NAMES = ["red", "green", "blue"]
-COLORS = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]])
-
-
-def colored(counts, seed=0):
-    """Noisy photos of three colours, and their labels."""
-    rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(3), counts)
-    noise = rng.integers(-50, 50, (len(labels), 40, 48, 3))
-    return list(np.clip(COLORS[labels][:, None, None] + noise, 0, 255).astype(np.uint8)), labels
 
 
 @pytest.fixture(scope="module")

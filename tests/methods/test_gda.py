@@ -3,13 +3,9 @@
 import numpy as np
 import pytest
 
+from tiny_features import random_units
 from tip_adapter.heads.gaussian import Moments
 from tip_adapter.methods.closed_form.gda import GDA, Gaussians
-
-
-def random_rows(rng, n, dim):
-    rows = rng.normal(size=(n, dim))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def length_of_noise(features, labels):
@@ -37,7 +33,7 @@ def paper_logits(queries, features, labels, n_classes):
 def test_it_is_the_formula_of_the_paper(counts):
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), counts)
-    shots, texts, queries = (random_rows(rng, n, 6) for n in (len(labels), 3, 5))
+    shots, texts, queries = (random_units(rng, n, 6) for n in (len(labels), 3, 5))
     logits = GDA(texts, alpha=0.7, logit_scale=10.0).fit(shots, labels).logits(queries)
     expected = 10.0 * queries @ texts.T + 0.7 * paper_logits(queries, shots, labels, 3)
     if len(set(counts)) > 1:
@@ -78,7 +74,7 @@ def test_shots_alone_make_the_means_where_nothing_tells_what_a_text_is_worth():
 
 def test_a_part_taken_from_the_sums_is_a_fit_without_it():
     rng = np.random.default_rng(1)
-    shots, queries, labels = random_rows(rng, 40, 8), random_rows(rng, 5, 8), np.repeat(np.arange(4), 10)
+    shots, queries, labels = random_units(rng, 40, 8), random_units(rng, 5, 8), np.repeat(np.arange(4), 10)
     kept = rng.random(40) < 0.6
     weights, bias = Moments.of(shots[kept], labels[kept], 4).classifier()
     np.testing.assert_allclose(Gaussians(shots, labels, 4).fit()(kept)(queries), queries @ weights.T + bias, rtol=1e-9)
@@ -86,25 +82,25 @@ def test_a_part_taken_from_the_sums_is_a_fit_without_it():
 
 def test_one_shot_per_class_is_the_nearest_mean_by_a_rule_that_is_said():
     rng = np.random.default_rng(2)
-    shots = random_rows(rng, 5, 8)
+    shots = random_units(rng, 5, 8)
     method = GDA().fit(shots, np.arange(5))
     assert method.search_.rule == "prior"
     assert "one shot, or group of them, per class" in method.search_.summary
-    queries = random_rows(rng, 20, 8)
+    queries = random_units(rng, 20, 8)
     np.testing.assert_array_equal(method.predict(queries), (queries @ shots.T).argmax(axis=1))
 
 
 def test_copies_of_one_photo_have_no_covariance_and_do_no_harm():
     rng = np.random.default_rng(3)
-    shots, labels = np.repeat(random_rows(rng, 3, 8), 4, axis=0), np.repeat(np.arange(3), 4)
-    logits = GDA(random_rows(rng, 3, 8)).fit(shots, labels).logits(shots)
+    shots, labels = np.repeat(random_units(rng, 3, 8), 4, axis=0), np.repeat(np.arange(3), 4)
+    logits = GDA(random_units(rng, 3, 8)).fit(shots, labels).logits(shots)
     assert np.isfinite(logits).all()
     assert (logits.argmax(axis=1) == labels).all()
 
 
 def test_a_class_without_shots_keeps_its_zero_shot_score_on_the_others_scale():
     rng = np.random.default_rng(4)
-    texts, shots, labels = random_rows(rng, 4, 8), random_rows(rng, 9, 8), np.repeat([0, 1, 3], 3)
+    texts, shots, labels = random_units(rng, 4, 8), random_units(rng, 9, 8), np.repeat([0, 1, 3], 3)
     method = GDA(texts, alpha=2.0, logit_scale=7.0).fit(shots, labels)
     shift = method.logits(shots)[:, 2] - 7.0 * shots @ texts[2]
     assert np.ptp(shift) < 1e-4
@@ -113,7 +109,7 @@ def test_a_class_without_shots_keeps_its_zero_shot_score_on_the_others_scale():
 
 def test_a_class_without_text_is_found_by_its_shots():
     rng = np.random.default_rng(5)
-    centres = random_rows(rng, 3, 16)
+    centres = random_units(rng, 3, 16)
     labels = np.repeat(np.arange(3), 6)
     shots = centres[labels] + 0.1 * rng.normal(size=(18, 16)).astype(np.float32)
     shots /= np.linalg.norm(shots, axis=1, keepdims=True)
@@ -124,7 +120,7 @@ def test_a_class_without_text_is_found_by_its_shots():
 
 def test_validation_images_decide_by_accuracy():
     rng = np.random.default_rng(6)
-    texts, shots, labels = random_rows(rng, 3, 8), random_rows(rng, 12, 8), np.repeat(np.arange(3), 4)
+    texts, shots, labels = random_units(rng, 3, 8), random_units(rng, 12, 8), np.repeat(np.arange(3), 4)
     method = GDA(texts, logit_scale=10.0).fit(shots, labels, validation=(shots, labels))
     assert method.search_.rule == "validation"
     assert method.search_.accuracy == method.score(shots, labels)
@@ -176,7 +172,7 @@ def test_the_correction_for_few_shots_is_the_length_of_their_noise():
 def test_few_shots_of_many_dimensions_are_solved_in_what_they_span(dim):
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], (1, 3, 6))
-    features = random_rows(rng, 10, dim)
+    features = random_units(rng, 10, dim)
     whole = Moments.of(features, labels, 3).classifier()
     for found, expected in zip(Gaussians(features, labels, 3).classifier(), whole, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)

@@ -3,16 +3,13 @@
 import numpy as np
 import pytest
 
+from tiny_features import unit
 from tip_adapter.errors import InputError
 from tip_adapter.methods import METHODS
 from tip_adapter.methods.left_out import left_out_logits
 from tip_adapter.methods.selection.folds import support_folds
 
 DIM, CLASSES = 48, 5
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def bursts(seed, photos, frames=8, noise=1.4, jitter=0.1):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from tiny_features import unit
 from tip_adapter.errors import InputError
 from tip_adapter.heads.gaussian import crowding
 from tip_adapter.methods import APE, KNN, LinearProbe, ProKeR, Prototype, TipX
@@ -13,10 +14,6 @@ from tip_adapter.methods.closed_form.proker import KernelRidge
 from tip_adapter.methods.selection.evidence import evidence_from_support
 
 CLASSES, DIM, SCALE = 3, 6, 10.0
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 @pytest.fixture(params=[(3, 3, 3), (1, 4, 2)], ids=["equal", "unequal"])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tiny_features import unit
 from tip_adapter.classifier import ImageClassifier
 from tip_adapter.errors import FeatureError, InputError
 from tip_adapter.features.feature_data import FeatureData, Part
@@ -10,10 +11,6 @@ from tip_adapter.features.feature_files import save_feature_file
 from tip_adapter.methods.closed_form.timo import TIMO
 
 CLASSES, PROMPTS, DIM, SCALE = 3, 4, 6, 10.0
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def problem(counts=(3, 3, 3)):

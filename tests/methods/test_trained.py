@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from tiny_features import unit
 from tip_adapter.errors import FeatureError, InputError, MissingExtraError, TrainingError, TrainingWarning
 from tip_adapter.methods import CLAP, METHODS, CLIPAdapter, LPPlusPlus, TaskRes, TipAdapter, TipAdapterF
 from tip_adapter.methods.left_out import left_out_logits
@@ -14,10 +15,6 @@ from tip_adapter.methods.trained.lp_plus_plus import probe_gradients, step_sizes
 
 TRAINED = (TipAdapterF, CLIPAdapter, TaskRes, LPPlusPlus, CLAP)
 CLASSES, DIM, SCALE = 3, 8, 10.0
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
 
 
 @pytest.fixture(params=[(4, 4, 4), (2, 5, 3)], ids=["equal", "unequal"])

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tiny_features import unit
 from tip_adapter.errors import FeatureError, FeatureWarning, InputError
 from tip_adapter.heads import head_from_state, head_state
 from tip_adapter.methods import METHODS, describe
@@ -13,10 +14,6 @@ NAMES = ("tip-adapter", "tip-adapter-topk", "tip-x", "ape", "gda", "proker", "pr
 VISION_ONLY = ("prototype", "knn", "linear-probe")
 # L-BFGS stops where it is near enough.
 TOLERANCE = {"linear-probe": 2e-2}
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def problem(seed, counts, dim=12, noise=0.6):

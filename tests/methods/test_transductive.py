@@ -5,16 +5,13 @@ import math
 import numpy as np
 import pytest
 
+from tiny_features import unit
 from tip_adapter.classifier import ImageClassifier
 from tip_adapter.errors import InputError
 from tip_adapter.methods import METHODS, TDA, TransCLIP
 
 CLASSES, DIM, SCALE = 3, 6, 10.0
 NAMES = [name for name, cls in METHODS.items() if cls.transductive]
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiny_features import random_units
 from tip_adapter.errors import ModelFileError, TipAdapterError
 from tip_adapter.features.feature_set import FeatureSet
 from tip_adapter.methods import METHODS
@@ -21,16 +22,11 @@ from tip_adapter.trust.calibration import Calibration
 NAMES = ("größe", "a | b", "帽子")
 
 
-def unit(rng, n, d=16):
-    rows = rng.standard_normal((n, d))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
 def make_model(method="tip-adapter", texts=(("size",), ("a", "b"), ("hat",))):
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], 4)
-    weights = unit(rng, 3)
-    raw = (3 * (unit(rng, 12) + weights[labels]))[:, None]
+    weights = random_units(rng, 3, 16)
+    raw = (3 * (random_units(rng, 12, 16) + weights[labels]))[:, None]
     digests = tuple(f"{index:064x}"[::-1] for index in range(12))
     features = FeatureSet(raw, "encoder-id", digests, tuple(f"{index} é.jpg" for index in range(12)))
     estimator = METHODS[method](weights, logit_scale=20.0).fit(features.unit, labels)
@@ -56,7 +52,7 @@ def test_save_and_load_give_the_same_bits(tmp_path, method):
     model = make_model(method)
     model.save(tmp_path / "m.tip")
     again = FewShotModel.load(tmp_path / "m.tip")
-    queries = unit(np.random.default_rng(1), 9)
+    queries = random_units(np.random.default_rng(1), 9, 16)
     np.testing.assert_array_equal(again.head.logits(queries), model.head.logits(queries))
     np.testing.assert_array_equal(again.zero_shot_weights, model.zero_shot_weights)
     np.testing.assert_array_equal(again.shots.features.raw, model.shots.features.raw)

@@ -38,16 +38,7 @@ class Draw:
     rows: IntArray | None = None
 
     def of(self, data: FeatureData) -> Part:
-        """Take the support set out of the data.
-
-        Parameters
-        ----------
-        data : FeatureData
-
-        Returns
-        -------
-        Part
-        """
+        """Take the support set out of the data."""
         part = data.parts()[self.part]
         return part if self.rows is None else part.subset(self.rows)
 
@@ -208,18 +199,9 @@ def in_base(n_classes: int) -> IntArray:
 def unequal_counts(available: IntArray, total: int, frequencies: FloatArray) -> IntArray:
     """Share out photos among classes by frequency, at least one each and at most what there are.
 
-    Parameters
-    ----------
-    available : ndarray of shape (C,)
-        Photos of every class.
-    total : int
-        Photos in all; where rounding does not allow it, somewhat fewer.
-    frequencies : ndarray of shape (C,)
-        Above 0.
+    Where rounding does not allow `total` photos in all, somewhat fewer are shared out.
 
-    Returns
-    -------
-    ndarray of shape (C,)
+    Shapes: `available`, `frequencies` (C,) → (C,).
 
     Examples
     --------

@@ -80,28 +80,15 @@ class JoinedPreprocessing:
         return np.concatenate([view.crop(image, box, mirrored).ravel() for view in self.views])
 
     def check_views(self, pixels: UInt8Array) -> None:
-        """Raise unless the pixels are rows as `center_view` makes them.
-
-        Raises
-        ------
-        InputError
-            When shape or type differ.
-        """
+        """Raise unless the pixels are rows as `center_view` makes them."""
         if pixels.dtype != np.uint8 or pixels.shape[1:] != self.view_shape:
             expected = f"uint8 views of shape (B, {self.view_shape[0]})"
             raise InputError(f"Expected {expected}, got {pixels.dtype} of shape {pixels.shape}: take center_view's")
 
     def split(self, pixels: UInt8Array) -> list[UInt8Array]:
-        """Return the views in rows of pixels.
+        """Return the views in rows of pixels, without copies.
 
-        Parameters
-        ----------
-        pixels : ndarray of shape (B, L), uint8
-
-        Returns
-        -------
-        list of ndarray of shape (B, S, S, 3), uint8
-            In the order of `views`, without copies.
+        Shapes: `pixels` (B, L) → a (B, S, S, 3) for each of `views`.
         """
         parts, start = [], 0
         for view in self.views:

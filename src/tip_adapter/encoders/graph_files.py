@@ -30,21 +30,9 @@ _FIXED_BYTES = {1: 8, 5: 4}
 
 
 def graph_files(graph: Path) -> list[Path]:
-    """Return a graph's file and those with its external weights.
+    """Return a graph's file and those with its external weights, which have to lie beside it under its own name.
 
-    Parameters
-    ----------
-    graph : pathlib.Path
-
-    Returns
-    -------
-    list of pathlib.Path
-
-    Raises
-    ------
-    EncoderError
-        When it is no ONNX graph, or keeps weights in files that are not beside it under its own name, such as
-        ``vision_model.onnx_data``: a downloaded graph has no business with other files of this machine.
+    A downloaded graph has no business with other files of this machine.
     """
     names = json.loads(remembered(graph, "files with weights", _external_names))
     for name in names:

@@ -93,25 +93,9 @@ class Explainer:
         return tuple(self.model.class_names[label] for label in self.model.shots.labels)
 
     def explain(self, features: Float32Array, paths: Sequence[str], *, shots: int = 5) -> list[Explanation]:
-        """Explain the answers to photos.
+        """Explain the predictions for photos by their unit features, with the `shots` that decide most.
 
-        Parameters
-        ----------
-        features : ndarray of shape (B, D), float32
-            Unit rows.
-        paths : sequence of B str
-            What the photos are called.
-        shots : int, default=5
-            Deciding shots to show per photo.
-
-        Returns
-        -------
-        list of Explanation
-
-        Raises
-        ------
-        InputError
-            When `shots` is negative.
+        Shapes: `features` (B, D).
         """
         if shots < 0:
             raise InputError(f"Expected the number of shots to show to be at least 0, got {shots}")

@@ -80,9 +80,7 @@ class Contributions:
     def logits(self) -> FloatArray:
         """Add everything up.
 
-        Returns
-        -------
-        ndarray of shape (B, C), float64
+        Shapes: → (B, C).
         """
         base = self.text if self.rest is None else self.text + self.rest
         total: FloatArray = base + sum((part.logits() for part in self.parts), np.zeros_like(base))
@@ -91,13 +89,7 @@ class Contributions:
     def to_class(self, query: int, column: int) -> FloatArray:
         """What every shot adds to one class's logit of one query.
 
-        Parameters
-        ----------
-        query, column : int
-
-        Returns
-        -------
-        ndarray of shape (N,), float64
+        Shapes: → (N,).
         """
         terms: FloatArray = sum((part.to_class(query, column) for part in self.parts), np.zeros(self.n_shots))
         return terms
@@ -107,13 +99,7 @@ class Contributions:
 
         It is what the shot adds, but for kernels whose coefficients are solved again, where others step in for it.
 
-        Parameters
-        ----------
-        query, column : int
-
-        Returns
-        -------
-        ndarray of shape (N,), float64
+        Shapes: → (N,).
         """
         terms = (getattr(part, "taken_from_class", part.to_class)(query, column) for part in self.parts)
         total: FloatArray = sum(terms, np.zeros(self.n_shots))
@@ -122,13 +108,7 @@ class Contributions:
     def logits_without(self, query: int, shot: int) -> FloatArray:
         """Logits of one query without one of the shots; whatever was fitted to all of them stays as it is.
 
-        Parameters
-        ----------
-        query, shot : int
-
-        Returns
-        -------
-        ndarray of shape (C,), float64
+        Shapes: → (C,).
         """
         base = self.text[query] if self.rest is None else self.text[query] + self.rest[query]
         row: FloatArray = base + sum((part.logits_without(query, shot) for part in self.parts), np.zeros_like(base))
@@ -172,17 +152,11 @@ class TakenApart:
     ridge: float = 1.0
 
     def contributions(self, queries: Float32Array) -> Contributions:
-        """Take the logits of queries apart.
+        """Take the logits of queries apart; for heads that are no sum over shots, into texts and a rest.
 
-        Parameters
-        ----------
-        queries : ndarray of shape (B, D), float32
-            Unit rows. All B·N terms are held at once, so give a few at a time.
+        All B·N terms are held at once, so give a few queries at a time.
 
-        Returns
-        -------
-        Contributions
-            With a rest, and no shots, for heads that are no sum over shots.
+        Shapes: `queries` (B, D).
         """
         head, n_shots = self.head, len(self.labels)
         if isinstance(head, CacheHead | ChannelCacheHead | TipXHead):

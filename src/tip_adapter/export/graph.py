@@ -55,23 +55,7 @@ class GraphBuilder:
         return name
 
     def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        """Append a node with one output; return the name of its value.
-
-        Parameters
-        ----------
-        operator : str
-            Such as ``"MatMul"``.
-        *inputs : str
-            Names of values.
-        output : str, optional
-            Default: a new name.
-        **attributes : int, float or list
-            Of the operator.
-
-        Returns
-        -------
-        str
-        """
+        """Append a node with one output; return the name of its value."""
         from onnx import helper
 
         name = output or self._new_name()

@@ -186,23 +186,12 @@ class TextMeans:
 
 
 def expected_means(means: FloatArray, present: BoolArray, texts: FloatArray) -> FloatArray:
-    """Say where the means of classes are to be expected from their texts.
+    """Predict the means of classes from their texts.
 
-    A text is off the mean of the texts in part as its class is off the mean of the classes. How much, is what fits the
-    classes with shots in least squares.
+    A text differs from the mean of the texts in part as its class does from the mean of the classes; how much is fitted
+    to the classes with shots in least squares. NaN for a class without text, and where fewer than two have both.
 
-    Parameters
-    ----------
-    means : ndarray of shape (C, D), float64
-    present : ndarray of shape (C,), bool
-        The classes with shots.
-    texts : ndarray of shape (C, D), float64
-        Unit rows; NaN for a class without text.
-
-    Returns
-    -------
-    ndarray of shape (C, D), float64
-        NaN for a class without text, and where fewer than two classes have both.
+    Shapes: `means`, `texts` (C, D), `present` (C,) → (C, D).
 
     Examples
     --------
@@ -227,13 +216,7 @@ def expected_means(means: FloatArray, present: BoolArray, texts: FloatArray) -> 
 def crowding(labels: IntArray) -> FloatArray:
     """Shots of every shot's class over the mean of the classes that have any: 1 where classes have equally many.
 
-    Parameters
-    ----------
-    labels : ndarray of shape (N,), integers
-
-    Returns
-    -------
-    ndarray of shape (N,), float64
+    Shapes: `labels` (N,) → (N,).
 
     Examples
     --------
@@ -251,17 +234,9 @@ def spanned(features: Float32Array) -> tuple[FloatArray, FloatArray | None]:
     """Write features in an orthonormal basis of what they span, where shots are fewer than dimensions.
 
     Means and scatter lie in that span and the ridge is the same in every direction, so the Gaussian model is the same;
-    its matrices are (N, N) instead of (D, D).
+    its matrices are (N, N) instead of (D, D). The features are ``coordinates @ basis.T``, or just the coordinates.
 
-    Parameters
-    ----------
-    features : ndarray of shape (N, D), float32
-
-    Returns
-    -------
-    coordinates : ndarray of shape (N, min(N, D)), float64
-    basis : ndarray of shape (D, N), float64, or None
-        ``coordinates @ basis.T`` are the features; None where the coordinates are the features themselves.
+    Shapes: `features` (N, D) → coordinates (N, min(N, D)), basis (D, N) or None.
 
     Examples
     --------

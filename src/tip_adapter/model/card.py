@@ -13,20 +13,7 @@ if TYPE_CHECKING:
 
 
 def card_of(model: FewShotModel, *, license_name: str | None = None, repository: str | None = None) -> str:
-    """Describe a model: what it knows, how it was made, how good it is on shots that it had not seen.
-
-    Parameters
-    ----------
-    model : FewShotModel
-    license_name : str, optional
-        Under which the model may be used, such as "cc-by-4.0".
-    repository : str, optional
-        Where it is, for the line that loads it. Default: the folder.
-
-    Returns
-    -------
-    str
-    """
+    """Describe a model: what it knows, how it was made, how good it is on shots that it had not seen."""
     rows = "\n".join(
         f"| {for_markdown(name)} | {count} | {for_markdown(', '.join(texts) or 'none')} |"
         for name, count, texts in zip(model.class_names, model.counts, model.class_texts, strict=True)

@@ -136,12 +136,7 @@ class JournalEntry:
     undone: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values, for people: without what undo needs.
-
-        Returns
-        -------
-        dict
-        """
+        """As JSON values, for people: without what undo needs."""
         return {
             "number": self.number,
             "when": self.when,
@@ -155,17 +150,7 @@ class JournalEntry:
 
 
 def forget(journal: Sequence[JournalEntry], digests: Collection[str]) -> tuple[JournalEntry, ...]:
-    """Drop every trace of some photos: their ids, and what undo would put back.
-
-    Parameters
-    ----------
-    journal : sequence of JournalEntry
-    digests : collection of str
-        SHA-256 of the photos.
-
-    Returns
-    -------
-    tuple of JournalEntry
+    """Drop every trace of some photos, named by their SHA-256: their ids, and what undo would put back.
 
     Examples
     --------

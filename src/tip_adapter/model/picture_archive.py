@@ -154,17 +154,7 @@ class Thumbnails(Mapping[str, bytes]):
         return len(self.sources)
 
     def only(self, names: Sequence[str]) -> Thumbnails:
-        """Return some of the pictures, unread ones still unread.
-
-        Parameters
-        ----------
-        names : sequence of str
-            Those without a picture are left out.
-
-        Returns
-        -------
-        Thumbnails
-        """
+        """Return some of the pictures, unread ones still unread; names without a picture are left out."""
         return Thumbnails({name: self.sources[name] for name in names if name in self.sources})
 
 

@@ -92,45 +92,17 @@ class Shots:
         return [one for one, digest in rows if one in self.thumbnails.sources and digest in pictures]
 
     def take(self, rows: Sequence[int] | IntArray) -> Shots:
-        """Return some of the shots, in the given order.
-
-        Parameters
-        ----------
-        rows : sequence of int
-
-        Returns
-        -------
-        Shots
-            With copies of their features, and the pictures of its own shots alone.
-        """
+        """Return some of the shots, in the given order, with copies of their features, and their pictures alone."""
         places = np.asarray(rows, dtype=np.intp)
         ids, groups = (tuple(map(words.__getitem__, places.tolist())) for words in (self.ids, self.groups))
         return Shots(self.features.subset(places), self.labels[places], ids, self.thumbnails.only(ids), groups)
 
     def without(self, rows: Sequence[int]) -> Shots:
-        """Return all shots but some.
-
-        Parameters
-        ----------
-        rows : sequence of int
-
-        Returns
-        -------
-        Shots
-        """
+        """Return all shots but some."""
         return self.take(np.delete(np.arange(len(self)), list(rows)))
 
     def added(self, other: Shots) -> Shots:
-        """Return these shots with others behind them; where there is room, their features are not copied.
-
-        Parameters
-        ----------
-        other : Shots
-
-        Returns
-        -------
-        Shots
-        """
+        """Return these shots with others behind them; where there is room, their features are not copied."""
         return Shots(
             self.features.extended(other.features),
             np.concatenate([self.labels, other.labels]),
@@ -140,18 +112,7 @@ class Shots:
         )
 
     def put_back(self, other: Shots, rows: Sequence[int]) -> Shots:
-        """Return these shots with others at the rows where they were.
-
-        Parameters
-        ----------
-        other : Shots
-        rows : sequence of int, ascending
-            Rows among all of them; where shots were forgotten since, the last ones there are.
-
-        Returns
-        -------
-        Shots
-        """
+        """Return these shots with others at the rows they had, or at the end where shots were forgotten since."""
         before = np.minimum(np.asarray(rows, dtype=np.intp) - np.arange(len(rows)), len(self))
         places = np.arange(len(self) + len(other))
         return self.added(other).take(np.insert(places[: len(self)], before, places[len(self) :]))
@@ -159,17 +120,6 @@ class Shots:
 
 def shot_ids(digests: Sequence[str], taken: Sequence[str] = ()) -> tuple[str, ...]:
     """Name shots by the first 12 digits of their digests, with a number behind for the same photo again.
-
-    Parameters
-    ----------
-    digests : sequence of N str
-    taken : sequence of str
-        Ids that other shots have.
-
-    Returns
-    -------
-    tuple of N str
-        All different.
 
     Examples
     --------

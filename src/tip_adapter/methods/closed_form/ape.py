@@ -187,14 +187,7 @@ def channel_scores(zero_shot_weights: Float32Array, means: Float32Array) -> Floa
     ``S`` is the mean over pairs of different classes of the product of their values on the channel, ``V`` the variance
     over classes.
 
-    Parameters
-    ----------
-    zero_shot_weights, means : ndarray of shape (classes with text or shots, D)
-        Unit rows.
-
-    Returns
-    -------
-    ndarray of shape (D,), float64
+    Shapes: (classes with text or shots, D) → (D,).
 
     References
     ----------

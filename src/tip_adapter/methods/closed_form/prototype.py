@@ -101,15 +101,7 @@ def _prototype_fit(
 def unit_means(features: Float32Array, labels: IntArray, n_classes: int) -> FloatArray:
     """Mean of every class's features, normalised; zeros for a class without any.
 
-    Parameters
-    ----------
-    features : ndarray of shape (N, D), float32
-    labels : ndarray of shape (N,), integers in [0, C)
-    n_classes : int
-
-    Returns
-    -------
-    ndarray of shape (C, D), float64
+    Shapes: `features` (N, D), `labels` (N,) → (C, D).
 
     Examples
     --------

@@ -103,32 +103,10 @@ def tune(
 ) -> TunedTowers:
     """Tune a copy of both towers with AdamW.
 
-    Every step draws a view of each photo of its batch, and one caption for each class in it.
+    Every step draws a view of each photo of its batch, and one caption for each class in it. With `final`, Ctrl-C keeps
+    what the last finished epoch reached. The rest is as in `train`.
 
-    Parameters
-    ----------
-    encoder : TrainableEncoder
-        Stays as it is.
-    photos : PhotoRows
-        N photos.
-    labels : ndarray of shape (N,), integers in [0, C)
-    captions : sequence of C sequences of str
-    schedule : Schedule
-    logit_scale, weight_decay : float
-    seed : int
-    final : bool, default=True
-        After Ctrl-C, keep what the last finished epoch reached.
-    progress, checkpoint, describes
-        See `train`.
-
-    Returns
-    -------
-    TunedTowers
-
-    Raises
-    ------
-    TrainingError
-        When training diverges.
+    Shapes: `labels` (N,), `captions` C sequences.
     """
     import torch
     from torch.nn.functional import normalize

@@ -66,19 +66,9 @@ class TuningTask:
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
     def run(self, schedule: Schedule, rows: IntArray | None = None, *, done: int = 0, total: int = 0) -> TunedTowers:
-        """Train on all shots, with the checkpoint, or on some, without.
+        """Train on all shots, with the checkpoint, or on some, for a choice, which Ctrl-C ends.
 
-        Parameters
-        ----------
-        schedule : Schedule
-        rows : ndarray of int, optional
-            Shots to train on, for a choice: Ctrl-C then ends it all.
-        done, total : int
-            Steps of other trainings that progress counts as well.
-
-        Returns
-        -------
-        TunedTowers
+        Progress counts `done` and `total` steps of other trainings as well.
         """
         final = rows is None
         kept = np.arange(len(self.labels)) if rows is None else rows
@@ -105,14 +95,7 @@ class TuningTask:
     def choose_rate(
         self, rates: Sequence[float], schedule: Schedule, apart: Apart | None, default: float
     ) -> RateChoice:
-        """Choose the learning rate by short trainings.
-
-        Parameters
-        ----------
-        apart : Apart, optional
-            Photos to choose on by accuracy, all shots being trained on. By default shots are held out, and their
-            likelihood decides.
-        """
+        """Choose the learning rate in short trainings, by accuracy on photos apart or likelihood on held-out shots."""
         kept, held_out = held_out_shots(self.labels, self.seed)
         if apart is not None:
             evidence, kept = f"the error on {len(apart.labels)} validation photos", np.arange(len(self.labels))

@@ -167,18 +167,9 @@ class _MixtureHead:
 
 
 def nearest_affinities(queries: Float32Array, keys: Float32Array) -> csr_array:
-    """Cosines (N, B) of every key with the `NEIGHBOURS` queries nearest to it, itself left out; 0 elsewhere.
+    """Cosines of every key with the `NEIGHBOURS` queries nearest to it, itself left out; 0 elsewhere.
 
-    Parameters
-    ----------
-    queries : ndarray of shape (B, D), float32
-        Unit rows.
-    keys : ndarray of shape (N, D), float32
-        Unit rows, the queries themselves first.
-
-    Returns
-    -------
-    scipy.sparse.csr_array of shape (N, B)
+    Shapes: `queries` (B, D), `keys` (N, D), the queries themselves first → (N, B).
 
     Examples
     --------

@@ -46,33 +46,14 @@ class Edit:
 
 
 def started(model: FewShotModel) -> FewShotModel:
-    """Begin the journal of a model that was just fitted.
-
-    Parameters
-    ----------
-    model : FewShotModel
-
-    Returns
-    -------
-    FewShotModel
-    """
+    """Begin the journal of a model that was just fitted."""
     return replace(model, journal=(JournalEntry(1, now(), "fit", n_shots=len(model.shots)),))
 
 
 def finished(edit: Edit, head: Head, **fitted_anew: Any) -> FewShotModel:
     """Put the new head in place, write the journal, and mark what was chosen for other shots as stale.
 
-    Parameters
-    ----------
-    edit : Edit
-    head : Head
-        Fitted to the shots and classes of ``edit.model``.
-    **fitted_anew
-        Other fields of the model that were fitted together with the head, such as `method`; what is given is not stale.
-
-    Returns
-    -------
-    FewShotModel
+    `fitted_anew` are other fields of the model that were fitted together with the head, such as `method`.
     """
     model, about = edit.model, edit.about
     stale = _chosen_parts(model) if edit.stale is None else edit.stale
@@ -106,23 +87,7 @@ def _chosen_parts(model: FewShotModel) -> tuple[str, ...]:
 
 
 def class_column(model: FewShotModel, name: str) -> int:
-    """Find a class.
-
-    Parameters
-    ----------
-    model : FewShotModel
-    name : str
-
-    Returns
-    -------
-    int
-        Its column.
-
-    Raises
-    ------
-    InputError
-        When there is none of that name.
-    """
+    """Return the column of a class; raise where there is none of that name."""
     name = name_of_label(name)
     if name not in model.class_names:
         alike = next((known for known in model.class_names if folded(known) == folded(name)), None)
@@ -134,22 +99,7 @@ def class_column(model: FewShotModel, name: str) -> int:
 
 
 def checked(edit: Edit) -> Edit:
-    """Refuse to leave nothing to go by.
-
-    Parameters
-    ----------
-    edit : Edit
-
-    Returns
-    -------
-    Edit
-        The same.
-
-    Raises
-    ------
-    InputError
-        When no shot is left, or a class has neither shots nor text.
-    """
+    """Refuse to leave no shot, or a class with neither shots nor text."""
     model = edit.model
     if not len(model.shots):
         raise InputError("Expected at least one shot to remain, got none: add others first, or fit again")
@@ -167,32 +117,10 @@ def checked(edit: Edit) -> Edit:
 
 
 def labels_as_names(model: FewShotModel, shots: Shots) -> tuple[str, ...]:
-    """Name the class of every shot.
-
-    Parameters
-    ----------
-    model : FewShotModel
-        Whose columns the labels are.
-    shots : Shots
-
-    Returns
-    -------
-    tuple of N str
-    """
+    """Name the class of every shot."""
     return tuple(model.class_names[label] for label in shots.labels)
 
 
 def names_of(model: FewShotModel, shots: Shots) -> tuple[str, ...]:
-    """Name the classes that shots have, each once.
-
-    Parameters
-    ----------
-    model : FewShotModel
-        Whose columns the labels are.
-    shots : Shots
-
-    Returns
-    -------
-    tuple of str
-    """
+    """Name the classes that shots have, each once."""
     return tuple(dict.fromkeys(labels_as_names(model, shots)))

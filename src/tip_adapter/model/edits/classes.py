@@ -18,28 +18,7 @@ from tip_adapter.typing import Float32Array
 def add_class(
     model: FewShotModel, name: str, texts: tuple[str, ...], weights: Float32Array | None, new: Shots | None = None
 ) -> Edit:
-    """Add a class behind the others.
-
-    Parameters
-    ----------
-    model : FewShotModel
-    name : str
-    texts : tuple of str
-        Empty for a class without text.
-    weights : ndarray of shape (D,) or None
-        Of the texts; None without.
-    new : Shots, optional
-        Its first shots; they need no labels.
-
-    Returns
-    -------
-    Edit
-
-    Raises
-    ------
-    InputError
-        When there is a class of that name, or it has neither shots nor text.
-    """
+    """Add a class behind the others, with its texts, their weights (D,) and its first shots, as far as it has them."""
     name = check_new_name(model, name)
     column = len(model.class_names)
     row = np.full(model.zero_shot_weights.shape[1], np.nan, dtype=np.float32) if weights is None else weights
@@ -57,22 +36,7 @@ def add_class(
 
 
 def remove_class(model: FewShotModel, name: str) -> Edit:
-    """Take a class out, with its shots.
-
-    Parameters
-    ----------
-    model : FewShotModel
-    name : str
-
-    Returns
-    -------
-    Edit
-
-    Raises
-    ------
-    InputError
-        When there is no such class, or fewer than two classes or no shot would be left.
-    """
+    """Remove a class and its shots."""
     column = class_column(model, name)
     name = model.class_names[column]
     if len(model.class_names) < 3:
@@ -89,27 +53,7 @@ def remove_class(model: FewShotModel, name: str) -> Edit:
 def rename_class(
     model: FewShotModel, name: str, new_name: str, texts: tuple[str, ...] | None, weights: Float32Array | None
 ) -> Edit:
-    """Call a class by another name; its text stays, unless another is given.
-
-    Parameters
-    ----------
-    model : FewShotModel
-    name, new_name : str
-        May be the same, to change the texts alone.
-    texts : tuple of str, or None
-        None: they stay. Empty: without text from now on.
-    weights : ndarray of shape (D,) or None
-        Of new texts; None without.
-
-    Returns
-    -------
-    Edit
-
-    Raises
-    ------
-    InputError
-        When there is no such class, another class has the new name, or neither shots nor text would be left.
-    """
+    """Rename a class, or change its texts alone, where the name stays; None keeps the texts, () takes them away."""
     column = class_column(model, name)
     name = model.class_names[column]
     new_name = check_new_name(model, new_name, instead_of=name)

@@ -66,39 +66,13 @@ def _row(model: FewShotModel, reference: str) -> int:
 
 
 def add_shots(model: FewShotModel, new: Shots) -> Edit:
-    """Add shots of known classes.
-
-    Parameters
-    ----------
-    model : FewShotModel
-    new : Shots
-        In any order, with ids that no other shot has; labels are columns of the model.
-
-    Returns
-    -------
-    Edit
-    """
+    """Add shots of known classes, with ids that no other shot has."""
     names = names_of(model, new)
     return Edit(replace(model, shots=model.shots.added(new)), "add", names, about=new, undo=Undo(added=new.ids))
 
 
 def remove_shots(model: FewShotModel, rows: Sequence[int]) -> Edit:
-    """Take shots out.
-
-    Parameters
-    ----------
-    model : FewShotModel
-    rows : sequence of int, ascending
-
-    Returns
-    -------
-    Edit
-
-    Raises
-    ------
-    InputError
-        When no shot would be left, or a class would be left with neither shots nor text.
-    """
+    """Remove the shots at some rows, which ascend."""
     taken = model.shots.take(rows)
     undo = Undo(removed=MovedShots(taken, labels_as_names(model, taken), tuple(rows)))
     rest = replace(model, shots=model.shots.without(rows))
