@@ -1,4 +1,4 @@
-"""Import what others made: libraries with their reports switched off, optional dependencies, and plug-ins."""
+"""Import third-party code: libraries with telemetry switched off, optional dependencies, and plug-ins."""
 
 from __future__ import annotations
 

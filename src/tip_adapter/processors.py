@@ -1,4 +1,4 @@
-"""Which processors this process may use, and how its threads share them."""
+"""Find the processors that this process may use, and how its threads share them."""
 
 from __future__ import annotations
 

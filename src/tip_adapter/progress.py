@@ -1,4 +1,4 @@
-"""Show how far a long call is: a bar on a terminal, and a plain line now and then where stderr is none."""
+"""Show the progress of a long call: a bar on a terminal, otherwise a plain line now and then."""
 
 from __future__ import annotations
 

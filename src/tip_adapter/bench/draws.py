@@ -1,4 +1,4 @@
-"""Draw the support sets of a comparison: as many photos of every class, or as many as come."""
+"""Draw the support sets of a comparison: equally many photos of every class, or unequal numbers."""
 
 from __future__ import annotations
 

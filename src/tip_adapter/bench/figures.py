@@ -1,4 +1,4 @@
-"""Rows of a comparison in; figures out: accuracy against shots, against seconds of fitting, and between protocols."""
+"""Plot a comparison: accuracy against shots, against seconds of fitting, and between protocols."""
 
 from __future__ import annotations
 

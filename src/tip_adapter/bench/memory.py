@@ -1,4 +1,4 @@
-"""How much memory a piece of work needs at its peak, beyond what the process held before."""
+"""Measure the peak memory of a piece of work, beyond what the process held before."""
 
 from __future__ import annotations
 

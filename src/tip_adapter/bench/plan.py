@@ -1,4 +1,4 @@
-"""Plan the runs of a comparison: those to make, those already there, those that cannot be."""
+"""Plan the runs of a comparison: those still to do, those already done, and those that are not possible."""
 
 from __future__ import annotations
 

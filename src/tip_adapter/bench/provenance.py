@@ -1,4 +1,4 @@
-"""What a result depends on besides its data: versions, machine and the state of the code."""
+"""Record what a result depends on besides its data: versions, machine and the state of the code."""
 
 from __future__ import annotations
 

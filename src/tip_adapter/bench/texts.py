@@ -1,4 +1,4 @@
-"""Read class names and templates from our files or CLIP_benchmark's."""
+"""Read class names and templates from our own files or CLIP_benchmark's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs go in, processes run them side by side; who is done is said one by one."""
+"""Run jobs in several processes side by side, and yield each status as it arrives."""
 
 from __future__ import annotations
 

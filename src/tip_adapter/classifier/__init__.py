@@ -1,4 +1,4 @@
-"""Labelled photos in, a classifier of photos out: `ImageClassifier`, part by part."""
+"""`ImageClassifier`, which learns from labelled photos to classify new ones, part by part."""
 
 from __future__ import annotations
 

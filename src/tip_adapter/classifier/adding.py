@@ -1,4 +1,4 @@
-"""Encoded photos become shots that a model's own can be joined with: not twice, and in the groups they belong to."""
+"""Turn encoded photos into new shots of a model, without duplicates and in the groups they belong to."""
 
 from __future__ import annotations
 

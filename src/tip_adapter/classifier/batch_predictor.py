@@ -1,4 +1,4 @@
-"""A classifier as a plain function of a batch of records, the same for threads and for every engine of data."""
+"""Wrap a classifier as a plain function of a batch of records, for threads and for every data engine."""
 
 from __future__ import annotations
 

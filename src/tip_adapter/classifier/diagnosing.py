@@ -1,4 +1,4 @@
-"""Show the shots of a model to what examines photos: the doctor, and whether there are enough."""
+"""Run the checks of the doctor, and whether there are enough photos, on the shots of a model."""
 
 from __future__ import annotations
 

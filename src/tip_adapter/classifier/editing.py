@@ -1,4 +1,4 @@
-"""Corrections of a fitted classifier: shots and classes come and go, exactly and at once; some for good."""
+"""Correct a fitted classifier: add, remove, relabel and erase shots and classes, exactly and at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos as features, for pipelines of scikit-learn."""
+"""A scikit-learn transformer from photos to features."""
 
 from __future__ import annotations
 

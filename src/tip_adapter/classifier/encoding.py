@@ -1,4 +1,4 @@
-"""What every use of a classifier begins with: features of photos and weights of texts, each encoded once."""
+"""Compute what every use of a classifier starts from: features of photos and zero-shot weights, each encoded once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Full conformal sets of a classifier: which ones can have them, and what they are worth."""
+"""Decide which classifiers can give full conformal sets, and what these guarantee."""
 
 from __future__ import annotations
 

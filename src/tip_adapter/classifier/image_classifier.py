@@ -1,4 +1,4 @@
-"""Labelled photos in, a classifier of photos out: an encoder, prompts and a method put together."""
+"""`ImageClassifier`: an encoder, prompts and a method, fitted to labelled photos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of a classifier that answers: predictions, probabilities, sets of classes, reasons, accuracy."""
+"""The part of a classifier that predicts: classes, probabilities, prediction sets, explanations, accuracy."""
 
 from __future__ import annotations
 

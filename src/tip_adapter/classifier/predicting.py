@@ -1,4 +1,4 @@
-"""What classifiers share that answer about photos."""
+"""What all parts of a classifier share that predict on photos."""
 
 from __future__ import annotations
 

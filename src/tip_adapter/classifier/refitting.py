@@ -1,4 +1,4 @@
-"""Fit heads for edited models: with the hyper-parameters as they are, or chosen again."""
+"""Fit heads for edited models, with the present hyper-parameters or with new ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a classifier learns from, once photos are features and class texts are weights."""
+"""Assemble what a classifier learns from, once photos are features and class texts are weights."""
 
 from __future__ import annotations
 

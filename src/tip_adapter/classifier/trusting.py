@@ -1,4 +1,4 @@
-"""Say how far a classifier can be trusted: sets of classes, calibration with other photos, the doctor, the report."""
+"""Say how far a classifier can be trusted: prediction sets, calibration on separate photos, the doctor, the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command bench: every way to adapt an encoder, compared under one stated protocol."""
+"""The command bench: compare methods to adapt an encoder under one stated protocol."""
 
 from __future__ import annotations
 

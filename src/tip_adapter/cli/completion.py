@@ -1,4 +1,4 @@
-"""Complete saved classifiers, methods and encoders in the shell; files and folders are the shell's own business."""
+"""Complete saved classifiers, methods and encoders in the shell; it completes files and folders itself."""
 
 from __future__ import annotations
 

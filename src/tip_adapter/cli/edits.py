@@ -1,4 +1,4 @@
-"""Commands that correct a saved classifier: add, remove, relabel, class, refit, undo, purge; and what they go by."""
+"""Commands that correct a saved classifier: add, remove, relabel, class, refit, undo, purge, shots, journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command embed: photos become features, in the feature store and, if asked for, in a file to learn from."""
+"""The command embed: encode photos into the feature store and, on request, into a file to learn from."""
 
 from __future__ import annotations
 

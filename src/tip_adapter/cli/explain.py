@@ -1,4 +1,4 @@
-"""The command explain: why a photo got its class, as text, JSON, a table or a picture."""
+"""The command explain: why a photo was classified as it was, as text, JSON, a table or a picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands whose help names the values of options in words: flags take none, and lists are what they hold."""
+"""Show the values of options in words in --help: flags take none, and lists show their elements."""
 
 from __future__ import annotations
 

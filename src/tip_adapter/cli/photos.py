@@ -1,4 +1,4 @@
-"""How commands read photos: with splits as the command prefers them, and a line for whatever was noticed."""
+"""Read the photos of a command: choose the split that it prefers, and report whatever was noticed."""
 
 from __future__ import annotations
 

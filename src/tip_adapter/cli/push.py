@@ -1,4 +1,4 @@
-"""The command push: a saved classifier goes to the Hugging Face Hub."""
+"""The command push: upload a saved classifier to the Hugging Face Hub."""
 
 from __future__ import annotations
 

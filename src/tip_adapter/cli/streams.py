@@ -1,4 +1,4 @@
-"""Read names of photos from standard input, and answer them as JSON lines while they come."""
+"""Read names of photos from standard input, and answer each as a JSON line when it arrives."""
 
 from __future__ import annotations
 

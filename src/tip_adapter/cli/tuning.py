@@ -1,4 +1,4 @@
-"""Command that tunes the encoder itself: fine-tune."""
+"""The command fine-tune, which tunes the encoder itself."""
 
 from __future__ import annotations
 

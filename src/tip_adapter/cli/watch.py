@@ -1,4 +1,4 @@
-"""The command watch: photos that arrive in a folder are classified, and sorted into folders or tagged if asked for."""
+"""The command watch: classify photos that arrive in a folder, and sort them into folders or tag them on request."""
 
 from __future__ import annotations
 

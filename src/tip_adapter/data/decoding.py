@@ -1,4 +1,4 @@
-"""Images as files, bytes, Pillow images or arrays become upright RGB images."""
+"""Decode files, bytes, Pillow images and arrays into upright RGB images."""
 
 from __future__ import annotations
 

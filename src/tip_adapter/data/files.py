@@ -1,4 +1,4 @@
-"""Folders and files alike on the disk and inside archives."""
+"""Treat files and folders on the disk and inside archives alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is noticed while photos are looked for: what was understood, passed over, ignored, and could not be read."""
+"""Collect what is noticed while looking for photos: how the input was read, what was skipped, what cannot be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""List folders and the photos in them; hidden files, system folders and saved classifiers are passed over."""
+"""List folders and the photos in them, without hidden files, system folders and saved classifiers."""
 
 from __future__ import annotations
 

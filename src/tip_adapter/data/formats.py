@@ -1,4 +1,4 @@
-"""Tell photos from other files: by their names, or by their first bytes where the name says nothing."""
+"""Tell photos from other files by name, or by their first bytes where the name does not say."""
 
 from __future__ import annotations
 

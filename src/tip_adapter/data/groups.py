@@ -1,4 +1,4 @@
-"""Which photos belong together by where and when they were made."""
+"""Group photos by where and when they were taken."""
 
 from __future__ import annotations
 

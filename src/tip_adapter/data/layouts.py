@@ -1,4 +1,4 @@
-"""Understand how a folder of photos is laid out: splits, wrapper folders, class folders, tables beside the photos."""
+"""Recognise the layout of a folder of photos: splits, wrapper folders, class folders, tables beside the photos."""
 
 from __future__ import annotations
 

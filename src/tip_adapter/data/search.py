@@ -1,4 +1,4 @@
-"""Find the photos that files, folders, archives and patterns stand for."""
+"""Find the photos that files, folders, archives and patterns refer to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small JPEG pictures by which people recognise a shot."""
+"""Make the small JPEG thumbnails by which people recognise a shot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several encoders as one, whose features stand side by side."""
+"""Join several encoders into one by concatenating their features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read and check everything of an ONNX directory but the graphs themselves."""
+"""Read and check everything in an ONNX directory except the graphs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where encoders as ONNX graphs keep their files, in the layouts that people publish."""
+"""Know where published ONNX encoders keep their files."""
 
 from __future__ import annotations
 

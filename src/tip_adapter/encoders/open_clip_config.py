@@ -1,4 +1,4 @@
-"""Read what open_clip writes about a model: how photos are prepared, and how texts are cut."""
+"""Read open_clip's settings of a model: how it prepares photos and tokenizes texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compare two encoders that are to give the same features."""
+"""Check that two encoders give the same features."""
 
 from __future__ import annotations
 

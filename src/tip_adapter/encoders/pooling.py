@@ -1,4 +1,4 @@
-"""Make one feature of what an image tower gives for the parts of a view."""
+"""Pool an image tower's token features into one feature."""
 
 from __future__ import annotations
 

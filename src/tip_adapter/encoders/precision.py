@@ -1,4 +1,4 @@
-"""Quantise the image tower of a transformer to int8, once, and keep it."""
+"""Quantise the image tower of a transformer to int8, once, and keep the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fitted model and features of photos in; why each photo got its answer out: the text's part, and every shot's."""
+"""Explain predictions on features: the contribution of the class texts and of every shot."""
 
 from __future__ import annotations
 

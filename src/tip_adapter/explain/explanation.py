@@ -1,4 +1,4 @@
-"""Why a photo got its answer: as an object, as JSON and as a row of a table."""
+"""The explanation of one prediction, as an object, as JSON and as a row of a table."""
 
 from __future__ import annotations
 

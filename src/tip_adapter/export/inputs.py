@@ -1,4 +1,4 @@
-"""Name what an exported classifier takes: one input for every view of its encoder."""
+"""Name the inputs of an exported classifier: one for every view of its encoder."""
 
 from __future__ import annotations
 

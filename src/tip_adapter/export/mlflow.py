@@ -1,4 +1,4 @@
-"""A saved classifier as an MLflow model, which MLflow's own tools log, load and serve; nothing in it is pickled."""
+"""A saved classifier as an MLflow model, for MLflow's own tools and without pickle."""
 
 from __future__ import annotations
 

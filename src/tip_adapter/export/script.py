@@ -1,4 +1,4 @@
-"""The exported script, with this package's own decoding beside it, and the proof that it sees the same pixels."""
+"""Write the exported script with this package's own decoding beside it, and check that it sees the same pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of the static web page, with the runtime of the npm package onnxruntime-web."""
+"""Write the static web page, with the runtime of the npm package onnxruntime-web."""
 
 from __future__ import annotations
 

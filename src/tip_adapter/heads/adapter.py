@@ -1,4 +1,4 @@
-"""A formula with a small network before the zero-shot classifier."""
+"""A head with a small network before the zero-shot classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Formulas that ask the keys of the shots one by one."""
+"""Heads that compare a query with the key of every shot."""
 
 from __future__ import annotations
 

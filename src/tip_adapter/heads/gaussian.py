@@ -1,4 +1,4 @@
-"""Features of shots in, the sums that a Gaussian model is made of out: means of classes and one shared precision."""
+"""Fit a Gaussian model to features: class means and one shared precision, from sums over the shots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Formulas that are linear in the feature or in its kernels to the shots."""
+"""Heads that are linear in the feature, or in its kernels to the shots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Auto: Gaussians and a kernel regression answer together, each weighed by the shots that it has not seen."""
+"""Auto: class texts, a Gaussian model and a kernel regression, each weighted on held-out shots."""
 
 from __future__ import annotations
 

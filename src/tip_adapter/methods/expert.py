@@ -1,4 +1,4 @@
-"""Describe what a method adds to the zero-shot logits, so that it can stand alone or beside another."""
+"""Describe what a method adds to the zero-shot logits, so that it can be used alone or combined with another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Describe a model for people, in Markdown, as repositories of models expect it."""
+"""Write the model card of a classifier in Markdown."""
 
 from __future__ import annotations
 

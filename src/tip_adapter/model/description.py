@@ -1,4 +1,4 @@
-"""A classifier in JSON values, for people and programs: what it is made of, its shots, what was done to it."""
+"""Describe a classifier in JSON values: what it is made of, its shots, and its edits."""
 
 from __future__ import annotations
 

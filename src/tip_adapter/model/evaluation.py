@@ -1,4 +1,4 @@
-"""Measure a model on features whose classes are known, with text alone and the shots alone beside it."""
+"""Evaluate a model on labelled features, beside the texts alone and the shots alone."""
 
 from __future__ import annotations
 

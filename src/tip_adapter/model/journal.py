@@ -1,4 +1,4 @@
-"""What was done to a classifier, and what takes it back; entries ↔ JSON values, arrays and pictures."""
+"""The journal of a classifier: its edits, and what undoes each; to and from JSON values, arrays and pictures."""
 
 from __future__ import annotations
 

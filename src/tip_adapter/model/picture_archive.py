@@ -1,4 +1,4 @@
-"""Keep the small pictures of shots in one archive, and read each when somebody looks at it."""
+"""Keep the thumbnails of shots in one archive, and read each only when it is needed."""
 
 from __future__ import annotations
 

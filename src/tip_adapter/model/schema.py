@@ -1,4 +1,4 @@
-"""Say what a saved classifier may hold: every value of its config, every array, and how they belong together."""
+"""Specify what a saved classifier may contain: every value of its config, every array, and how they fit together."""
 
 from __future__ import annotations
 

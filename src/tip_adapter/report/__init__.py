@@ -1,4 +1,4 @@
-"""Show what was measured of a classifier: pictures, and one HTML page that needs nothing else."""
+"""Show the evaluation of a classifier as pictures and as one self-contained HTML page."""
 
 from tip_adapter.report.content import ComparedMethod, ExplainedPhoto, Mistake, PhotoStrip, ReportContent
 from tip_adapter.report.page import render_doctor, render_report

@@ -1,4 +1,4 @@
-"""Collect what a report shows from a fitted model and photos whose classes are known."""
+"""Collect what a report shows from a fitted model and labelled photos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An explanation and its photo in; one picture for people out: the answer, what speaks for it, deciding shots."""
+"""Draw an explanation with its photo: the prediction, what speaks for it, and the deciding shots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The content of a report in, the text of its page out: style, script, charts and photos are all inside."""
+"""Render a report as one HTML page with style, script, charts and photos inside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Named arrays and text in one safetensors file with a checksum."""
+"""Save named arrays and text in one safetensors file with a checksum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write files and folders so that they are there whole or not at all, and read them with a bound on their size."""
+"""Write files and folders atomically, and read them with a bound on their size."""
 
 from __future__ import annotations
 

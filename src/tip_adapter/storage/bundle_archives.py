@@ -1,4 +1,4 @@
-"""Put a saved classifier into one ZIP file, and take it out of one that anybody may have made."""
+"""Pack a saved classifier into a ZIP file, and unpack one from an untrusted source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Know what a saved classifier consists of on the disk: its files' names, its config, and the checksums in it."""
+"""Define the files of a saved classifier: their names, the config, and the checksums in it."""
 
 from __future__ import annotations
 

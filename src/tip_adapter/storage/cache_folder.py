@@ -1,4 +1,4 @@
-"""In: the environment; out: the folders where this package keeps what it can make again."""
+"""Find the folders for what this package can make again, as the environment sets them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Escape names of classes and files for what they are written into: names are data, never commands or markup."""
+"""Escape names of classes and files for each medium: names are data, never commands or markup."""
 
 from __future__ import annotations
 

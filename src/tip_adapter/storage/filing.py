@@ -1,4 +1,4 @@
-"""Move or copy files into folders, never over another one, and never twice."""
+"""Move or copy files into folders, never overwriting one and never twice."""
 
 from __future__ import annotations
 

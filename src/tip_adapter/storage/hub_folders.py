@@ -1,4 +1,4 @@
-"""Exchange folders with repositories of the Hugging Face Hub, and say in one line what hinders that."""
+"""Exchange folders with the Hugging Face Hub, with errors in one line."""
 
 from __future__ import annotations
 

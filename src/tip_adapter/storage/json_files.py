@@ -1,4 +1,4 @@
-"""Read JSON files of strangers, with a bound on their size."""
+"""Read untrusted JSON files, with a bound on their size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keep other processes from changing a folder, by a lock inside it that everybody who shares the folder sees."""
+"""Keep other processes from changing a folder, by a lock file inside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say what the values and arrays of a file must be, and check what was read against it."""
+"""Specify the values and arrays of a file, and check what was read against that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read JSON that somebody else wrote: what is accepted here can be kept, printed and written again."""
+"""Read untrusted JSON strictly: what is accepted can be stored, printed and written again."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Show the product on real photos: how good it is with and without texts, what was searched, and why one prediction."""
+"""Show the product on real photos: accuracy with and without texts, what was searched, and one prediction explained."""

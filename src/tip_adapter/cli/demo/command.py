@@ -1,4 +1,4 @@
-"""The command demo: the main job on real photos, in one go."""
+"""The command demo: the whole workflow on real photos, in one go."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos to show the product on: clothes that the package brings, digits that scikit-learn brings."""
+"""Photos for the demo: the package's own photos of clothes, and scikit-learn's digits."""
 
 from __future__ import annotations
 

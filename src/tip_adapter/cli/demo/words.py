@@ -1,4 +1,4 @@
-"""Say in words what a search for α and β found, and whether the class texts are of use."""
+"""Describe what a search for α and β found, and whether the class texts help."""
 
 from __future__ import annotations
 

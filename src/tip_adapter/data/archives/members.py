@@ -1,4 +1,4 @@
-"""What an archive holds: files by name, each with a way to read it in bounds."""
+"""List the files in an archive by name, each with a way to read it within bounds."""
 
 from __future__ import annotations
 

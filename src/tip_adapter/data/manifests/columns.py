@@ -1,4 +1,4 @@
-"""Understand which column of a table names the photos, which the classes, and which the splits."""
+"""Recognise which columns of a table hold the photos, the classes and the splits."""
 
 from __future__ import annotations
 

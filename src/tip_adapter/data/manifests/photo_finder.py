@@ -1,4 +1,4 @@
-"""Find the photos that the rows of a table name: as paths, by names alone, without suffix, with back-slashes."""
+"""Find the photos that the rows of a table name: as paths, as bare names, without suffix, with backslashes."""
 
 from __future__ import annotations
 

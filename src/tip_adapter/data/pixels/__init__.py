@@ -1,4 +1,4 @@
-"""Image files to upright RGB pixels of 8 bits, with NumPy and Pillow alone: a part of every export, too."""
+"""Read image files as upright RGB pixels of 8 bits, with NumPy and Pillow alone; every export contains this package."""
 
 from tip_adapter.data.pixels.containers import (
     FORMATS,

@@ -1,4 +1,4 @@
-"""Decode one image file, within bounds of memory that are known before."""
+"""Decode one image file within memory bounds that are known in advance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read an image file whole, if it is one that can be."""
+"""Read an image file whole, after checking that it can be one."""
 
 from __future__ import annotations
 

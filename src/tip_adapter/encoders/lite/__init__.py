@@ -1,4 +1,4 @@
-"""The encoders `lite` and `lite-fast`: without download, built once from weights that pip packages bring."""
+"""The encoders `lite` and `lite-fast`, built once from weights inside pip packages, without a download."""
 
 from __future__ import annotations
 

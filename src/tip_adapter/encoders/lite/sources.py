@@ -1,4 +1,4 @@
-"""Read what `lite` is made of: weights inside pip packages, keys beside this file."""
+"""Read the parts of `lite`: weights inside pip packages, keys beside this file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""APE: a cache on the channels that tell classes apart, each key weighed by what the texts make of it."""
+"""APE: a cache on the channels that discriminate between the classes, with keys weighted by the texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nearest neighbours: the shots most similar to a query vote on its class; texts are not asked."""
+"""K nearest neighbours: the most similar shots vote on the class of a query, without texts."""
 
 from __future__ import annotations
 

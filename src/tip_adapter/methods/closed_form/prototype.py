@@ -1,4 +1,4 @@
-"""Nearest class mean: the mean of a class's shots becomes its classifier; texts are not asked."""
+"""Nearest class mean: the mean of a class's shots becomes its classifier, without texts."""
 
 from __future__ import annotations
 

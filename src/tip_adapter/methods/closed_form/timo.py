@@ -1,4 +1,4 @@
-"""TIMO: class means of the shots weigh the prompts, and the prompts stand among the shots of a Gaussian model."""
+"""TIMO: class means of the shots weight the prompts, and the prompts join the shots of a Gaussian model."""
 
 from __future__ import annotations
 

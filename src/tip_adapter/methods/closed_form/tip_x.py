@@ -1,4 +1,4 @@
-"""Tip-X: the cache of Tip-Adapter, asked a second time through the texts' view of query and shots."""
+"""Tip-X: the cache of Tip-Adapter, with a second affinity from the class probabilities that the texts give."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the methods share that tune an encoder on photos, and end in one."""
+"""What methods share that tune an encoder on photos."""
 
 from __future__ import annotations
 

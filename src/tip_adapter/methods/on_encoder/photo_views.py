@@ -1,4 +1,4 @@
-"""Photos in, each decoded once; the views that an image tower is trained on, and the middle of each, out as pixels."""
+"""Decode each photo once, and cut the views that an image tower is trained on, and the centre view, as pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Linear probe: logistic regression on the features of the shots; texts are not asked."""
+"""Linear probe: logistic regression on the features of the shots, without texts."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Methods that see the photos asked about together, without their labels: transductive, and at test time."""
+"""Methods that see all test photos together, without their labels: transductive, or at test time."""

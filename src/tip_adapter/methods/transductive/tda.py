@@ -1,4 +1,4 @@
-"""TDA: two caches that fill up with the photos asked about, one after the other."""
+"""TDA: two caches that are filled by the test photos, one after the other."""
 
 from __future__ import annotations
 

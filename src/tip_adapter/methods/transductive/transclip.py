@@ -1,4 +1,4 @@
-"""TransCLIP: one Gaussian mixture of the shots and of all photos asked about, held near the texts."""
+"""TransCLIP: one Gaussian mixture of the shots and all test photos, regularised towards the texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all edits share: the form of an edit, its end, and what it must leave."""
+"""What all edits share: their form, how they end, and what must remain after them."""
 
 from __future__ import annotations
 
