@@ -188,7 +188,7 @@ def test_manifests_may_have_splits(make, suffix):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"note": "1.jpg", "label": "cat"}, "a column of files in .*, got the columns note, label: call .* path"),
+        ({"note": "1.jpg", "label": "cat"}, "a column of files in .*, got the columns note, label: rename .* path"),
         ({"path": "1.jpg"}, "a column of classes in .*, got the columns path: rename the one that holds them to label"),
         ({"path": "gone.jpg", "label": "cat"}, r"an image at .*gone\.jpg \(row \d of .*\), found none"),
         ({"path": "1.jpg", "label": " "}, r"a label in every row of .*, got none in row \d: fill them in"),

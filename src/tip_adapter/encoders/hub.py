@@ -219,5 +219,5 @@ def not_here(name: str) -> EncoderError:
     """Say that an encoder that only a file asks for is not fetched."""
     return EncoderError(
         f"The encoder {name!r:.200} is not on this machine, and is not downloaded because a file asks for it: name it "
-        "yourself, with --encoder or encoder="
+        "yourself with --encoder, in Python encoder="
     )
