@@ -41,7 +41,7 @@ rows = (
     .map(lambda order: [*order[:7]])
     .filter(lambda order: len({NAMES[row] for row in order}) == 3)
 )
-often = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+often = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @often

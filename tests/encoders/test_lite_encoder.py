@@ -176,9 +176,9 @@ def test_zero_shot_on_real_photos(encoder, shared_data):
     weights = unit(encoder.encode_texts([texts[name] for name in sorted(texts)]))
     hits = []
     for label, name in enumerate(sorted(texts)):
-        photos = sorted((folder / "test" / name).iterdir())
+        photos = sorted((folder / "test" / name).iterdir())[::4]
         hits += list((unit(encoder.encode_images(photos)) @ weights.T).argmax(axis=1) == label)
-    assert np.mean(hits) >= 0.61  # measured: 0.624
+    assert np.mean(hits) >= 0.61  # measured: 0.625 on these, 0.624 on all
 
 
 def test_it_can_be_exported_elsewhere(encoder, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from tip_adapter.heads import LinearHead
 from tip_adapter.methods.on_encoder.coop import aligned_texts
 from tip_adapter.methods.on_encoder.encoder_tuning import EncoderTuning
 from tip_adapter.methods.on_encoder.photo_views import cut_views
-from tip_adapter.methods.trained.loop import Schedule, TrainingProgress, checked_seed, require_torch
-from tip_adapter.typing import StrPath
+from tip_adapter.methods.trained.loop import Schedule, TrainingProgress
+from tip_adapter.typing import IntArray, StrPath
 
 ITERATIONS_PER_SHOT = 500
 
@@ -138,51 +138,15 @@ class CLIPLoRA(EncoderTuning):
         self.checkpoint = checkpoint
         self.progress = progress
 
-    def fit(
+    def _tune(
         self,
-        X: Sequence[ImageSource],
-        y: Any,
-        *,
-        validation: tuple[Sequence[ImageSource], Any] | None = None,
-        groups: Any = None,
-        queries: Any = None,
-    ) -> Self:
-        """Tune the encoder on labelled photos.
-
-        Parameters
-        ----------
-        X : sequence of N paths, bytes, Pillow images or uint8 arrays
-            Photos, not features.
-        y : array-like of shape (N,)
-            Class names, or integers that index `class_names` (without them: the rows of `zero_shot_weights`).
-        validation : tuple of photos and labels, optional
-            Not looked at: there is nothing to choose.
-        groups, queries : ignored
-            Nothing is left out.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        InputError
-            When labels do not fit the photos or the classes, or features were given.
-        EncoderError
-            When neither tower has attention.
-        ImageError
-            When a photo cannot be read.
-        TrainingError
-            When training diverges, or the checkpoint is of another training.
-        MissingExtraError
-            When torch is not installed.
-        """
-        require_torch()
-        self._check_parameters()
+        photos: list[ImageSource],
+        labels: IntArray,
+        seed: int,
+        validation: tuple[Sequence[ImageSource], Any] | None,
+    ) -> None:
         from tip_adapter.methods.on_encoder.low_rank import LowRankTask, LowRankTowers
 
-        X = self._listed_photos(X)
-        labels, seed = self._checked_labels(X, y), checked_seed(self.random_state)
         schedule = self._schedule(len(labels), int(np.bincount(labels).max()))
         texts = aligned_texts(self.class_texts, self.class_names, self.classes_)
         templates = resolve_templates(self.templates)
@@ -190,10 +154,10 @@ class CLIPLoRA(EncoderTuning):
         encoder = load_trainable_encoder(self.encoder)  # type: ignore[arg-type]
         scale = encoder.logit_scale if self.logit_scale is None else float(self.logit_scale)
         towers = LowRankTowers.of(encoder, self.rank, float(self.alpha), float(self.dropout), seed)
-        photos = cut_views(X, encoder.preprocessing, self.views, seed)
+        rows = cut_views(photos, encoder.preprocessing, self.views, seed)
         numbers = [self.rank, self.alpha, self.dropout, self.weight_decay, self.views, scale]
-        content = [encoder.image_id, encoder.text_id, prompts, photos.digest, labels.tolist(), numbers]
-        task = LowRankTask(towers, photos, labels, prompts, scale, float(self.weight_decay))
+        content = [encoder.image_id, encoder.text_id, prompts, rows.digest, labels.tolist(), numbers]
+        task = LowRankTask(towers, rows, labels, prompts, scale, float(self.weight_decay))
         self.training_ = task.train(
             schedule,
             seed,
@@ -205,7 +169,6 @@ class CLIPLoRA(EncoderTuning):
         self.encoder_ = towers.merge().as_encoder(f"{encoder.name}, with low-rank changes")
         self.encoder_.logit_scale = scale
         self.head_ = LinearHead(len(texts), zero_shot_weights(self.encoder_, texts, templates), scale)
-        return self
 
     def _schedule(self, n_shots: int, most: int) -> Schedule:
         iterations = ITERATIONS_PER_SHOT * most if self.iterations == "auto" else self.iterations

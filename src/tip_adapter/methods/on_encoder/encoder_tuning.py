@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -17,6 +18,7 @@ from tip_adapter.heads import Head
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.inputs import aligned, as_labels, as_names
 from tip_adapter.methods.support_set import SupportSet
+from tip_adapter.methods.trained.loop import checked_seed, require_torch
 from tip_adapter.typing import Float32Array, IntArray, StrPath
 
 if TYPE_CHECKING:
@@ -37,7 +39,69 @@ class EncoderTuning(FewShotMethod):
     needs_encoder = True
     takes_images = True
 
+    random_state: Any
     encoder_: TorchEncoder
+
+    def fit(
+        self,
+        X: Sequence[ImageSource],
+        y: Any,
+        *,
+        validation: tuple[Sequence[ImageSource], Any] | None = None,
+        groups: Any = None,
+        queries: Any = None,
+    ) -> Self:
+        """Tune the encoder on labelled photos.
+
+        Parameters
+        ----------
+        X : sequence of N paths, bytes, Pillow images or uint8 arrays
+            Photos, not features.
+        y : array-like of shape (N,)
+            Class names, or integers that index `class_names` (without them: the rows of `zero_shot_weights`).
+        validation : tuple of photos and labels, optional
+            Photos apart from the shots. `FullFineTuning` chooses a learning rate left at "auto" by accuracy on them, as
+            papers do; `CLIPLoRA` has nothing to choose.
+        groups, queries : ignored
+            Nothing is left out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InputError
+            When labels do not fit the photos or the classes, or features were given.
+        EncoderError
+            When the encoder cannot be tuned like this.
+        ImageError
+            When a photo cannot be read.
+        TrainingError
+            When training diverges, or the checkpoint is of another training.
+        MissingExtraError
+            When torch is not installed.
+        """
+        require_torch()
+        self._check_parameters()
+        photos = self._listed_photos(X)
+        labels = self._checked_labels(photos, y)
+        self._tune(photos, labels, checked_seed(self.random_state), validation)
+        return self
+
+    @abstractmethod
+    def _check_parameters(self) -> None:
+        """Refuse parameters out of range before any work is done."""
+
+    @abstractmethod
+    def _tune(
+        self,
+        photos: list[ImageSource],
+        labels: IntArray,
+        seed: int,
+        validation: tuple[Sequence[ImageSource], Any] | None,
+    ) -> None:
+        """Tune the encoder, and set what `fit` gives."""
 
     def logits(self, X: Sequence[ImageSource]) -> Float32Array:
         """Logits of every class.

@@ -21,8 +21,8 @@ from tip_adapter.methods.on_encoder.encoder_tuning import EncoderTuning
 from tip_adapter.methods.on_encoder.photo_views import cut_views
 from tip_adapter.methods.on_encoder.rate_choice import RateChoice
 from tip_adapter.methods.on_encoder.tuning_task import Apart, TuningTask
-from tip_adapter.methods.trained.loop import Schedule, TrainingProgress, checked_seed, require_torch
-from tip_adapter.typing import StrPath
+from tip_adapter.methods.trained.loop import Schedule, TrainingProgress
+from tip_adapter.typing import IntArray, StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.encoders.torch_encoder import TorchEncoder
@@ -159,59 +159,28 @@ class FullFineTuning(EncoderTuning):
         self.checkpoint = checkpoint
         self.progress = progress
 
-    def fit(
-        self,
-        X: Sequence[ImageSource],
-        y: Any,
-        *,
-        validation: tuple[Sequence[ImageSource], Any] | None = None,
-        groups: Any = None,
-        queries: Any = None,
-    ) -> Self:
-        """Tune the encoder on labelled photos.
-
-        Parameters
-        ----------
-        X : sequence of N paths, bytes, Pillow images or uint8 arrays
-            Photos, not features.
-        y : array-like of shape (N,)
-            Class names, or integers that index `class_names` (without them: the rows of `zero_shot_weights`).
-        validation : tuple of photos and labels, optional
-            Photos apart from the shots, that a learning rate left at "auto" is chosen on by accuracy, as papers do.
-        groups, queries : ignored
-            Nothing is left out.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        InputError
-            When labels do not fit the photos or the classes, or features were given.
-        ImageError
-            When a photo cannot be read.
-        TrainingError
-            When training diverges, or the checkpoint is of another training.
-        MissingExtraError
-            When torch is not installed.
-        """
-        require_torch()
+    def _check_parameters(self) -> None:
         if not 0 <= self.wise_weight <= 1:
             raise InputError(f"Expected wise_weight from 0 to 1, got {self.wise_weight}")
         if self.encoder is None:
             raise InputError("FullFineTuning tunes an encoder: give one, such as encoder='lite-fast'")
-        X = self._listed_photos(X)
-        labels, seed = self._checked_labels(X, y), checked_seed(self.random_state)
+
+    def _tune(
+        self,
+        photos: list[ImageSource],
+        labels: IntArray,
+        seed: int,
+        validation: tuple[Sequence[ImageSource], Any] | None,
+    ) -> None:
         most = int(np.bincount(labels).max())
         schedule = Schedule(self._epochs(most), self.batch_size, self._given_rate() or 1.0, 1, warmup_rate=None)
         texts = aligned_texts(self.class_texts, self.class_names, self.classes_)
         templates = resolve_templates(self.templates)
-        encoder = load_trainable_encoder(self.encoder)
+        encoder = load_trainable_encoder(self.encoder)  # type: ignore[arg-type]
         task = TuningTask(
             encoder,
             [[template.replace("{}", text) for text in row for template in templates] for row in texts],
-            cut_views(X, encoder.preprocessing, self.views, seed),
+            cut_views(photos, encoder.preprocessing, self.views, seed),
             labels,
             encoder.logit_scale if self.logit_scale is None else float(self.logit_scale),
             float(self.weight_decay),
@@ -227,7 +196,6 @@ class FullFineTuning(EncoderTuning):
         self.training_ = self._towers.run
         self.trainable_parameters_ = sum(parameter.numel() for parameter in self._towers.parameters)
         self._average(float(self.wise_weight), task.logit_scale)
-        return self
 
     def at_wise_weight(self, wise_weight: float) -> Self:
         """Average the same training with another weight; nothing is trained again.
