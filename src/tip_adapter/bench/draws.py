@@ -70,7 +70,7 @@ class Draws:
     base: dict[Key, Draw] = field(default_factory=dict)
 
     def of(self, protocol: str) -> dict[Key, Draw]:
-        """Give the support sets of a protocol."""
+        """Return the support sets of a protocol."""
         return {AS_IT_COMES: self.unequal, BASE_TO_NEW: self.base}.get(protocol, self.sets)
 
     def rows(self) -> IntArray:
@@ -79,7 +79,7 @@ class Draws:
         return np.unique(np.concatenate([draw.rows for draw in draws if draw.rows is not None]))
 
     def among(self, used: IntArray) -> Draws:
-        """Number the photos as they are in a part that has those used alone."""
+        """Renumber the photos for a part that has only those in use."""
 
         def moved(draws: dict[Key, Draw]) -> dict[Key, Draw]:
             return {

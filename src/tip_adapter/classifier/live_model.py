@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 
 class EditingSession:
-    """A saved classifier that is being edited: others are kept out from the first edit on.
+    """A saved classifier that is being edited; the first edit takes its lock.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class EditingSession:
         self._held = ExitStack()
 
     def begin(self) -> bool:
-        """Keep others out, and read again what they have changed; return whether they have."""
+        """Take the lock, and read what others have changed since; return whether they have."""
         if self.lock is not None:
             return False
         self.lock = self._held.enter_context(locked(self.folder, self.wait_s, longer="wait_s, --wait SECONDS"))
@@ -65,7 +65,7 @@ class EditingSession:
         return True
 
     def close(self) -> None:
-        """Let others in again."""
+        """Release the lock."""
         self._held.close()
 
 
@@ -106,11 +106,11 @@ class LiveModel:
         vars(self).update(state, _lock=threading.RLock())
 
     def put(self, model: FewShotModel, origin: tuple[Path, str] | None = None) -> None:
-        """Begin anew with a model."""
+        """Replace the model, as fitting and loading do."""
         self.model, self.origin = model, origin
 
     def present(self) -> FewShotModel:
-        """The model, which there has to be."""
+        """The model; it is an error to have none."""
         if self.model is None:
             raise InputError("This classifier is not fitted yet: call fit with labelled photos, or load a saved one")
         return self.model
@@ -134,10 +134,10 @@ class LiveModel:
         *,
         ready: Callable[[_T], None] | None = None,
     ) -> _T:
-        """Put what a function makes of the model in its place, and return its result.
+        """Replace the model by what a function makes of it, and return the result of the function.
 
-        In an editing block the function runs before others are kept out, and again where they have changed the saved
-        classifier since it was read; so it must change nothing itself. What has to be done once, before the change
+        In an editing block the function runs before the lock is taken, and again where others have changed the saved
+        classifier since it was read; so it must have no side effects. What has to be done once, before the change
         counts, is for `ready`, which is given the result.
         """
         with self._lock:

@@ -79,7 +79,7 @@ FrequenciesOption = Annotated[
     ),
 ]
 NoTextOption = Annotated[
-    bool, typer.Option("--no-text", help="Let the shots answer alone; methods that need text are left out.")
+    bool, typer.Option("--no-text", help="Use no class texts; methods that need them are left out.")
 ]
 DataRootOption = Annotated[
     Path | None, typer.Option("--data-root", help="Folder that holds the standard data sets, such as caltech101.")

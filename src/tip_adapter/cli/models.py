@@ -68,11 +68,11 @@ GroupByOption = Annotated[
     str | None,
     typer.Option(
         "--group-by",
-        help="Photos of one moment are left out together when shots tell what the classifier is worth. "
-        "Which: folder, exif-time, or duplicates (near-copies). Default: the column group of a table, else duplicates.",
+        help="How to group photos of one moment, which are held out together in cross-validation: "
+        "folder, exif-time, or duplicates (near-copies). Default: the column group of a table, else duplicates.",
     ),
 ]
-NoTextOption = Annotated[bool, typer.Option("--no-text", help="Let the shots answer alone, whatever the names say.")]
+NoTextOption = Annotated[bool, typer.Option("--no-text", help="Use no class texts, only the shots.")]
 MaxFlippedOption = Annotated[
     float,
     typer.Option("--max-flipped", min=0, max=1, help="Share of the predictions on the shots that int8 may change."),

@@ -33,8 +33,7 @@ UnlabelledOption = Annotated[
     list[str] | None,
     typer.Option(
         "--unlabelled",
-        help="Photos without labels (folder, archive, pattern): of these it is said what to label next; "
-        "may be repeated.",
+        help="Photos without labels (folder, archive, pattern), ranked by what to label next; may be repeated.",
     ),
 ]
 DataArgument = Annotated[

@@ -64,7 +64,7 @@ GuaranteeOption = Annotated[
     str,
     typer.Option(
         "--guarantee",
-        help="What prediction sets rest on. calibrated: left-out shots, or the photos of calibrate; full: every photo "
+        help="What the coverage rests on. calibrated: held-out shots, or the photos of calibrate; full: every photo "
         "is compared with all shots, exact where they were drawn like it (tip-adapter alone).",
     ),
 ]

@@ -12,8 +12,8 @@ from tip_adapter.cli.output import echo
 
 def push(
     model: Annotated[Path, typer.Argument(help="A saved classifier.")],
-    repository: Annotated[str, typer.Argument(help="Where to: owner/name; made if it is not there.")],
-    public: Annotated[bool, typer.Option("--public", help="Make a new repository that everybody may read.")] = False,
+    repository: Annotated[str, typer.Argument(help="Repository as owner/name; it is created if it does not exist.")],
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Upload thumbnails of the shots and the names of their files, too.")
     ] = False,

@@ -92,7 +92,7 @@ def watch(
 
 
 def _looks(arrivals: Arrivals, *, once: bool, poll: bool) -> Iterator[None]:
-    """Notice what is there and what arrives; each time it may be that something is whole."""
+    """Yield whenever a photo may be complete: at first, and after every change in the folder."""
     if once:
         arrivals.notice([arrivals.folder], time.monotonic())
         _say_what_is_there(arrivals)
@@ -107,7 +107,7 @@ def _looks(arrivals: Arrivals, *, once: bool, poll: bool) -> Iterator[None]:
     for changes in changes_in(
         arrivals.folder, watch_filter=None, rust_timeout=wait_ms, yield_on_timeout=True, force_polling=poll or None
     ):
-        # What was there before is looked for once changes are told, so that nothing falls between.
+        # Look for what is there only once changes are reported, so that nothing is missed in between.
         arrivals.notice([Path(path) for _, path in changes] if seen else [arrivals.folder], time.monotonic())
         if not seen:
             _say_what_is_there(arrivals)
@@ -139,7 +139,7 @@ class _Sorter:
         return moved + ["tag"] * self.tag
 
     def answer(self, paths: list[Path]) -> tuple[Sequence[dict[str, Any]], Sequence[tuple[str, str]]]:
-        """Name the classes of photos."""
+        """Classify photos."""
         found = self.classifier.predict_top(paths, none_of_these=self.none_of_these, skip_bad=True)
         return [prediction.to_dict() for prediction in found], found.skipped
 
@@ -216,7 +216,7 @@ def _listing(path: Path, skipped: list[tuple[str, str]]) -> Iterator[None]:
 
 
 def _note(arrivals: Arrivals, record: IO[str], folder: Path, photo: tuple[Path, State], row: dict[str, Any]) -> None:
-    """Write down that a photo has been dealt with as it is."""
+    """Record that the present version of a photo has been dealt with."""
     path, (size, time_ns) = photo
     name = path.relative_to(folder).as_posix()
     arrivals.known[name] = photo[1]

@@ -59,7 +59,7 @@ def _folders_with_images(reader: FolderReader, folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A folder that is called like a split."""
+    """A folder named like a split."""
 
     name: SplitName
     folder: Path
@@ -74,7 +74,7 @@ class _Candidate:
 
 
 def _split_parts(reader: FolderReader, folder: Path) -> list[Part]:
-    """Believe names of splits where the same classes recur in two of them."""
+    """Accept folders as splits where two of them have the same classes."""
     children = _folders_with_images(reader, folder)
     candidates = [_candidate(reader, child, name) for child in children if (name := split_name(child.name))]
     believed = {candidate for pair in combinations(candidates, 2) if _recur(*pair) for candidate in pair}
@@ -133,7 +133,7 @@ def _whole(reader: FolderReader, candidate: _Candidate) -> Part:
 
 
 def _split_in_classes(reader: FolderReader, folder: Path) -> list[Part]:
-    """Understand class folders that each hold the splits: cat/train, cat/test, dog/train, dog/test."""
+    """Recognise class folders that each contain the splits: cat/train, cat/test, dog/train, dog/test."""
     splits: dict[str, list[tuple[str, Path]]] = {}
     classes = _folders_with_images(reader, folder)
     for child in classes:
@@ -202,7 +202,7 @@ def _tables(reader: FolderReader, folder: Path) -> list[Path]:
 
 
 def _of_tables(reader: FolderReader, folder: Path) -> str:
-    """Say why the table that lies there did not help."""
+    """Say why a table in the folder could not be used."""
     problems = [(path, why) for path, why in reader.table_problems.items() if path.parent == folder and why]
     return f"; the table {problems[0][0].name} does not help: {problems[0][1]}" if len(problems) == 1 else ""
 

@@ -86,7 +86,7 @@ class HubPlace:
 
     @property
     def options(self) -> dict[str, str]:
-        """What `huggingface_hub` is told besides the repository."""
+        """Further arguments for `huggingface_hub`."""
         return {"revision": self.revision} if self.revision else {}
 
 
@@ -183,7 +183,7 @@ def _hub_hash(stored: Path) -> str:
 
 @contextmanager
 def _clear_errors(place: HubPlace) -> Iterator[None]:
-    """Say in one line what hinders a download."""
+    """Turn the errors of a download into one line each."""
     errors = import_library("huggingface_hub.errors")
     repository = place.repository
     try:

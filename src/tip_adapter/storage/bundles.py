@@ -158,7 +158,7 @@ def finish_forgetting(lock: FolderLock) -> list[dict[str, str]]:
 
 
 def push_to_hub(path: StrPath, repo_id: str, *, private: bool = True) -> str:
-    """Upload a saved classifier, once it has shown to be whole, to the Hugging Face Hub."""
+    """Upload a saved classifier, after checking that it is complete, to the Hugging Face Hub."""
     bundle = load_bundle(Path(path))
     bundle.read_thumbnails()
     names = [data_path(bundle.path, *item).name for item in bundle.checksums.items()]
