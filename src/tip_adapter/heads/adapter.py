@@ -6,22 +6,16 @@ import dataclasses
 
 import numpy as np
 
-from tip_adapter.heads.base import zero_shot_logits
+from tip_adapter.heads.base import TextHead
 from tip_adapter.typing import Float32Array
 
 
 @dataclasses.dataclass(frozen=True)
-class AdapterHead:
+class AdapterHead(TextHead):
     """CLIP-Adapter's formula: ``s·norm(r·ReLU(ReLU(f·A₁ᵀ)·A₂ᵀ) + (1-r)·f)·Wᵀ``.
 
     Parameters
     ----------
-    n_classes : int
-        C.
-    zero_shot_weights : ndarray of shape (C, D) or None
-        W, unit rows; rows of NaN for classes without text.
-    logit_scale : float
-        s.
     down : ndarray of shape (H, D), float32
         A₁.
     up : ndarray of shape (D, H), float32
@@ -39,9 +33,6 @@ class AdapterHead:
            [ 0., 10.]], dtype=float32)
     """
 
-    n_classes: int
-    zero_shot_weights: Float32Array | None
-    logit_scale: float
     down: Float32Array
     up: Float32Array
     ratio: float
@@ -52,4 +43,4 @@ class AdapterHead:
         adapted += np.float32(1 - self.ratio) * features
         norms = np.linalg.norm(adapted, axis=1, keepdims=True)
         unit = np.divide(adapted, norms, out=np.zeros_like(adapted), where=norms > 0)
-        return zero_shot_logits(unit, self.zero_shot_weights, self.logit_scale, self.n_classes)
+        return self.zero_shot_logits(unit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -16,6 +17,29 @@ class Head(Protocol):
     def logits(self, features: Float32Array) -> Float32Array:
         """Logits (B, C) of unit features (B, D)."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TextHead:
+    """Base of formulas that begin with the zero-shot logits ``s·f·Wᵀ``.
+
+    Parameters
+    ----------
+    n_classes : int
+        C.
+    zero_shot_weights : ndarray of shape (C, D) or None
+        W, unit rows; rows of NaN for classes without text.
+    logit_scale : float
+        s.
+    """
+
+    n_classes: int
+    zero_shot_weights: Float32Array | None
+    logit_scale: float
+
+    def zero_shot_logits(self, features: Float32Array) -> Float32Array:
+        """Zero-shot logits (B, C) of unit features (B, D)."""
+        return zero_shot_logits(features, self.zero_shot_weights, self.logit_scale, self.n_classes)
 
 
 def zero_shot_logits(

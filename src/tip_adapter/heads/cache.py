@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from tip_adapter.heads.affinity import Cache, affinity, class_mass, tip_logits
-from tip_adapter.heads.base import row_chunks, with_text, zero_shot_logits
+from tip_adapter.heads.base import TextHead, row_chunks, with_text, zero_shot_logits
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 
@@ -19,19 +19,13 @@ def cache_of(head: CacheHead | TipXHead | ChannelCacheHead) -> Cache:
 
 
 @dataclasses.dataclass(frozen=True)
-class CacheHead:
+class CacheHead(TextHead):
     """Tip-Adapter's formula: ``s·f·Wᵀ + α·exp(-β(1 - f·Fᵀ))·Y``.
 
     A class with text but without keys gets, as its cache logit, that of the runner-up among the others.
 
     Parameters
     ----------
-    n_classes : int
-        C.
-    zero_shot_weights : ndarray of shape (C, D) or None
-        W, unit rows; rows of NaN for classes without text.
-    logit_scale : float
-        s.
     keys : ndarray of shape (N, D), float32
         F.
     labels : ndarray of shape (N,), integers in [0, C)
@@ -50,9 +44,6 @@ class CacheHead:
            [ 0.37, 11.  ]], dtype=float32)
     """
 
-    n_classes: int
-    zero_shot_weights: Float32Array | None
-    logit_scale: float
     keys: Float32Array
     labels: IntArray
     alpha: float
@@ -66,7 +57,7 @@ class CacheHead:
 
     def logits(self, features: Float32Array) -> Float32Array:
         """Logits (B, C) of unit features (B, D)."""
-        text = zero_shot_logits(features, self.zero_shot_weights, self.logit_scale, self.n_classes)
+        text = self.zero_shot_logits(features)
         return tip_logits(text, features, self.cache, alpha=self.alpha, beta=self.beta)
 
 
@@ -186,17 +177,11 @@ def text_divergence(queries: FloatArray, keys: FloatArray) -> FloatArray:
 
 
 @dataclasses.dataclass(frozen=True)
-class ChannelCacheHead:
+class ChannelCacheHead(TextHead):
     """APE's formula: ``s·f·Wᵀ + α·exp(-β(1 - f′·F′ᵀ))·diag(v)·Y``, ``f′`` the chosen channels of f, normalised.
 
     Parameters
     ----------
-    n_classes : int
-        C.
-    zero_shot_weights : ndarray of shape (C, D) or None
-        W, unit rows; rows of NaN for classes without text.
-    logit_scale : float
-        s.
     keys : ndarray of shape (N, Q), float32
         F′, unit rows.
     labels : ndarray of shape (N,), integers in [0, C)
@@ -222,9 +207,6 @@ class ChannelCacheHead:
            [ 0.37, 11.  ]], dtype=float32)
     """
 
-    n_classes: int
-    zero_shot_weights: Float32Array | None
-    logit_scale: float
     keys: Float32Array
     labels: IntArray
     key_weights: Float32Array
@@ -240,7 +222,7 @@ class ChannelCacheHead:
 
     def logits(self, features: Float32Array) -> Float32Array:
         """Logits (B, C) of unit features (B, D)."""
-        result = zero_shot_logits(features, self.zero_shot_weights, self.logit_scale, self.n_classes)
+        result = self.zero_shot_logits(features)
         queries, weights = unit_channels(features, self.channels), self.key_weights[self.cache.order]
         for rows in row_chunks(len(features), len(self.keys)):
             values = affinity(queries[rows], self.cache.keys, self.beta) * weights

@@ -6,22 +6,16 @@ import dataclasses
 
 import numpy as np
 
-from tip_adapter.heads.base import row_chunks, zero_shot_logits
+from tip_adapter.heads.base import TextHead, row_chunks
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 
 @dataclasses.dataclass(frozen=True)
-class LinearHead:
+class LinearHead(TextHead):
     """Zero-shot logits plus a linear function of the feature: ``s·f·Wᵀ + f·Vᵀ + b``.
 
     Parameters
     ----------
-    n_classes : int
-        C.
-    zero_shot_weights : ndarray of shape (C, D) or None
-        W, unit rows; rows of NaN for classes without text.
-    logit_scale : float
-        s.
     weights : ndarray of shape (C, D) or None
         V.
     bias : ndarray of shape (C,) or None
@@ -36,15 +30,12 @@ class LinearHead:
            [ 0., 10.]], dtype=float32)
     """
 
-    n_classes: int
-    zero_shot_weights: Float32Array | None
-    logit_scale: float
     weights: Float32Array | None = None
     bias: Float32Array | None = None
 
     def logits(self, features: Float32Array) -> Float32Array:
         """Logits (B, C) of unit features (B, D)."""
-        result = zero_shot_logits(features, self.zero_shot_weights, self.logit_scale, self.n_classes)
+        result = self.zero_shot_logits(features)
         if self.weights is not None:
             # In float64: weights from small covariances are large and cancel each other.
             result += (features.astype(np.float64) @ self.weights.T.astype(np.float64)).astype(np.float32)
@@ -54,17 +45,11 @@ class LinearHead:
 
 
 @dataclasses.dataclass(frozen=True)
-class KernelHead:
+class KernelHead(TextHead):
     """Zero-shot logits, a linear function and a sum of kernels: ``s·f·Wᵀ + f·Vᵀ + b + exp(-β(1 - f·Fᵀ))·A``.
 
     Parameters
     ----------
-    n_classes : int
-        C.
-    zero_shot_weights : ndarray of shape (C, D) or None
-        W, unit rows; rows of NaN for classes without text.
-    logit_scale : float
-        s.
     keys : ndarray of shape (N, D), float32
         F.
     coefficients : ndarray of shape (N, C), float32
@@ -86,9 +71,6 @@ class KernelHead:
            [ 0.37, 11.  ]], dtype=float32)
     """
 
-    n_classes: int
-    zero_shot_weights: Float32Array | None
-    logit_scale: float
     keys: Float32Array
     coefficients: Float32Array
     beta: float
