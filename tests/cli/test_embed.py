@@ -36,13 +36,12 @@ def test_fit_learns_the_same_as_from_photos(run, photos, method):
 def test_bench_measures_the_same_as_on_photos(run):
     assert run("embed", "photos", "-o", "f.npz")[0] == 0
     common = ("-m", "zero-shot,tip-adapter", "-k", 2, "--seeds", 2, "--json")
-    rows = json.loads(run("bench", "photos", "f.npz", "-o", "out", *common)[1])["rows"]
-    figures = [
-        [(row["method"], row["shots"], row["accuracy"], row["nll"]) for row in rows if row["dataset"] == name]
-        for name in ("photos", "f")
-    ]
-    assert len(figures[0]) == len(figures[1]) == 2
-    for one, other in zip(*map(sorted, figures), strict=True):
+    figures = {}
+    for row in json.loads(run("bench", "photos", "f.npz", "-o", "out", *common)[1])["rows"]:
+        found = row["method"], row["shots"], row["accuracy"], row["nll"]
+        figures.setdefault(row["setting"]["dataset"], []).append(found)
+    assert [len(rows) for rows in figures.values()] == [2, 2]
+    for one, other in zip(*map(sorted, figures.values()), strict=True):
         assert one == pytest.approx(other, rel=1e-6) if isinstance(one, float) else one[:3] == other[:3]
         assert one[3] == pytest.approx(other[3], rel=1e-5)
 

@@ -35,6 +35,10 @@ def load(name, precision, logit_scale):
 """
 
 
+# Shown, as outside of tests; here the package that cannot be imported would end every command.
+pytestmark = pytest.mark.filterwarnings("always::tip_adapter.errors.PluginWarning")
+
+
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
     """Install the package `tiny`, and one that cannot be imported, for this process and those that it starts."""
