@@ -1,7 +1,7 @@
 """Bursts: ten frames of every shot, and what the classifier says of itself against what the test photos say.
 
 Usage: python benchmarks/bursts.py ../shared/data/clothing [--encoder lite-fast] [--draws 3] [--frames 10]
-           [--jitter mild medium strong] [--shots 1 2 4 8] [--groups apart found given]
+           [--jitter mild medium strong] [--shots 1 2 4 8] [--groups apart found given] [--keep]
 
 Of K photos a class ten frames each are made: a crop of most of the photo, turned a little, lighter or darker, with
 noise. The classifier is fitted three times: each frame on its own ("apart"), groups found by itself ("found"), and
@@ -12,12 +12,13 @@ away at 10 % are compared with the test photos, none of which is in a burst.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from provenance import write_result
+from provenance import RESULTS, write_result
 from tip_adapter import ImageClassifier
 from tip_adapter.data import ImageDataset, load_dataset
 from tip_adapter.errors import InputError
@@ -101,6 +102,7 @@ def main() -> None:
     parser.add_argument("--jitter", nargs="+", default=list(JITTER), choices=list(JITTER))
     parser.add_argument("--shots", nargs="+", type=int, default=SHOTS)
     parser.add_argument("--groups", nargs="+", default=GROUPS, choices=GROUPS)
+    parser.add_argument("--keep", action="store_true", help="keep the rows of other kinds of jitter that are there")
     options = parser.parse_args()
     train, test = load_dataset(options.folder / "train"), load_dataset(options.folder / "test")
     rows = []
@@ -118,10 +120,12 @@ def main() -> None:
                 row = {key: mean_of([cell[key] for cell in found]) for key in found[0]}
                 rows.append({"jitter": jitter, "shots": shots, "groups_are": how, **row, **differences(found)})
                 print(jitter, shots, how, rows[-1], flush=True)
-    write_result(
-        "bursts" if options.shots == SHOTS else "bursts_draws",
-        {"rows": rows, "draws": options.draws, "frames": options.frames},
-    )
+    name = "bursts" if options.shots == SHOTS else "bursts_draws"
+    if options.keep:
+        former = json.loads((RESULTS / f"{name}.json").read_text())["figures"]["rows"]
+        rows += [row for row in former if row["jitter"] not in options.jitter]
+        rows.sort(key=lambda row: list(JITTER).index(row["jitter"]))
+    write_result(name, {"rows": rows, "draws": options.draws, "frames": options.frames})
 
 
 if __name__ == "__main__":

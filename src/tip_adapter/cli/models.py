@@ -137,7 +137,8 @@ def fit(
     if "summary" in model.method.chosen:
         echo(model.method.chosen["summary"])
     if alone := [model.class_names[column] for column in model.shots.of_one_group]:
-        echo(f"one group is all there is of {', '.join(alone)}: none of it can be left out, as with one shot")
+        named = ", ".join(alone[:5]) + (f" and {len(alone) - 5} others" if len(alone) > 5 else "")
+        echo(f"one group is all there is of {named}: none of it can be left out, as with one shot")
     if report:
         echo(str(report))
     echo(f"saved: {output}")
