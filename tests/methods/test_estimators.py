@@ -29,8 +29,8 @@ class WithTexts:
 
     needs_text = False
 
-    def _support_set(self, X, y, validation=None, groups=None):
-        support = super()._support_set(X, y, validation, groups)
+    def _support_set(self, X, y, validation=None, groups=None, queries=None):
+        support = super()._support_set(X, y, validation, groups, queries)
         texts = np.zeros((support.n_classes, support.features.shape[1]), dtype=np.float32)
         np.add.at(texts, support.labels, support.features)
         texts /= np.linalg.norm(texts, axis=1, keepdims=True)
