@@ -98,3 +98,25 @@ def test_forgetting_reaches_parquet_files(run, fails, photos, tmp_path, output, 
             data = file.read_bytes()
             assert not any(trace in data for trace in (vector, lost["digest"].encode(), lost["id"].encode()))
     run("fit", path, "-m", "tip-adapter", "-k", 4, "-o", tmp_path / "again.tip")
+
+
+def test_parquet_without_images_is_told_by_its_columns(photos, fails, run, tmp_path):
+    import pyarrow as pa
+
+    tables = {
+        "words": pa.table({"a": [1], "b": ["x"]}),
+        "numbers": pa.table({"image": [1], "label": ["x"]}),
+        "lists": pa.table({"image": [[b"x"]], "label": ["x"]}),
+        "features": pa.table({"id": ["a"], "features": [[1.0]]}),
+    }
+    for name, table in tables.items():
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+        words = ["Expected a column of image bytes", *(f"{field.name} ({field.type})" for field in table.schema)]
+        words.append("for fit and bench" if name == "features" else "in a column path")
+        fails(3, words, "embed", tmp_path / f"{name}.parquet", "-e", "fake", "-o", tmp_path / "f")
+    fails(3, "Expected a column of image bytes", "embed", tmp_path, "-e", "fake", "-o", tmp_path / "f")
+    pq.write_table(pa.table({"image": pa.array([b"x"], pa.binary())}), tmp_path / "z.parquet")
+    fails(3, "features.parquet", "embed", tmp_path, "-e", "fake", "-o", tmp_path / "f")
+    # A manifest names files, and photos may lie beside tables of something else.
+    pq.write_table(tables["words"], photos / "train" / "red" / "words.parquet")
+    assert run("embed", photos / "train" / "red", "-e", "fake", "-o", tmp_path / "photos")[0] == 0

@@ -14,6 +14,7 @@ from typing import Any
 from tip_adapter.data.dataset import is_table, load_splits, says_classes
 from tip_adapter.data.decoding import read_image_bytes
 from tip_adapter.data.formats import IMAGE_SUFFIXES
+from tip_adapter.data.manifests.columns import may_name_files
 from tip_adapter.data.pixels import MAX_FILE_BYTES
 from tip_adapter.data.search import find_images
 from tip_adapter.errors import DatasetError, ImageError
@@ -99,21 +100,56 @@ def from_json(text: str) -> list[Record]:
     return [Record(**row | {"place": tuple(row["place"]) if row["place"] else None}) for row in json.loads(text)]
 
 
+class _NoImageColumnError(DatasetError):
+    """A Parquet file without image bytes, which may be a manifest."""
+
+    def __init__(self, path: str, schema: Any) -> None:
+        types = require_extra("pyarrow", "data").types
+        listed = [f"{field.name} ({field.type})" for field in schema]
+        listed = [*listed[:12], "…"] if len(listed) > 12 else listed
+        remedy = "keep the images' bytes in a binary column, or name their files in a column path"
+        if any(field.name == "features" for field in schema):
+            remedy = "features that embed wrote are for fit and bench"
+        super().__init__(
+            f"Expected a column of image bytes (binary, or a struct of bytes and path) in {path}, got "
+            f"{'the columns ' + ', '.join(listed) if listed else 'none'}: {remedy}"
+        )
+        self.may_be_manifest = any(may_name_files(field.name) and types.is_string(field.type) for field in schema)
+
+
 def _records_of(source: str) -> Iterator[Record]:
-    for kind, find in ((".parquet", _parquet_records), (".tar", _tar_records)):
-        if files := _files(source, kind):
-            found = [record for file in files for record in find(file)]
-            if found or "://" in source:
-                yield from found
-                return
-    if "://" in source:
+    found, lacking = _in_parquet(source)
+    found = found or [record for file in _files(source, ".tar") for record in _tar_records(file)]
+    if found:
+        yield from found
+    elif "://" in source:
         yield from _remote_files(source)
     elif is_table(source) or (os.path.isdir(source) and says_classes(source)):
         for part in load_splits(source, min_classes=1).values():
             for path, label in zip(part.paths, part.labels, strict=True):
                 yield Record(str(path), str(path), part.class_names[label])
     else:
-        yield from (Record(str(path), str(path)) for path in find_images([source]))
+        try:
+            yield from [Record(str(path), str(path)) for path in find_images([source])]
+        except DatasetError:
+            # Images may lie beside Parquet files of something else; where none do, those are what was meant.
+            if lacking is None:
+                raise
+            raise lacking from None
+
+
+def _in_parquet(source: str) -> tuple[list[Record], _NoImageColumnError | None]:
+    """Images in Parquet files, and the first file without any that may be a manifest, or lie beside images."""
+    found, lacking, files = list[Record](), None, _files(source, ".parquet")
+    for file in files:
+        try:
+            found += _parquet_records(file)
+        except _NoImageColumnError as error:
+            lacking = lacking or error
+    alone = files == [source]
+    if lacking is not None and (found or "://" in source or (alone and not lacking.may_be_manifest)):
+        raise lacking
+    return found, lacking
 
 
 def _files(source: str, suffix: str) -> list[str]:
@@ -198,21 +234,23 @@ def _label_of(suffix: str, data: bytes) -> str | None:
 
 
 def _parquet_records(path: str) -> Iterator[Record]:
-    """Rows of a Parquet file with a column of image bytes, plain or as ``datasets`` keeps them."""
+    """Rows of a Parquet file with a column of image bytes, plain or as ``datasets`` keeps them.
+
+    Read without Arrow's threads, here as everywhere: the one that lets go of a Python file while Python ends is ended
+    by it, and takes the process with it, whose exit status is then a signal.
+    """
     parquet = require_extra("pyarrow.parquet", "data")
     try:
         with _open(path) as file:
             table = parquet.ParquetFile(file)
             column = _image_column(table.schema_arrow)
             if column is None:
-                if "://" in path:
-                    raise DatasetError(f"Expected a column of image bytes in {path}, got {table.schema_arrow.names}")
-                return
+                raise _NoImageColumnError(path, table.schema_arrow)
             named = {name: _first(table.schema_arrow.names, name) for name in ("id", "path", "label", "group")}
             named["label"] = named["label"] or _first(table.schema_arrow.names, "class")
             columns = [name for name in named.values() if name]
             for group in range(table.num_row_groups):
-                rows = table.read_row_group(group, columns=columns).to_pylist() if columns else []
+                rows = table.read_row_group(group, columns, use_threads=False).to_pylist() if columns else []
                 for row in range(table.metadata.row_group(group).num_rows):
                     told = {key: rows[row][name] for key, name in named.items() if name}
                     texts = {key: None if value is None else str(value) for key, value in told.items()}
@@ -257,6 +295,7 @@ def _row_group(path: str, column: str, group: int) -> Any:
     """Read one column of one row group; images come in the order of their rows, so few are kept."""
     try:
         with _open(path) as file:
-            return require_extra("pyarrow.parquet", "data").ParquetFile(file).read_row_group(group, [column])[column]
+            table = require_extra("pyarrow.parquet", "data").ParquetFile(file)
+            return table.read_row_group(group, [column], use_threads=False)[column]
     except (OSError, _arrow_error()) as error:
         raise ImageError(f"Expected {path} to be readable, got: {str(error).splitlines()[0]}") from error

@@ -26,6 +26,9 @@ ERRORS = "_errors"
 JOB = b"tip_adapter"
 """Where a Parquet file says in its metadata what its rows are of, as JSON."""
 
+ROWS = 8192
+"""Features that are read at a time: groups of rows may hold a million."""
+
 TEXTS = ("id", "path", "label", "group", "digest")
 
 
@@ -137,7 +140,7 @@ class ShardFolder:
         parquet = require_extra("pyarrow.parquet", "data")
         try:
             with _opened(file) as opened:
-                return parquet.ParquetFile(opened).read(columns=columns)
+                return parquet.ParquetFile(opened).read(columns=columns, use_threads=False)
         except (OSError, require_extra("pyarrow", "data").ArrowException) as error:
             raise ModelFileError(
                 f"Expected {file} to be a whole shard, got: {str(error).splitlines()[0]}; delete it and run again, its "
@@ -190,7 +193,7 @@ def merge(files: Sequence[str], output: Path) -> None:
     writer = None
     try:
         for file in files:
-            table = parquet.read_table(file, partitioning=None)
+            table = parquet.read_table(file, partitioning=None, use_threads=False)
             writer = writer or parquet.ParquetWriter(temporary, table.schema)
             writer.write_table(table)
         if writer is None:
@@ -202,13 +205,12 @@ def merge(files: Sequence[str], output: Path) -> None:
 
 
 def iter_features(files: Sequence[str]) -> Iterator[np.ndarray[Any, Any]]:
-    """Read the features of Parquet files, (n, D) for each group of rows."""
+    """Read the features of Parquet files, (n, D) at a time."""
     parquet = require_extra("pyarrow.parquet", "data")
     for file in files:
         with _opened(file) as opened:
-            table = parquet.ParquetFile(opened)
-            for group in range(table.num_row_groups):
-                features = table.read_row_group(group, columns=["features"])["features"].combine_chunks()
+            for batch in parquet.ParquetFile(opened).iter_batches(ROWS, columns=["features"], use_threads=False):
+                features = batch["features"]
                 yield features.flatten().to_numpy().reshape(len(features), features.type.list_size)
 
 

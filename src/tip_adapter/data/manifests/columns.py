@@ -117,6 +117,11 @@ def _by_name(table: Table) -> dict[str, list[str]]:
     return found
 
 
+def may_name_files(column: str) -> bool:
+    """Whether a column is called as those are that name photos."""
+    return any(_plain(column) in group for group in PATHS)
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.casefold())
 

@@ -132,7 +132,8 @@ def _parquet_table(path: Path) -> Table:
                 f"Expected at most {MAX_ROWS:,} rows in {path}, got {file.metadata.num_rows:,}: split it"
             )
         columns = list(_plain_columns(file.schema_arrow))
-        rows = file.read(columns=columns).to_pylist()
+        # Arrow's threads may let go of a Python object while Python ends, and are ended by that with a signal.
+        rows = file.read(columns=columns, use_threads=False).to_pylist()
     except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
         if isinstance(error, DatasetError):
             raise
