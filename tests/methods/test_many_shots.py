@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from tip_adapter.methods import METHODS, support_set
+from tip_adapter.errors import InputError
+from tip_adapter.methods import METHODS, auto, support_set
+from tip_adapter.methods.closed_form import proker
 from tip_adapter.methods.closed_form.gda import GDA
 from tip_adapter.methods.left_out import left_out_logits
 from tip_adapter.methods.selection import cache_logits, cache_search, evidence
@@ -78,6 +80,16 @@ def test_what_is_not_asked_about_is_not_answered(monkeypatch):
     np.testing.assert_array_equal(part.labels, labels[part.rows])
     np.testing.assert_allclose(part.logits, every.logits[part.rows], rtol=1e-5, atol=1e-5)
     assert evidence_from_support(features, labels, features[:, :4]).scored.sum() == 30
+
+
+def test_proker_says_what_to_use_for_more_shots_than_it_takes(monkeypatch):
+    features, labels = some_shots()
+    monkeypatch.setattr(proker, "MAX_SHOTS", 159)
+    with pytest.raises(InputError, match="at most 159, got 160: give fewer"):
+        proker.ProKeR().fit(features, labels)
+    monkeypatch.setattr(auto, "MAX_KERNEL_SHOTS", 159)
+    for method in (auto.Auto(), GDA()):
+        assert method.fit(features, labels).score(features, labels) == 1
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,8 @@ class KernelRidge:
         """Prepare a support set."""
         if len(support.labels) > MAX_SHOTS:
             raise InputError(
-                f"ProKeR solves a system of all shots, at most {MAX_SHOTS}, got {len(support.labels)}: "
-                "give fewer shots, or use gda or tip-adapter."
+                f"ProKeR solves a system of all shots, at most {MAX_SHOTS:,}, got {len(support.labels):,}: give fewer "
+                "(shots=, --shots), or use auto or gda, whose systems do not grow with them"
             )
         # Texts that say little leave much unexplained; those that say much explain no more than the paper has it.
         text = min(1.0, support.text_weight) / support.text_weight * support.text_logits
