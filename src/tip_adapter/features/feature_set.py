@@ -14,6 +14,9 @@ from tip_adapter.errors import FeatureError
 from tip_adapter.features.growing_rows import GrowingRows
 from tip_adapter.typing import Float32Array
 
+BLOCK = 4096
+"""Features that are normalised together: in float64 they take twice as much."""
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
@@ -69,14 +72,27 @@ class FeatureSet:
     @cached_property
     def unit(self) -> Float32Array:
         """Normalised mean over the views of the un-normalised features: unit rows of shape (N, D), float32."""
-        # The mean of one view is that view, without the time it takes to find out.
-        means = self.raw[:, 0].astype(np.float64) if self.n_views == 1 else self.raw.mean(axis=1, dtype=np.float64)
-        norms = np.linalg.norm(means, axis=1)
-        zero = np.flatnonzero(norms == 0)
-        if zero.size:
-            raise FeatureError(f"Expected a feature other than zero for {self.names[zero[0]]}: leave this image out")
-        rows: Float32Array = (means / norms[:, None]).astype(np.float32)
+        return self._unit_rows.rows(len(self))
+
+    @cached_property
+    def _unit_rows(self) -> GrowingRows:
+        rows = GrowingRows.empty(len(self), self.raw.shape[2:])
+        unit = rows.rows(len(self))
+        for start in range(0, len(self), BLOCK):
+            raw = self.raw[start : start + BLOCK]
+            # The mean of one view is that view, without the time it takes to find out.
+            means = raw[:, 0].astype(np.float64) if self.n_views == 1 else raw.mean(axis=1, dtype=np.float64)
+            norms = np.linalg.norm(means, axis=1)
+            zero = np.flatnonzero(norms == 0)
+            if zero.size:
+                name = self.names[start + zero[0]]
+                raise FeatureError(f"Expected a feature other than zero for {name}: leave this image out")
+            unit[start : start + BLOCK] = means / norms[:, None]
         return rows
+
+    @cached_property
+    def _raw_rows(self) -> GrowingRows:
+        return GrowingRows(self.raw)
 
     @property
     def n_views(self) -> int:
@@ -107,24 +123,29 @@ class FeatureSet:
         held = [self.raw, self.unit] if "unit" in self.__dict__ else [self.raw]
         return self._of_growing([GrowingRows(rows, chosen) for rows in held], digests, names)
 
+    def with_room(self) -> Self:
+        """Return the same features with room for others behind them, so that the first of these needs no copy."""
+        known = [self._unit_rows] if "_unit_rows" in self.__dict__ else []
+        return self._of_growing([GrowingRows(self.raw, np.arange(len(self))), *known], self.digests, self.names)
+
     def extended(self, other: FeatureSet) -> Self:
         """Return these features with others behind them, without a copy where there is room; these stay as they are."""
         self._check_alike([self, other])
-        known, held, added = self.__dict__.get("_growing", []), (self.raw, self.unit), (other.raw, other.unit)
-        known = known + [GrowingRows(rows) for rows in held[len(known) :]]
-        growing = [one.extended(len(self), rows) for one, rows in zip(known, added, strict=True)]
+        held = (self._raw_rows, other.raw), (self._unit_rows, other.unit)
+        growing = [rows.extended(len(self), more) for rows, more in held]
         return self._of_growing(growing, (*self.digests, *other.digests), (*self.names, *other.names))
 
     def _of_growing(self, growing: list[GrowingRows], digests: tuple[str, ...], names: tuple[str, ...]) -> Self:
         """Put together what was checked before: looking at every number again takes longer than a small edit."""
         made = type(self).__new__(type(self))
-        made.__dict__.update(encoder_id=self.encoder_id, digests=digests, names=names, _growing=growing)
-        made.__dict__.update(zip(("raw", "unit"), (one.rows(len(digests)) for one in growing), strict=False))
+        made.__dict__.update(encoder_id=self.encoder_id, digests=digests, names=names)
+        for name, rows in zip(("raw", "unit"), growing, strict=False):
+            made.__dict__.update({name: rows.rows(len(digests)), f"_{name}_rows": rows})
         return made
 
     def __getstate__(self) -> dict[str, object]:
         # The room behind the features belongs to those that grow there.
-        return {name: value for name, value in vars(self).items() if name != "_growing"}
+        return {name: value for name, value in vars(self).items() if name not in ("_raw_rows", "_unit_rows")}
 
     @staticmethod
     def _check_alike(sets: Sequence[FeatureSet]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from threading import Lock
+from typing import Self
 
 import numpy as np
 
@@ -37,10 +38,15 @@ class GrowingRows:
         self._buffer, self._used, self._lock = rows, len(rows), Lock()
         if chosen is not None:
             self._used = len(chosen)
-            room = self._used // SPARE + more
-            # Zeros: memory that nobody wrote to may hold the features of a photo that was forgotten.
-            self._buffer = np.zeros((self._used + room, *rows.shape[1:]), dtype=np.float32)
+            self._buffer = _with_room(self._used, rows.shape[1:], more)
             np.take(rows, chosen, axis=0, out=self._buffer[: self._used], mode="clip")
+
+    @classmethod
+    def empty(cls, count: int, shape: tuple[int, ...]) -> Self:
+        """Make rows of zeros, to be filled before others are given them."""
+        made = cls(_with_room(count, shape))
+        made._used = count
+        return made
 
     def rows(self, count: int) -> Float32Array:
         """Give the first rows."""
@@ -54,3 +60,8 @@ class GrowingRows:
                 self._used += len(more)
                 return self
         return GrowingRows(self._buffer, np.arange(held), len(more)).extended(held, more)
+
+
+def _with_room(count: int, shape: tuple[int, ...], more: int = 0) -> Float32Array:
+    # Zeros: memory that nobody wrote to may hold the features of a photo that was forgotten.
+    return np.zeros((count + count // SPARE + more, *shape), dtype=np.float32)
