@@ -1,11 +1,13 @@
-"""What very many shots take: α and β among 100,000 keys, `auto` on 1,000 classes of 16, a shot added to 100,000.
+"""What very many shots take: choosing α and β, `auto` on 1,000 classes, an addition, and `fit` to a folder of features.
 
-Usage: python benchmarks/many_shots.py
+Usage: python benchmarks/many_shots.py [--task search|auto|add|all] [--photos 200000 800000]
 
+There are 100,000 keys to choose among and to add to, and 16 shots of each of the 1,000 classes.
 Features are drawn: 512 dimensions, a direction that all share, a mean of each class around it, shots around the mean,
 and texts near the means. Every measurement is a process of its own, so that peak memory is its own; "start" is what
 Python, libraries and the features themselves take. Adding is timed as in edits.py, the next prediction included: the
-first time after a fit, which copies the features, and from then on.
+first time after a fit, which copies the features, and from then on. "all" writes features of 50 classes to Parquet,
+and fits to them; memory is what the process alone holds (RssAnon), looked at every 20 ms, before and at the most.
 """
 
 from __future__ import annotations
@@ -16,12 +18,18 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 import edits
 from provenance import write_result
+from tip_adapter.classifier import ImageClassifier
+from tip_adapter.features.shards import ShardFolder
 from tip_adapter.model.fitting import calibrate_on_shots, fit_method, make_estimator
 
 DIM = 512
@@ -71,19 +79,76 @@ def grown(shots: int = 100_000, times: int = 30) -> dict[str, object]:
     return {"shots": shots, "first_ms": taken[0]} | further
 
 
+class DrawnTexts(edits.ReadyEncoder):
+    """An encoder whose texts are drawn, too."""
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Draw a feature for every text."""
+        return np.random.default_rng(1).standard_normal((len(texts), self.dim)).astype(np.float32)
+
+
+def written(folder: Path, photos: int, n_classes: int = 50) -> None:
+    """Write features to Parquet as embed does."""
+    encoder, rng = DrawnTexts(DIM), np.random.default_rng(0)
+    job = {"kind": "features", "encoder": "fake", "encoder_ids": [encoder.image_id, encoder.text_id], "dim": DIM}
+    shards = ShardFolder(str(folder), job | {"precision": "fp32", "logit_scale": 20.0})
+    shards.open()
+    means = rng.normal(size=(n_classes, DIM)) + 3 * rng.normal(size=DIM)
+    for start in range(0, photos, 20_000):
+        rows = np.arange(start, min(start + 20_000, photos))
+        labels = rows * n_classes // photos
+        columns = {"id": [f"{row}.jpg" for row in rows], "label": [f"class {label:02d}" for label in labels]}
+        columns |= {"group": [None] * len(rows), "digest": [f"{row:064x}"[::-1] for row in rows]}
+        columns["features"] = means[labels] + 4.5 * rng.standard_normal((len(rows), DIM), np.float32)
+        shards.write(columns | {"error": [None] * len(rows)})
+
+
+def own_mb() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) / 1024
+
+
+def of_all(folder: Path) -> dict[str, object]:
+    classifier, most, ended = ImageClassifier(DrawnTexts(DIM), store=None), [own_mb()], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.02):
+            most.append(own_mb())
+
+    thread, clock = threading.Thread(target=watch), time.perf_counter()
+    thread.start()
+    classifier.fit(folder)
+    seconds = time.perf_counter() - clock
+    ended.set()
+    thread.join()
+    files = sum(path.stat().st_size for path in folder.glob("*.parquet")) / 2**20
+    about = {"files_mb": files, "start_mb": most[0], "peak_mb": max(most), "fit_s": seconds}
+    return about | {"chosen": classifier.model_.method.chosen}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=(*FITS, "add"), help=argparse.SUPPRESS)
-    task = parser.parse_args().task
-    if task:
-        print(json.dumps(fitted(*FITS[task]) if task in FITS else grown()))
+    parser.add_argument("--task", choices=(*FITS, "add", "all"), help="one of them alone")
+    parser.add_argument("--photos", type=int, nargs="*", default=[200_000, 800_000])
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        task = given.task
+        measured = of_all(given.folder) if task == "all" else fitted(*FITS[task]) if task in FITS else grown()
+        print(json.dumps(measured))
         return
     figures = {}
-    for name in (*FITS, "add"):
-        words = [sys.executable, __file__, "--task", name]
-        figures[name] = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-        print(name, figures[name], flush=True)
-    write_result("many_shots", figures)
+    for name in (given.task,) if given.task else (*FITS, "add", "all"):
+        for photos in given.photos if name == "all" else [None]:
+            with tempfile.TemporaryDirectory() as folder:
+                if photos:
+                    written(Path(folder), photos)
+                words = [sys.executable, __file__, "--measure", "--task", name, "--folder", folder]
+                done = subprocess.run(words, check=True, capture_output=True, text=True)
+            figures[f"{name} {photos}" if photos else name] = json.loads(done.stdout)
+        print({one: figures[one] for one in figures if one.startswith(name)}, flush=True)
+    write_result("many_shots" if given.task is None else f"many_shots_{given.task}", figures)
 
 
 if __name__ == "__main__":

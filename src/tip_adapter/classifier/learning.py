@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -11,6 +11,13 @@ import numpy as np
 from tip_adapter.classifier.adding import with_near_copies
 from tip_adapter.classifier.encoding import ClassTexts, PhotoEncoder
 from tip_adapter.classifier.inputs import EncodedPhotos, LabelledImages, check_classes_left, new_shots, words_of
+from tip_adapter.classifier.many_photos import (
+    TOP_K,
+    fitted_to_very_many,
+    head_of_very_many,
+    is_for_very_many,
+    told_of_choice,
+)
 from tip_adapter.classifier.support import (
     Support,
     expect_text,
@@ -25,10 +32,12 @@ from tip_adapter.data.sampling import shots_at_most
 from tip_adapter.errors import EncoderError, InputError
 from tip_adapter.features.feature_files import TrainingFeatures, load_training_features
 from tip_adapter.features.prompts import resolve_templates
+from tip_adapter.heads import Head
 from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
-from tip_adapter.model.fitting import calibrate_on_shots, fit_method, make_estimator
+from tip_adapter.model.fitting import MethodRecord, calibrate_on_shots, fit_method, make_estimator
 from tip_adapter.model.predictions import Skipped
 from tip_adapter.progress import announce
+from tip_adapter.trust.calibration import Calibration
 from tip_adapter.trust.duplicates import warn_of_copies
 from tip_adapter.trust.near_copies import copy_cosine
 from tip_adapter.trust.precision import PrecisionReport, guard_precision
@@ -80,19 +89,32 @@ class Learner:
         """Learn from a feature file; the encoder is only loaded for texts that are not in it."""
         found, named = load_training_features(path), str(path)
         encoder, estimator = self._encoder_of(found, named), self._estimator()
-        several = estimator.takes_views
-        chosen, queries = shots_of(
-            found, named, encoder.image_id, shots, self.random_state, keep_views=several, groups=groups
-        )
-        means = queries is None and found.description.get("views", 1) != 1
         names, weights = found.class_names, found.zero_shot_weights
         texts, templates = recorded_texts(found)
         if weights is None or self.class_texts is not None or self.templates != "ensemble":
             texts, templates = words_of(names, self.class_texts), resolve_templates(self.templates)
             weights = self.photos.weights_of(texts, templates, names)
+        choice = None
+        if shots is None and is_for_very_many(estimator, found.part):
+            announce(self.progress, "Choosing a head for very many photos", "steps")
+            choice = head_of_very_many(found, weights, encoder.logit_scale, groups, named)
+            estimator = make_estimator(TOP_K, {}) if choice and choice.head is None else estimator
+        chosen, queries = shots_of(
+            found,
+            named,
+            encoder.image_id,
+            shots if choice is None or choice.head is None else choice.kept,
+            self.random_state,
+            keep_views=estimator.takes_views,
+            groups=groups,
+        )
+        means = queries is None and found.description.get("views", 1) != 1
         warn_of_copies(chosen.features.digests, chosen.labels, chosen.features.names, names)
         support = Support(chosen, names, texts, templates, weights, encoder, chosen.features.n_views)
-        return Learned(self._model(estimator, support, queries, means=means))
+        if choice is not None and choice.head is not None:
+            return Learned(self._assembled(support, *fitted_to_very_many(choice, support)))
+        model = self._model(estimator, support, queries, means=means)
+        return Learned(model if choice is None else told_of_choice(model, choice))
 
     def from_photos(self, given: LabelledImages, shots: int | None) -> Learned:
         """Learn from photos; they are encoded once whatever can be wrong with the rest was looked at."""
@@ -151,6 +173,11 @@ class Learner:
         calibration = calibrate_on_shots(
             estimator, features.unit, labels, queries, views=features.unit_views, groups=numbers, means=means
         )
+        return self._assembled(support, head, record, calibration)
+
+    def _assembled(
+        self, support: Support, head: Head, record: MethodRecord, calibration: Calibration | None
+    ) -> FewShotModel:
         return FewShotModel(
             encoder=support.encoder,
             class_names=support.class_names,
@@ -159,7 +186,7 @@ class Learner:
             class_texts=support.class_texts,
             templates=support.templates,
             zero_shot_weights=support.zero_shot_weights,
-            shots=support.shots,
+            shots=replace(support.shots, features=support.shots.features.with_room()),
             head=head,
             method=record,
             views=support.views,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tip_adapter.classifier.encoding import PhotoEncoder
+from tip_adapter.classifier.many_photos import FITTED_TO
 from tip_adapter.errors import InputError, ModelFileError, TipAdapterError
 from tip_adapter.heads import CacheHead, Head
 from tip_adapter.model import edits
@@ -27,8 +28,13 @@ if TYPE_CHECKING:
 
 
 def check_method(model: FewShotModel, refit: bool) -> None:
-    """Refuse edits that keep the hyper-parameters of a method that trains."""
+    """Refuse edits that keep the hyper-parameters of a method that trains, or of shots that are not kept."""
     method = model.method
+    if n_fitted := method.chosen.get(FITTED_TO):
+        raise InputError(
+            f"This classifier was fitted to {n_fitted} photos, of which it keeps {len(model.shots)}, so it cannot be "
+            "corrected: change the photos and fit again, or fit to fewer (shots=16, --shots 16), which can be corrected"
+        )
     if method.trains and not refit:
         raise InputError(
             f"{method.name} trains, so it has to be trained again after an edit: ask for that (refit=True, "

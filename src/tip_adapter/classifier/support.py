@@ -24,7 +24,7 @@ from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
 from tip_adapter.model.picture_archive import Thumbnails
 from tip_adapter.model.shots import Shots, shot_ids
 from tip_adapter.storage.bundles import Bundle
-from tip_adapter.typing import Float32Array, StrPath
+from tip_adapter.typing import Float32Array, IntArray, StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
@@ -104,29 +104,34 @@ def shots_of(
     found: TrainingFeatures,
     path: StrPath,
     encoder_id: str,
-    shots: int | None,
+    shots: int | IntArray | None,
     random_state: int,
     *,
     keep_views: bool,
     groups: Iterable[Any] | str | None = None,
 ) -> tuple[Shots, Float32Array | None]:
-    """Draw shots from the features of a file, sorted by class; and a view of each alone, where there are several."""
+    """Draw shots from the features of a file, sorted by class; and a view of each alone, where there are several.
+
+    `shots` are so many of each class, all (None), or given rows.
+    """
     names, labels = found.class_names, found.part.labels
-    rows = shots_at_most(labels, shots, random_state=random_state, class_names=names)
+    rows = shots
+    if rows is None or isinstance(rows, int):
+        rows = shots_at_most(labels, rows, random_state=random_state, class_names=names)
     rows = rows[np.argsort(labels[rows], kind="stable")]
-    part, belongs = found.part.subset(rows), _groups_of_rows(groups, found.part, path)
+    part, belongs = found.part.subset(rows), groups_of_rows(groups, found.part, path)
     missing = sorted(set(range(len(names))) - set(part.labels.tolist()))
     if missing:
         raise DatasetError(f"Expected photos of every class to learn from in {path}, got none of {names[missing[0]]!r}")
     raw = part.views if keep_views and part.views is not None else part.features[:, None]
     digests = part.digests or tuple(hashlib.sha256(row.tobytes()).hexdigest() for row in raw)
     called = part.names or tuple(f"{path} row {row}" for row in range(len(raw)))
-    features = FeatureSet(np.ascontiguousarray(raw), encoder_id, digests, called)
+    features = FeatureSet(np.ascontiguousarray(raw), encoder_id, tuple(digests), tuple(called))
     shot_set = Shots(features, part.labels, shot_ids(digests), Thumbnails({}), tuple(belongs[row] for row in rows))
     return shot_set, None if part.views is None else np.ascontiguousarray(part.views[:, 0])
 
 
-def _groups_of_rows(groups: Iterable[Any] | str | None, part: Part, path: StrPath) -> tuple[str, ...]:
+def groups_of_rows(groups: Iterable[Any] | str | None, part: Part, path: StrPath) -> tuple[str, ...]:
     """Name the group of every row of a feature file, as given, or as it says itself."""
     if groups is None:
         return part.groups or ("",) * len(part)

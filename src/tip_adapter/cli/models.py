@@ -133,7 +133,9 @@ def fit(
 
         echo_json(described(model) | facts | {"hint": hint} | ({"int8": report.to_dict()} if report else {}))
         return
-    echo(f"{model.shots.counted} of {len(model.class_names)} classes, {model.method.name}, {seconds:.1f} s")
+    fitted_to = model.method.chosen.get("fitted_to")
+    counted = f"{fitted_to} photos ({len(model.shots)} kept as shots)" if fitted_to else model.shots.counted
+    echo(f"{counted} of {len(model.class_names)} classes, {model.method.name}, {seconds:.1f} s")
     if "summary" in model.method.chosen:
         echo(model.method.chosen["summary"])
     if alone := [model.class_names[column] for column in model.shots.of_one_group]:

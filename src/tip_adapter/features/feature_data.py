@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,7 @@ class Part:
     labels : ndarray of shape (N,), integers in [0, C)
     views : ndarray of shape (N, V, D), float32, or None
         Unit rows: augmented views of each photo, where there are several.
-    names, digests : tuple of N str, or None
+    names, digests : sequence of N str, or None
         What the photos are called, and the SHA-256 of their files.
     groups : tuple of N str, or None
         What each photo belongs to, such as a burst or a patient; empty for one that stands alone.
@@ -37,8 +37,8 @@ class Part:
     features: Float32Array
     labels: IntArray
     views: Float32Array | None = None
-    names: tuple[str, ...] | None = None
-    digests: tuple[str, ...] | None = None
+    names: Sequence[str] | None = None
+    digests: Sequence[str] | None = None
     groups: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
@@ -57,7 +57,8 @@ class Part:
         """
         views = None if self.views is None else self.views[rows]
         named = (self.names, self.digests, self.groups)
-        texts = (None if text is None else tuple(np.array(text)[rows].tolist()) for text in named)
+        chosen = np.asarray(rows).tolist()
+        texts = (None if text is None else tuple(map(text.__getitem__, chosen)) for text in named)
         return Part(self.features[rows], self.labels[rows], views, *texts)
 
     @property

@@ -7,8 +7,9 @@ import json
 import mmap
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from tip_adapter.features.feature_data import DEFAULT_LOGIT_SCALE, FeatureData, 
 from tip_adapter.features.shards import JOB, MANIFEST, iter_features
 from tip_adapter.libraries import require_extra
 from tip_adapter.storage.escaping import reason_of
-from tip_adapter.typing import Float32Array, StrPath
+from tip_adapter.typing import Float32Array, IntArray, StrPath
 
 
 def is_feature_shards(path: Path) -> bool:
@@ -44,23 +45,23 @@ def read_feature_shards(path: StrPath) -> tuple[tuple[str, ...], Part, float, di
     files = sorted(map(str, path.glob("part-*.parquet"))) if path.is_dir() else [str(path)]
     with _readable(path):
         job = _one_job(files, path)
-        labels, names, digests = _facts(files, path)
-    known = [label for label in labels if label is not None]
-    if not known:
+        facts = _facts(files, path)
+        class_names, labels = _numbered(facts["label"])
+    if not class_names:
         raise DatasetError(f"Expected features with labels in {path}, got none: embed a folder of class folders")
-    class_names = tuple(sorted(set(known)))
+    kept = labels >= 0
     with _readable(path):
-        features = _on_disk(files, np.array([label is not None for label in labels]), path)
+        features = _on_disk(files, kept, path)
         scale = float(job.get("logit_scale", DEFAULT_LOGIT_SCALE))
         if not 0 < scale < np.inf:
             raise DatasetError(f"Expected a logit scale above 0 in {path}, got {scale}: run embed again")
-    kept = [row for row, label in enumerate(labels) if label is not None]
-    numbers = {name: number for number, name in enumerate(class_names)}
+    known = facts.filter(kept)
     part = Part(
         features,
-        np.array([numbers[label] for label in known], dtype=np.intp),
-        names=tuple(names[row] for row in kept),
-        digests=tuple(digests[row] for row in kept),
+        labels[kept],
+        names=_Texts(known["id"]),
+        digests=_Texts(known["digest"]),
+        groups=_groups(known),
     )
     description: dict[str, Any] = {key: job[key] for key in ("encoder", "precision", "encoder_ids") if key in job}
     return class_names, part, scale, description
@@ -116,19 +117,64 @@ def _one_job(files: Sequence[str], path: Path) -> dict[str, Any]:
     return job
 
 
-def _facts(files: Sequence[str], path: Path) -> tuple[list[str | None], list[str], list[str]]:
-    parquet = require_extra("pyarrow.parquet", "data")
-    columns = ["id", "label", "digest"]
-    tables = [parquet.read_table(file, columns=columns, partitioning=None) for file in files]
-    table = require_extra("pyarrow", "data").concat_tables(tables)
-    labels, ids, digests = (table[name].to_pylist() for name in ("label", "id", "digest"))
-    named = {"label": labels, "id": ids, "digest": digests}
-    strange = [name for name, values in named.items() if not {type(one) for one in values} <= {str, type(None)}]
-    if strange:
-        raise DatasetError(f"Expected a column of words in {path}, got another kind in {strange[0]!r}: run embed again")
-    if len(set(ids)) < len(ids):
-        raise DatasetError(f"Expected every image once in {path}, got {len(ids) - len(set(ids))} ids again")
-    return labels, ids, digests
+def _facts(files: Sequence[str], path: Path) -> Any:
+    """What the files tell of every image, as an Arrow table: words of millions take gigabytes in Python."""
+    arrow, parquet = require_extra("pyarrow", "data"), require_extra("pyarrow.parquet", "data")
+    compute = require_extra("pyarrow.compute", "data")
+    wanted = ["id", "label", "digest", "group"]
+    columns = [name for name in wanted if name != "group" or name in parquet.read_schema(files[0]).names]
+    read = partial(parquet.read_table, columns=columns, partitioning=None, use_threads=False)
+    table = arrow.concat_tables([read(file) for file in files])
+    for field in table.schema:
+        kind = field.type.value_type if arrow.types.is_dictionary(field.type) else field.type
+        if not (arrow.types.is_string(kind) or arrow.types.is_large_string(kind) or arrow.types.is_null(kind)):
+            raise DatasetError(
+                f"Expected a column of words in {path}, got another kind in {field.name!r}: run embed again"
+            )
+    table = table.cast(arrow.schema([(name, arrow.large_string()) for name in table.column_names]))
+    if nameless := [name for name in ("id", "digest") if table[name].null_count]:
+        raise DatasetError(f"Expected {nameless[0]} of every image in {path}, got rows without: run embed again")
+    again = len(table) - compute.count_distinct(table["id"]).as_py()
+    if again:
+        raise DatasetError(f"Expected every image once in {path}, got {again} ids again")
+    return table
+
+
+def _numbered(labels: Any) -> tuple[tuple[str, ...], IntArray]:
+    """Class names in order, and the class of every row, -1 for one without."""
+    encoded = labels.combine_chunks().dictionary_encode()
+    names = encoded.dictionary.to_pylist()
+    order = sorted(range(len(names)), key=names.__getitem__)
+    places = np.empty(len(names) + 1, dtype=np.intp)
+    places[order], places[-1] = np.arange(len(names)), -1
+    numbers = encoded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)
+    return tuple(names[place] for place in order), places[numbers]
+
+
+def _groups(table: Any) -> tuple[str, ...] | None:
+    if "group" not in table.column_names or table["group"].null_count == len(table):
+        return None
+    return tuple(name or "" for name in table["group"].to_pylist())
+
+
+class _Texts(Sequence[str]):
+    """A column of words, each made when it is looked at."""
+
+    def __init__(self, column: Any) -> None:
+        self._column = column.combine_chunks()
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        found = self._column[index]
+        return tuple(found.to_pylist()) if isinstance(index, slice) else str(found)
 
 
 def _on_disk(files: Sequence[str], kept: np.ndarray[Any, Any], path: Path) -> Float32Array:

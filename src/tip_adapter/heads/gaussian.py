@@ -54,6 +54,10 @@ class Moments:
         """Take some of the shots out."""
         return Moments(self.square - part.square, self.sums - part.sums, self.counts - part.counts)
 
+    def with_(self, part: Moments) -> Moments:
+        """Put others beside."""
+        return Moments(self.square + part.square, self.sums + part.sums, self.counts + part.counts)
+
     @property
     def means(self) -> FloatArray:
         """Mean of every class's shots, (C, D); zeros for a class without any."""
@@ -73,6 +77,11 @@ class Moments:
         if factor is None:
             return lambda rows: rows
         return lambda rows: np.asarray((n - 1) * cho_solve(factor, rows.T, check_finite=False).T)
+
+    def root(self, ridge: float = 1.0) -> FloatArray | None:
+        """Lower triangular L (D, D) whose ``L·Lᵀ`` is the Σ of `precision`; None where there is no scatter."""
+        factor, n, _ = self._factor(ridge)
+        return None if factor is None else np.asarray(np.tril(factor[0]) / np.sqrt(n - 1))
 
     def classifier(self, ridge: float = 1.0, texts: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
         """Weights (C, D) and bias (C,) of ``f·Σ⁻¹μᵀ - ½ (μΣ⁻¹μ - v/n_c)``, centred over the classes with shots.
