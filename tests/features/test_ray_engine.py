@@ -51,6 +51,47 @@ print(run_job(list_records([photos]), load_worker, ShardFolder(out, {}), cluster
       rows_per_shard=3, progress=progress))
 """
 
+NODES = """
+import fcntl, os, sys
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+import ray
+from ray.cluster_utils import Cluster as Nodes
+from tip_adapter.data.records import list_records
+from tip_adapter.encoders import load_encoder
+from tip_adapter.features.batch_encoder import BatchEncoder
+from tip_adapter.features.jobs import Cluster, run_job
+from tip_adapter.features.shards import ShardFolder
+
+photos, out = sys.argv[1:]
+held = open(out + ".lock", "w")
+fcntl.flock(held, fcntl.LOCK_EX)
+nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+first, second = (nodes.add_node(num_cpus=1) for _ in range(2))
+ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
+
+def load_worker():
+    worker = BatchEncoder(load_encoder("fake"))
+    def work(batch):
+        if not any(name.endswith("/0.png") for name in batch["id"]):
+            with open(out + ".lock") as file:
+                fcntl.flock(file, fcntl.LOCK_SH)  # until the node is gone
+        return worker(batch)
+    return work
+
+def progress(done, total, cached):
+    global second
+    if second is not None:
+        nodes.remove_node(second)
+        second = None
+        held.close()
+
+counts = run_job(list_records([photos]), load_worker, ShardFolder(out, {}), cluster=Cluster("ray", workers=2),
+                 rows_per_shard=3, progress=progress)
+print(counts, second, len([node for node in ray.nodes() if node["Alive"]]))
+ray.shutdown()
+nodes.shutdown()
+"""
+
 
 def on_ray(photos, out, *, driver_dies=False):
     words = [sys.executable, "-c", PROGRAM, str(photos), str(out), "dies" if driver_dies else "lives"]
@@ -87,3 +128,12 @@ def test_killed_workers_and_drivers_lose_and_double_nothing(folder, tmp_path):
     assert finished.stdout == "{'rows': 24, 'errors': 1}\n", finished.stderr
     assert Path(f"{tmp_path / 'ray'}.killed").exists()
     assert shards.table().sort_by("id").equals(threads.table().sort_by("id"))
+
+
+def test_a_node_that_is_taken_away_loses_and_doubles_nothing(folder, tmp_path):
+    words = [sys.executable, "-c", NODES, str(folder), str(tmp_path / "nodes")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "{'rows': 24, 'errors': 1} None 2\n", done.stderr
+    shards, ids = ShardFolder(str(tmp_path / "nodes"), {}), {record.id for record in list_records([str(folder)])}
+    found = [*shards.table(["id"])["id"].to_pylist(), *(name for name in shards.finished() if "bad.png" in name)]
+    assert sorted(found) == sorted(ids)
