@@ -6,13 +6,17 @@ DATA ?= ../shared/data
 # One process a core.
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test coverage check wheel docs format clean benchmarks comparison
+.PHONY: demo test cluster coverage check wheel docs format clean benchmarks comparison
 
 demo: .venv/lite.done
 	$(BIN)/tip-adapter demo --output demo
 
 test: .venv/dev.done
 	$(BIN)/python -m pytest -q $(PARALLEL)
+
+# A cluster of two nodes on this machine, of which one is taken away: half a minute, with the extra ray.
+cluster: .venv/dev.done
+	TIP_ADAPTER_CLUSTER=1 $(BIN)/python -m pytest -q tests/features/test_ray_engine.py
 
 # The tests, and the lines of the package that they do not run.
 coverage: .venv/dev.done
