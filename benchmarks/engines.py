@@ -1,11 +1,14 @@
 """A job over many photos by threads, on Ray, and on a Ray cluster of two nodes of which one is taken away.
 
 Usage: python benchmarks/engines.py [--photos 2000] [--encoder fake] [--source FOLDER]
+       [--engines threads ray nodes] [--sound]
 
 Photos are crops, drawn with a seed, of those in --source, or noise of their own without it. Of every thousand one is
 cut short, one is empty, one claims 65,000 × 65,000 pixels, and one never ends: it is a pipe that nobody writes to.
 Every engine has to finish the others, each once, and to have just these four in its table of errors; a photo may take
-two seconds. "bare" is the encoder alone, on one processor, with views that are decoded already. Ray has two workers
+two seconds. "bare" is the encoder alone, on one processor, with views that are decoded already; what an engine does in
+a second, per processor of the two, and in a second of a processor's time is compared with that. Memory is that of all
+processes of an engine at its peak, what they share counted once. Ray has two workers
 of one processor each, on one machine or on the two nodes of a cluster (Ray's own utility makes it here), of which one
 is taken away once a third is done.
 """
@@ -13,6 +16,7 @@ is taken away once a third is done.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import io
 import json
@@ -44,9 +48,9 @@ WORKERS, SIZE = 2, 224
 NODES: list[Any] = []
 
 
-def photos_of(folder: Path, count: int, source: Path | None) -> None:
+def photos_of(folder: Path, count: int, source: Path | None, *, sound: bool) -> None:
     """Write the photos, bad ones among them."""
-    rng, kinds = np.random.default_rng(0), dict(zip(range(300, 304), BAD, strict=True))
+    rng, kinds = np.random.default_rng(0), {} if sound else dict(zip(range(300, 304), BAD, strict=True))
     originals = sorted(path for path in source.rglob("*") if path.suffix == ".jpg") if source else []
     for number in range(count):
         kind = kinds.get(number % 1000, "photo")
@@ -103,7 +107,7 @@ def bare(encoder: str, folder: Path) -> float:
 
 def job(engine: str, folder: Path, output: Path, encoder: str) -> dict[str, Any]:
     """Run one job in this process, and look at what it wrote."""
-    records, start = list_records([str(folder)]), time.perf_counter()
+    watch, records, start = Watch(), list_records([str(folder)]), time.perf_counter()
     cluster, lose = Cluster(engine="threads"), None
     if engine == "ray":
         cluster = Cluster("ray", workers=WORKERS)
@@ -119,16 +123,54 @@ def job(engine: str, folder: Path, output: Path, encoder: str) -> dict[str, Any]
     lost, shards = threading.Event(), ShardFolder(str(output), {"encoder": encoder})
     load = functools.partial(load_worker, encoder)
     counts = run_job(records, load, shards, cluster=cluster, rows_per_shard=50, progress=progress)
-    seconds, ids = time.perf_counter() - start, shards.table(["id"])["id"].to_pylist()
+    seconds, used = time.perf_counter() - start, watch.end()
+    ids = shards.table(["id"])["id"].to_pylist()
     wrong = sorted(name for name in shards.finished() if name not in set(ids))
     return {
         **counts,
+        **used,
         "seconds": seconds,
         "photos_s": len(records) / seconds,
         "a_node_was_taken": lost.is_set(),
         "each_once": sorted([*ids, *wrong]) == sorted(record.id for record in records),
         "errors_as_made": dict(Counter(Path(name).stem.split()[1] for name in wrong)),
     }
+
+
+class Watch:
+    """Memory and processor's time of this process and all that it started."""
+
+    def __init__(self) -> None:
+        self.peak_mb, self.seconds, self.ended = 0.0, dict[int, float](), threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def _watch(self) -> None:
+        while not self.ended.wait(0.25):
+            self.look()
+
+    def look(self) -> None:
+        """Look at every process once."""
+        parents = {}
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                with contextlib.suppress(OSError):
+                    fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                    parents[int(folder.name)] = int(fields[1]), (int(fields[11]) + int(fields[12])) / 100
+        family, memory = {os.getpid()}, 0
+        while grown := {one for one, (parent, _) in parents.items() if parent in family} - family:
+            family |= grown
+        for one in family & set(parents):
+            self.seconds[one] = parents[one][1]
+            with contextlib.suppress(OSError, IndexError):
+                memory += int(Path(f"/proc/{one}/smaps_rollup").read_text().partition("\nPss:")[2].split()[0])
+        self.peak_mb = max(self.peak_mb, memory / 1024)
+
+    def end(self) -> dict[str, float]:
+        """Say what it took."""
+        self.look()
+        self.ended.set()
+        return {"peak_mb": self.peak_mb, "processor_s": sum(self.seconds.values())}
 
 
 def two_nodes() -> Any:
@@ -156,6 +198,8 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("--encoder", default="fake")
     parser.add_argument("--source", type=Path)
+    parser.add_argument("--sound", action="store_true", help="without bad photos: each pipe takes two seconds")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument("--job", nargs=3, metavar=("ENGINE", "FOLDER", "OUTPUT"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.job:
@@ -170,10 +214,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "photos"
         folder.mkdir()
-        photos_of(folder, chosen.photos, chosen.source)
+        photos_of(folder, chosen.photos, chosen.source, sound=chosen.sound)
         figures: dict[str, Any] = {"photos": chosen.photos, "encoder": chosen.encoder}
         figures["bare_photos_s"] = bare(chosen.encoder, folder)
-        for engine in ENGINES:
+        for engine in chosen.engines:
             words = [
                 sys.executable,
                 __file__,
@@ -186,7 +230,10 @@ def main() -> None:
             ]
             done = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, text=True, check=True)
             figures[engine] = json.loads(done.stdout.splitlines()[-1])
-            figures[engine]["same_as_threads"] = same(Path(name) / "threads", Path(name) / engine)
+            rate, used = figures[engine]["photos_s"] / WORKERS, figures[engine]["processor_s"]
+            figures[engine]["of_bare"] = rate / figures["bare_photos_s"]
+            figures[engine]["of_bare_by_processor_s"] = chosen.photos / used / figures["bare_photos_s"]
+            figures[engine]["same_as_the_first"] = same(Path(name) / chosen.engines[0], Path(name) / engine)
             print(engine, figures[engine], flush=True)
     write_result(f"engines_{chosen.encoder}", figures)
 

@@ -7,10 +7,11 @@ import pytest
 
 from tip_adapter import ImageClassifier
 from tip_adapter.encoders import load_encoder
-from tip_adapter.errors import InputError
-from tip_adapter.features.feature_files import load_training_features
+from tip_adapter.errors import DatasetError, EncoderError, InputError
+from tip_adapter.features.feature_files import load_feature_file, load_training_features
 from tip_adapter.features.shards import ShardFolder
 from tip_adapter.methods import many_shots
+from tip_adapter.model import evaluation
 
 pytest.importorskip("pyarrow")
 
@@ -89,3 +90,39 @@ def test_groups_come_with_the_features(shards):
     assert len(set(part.groups)) == N // 8
     by_name = dict(zip(part.names, part.groups, strict=True))
     assert by_name["17.jpg"] == "burst 2"
+
+
+def test_a_classifier_is_measured_on_features(shards, monkeypatch):
+    classifier = ImageClassifier(method="tip-adapter", store=None).fit(shards, shots=4)
+    whole = classifier.evaluate(shards)
+    assert (whole.n, whole.n_shots_among) == (N, 16)
+    part = load_training_features(shards).part
+    assert whole.accuracy == (classifier.model_.head.logits(part.features).argmax(axis=1) == part.labels).mean()
+    monkeypatch.setattr(evaluation, "BLOCK", 32)
+    parts = classifier.evaluate(shards)
+    assert (parts.confusion == whole.confusion).all()
+    assert parts.nll == pytest.approx(whole.nll, rel=1e-5)
+
+
+def test_features_of_other_encoders_and_classes_are_refused(shards, tmp_path):
+    classifier = ImageClassifier(method="tip-adapter", store=None).fit(shards, shots=4)
+    other = ShardFolder(str(tmp_path / "other"), {"kind": "features", "encoder": "lite", "encoder_ids": ["x", "y"]})
+    other.open()
+    row = {"id": ["a"], "label": ["class 0"], "digest": ["0" * 64], "features": np.ones((1, 64)), "error": [None]}
+    other.write(row)
+    with pytest.raises(EncoderError, match="got those of lite: embed"):
+        classifier.evaluate(other.path)
+    same = ShardFolder(
+        str(tmp_path / "same"), ShardFolder(shards, {}).description | {"kind": "features", "encoder": "fake"}
+    )
+    same.open()
+    same.write(row | {"label": ["hat"]})
+    with pytest.raises(DatasetError, match="does not know: hat"):
+        classifier.evaluate(same.path)
+
+
+def test_bench_halves_every_class_in_whole_groups(shards):
+    data = load_feature_file(shards)
+    assert not set(data.test.groups) & set(data.train.groups)
+    assert sorted([*data.test.names, *data.train.names]) == sorted(f"{row}.jpg" for row in range(N))
+    assert data.description["origin"].endswith("in whole groups")

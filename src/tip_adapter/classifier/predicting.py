@@ -9,12 +9,14 @@ import numpy as np
 
 from tip_adapter.classifier.inputs import LabelledImages, labelled_images
 from tip_adapter.data.class_names import unknown_names
-from tip_adapter.errors import DatasetError, InputError
+from tip_adapter.errors import DatasetError, EncoderError, InputError
+from tip_adapter.features.feature_data import Part
+from tip_adapter.features.feature_files import load_test_features
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.predictions import Prediction, top_predictions
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.trust.unlabelled import EQUAL, next_to_label
-from tip_adapter.typing import Float32Array, IntArray
+from tip_adapter.typing import Float32Array, IntArray, StrPath
 
 
 def known_photos(
@@ -22,16 +24,33 @@ def known_photos(
 ) -> LabelledImages:
     """List labelled photos, with their classes numbered as a model does."""
     photos = labelled_images(data, labels, min_classes=1, prefer=prefer, skip_bad=skip_bad)
+    columns = _known_columns(model, photos.class_names)
+    return LabelledImages(photos.images, columns[photos.labels], model.class_names, skipped=photos.skipped)
+
+
+def known_features(model: FewShotModel, path: StrPath) -> tuple[Part, IntArray]:
+    """Read features to measure a model on, and the columns that it has for their classes."""
+    names, part, about = load_test_features(path)
+    made_by = about.get("encoder_ids") or [model.encoder.image_id]
+    if made_by[0] != model.encoder.image_id or part.features.shape[1] != model.encoder.dim:
+        by = about.get("encoder", f"an encoder of {part.features.shape[1]} dimensions")
+        raise EncoderError(
+            f"Expected features by {model.encoder.name} in {path}, got those of {by}: embed the photos with the former"
+        )
+    return part, _known_columns(model, names)[part.labels]
+
+
+def _known_columns(model: FewShotModel, names: Sequence[str]) -> IntArray:
+    """Columns that a model has for classes, all of which it has to know."""
     known = model.class_names
-    unknown = [name for name in photos.class_names if name not in known]
+    unknown = [name for name in names if name not in known]
     if unknown:
         shown = ", ".join(unknown_names(unknown[:5], known))
         raise DatasetError(
             f"The photos have classes that the classifier does not know: {shown}. "
             f"It knows {', '.join(known[:10])}{' …' if len(known) > 10 else ''}"
         )
-    columns = np.array([known.index(name) for name in photos.class_names], dtype=np.intp)
-    return LabelledImages(photos.images, columns[photos.labels], known, skipped=photos.skipped)
+    return np.array([known.index(name) for name in names], dtype=np.intp)
 
 
 def as_pipeline(prediction: Prediction) -> list[dict[str, Any]]:

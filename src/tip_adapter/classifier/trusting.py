@@ -13,14 +13,15 @@ import numpy as np
 from tip_adapter.classifier.diagnosing import diagnosis_of, enough_of, photos_apart
 from tip_adapter.classifier.full_sets import SetGuarantee, check_full, full_sets
 from tip_adapter.classifier.photo_classifier import PhotoClassifier
-from tip_adapter.classifier.predicting import calibration_of, known_photos, worth_labelling
+from tip_adapter.classifier.predicting import calibration_of, known_features, known_photos, worth_labelling
 from tip_adapter.classifier.refitting import Refitter
 from tip_adapter.data import ImageDataset
 from tip_adapter.data.sequences import Images, Labels
 from tip_adapter.errors import InputError
 from tip_adapter.features.extraction import Extraction
+from tip_adapter.features.feature_files import is_feature_file
 from tip_adapter.model.edits import CALIBRATION, class_column
-from tip_adapter.model.evaluation import evaluate_features
+from tip_adapter.model.evaluation import evaluate_features, evaluate_rows
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.predictions import Prediction, PredictionSets, Results, Skipped, named_sets
 from tip_adapter.progress import announce
@@ -173,7 +174,7 @@ class TrustedClassifier(PhotoClassifier):
         Parameters
         ----------
         data, labels
-            Labelled photos, as `fit` takes them.
+            Labelled photos, as `fit` takes them, or their features; of a file with test photos those, of Parquet all.
         skip_bad : bool, default=False
             Leave out photos that cannot be read; they are in `skipped` of the result.
         progress : Progress, optional
@@ -186,8 +187,13 @@ class TrustedClassifier(PhotoClassifier):
         ------
         DatasetError
             When the photos have classes that the classifier does not know.
+        EncoderError
+            When features are of another encoder.
         """
         model = self._fitted()
+        if labels is None and is_feature_file(data):
+            part, columns = known_features(model, data)
+            return evaluate_rows(model, part.features, columns, part.digests or ())
         photos = known_photos(model, data, labels, prefer=("test", "validation"), skip_bad=skip_bad)
         extraction = self._photos.extract_labelled(photos, skip_bad=skip_bad, progress=progress)
         return evaluate_features(model, extraction, photos.labels[extraction.kept])

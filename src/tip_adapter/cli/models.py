@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +41,7 @@ from tip_adapter.cli.output import (
     warn_of_stale,
 )
 from tip_adapter.cli.photos import read_photos
+from tip_adapter.errors import InputError
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
@@ -100,7 +102,6 @@ def fit(
 ) -> None:
     """Learn a classifier from a few labelled photos per class, and save it."""
     from tip_adapter.classifier import DEFAULT_METHOD, ImageClassifier
-    from tip_adapter.errors import InputError
     from tip_adapter.progress import progress_bar
     from tip_adapter.storage.bundle_files import check_replaceable
 
@@ -108,7 +109,7 @@ def fit(
     check_replaceable(output)
     if no_text and class_texts is not None:
         raise InputError("Expected --class-texts or --no-text, got both: leave one out")
-    source, findings = _source(data, split=split, skip_bad=skip_bad, as_json=as_json)
+    source, findings = _source(data, split=split, prefer=("train",), skip_bad=skip_bad, as_json=as_json)
     classifier = ImageClassifier(
         encoder,
         method or DEFAULT_METHOD,
@@ -152,17 +153,24 @@ def fit(
         echo_next("predict", output, "PHOTOS", so_that="classify photos")
 
 
-def _source(data: Path, *, split: str | None, skip_bad: bool, as_json: bool) -> tuple[Path | ImageDataset, Findings]:
+def _source(
+    data: Path,
+    *,
+    split: str | None,
+    prefer: Sequence[str],
+    min_classes: int = 2,
+    skip_bad: bool,
+    as_json: bool,
+) -> tuple[Path | ImageDataset, Findings]:
     """Photos with classes, or a file of features, which holds its own splits."""
     from tip_adapter.data import Findings
-    from tip_adapter.errors import InputError
     from tip_adapter.features.feature_files import is_feature_file
 
     if is_feature_file(data):
         if split is not None:
-            raise InputError(f"Expected no --split with the features in {data}, got {split}: the split train is taken")
+            raise InputError(f"Expected no --split with the features in {data}, got {split}: they have their own")
         return data, Findings()
-    dataset = read_photos(data, split=split, prefer=("train",), skip_bad=skip_bad, as_json=as_json)
+    dataset = read_photos(data, split=split, prefer=prefer, min_classes=min_classes, skip_bad=skip_bad, as_json=as_json)
     return dataset, dataset.findings
 
 
@@ -206,9 +214,11 @@ def evaluate(
     if html is not None:
         check_page_path(html)
     classifier = ImageClassifier.load(model, encoder=encoder, allow_truncated=allow_truncated)
-    dataset = read_photos(
+    dataset, findings = _source(
         data, split=split, prefer=("test", "validation"), min_classes=1, skip_bad=skip_bad, as_json=as_json
     )
+    if html is not None and isinstance(dataset, Path):
+        raise InputError(f"Expected photos for the page {html}, got the features in {data}: name the photos themselves")
     with progress_bar("Encoding photos") as progress:
         if html is None:
             evaluation = classifier.evaluate(dataset, skip_bad=skip_bad, progress=progress)
@@ -223,7 +233,7 @@ def evaluate(
         save_confusion_matrix(plot, evaluation.confusion, evaluation.class_names)
     if as_json:
         facts = {"stale": list(classifier.model_.stale), "skipped": skipped_rows(evaluation.skipped)}
-        facts |= {"data": dataset.findings.to_dict()}
+        facts |= {"data": findings.to_dict()}
         echo_json(evaluation.to_dict() | facts)
     else:
         warn_of_stale(classifier)

@@ -180,7 +180,8 @@ def digest(*arrays: np.ndarray[Any, Any]) -> str:
     whole = hashlib.sha256()
     for array in arrays:
         whole.update(f"{array.dtype.str} {array.shape};".encode())
-        whole.update(np.ascontiguousarray(array).tobytes())
+        # Not as bytes, which would be a copy of what may lie on the disk.
+        whole.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return whole.hexdigest()
 
 

@@ -122,6 +122,15 @@ def load_training_features(path: StrPath) -> TrainingFeatures:
     return TrainingFeatures(names, part, weights, scale, _read_description(arrays, path))
 
 
+def load_test_features(path: StrPath) -> tuple[tuple[str, ...], Part, Mapping[str, Any]]:
+    """Read class names, photos to measure a classifier on (the split test, or all of Parquet), and the description."""
+    if Path(path).suffix.lower() != ".npz":
+        class_names, part, _, about = read_feature_shards(path)
+        return class_names, part, about
+    data = load_feature_file(path)
+    return data.class_names, data.test, data.description
+
+
 def save_feature_file(path: StrPath, data: FeatureData) -> None:
     """Save features as a data set that `tip-adapter bench` reads, whole or not at all.
 

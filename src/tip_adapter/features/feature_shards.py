@@ -7,12 +7,14 @@ import json
 import mmap
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Self, overload
 
 import numpy as np
 
+from tip_adapter.data.groups import numbered_groups
 from tip_adapter.data.sampling import split_dataset
 from tip_adapter.errors import DatasetError, FeatureError, TipAdapterError
 from tip_adapter.features.feature_data import DEFAULT_LOGIT_SCALE, FeatureData, Part
@@ -41,51 +43,103 @@ def read_feature_shards(path: StrPath) -> tuple[tuple[str, ...], Part, float, di
     The features are an array on the disk, in an unnamed temporary file, of which only what is used comes into the
     memory. Rows without a label are left out.
     """
-    path = Path(path)
-    files = sorted(map(str, path.glob("part-*.parquet"))) if path.is_dir() else [str(path)]
-    with _readable(path):
-        job = _one_job(files, path)
-        facts = _facts(files, path)
-        class_names, labels = _numbered(facts["label"])
-    if not class_names:
-        raise DatasetError(f"Expected features with labels in {path}, got none: embed a folder of class folders")
-    kept = labels >= 0
-    with _readable(path):
-        features = _on_disk(files, kept, path)
-        scale = float(job.get("logit_scale", DEFAULT_LOGIT_SCALE))
-        if not 0 < scale < np.inf:
-            raise DatasetError(f"Expected a logit scale above 0 in {path}, got {scale}: run embed again")
-    known = facts.filter(kept)
-    part = Part(
-        features,
-        labels[kept],
-        names=_Texts(known["id"]),
-        digests=_Texts(known["digest"]),
-        groups=_groups(known),
-    )
-    description: dict[str, Any] = {key: job[key] for key in ("encoder", "precision", "encoder_ids") if key in job}
-    return class_names, part, scale, description
+    found = _Labelled.of(Path(path))
+    return found.class_names, found.part(np.flatnonzero(found.labels >= 0)), found.logit_scale, found.description
 
 
 def load_feature_shards(path: StrPath, *, name: str | None = None) -> FeatureData:
-    """Read a data set to measure on; half of every class is the test set. Class names are encoded as texts."""
+    """Read a data set to measure on; half of every class is the test set, in whole groups. The halves stay on the disk.
+
+    Class names are encoded as texts.
+    """
     from tip_adapter.encoders import load_encoder
     from tip_adapter.features.prompts import resolve_templates, texts_for, zero_shot_weights
 
-    names, part, scale, description = read_feature_shards(path)
+    found = _Labelled.of(Path(path))
+    names, description = found.class_names, found.description
     encoder = load_encoder(description["encoder"], precision=description.get("precision", "fp32"), download=False)
     texts, templates = texts_for(names, None), resolve_templates("ensemble")
-    train, test = split_dataset(part.labels, (0.5, 0.5), random_state=0, class_names=names)
+    kept = np.flatnonzero(found.labels >= 0)
+    groups = numbered_groups(found.groups(kept))
+    train, test = split_dataset(found.labels[kept], (0.5, 0.5), random_state=0, class_names=names, groups=groups)
     return FeatureData(
         name or Path(path).stem,
         names,
-        part.subset(test),
+        found.part(kept[test]),
         zero_shot_weights(encoder, texts, templates, class_names=names) if encoder.has_text_tower else None,
-        scale,
-        train=part.subset(train),
+        found.logit_scale,
+        train=found.part(kept[train]),
         description=description
-        | {"templates": list(templates), "origin": "half of every class is the test set", "views": 1},
+        | {
+            "templates": list(templates),
+            "origin": "half of every class is the test set" + ", in whole groups" * (groups is not None),
+            "views": 1,
+        },
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Labelled:
+    """What Parquet files of features tell of their photos, but for the features.
+
+    Attributes
+    ----------
+    files : list of str
+    path : Path
+    job : dict
+    facts : pyarrow.Table
+    class_names : tuple of C str
+    labels : ndarray of shape (N,)
+        Classes, -1 for a photo without.
+    """
+
+    files: list[str]
+    path: Path
+    job: dict[str, Any]
+    facts: Any
+    class_names: tuple[str, ...]
+    labels: IntArray
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Read all but the features."""
+        files = sorted(map(str, path.glob("part-*.parquet"))) if path.is_dir() else [str(path)]
+        with _readable(path):
+            job = _one_job(files, path)
+            facts = _facts(files, path)
+            class_names, labels = _numbered(facts["label"])
+        if not class_names:
+            raise DatasetError(f"Expected features with labels in {path}, got none: embed a folder of class folders")
+        return cls(files, path, job, facts, class_names, labels)
+
+    @property
+    def logit_scale(self) -> float:
+        """Of the encoder."""
+        with _readable(self.path):
+            scale = float(self.job.get("logit_scale", DEFAULT_LOGIT_SCALE))
+        if not 0 < scale < np.inf:
+            raise DatasetError(f"Expected a logit scale above 0 in {self.path}, got {scale}: run embed again")
+        return scale
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Which encoder made the features."""
+        return {key: self.job[key] for key in ("encoder", "precision", "encoder_ids") if key in self.job}
+
+    def groups(self, rows: IntArray) -> tuple[str, ...]:
+        """Groups of some photos, empty for one on its own."""
+        if "group" not in self.facts.column_names:
+            return ("",) * len(rows)
+        return tuple(name or "" for name in self.facts["group"].take(rows).to_pylist())
+
+    def part(self, rows: IntArray) -> Part:
+        """Some photos, whose features are copied into an array on the disk."""
+        kept, groups = np.zeros(len(self.labels), dtype=bool), self.groups(rows)
+        kept[rows] = True
+        with _readable(self.path):
+            features = _on_disk(self.files, kept, self.path)
+        names, digests = (_Texts(self.facts[name].take(rows)) for name in ("id", "digest"))
+        return Part(features, self.labels[rows], None, names, digests, groups if any(groups) else None)
 
 
 @contextlib.contextmanager
@@ -149,12 +203,6 @@ def _numbered(labels: Any) -> tuple[tuple[str, ...], IntArray]:
     places[order], places[-1] = np.arange(len(names)), -1
     numbers = encoded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)
     return tuple(names[place] for place in order), places[numbers]
-
-
-def _groups(table: Any) -> tuple[str, ...] | None:
-    if "group" not in table.column_names or table["group"].null_count == len(table):
-        return None
-    return tuple(name or "" for name in table["group"].to_pylist())
 
 
 class _Texts(Sequence[str]):
