@@ -109,15 +109,17 @@ def test_parquet_without_images_is_told_by_its_columns(photos, fails, run, tmp_p
         "lists": pa.table({"image": [[b"x"]], "label": ["x"]}),
         "features": pa.table({"id": ["a"], "features": [[1.0]]}),
     }
+    folder = tmp_path / "tables"
+    folder.mkdir()
     for name, table in tables.items():
-        pq.write_table(table, tmp_path / f"{name}.parquet")
-        schema = pq.read_schema(tmp_path / f"{name}.parquet")
+        pq.write_table(table, folder / f"{name}.parquet")
+        schema = pq.read_schema(folder / f"{name}.parquet")
         words = ["Expected a column of image bytes", *(f"{field.name} ({field.type})" for field in schema)]
-        words.append("for fit and bench" if name == "features" else "in a column path")
-        fails(3, words, "embed", tmp_path / f"{name}.parquet", "-e", "fake", "-o", tmp_path / "f")
-    fails(3, "Expected a column of image bytes", "embed", tmp_path, "-e", "fake", "-o", tmp_path / "f")
-    pq.write_table(pa.table({"image": pa.array([b"x"], pa.binary())}), tmp_path / "z.parquet")
-    fails(3, "features.parquet", "embed", tmp_path, "-e", "fake", "-o", tmp_path / "f")
+        words.append("for fit, evaluate and bench" if name == "features" else "in a column path")
+        fails(3, words, "embed", folder / f"{name}.parquet", "-e", "fake", "-o", tmp_path / "f")
+    fails(3, "Expected a column of image bytes", "embed", folder, "-e", "fake", "-o", tmp_path / "f")
+    pq.write_table(pa.table({"image": pa.array([b"x"], pa.binary())}), folder / "z.parquet")
+    fails(3, "features.parquet", "embed", folder, "-e", "fake", "-o", tmp_path / "f")
     # A manifest names files, and photos may lie beside tables of something else.
     pq.write_table(tables["words"], photos / "train" / "red" / "words.parquet")
-    assert run("embed", photos / "train" / "red", "-e", "fake", "-o", tmp_path / "photos")[0] == 0
+    assert run("embed", photos / "train" / "red", "-e", "fake", "-o", tmp_path / "beside")[0] == 0

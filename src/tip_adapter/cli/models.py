@@ -12,7 +12,6 @@ import typer
 from tip_adapter.cli import completion
 from tip_adapter.cli.options import (
     ClassTextsOption,
-    DataArgument,
     EncoderOption,
     JsonOption,
     ModelArgument,
@@ -53,7 +52,7 @@ FitDataArgument = Annotated[
     Path,
     typer.Argument(
         help="Labelled photos: a folder of class folders, an archive (.zip, .tar), a table (.csv, .jsonl …); or "
-        "features that embed saved (.npz)."
+        "features that embed saved (.npz, or Parquet)."
     ),
 ]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Folder to save the classifier in.")]
@@ -190,7 +189,7 @@ def _hint_of_texts(classifier: ImageClassifier, *, given: bool) -> str | None:
 
 def evaluate(
     model: ModelArgument,
-    data: DataArgument,
+    data: FitDataArgument,
     encoder: WhereOption = None,
     split: SplitOption = None,
     plot: Annotated[

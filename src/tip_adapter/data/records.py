@@ -108,13 +108,14 @@ class _NoImageColumnError(DatasetError):
         listed = [f"{field.name} ({field.type})" for field in schema]
         listed = [*listed[:12], "…"] if len(listed) > 12 else listed
         remedy = "keep the images' bytes in a binary column, or name their files in a column path"
-        if any(field.name == "features" for field in schema):
-            remedy = "features that embed wrote are for fit and bench"
+        if features := any(field.name == "features" and types.is_nested(field.type) for field in schema):
+            remedy = "features that embed wrote are for fit, evaluate and bench"
         super().__init__(
             f"Expected a column of image bytes (binary, or a struct of bytes and path) in {path}, got "
             f"{'the columns ' + ', '.join(listed) if listed else 'none'}: {remedy}"
         )
-        self.may_be_manifest = any(may_name_files(field.name) and types.is_string(field.type) for field in schema)
+        named = any(may_name_files(field.name) and types.is_string(field.type) for field in schema)
+        self.may_be_manifest = named and not features
 
 
 def _records_of(source: str) -> Iterator[Record]:

@@ -70,7 +70,7 @@ class ManyShots:
     learned: BoolArray
 
     def blocks(self, step: int = 1) -> Iterator[tuple[Float32Array, IntArray]]:
-        """Read what is learned from, all or every so manieth."""
+        """Read what is learned from: all of it, or one of every `step`."""
         for start in range(0, len(self.labels), BLOCK * step):
             rows = start + np.flatnonzero(self.learned[start : start + BLOCK * step])[::step]
             if rows.size:
