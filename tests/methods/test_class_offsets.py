@@ -3,13 +3,10 @@
 import numpy as np
 import pytest
 
+from tiny_features import unit
 from tip_adapter.methods import METHODS
 
 CLASSES, MANY = 6, 16
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def draw(seed, counts):
@@ -23,7 +20,7 @@ def draw(seed, counts):
     return shots, labels, texts, queries, truth
 
 
-@pytest.mark.parametrize("few", [0, 1, 2, 4, 8, 16])
+@pytest.mark.parametrize("few", [0, 1, 4, 8])
 @pytest.mark.parametrize("name", ["tip-adapter", "gda", "proker", "auto"])
 def test_a_class_with_few_shots_is_named_about_as_often_as_it_occurs(name, few):
     named = []

@@ -3,13 +3,10 @@
 import numpy as np
 import pytest
 
+from tiny_features import unit
 from tip_adapter.methods import Auto
 from tip_adapter.methods.selection.text_offsets import text_offsets
 from tip_adapter.methods.support_set import SupportSet
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def problem(shots, hub, dim=64, classes=6):

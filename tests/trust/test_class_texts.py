@@ -7,16 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiny_features import unit
 from tip_adapter.data import load_dataset
 from tip_adapter.data.sampling import sample_shots
 from tip_adapter.encoders import load_encoder
 from tip_adapter.features.extraction import extract_features
 from tip_adapter.features.prompts import texts_for, zero_shot_weights
 from tip_adapter.trust.class_texts import doubt_texts, is_no_word, text_areas
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def problem(seed, n_classes, shots):

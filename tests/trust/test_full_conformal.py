@@ -3,13 +3,10 @@
 import numpy as np
 import pytest
 
+from tiny_features import unit
 from tip_adapter.errors import InputError
 from tip_adapter.heads import CacheHead, softmax
 from tip_adapter.trust.full_conformal import FullConformal
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def drawn(rng, n, n_classes=5, dim=8):

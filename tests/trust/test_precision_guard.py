@@ -3,14 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tiny_features import unit
 from tip_adapter.classifier import ImageClassifier
 from tip_adapter.encoders.fake import FakeEncoder
 from tip_adapter.errors import EncoderError
 from tip_adapter.trust.precision import guard_precision, left_out_predictions
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
 
 
 @settings(max_examples=20, deadline=None)

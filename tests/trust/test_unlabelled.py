@@ -7,14 +7,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tiny_features import unit
 from tip_adapter import ImageClassifier
 from tip_adapter.cli.app import app
 from tip_adapter.errors import InputError
 from tip_adapter.trust.unlabelled import next_to_label
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def test_the_choice_is_the_greedy_one_of_the_formula():

@@ -1,4 +1,4 @@
-"""Long jobs over many images: every image once, whatever stops in between, by threads or on a cluster."""
+"""Run long jobs over many images, each exactly once whatever interrupts them, on threads or a cluster."""
 
 from __future__ import annotations
 

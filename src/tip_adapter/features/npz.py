@@ -1,4 +1,4 @@
-"""Read the arrays of a .npz file from anywhere: numbers and text, in no more memory than the file accounts for."""
+"""Read .npz files from untrusted sources: numbers and text only, in no more memory than the file accounts for."""
 
 from __future__ import annotations
 

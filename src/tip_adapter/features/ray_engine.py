@@ -1,4 +1,4 @@
-"""Long jobs on Ray Data: an actor with an encoder for each worker, which reads its images and writes its shards."""
+"""Run long jobs on Ray Data: each worker is an actor with an encoder that reads images and writes shards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where features are kept beyond a classifier, and how they leave it again."""
+"""Find features that are kept outside of a classifier, and delete them there."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from tip_adapter.heads.affinity import Cache, runner_up
-from tip_adapter.heads.base import row_chunks, with_text, zero_shot_logits
+from tip_adapter.heads.base import TextHead, row_chunks, with_text
 from tip_adapter.libraries import require_extra
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
@@ -150,17 +150,11 @@ def nearest_mass(cosines: FloatArray | Float32Array, owners: IntArray, cache: Ca
 
 
 @dataclasses.dataclass(frozen=True)
-class TopKCacheHead:
+class TopKCacheHead(TextHead):
     """The nearest keys alone: ``s·f·Wᵀ + α·Σ exp(-β(1 - f·F_i))·Y_i`` over the k keys nearest to f.
 
     Parameters
     ----------
-    n_classes : int
-        C.
-    zero_shot_weights : ndarray of shape (C, D) or None
-        W, unit rows; rows of NaN for classes without text.
-    logit_scale : float
-        s.
     keys : ndarray of shape (N, D), float32
         F.
     labels : ndarray of shape (N,), integers in [0, C)
@@ -185,9 +179,6 @@ class TopKCacheHead:
            [ 0., 11.]], dtype=float32)
     """
 
-    n_classes: int
-    zero_shot_weights: Float32Array | None
-    logit_scale: float
     keys: Float32Array
     labels: IntArray
     neighbours: int
@@ -210,7 +201,7 @@ class TopKCacheHead:
 
     def logits(self, features: Float32Array) -> Float32Array:
         """Logits (B, C) of unit features (B, D)."""
-        text = zero_shot_logits(features, self.zero_shot_weights, self.logit_scale, self.n_classes)
+        text = self.zero_shot_logits(features)
         if self.alpha == 0 or not len(self.keys) or not len(features):
             return text
         cosines, rows = self.key_index.nearest(features, min(self.neighbours, len(self.keys)))

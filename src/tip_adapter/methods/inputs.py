@@ -113,7 +113,7 @@ def checked_queries(queries: Any, expected: tuple[int, ...]) -> Float32Array:
     """
     array = np.asarray(as_numpy(queries), dtype=np.float32)
     if array.shape != expected:
-        raise InputError(f"Expected queries of shape {expected}, as the shots, got {array.shape}.")
+        raise InputError(f"Expected queries of shape {expected}, as the shots, got {array.shape}")
     return checked_views(array[:, None], expected)[:, 0]
 
 

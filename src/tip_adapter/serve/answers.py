@@ -1,4 +1,4 @@
-"""Features become what a client asked for: classes, sets, "none of these", evidence."""
+"""Turn features into the response a client asked for: classes, sets, "none of these", evidence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos of many requests become features together: one worker for each encoder, a bounded queue before it."""
+"""Encode photos of many requests together: one worker for each encoder, with a bounded queue."""
 
 from __future__ import annotations
 

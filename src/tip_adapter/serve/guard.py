@@ -1,4 +1,4 @@
-"""What every request has to pass before a route sees it: host, origin, token, size of the body and time to send it."""
+"""Check every request before a route sees it: host, origin, token, size of the body and time to send it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos of requests that are worth a label, kept in a folder where somebody asked for it, in bounds."""
+"""Keep photos of requests that are worth a label in a folder, on request and within bounds."""
 
 from __future__ import annotations
 

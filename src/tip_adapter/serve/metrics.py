@@ -1,4 +1,4 @@
-"""What a service counts, in the format of Prometheus."""
+"""Count requests and photos, in the format of Prometheus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos without labels, ranked by what their labels would teach, until each is a shot or was passed over."""
+"""The queue of unlabelled photos, ranked by what their labels would teach."""
 
 from __future__ import annotations
 

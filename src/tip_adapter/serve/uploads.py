@@ -1,4 +1,4 @@
-"""Files of a request: raw, or parts of a form; named by the client, kept by nobody."""
+"""Read the files of a request, raw or as parts of a form; nothing is stored."""
 
 from __future__ import annotations
 

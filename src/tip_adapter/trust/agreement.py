@@ -1,4 +1,4 @@
-"""Compare what left-out shots promised with what labelled photos show."""
+"""Compare what held-out shots promised with what labelled photos show."""
 
 from __future__ import annotations
 

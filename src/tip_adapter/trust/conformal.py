@@ -155,7 +155,7 @@ def check_share(name: str, value: float) -> None:
     if not 0 < value < 1:
         example = "0.9" if name == "coverage" else "0.1"
         share = f"{example} for {100 * float(example):g} %"
-        raise InputError(f"Expected {name} above 0 and below 1, a share such as {share}, got {value:g}.")
+        raise InputError(f"Expected {name} above 0 and below 1, a share such as {share}, got {value:g}")
 
 
 def check_enough(n: int, coverage: float) -> None:
@@ -176,4 +176,4 @@ def check_enough(n: int, coverage: float) -> None:
 
 def _check_kind(kind: str) -> None:
     if kind not in get_args(SetKind):
-        raise InputError(f"Expected a kind of sets, {' or '.join(get_args(SetKind))}, got {kind!r}.")
+        raise InputError(f"Expected a kind of sets, {' or '.join(get_args(SetKind))}, got {kind!r}")

@@ -1,4 +1,4 @@
-"""Find photos that show the same."""
+"""Find duplicate photos."""
 
 from __future__ import annotations
 

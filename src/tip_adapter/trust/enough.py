@@ -1,4 +1,4 @@
-"""Foresee what one more photo of a class would gain, and tell whether there are enough."""
+"""Predict what one more photo of a class would gain, and say whether there are enough."""
 
 from __future__ import annotations
 

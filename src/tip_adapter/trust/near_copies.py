@@ -1,4 +1,4 @@
-"""Find groups of photos that show the same moment: frames of a burst tell little more than one of them."""
+"""Group photos that show the same moment: the frames of a burst say little more than one of them."""
 
 from __future__ import annotations
 

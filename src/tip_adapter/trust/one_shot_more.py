@@ -1,4 +1,4 @@
-"""How much better answers get when no fold is left out, foreseen from what one fold more brought."""
+"""Predict how much better predictions get when no fold is left out, from what one fold more brought."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell photos that show none of the classes."""
+"""Detect photos that show none of the classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Point at shots that somebody should look at: doubtful labels, near-copies, tiny pictures."""
+"""Point out shots to look at: doubtful labels, near-duplicates, tiny pictures."""
 
 from __future__ import annotations
 

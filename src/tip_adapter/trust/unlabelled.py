@@ -1,4 +1,4 @@
-"""Rank unlabelled photos by what their labels would teach: those that many uncertain photos are like come first."""
+"""Rank unlabelled photos by how much their labels would help: those that resemble many uncertain photos come first."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def search(
     """
     for name, value in (("alpha", alpha), ("beta", beta)):
         if value is not None and not value >= 0:
-            raise InputError(f"Expected {name} to be at least 0, or 'auto', got {value}.")
+            raise InputError(f"Expected {name} to be at least 0, or 'auto', got {value}")
     asked = asked_shots(features, labels, groups, affordable_images(len(labels)))
     text = text(asked) if callable(text) else text[asked]
     cache = Cache.build(features, labels, text.shape[1], balanced=balanced)

@@ -1,4 +1,4 @@
-"""Measure what classes with few shots lose to those with many, and make up for it.
+"""Measure what classes with few shots lose to those with many, and correct it.
 
 An expert knows a class of one shot less well than one of sixteen, so its logits for that class stay lower, also on the
 class's own images. How much lower is measured on classes that have many shots: some of them are cut to as few shots, or

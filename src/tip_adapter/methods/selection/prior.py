@@ -1,4 +1,4 @@
-"""State what is expected of a weight before any evidence, and find the weight that is likeliest given both.
+"""State the prior of a weight, and find the most likely weight given prior and evidence.
 
 Where few images decide, and all are right, likelihood alone lets a weight grow without end.
 """

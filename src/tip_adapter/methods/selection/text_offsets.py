@@ -1,4 +1,4 @@
-"""Make up for texts that are named too often or too seldom, as the shots show.
+"""Correct texts that are predicted too often or too seldom, as the shots show.
 
 One class's text is near to every photo and another's to none, whatever the photos show. A class has as many shots as
 were asked for and not as many as its text would name: what it is off by is what brings both together.

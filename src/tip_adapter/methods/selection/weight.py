@@ -1,4 +1,4 @@
-"""How much to trust an expert beside the text: its answers to images it has not seen in, weight and evidence out.
+"""Choose how much to trust an expert beside the texts, from its logits on held-out images.
 
 Every method that adds ``α·expert`` to the zero-shot logits meets the question how large α should be. From shots alone,
 the likelihood of the answers to left-out shots decides, corrected for what leaving out changes (fewer shots) and, where

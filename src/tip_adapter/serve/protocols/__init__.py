@@ -1,4 +1,4 @@
-"""Ways of asking that other services have, so that their clients work here; each is one module, switched on by name."""
+"""Protocols of other services, so that their clients work here; each is one module, enabled by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Annotations of Label Studio as edits, each of which can be taken back for itself."""
+"""Turn annotations of Label Studio into edits, each of which can be undone by itself."""
 
 from __future__ import annotations
 

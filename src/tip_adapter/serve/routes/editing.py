@@ -1,4 +1,4 @@
-"""Shots and classes come and go; each answer means that the change is on the disk."""
+"""Routes that edit shots and classes; each responds once the change is on the disk."""
 
 from __future__ import annotations
 

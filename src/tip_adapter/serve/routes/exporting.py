@@ -1,4 +1,4 @@
-"""What a classifier becomes elsewhere, as one file to download: itself, its pictures, ONNX, a report."""
+"""Routes that download a classifier as one file: itself, its pictures, ONNX, a report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos to classes, or to features."""
+"""Routes that classify photos, or turn them into features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos without labels: which to label next, and what each is."""
+"""Routes of the queue of unlabelled photos: which to label next, and what each is."""
 
 from __future__ import annotations
 

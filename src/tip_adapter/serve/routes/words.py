@@ -1,4 +1,4 @@
-"""What other words for a class would do, before they are saved: how many shots the class texts alone name."""
+"""Preview other class texts before they are saved: how many shots they classify correctly by themselves."""
 
 from __future__ import annotations
 
