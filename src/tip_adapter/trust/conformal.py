@@ -35,16 +35,9 @@ class ConformalScores:
 
     @classmethod
     def of(cls, probabilities: FloatArray, labels: IntArray) -> ConformalScores:
-        """Look at calibration photos.
+        """Score calibration photos.
 
-        Parameters
-        ----------
-        probabilities : ndarray of shape (n, C)
-        labels : ndarray of shape (n,), integers in [0, C)
-
-        Returns
-        -------
-        ConformalScores
+        Shapes: `probabilities` (n, C), `labels` (n,).
 
         Examples
         --------

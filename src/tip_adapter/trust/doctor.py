@@ -148,17 +148,9 @@ def diagnose(
 
 
 def contradicted(probabilities: FloatArray, labels: IntArray) -> BoolArray:
-    """Tell which labels the answers contradict: given class less than a tenth as probable as the most probable one.
+    """Find the labels that a held-out prediction contradicts: less than a tenth as probable as the most probable class.
 
-    Parameters
-    ----------
-    probabilities : ndarray of shape (B, C)
-        By a classifier that has not seen the photos.
-    labels : ndarray of shape (B,), integers in [0, C)
-
-    Returns
-    -------
-    ndarray of shape (B,), bool
+    Shapes: `probabilities` (B, C), `labels` (B,) → (B,).
 
     Examples
     --------
@@ -213,17 +205,7 @@ def suspicious_labels(
 
 
 def find_small_images(paths: Sequence[StrPath], known: Collection[str] = ()) -> list[BadImage]:
-    """Find pictures whose shorter side has less than 64 pixels: too little to tell classes by.
-
-    Parameters
-    ----------
-    paths : sequence of path
-    known : collection of str, optional
-        Files that are known to be bad, which are not opened.
-
-    Returns
-    -------
-    list of BadImage
+    """Find images whose shorter side has less than 64 pixels, without opening files that are known to be bad.
 
     Examples
     --------

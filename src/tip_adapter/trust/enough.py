@@ -84,12 +84,7 @@ class Sufficiency:
         return wilson_interval(self.right, self.asked) if self.asked else None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values.
-
-        Returns
-        -------
-        dict
-        """
+        """As JSON values."""
         return {**vars(self), "accuracy": self.accuracy, "interval": self.interval}
 
 

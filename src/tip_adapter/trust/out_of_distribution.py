@@ -131,17 +131,11 @@ class Familiarity:
 
     @classmethod
     def of(cls, parts: FloatArray, unknown: FloatArray | None = None) -> Familiarity:
-        """Look at photos of known classes that the classifier has not seen.
+        """Learn from held-out photos of known classes, and how much each sign counts from photos of unknown ones.
 
-        Parameters
-        ----------
-        parts : ndarray of shape (n, 2)
-        unknown : ndarray of shape (n, 2), optional
-            The same of photos of unknown classes: they tell how much each sign counts. Default: both count alike.
+        Without those both signs count alike.
 
-        Returns
-        -------
-        Familiarity
+        Shapes: `parts`, `unknown` (n, 2).
 
         Examples
         --------

@@ -55,12 +55,7 @@ class PrecisionReport:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values.
-
-        Returns
-        -------
-        dict
-        """
+        """As JSON values."""
         return asdict(self)
 
 

@@ -100,17 +100,11 @@ class Evidence:
         return "cross-validation and prior" if self.few else "cross-validation"
 
     def logits(self, fit: Fit) -> FloatArray:
-        """Logits (B, C) of the scored images, by experts that have not seen them; 0 for the others.
+        """Logits of the scored images, by experts that have not seen them; 0 for the others.
 
-        Parameters
-        ----------
-        fit : callable
-            See `Fit`.
+        All of a validation set are scored; with a single fold, which nothing is left out of, none.
 
-        Returns
-        -------
-        ndarray of shape (B, C), float64
-            Of a validation set all are scored; with a single fold, which nothing is left out of, none.
+        Shapes: → (B, C).
         """
         if self.folds is None or self.support_folds is None:
             return fit(np.ones(len(self.support_labels), dtype=bool))(self.features)

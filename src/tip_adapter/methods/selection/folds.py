@@ -22,21 +22,11 @@ def support_folds(
 ) -> IntArray:
     """Number the folds of a support set: each leaves out about one shot, or group of shots, of every class at once.
 
-    Group i of a class is in fold i mod folds; they are ordered by the features of their first shots, so that the order
-    of files does not matter. A group with shots of several classes counts among those of the first.
+    There are ``min(max groups per class, max_folds)`` folds, and group i of a class is in fold i mod folds; groups are
+    ordered by the features of their first shots, so that the order of files does not matter. A group with shots of
+    several classes counts among those of the first. By default each shot is a group.
 
-    Parameters
-    ----------
-    features : ndarray of shape (N, D)
-    labels : ndarray of shape (N,), integers
-    max_folds : int, default=8
-    groups : ndarray of shape (N,), integers, optional
-        Shots of one group, such as the frames of a burst, are never on both sides. Default: each shot is one.
-
-    Returns
-    -------
-    ndarray of shape (N,)
-        Fold of every shot, from 0; there are ``min(max groups per class, max_folds)`` folds.
+    Shapes: `features` (N, D), `labels`, `groups` (N,) → (N,).
 
     Examples
     --------

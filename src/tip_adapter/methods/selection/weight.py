@@ -22,14 +22,7 @@ from tip_adapter.typing import FloatArray, IntArray
 def nll_and_accuracy(logits: FloatArray, labels: IntArray) -> tuple[float, float]:
     """Negative log-likelihood (nats per image) and accuracy; NaN without images.
 
-    Parameters
-    ----------
-    logits : ndarray of shape (B, C)
-    labels : ndarray of shape (B,)
-
-    Returns
-    -------
-    nll, accuracy : float
+    Shapes: `logits` (B, C), `labels` (B,).
 
     Examples
     --------
@@ -226,15 +219,7 @@ def _weigh(
 def harms(before: FloatArray, after: FloatArray, labels: IntArray) -> bool:
     """Tell whether accuracy falls by more than two standard errors: likelihood can gain where accuracy loses.
 
-    Parameters
-    ----------
-    before, after : ndarray of shape (B, C)
-        Logits.
-    labels : ndarray of shape (B,), integers in [0, C)
-
-    Returns
-    -------
-    bool
+    Shapes: logits (B, C), `labels` (B,).
 
     Examples
     --------
