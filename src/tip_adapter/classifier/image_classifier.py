@@ -50,7 +50,8 @@ class ImageClassifier(EditableClassifier):
         the shots answer alone. Where labels are whole numbers, these may name the classes, too.
     views : int, default=1
         Views per shot: 1 is the middle of the photo, V ≥ 2 are V random crops and flips (the paper's is 10). Methods
-        take their mean, but those with `takes_views` train on each of them; the model then keeps them all.
+        take their mean, but those with `takes_views` train on each of them; the model then keeps them all. Left-out
+        shots are asked about by the middle of the photo, as photos to classify are seen.
     precision : {"fp32", "int8"}, default="fp32"
         Of the encoder. "int8" is three times as fast for transformers as ONNX graphs; `fit` compares it with "fp32" on
         the shots.
