@@ -140,7 +140,7 @@ def test_a_class_with_one_group_is_named(tmp_path, run):
     code, out, _ = run("fit", tmp_path / "t.csv", "-e", "fake", "-o", tmp_path / "a.tip")
     assert code == 0
     assert "6 shots, 4 groups of 2 classes" in out
-    assert "one group is all there is of red: none of it can be left out" in out
+    assert "only one group of red: none of it can be held out" in out
 
 
 def brighter(image, step):

@@ -141,4 +141,4 @@ def run_request(request: JobRequest, load_worker: Callable[[], Worker], descript
         return
     echo(f"{counts['rows']} photos saved: {request.output}")
     if counts["errors"]:
-        echo(f"{counts['errors']} photos could not be read; why is in {folder}/_errors", err=True)
+        echo(f"{counts['errors']} photos could not be read; the reasons are in {folder}/_errors", err=True)

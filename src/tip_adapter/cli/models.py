@@ -140,7 +140,7 @@ def fit(
         echo(model.method.chosen["summary"])
     if alone := [model.class_names[column] for column in model.shots.of_one_group]:
         named = ", ".join(alone[:5]) + (f" and {len(alone) - 5} others" if len(alone) > 5 else "")
-        echo(f"one group is all there is of {named}: none of it can be left out, as with one shot")
+        echo(f"only one group of {named}: none of it can be held out, as with one shot")
     if report:
         echo(str(report))
     echo(f"saved: {output}")

@@ -64,7 +64,7 @@ def _begun(place: Path, encoder: str | None) -> Path:
         return place
     model = Path(f"{place.resolve().stem.removesuffix('.tip')}.tip")
     if is_bundle(model):
-        echo(f"going on with {model}, which was begun before: {place} is not read again", err=True)
+        echo(f"continuing with {model}; {place} is not read again", err=True)
         return model
     if holds_bundle(place):
         unpack_bundle(place, model, lambda folder: ImageClassifier.load(folder, encoder=encoder, store=None))

@@ -190,8 +190,8 @@ class Calibration:
         if self.source == "photos":
             return "holds on average for new photos taken like the calibration photos"
         return (
-            "measured on shots that other shots answered for, so it is an estimate and no guarantee: "
-            "calibrate with photos apart from the shots for one"
+            "measured on held-out shots, so an estimate and no guarantee: for a guarantee, calibrate with photos apart "
+            "from the shots"
         )
 
     @property
