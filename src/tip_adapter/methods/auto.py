@@ -78,16 +78,16 @@ class AutoResult:
 class Auto(FewShotMethod):
     """GDA and ProKeR together, every weight chosen from the shots alone: ``w₀·t·zs + b + w₁·ProKeR + w₂·GDA``.
 
-    The shots say how much the texts count (t), and how much each of the two methods counts beside them: shots are left
-    out of their fits, one of every class at a time. The two then answer together, with the likeliest weights near the
-    mean of both (with one shot per class ProKeR alone). Where that loses more accuracy on left-out shots than chance
-    explains, the texts answer alone; else texts that
-    name their class too often or too seldom are made up for (b, see `tip_adapter.methods.selection.text_offsets`).
+    The weights of the texts (t) and of the two methods are chosen on held-out shots: one shot of every class at a time
+    is left out of the fits. Both methods are then combined with the most likely weights near their mean (with one shot
+    per class, ProKeR alone). Where that loses more accuracy on held-out shots than chance explains, the texts are used
+    alone; otherwise offsets (b, see `tip_adapter.methods.selection.text_offsets`) correct texts that are predicted too
+    often or too seldom.
 
     Parameters
     ----------
     zero_shot_weights : array-like of shape (C, D), optional
-        W, class text features; a row of NaN for a class without text. Without them the shots answer alone.
+        W, class text features; a row of NaN for a class without text. Without them only the shots are used.
     class_names : sequence of str, optional
         Names of the rows of `zero_shot_weights`.
     logit_scale : float, default=100.0
@@ -104,7 +104,7 @@ class Auto(FewShotMethod):
 
     Notes
     -----
-    With more than 6,000 shots ProKeR takes no part.
+    With more than 6,000 shots ProKeR is left out.
 
     References
     ----------

@@ -35,12 +35,12 @@ class APE(FewShotMethod):
     """Adaptive prior refinement, ``s·f·Wᵀ + α·A(f′, F′)·(Y ⊙ exp(γ·KL(onehot ‖ softmax(F′W′ᵀ))))``, without training.
 
     ``f′, F′, W′`` are the channels with the best `channel_scores`, normalised again; ``A`` is Tip-Adapter's affinity. A
-    shot that the texts take for another class counts more.
+    shot that the texts classify wrongly counts more.
 
     Parameters
     ----------
     zero_shot_weights : array-like of shape (C, D)
-        W, class text features; a row of NaN for a class without text. Needed.
+        W, class text features; a row of NaN for a class without text. Required.
     class_names : sequence of str, optional
         Names of the rows of `zero_shot_weights`.
     alpha : float or "auto", default="auto"
@@ -48,11 +48,11 @@ class APE(FewShotMethod):
     beta : float or "auto", default="auto"
         β, sharpness of the affinity.
     gamma : float or "auto", default="auto"
-        γ, how much more a shot counts that the texts do not recognise.
+        γ, how much more a shot counts that the texts classify wrongly.
     channels : int or "auto", default="auto"
         Q, how many channels are kept, from 1 to D.
     text_weight : float or "auto", default="auto"
-        t, what the zero-shot logits count. "auto" chooses it from the shots where it chooses α, and is the paper's 1
+        t, weight of the zero-shot logits. "auto" chooses it from the shots, together with α, and is the paper's 1
         where α is given or there are validation images.
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
@@ -64,8 +64,8 @@ class APE(FewShotMethod):
     channels_ : int
         How many channels were kept.
     search_ : Choice or None
-        From what evidence; None where all were given. Its `alpha` counts per mean of a class's shots, not per sum, with
-        key weights of mean 1.
+        The evidence for it; None where all were given. Its `alpha` counts per mean of a class's shots, not per sum,
+        with key weights of mean 1.
     classes_ : ndarray of shape (C,)
         Sorted class names, or the integers that index `class_names`.
 

@@ -115,16 +115,16 @@ class GDA(FewShotMethod):
     Parameters
     ----------
     zero_shot_weights : array-like of shape (C, D), optional
-        W, class text features; a row of NaN for a class without text. Without them the Gaussians answer alone.
+        W, class text features; a row of NaN for a class without text. Without them the Gaussian model is used alone.
     class_names : sequence of str, optional
         Names of the rows of `zero_shot_weights`.
     alpha : float or "auto", default="auto"
         α, weight of the Gaussians against the text. "auto" chooses it from the shots alone.
     ridge : float or "auto", default="auto"
-        What is added to the covariance, in units of the paper's. "auto" chooses it by likelihood
-        from .03 to 3, and is the paper's 1 where α is given or there are validation images.
+        What is added to the covariance, in units of the paper's. "auto" chooses it by likelihood from .03 to 3, and is
+        the paper's 1 where α is given or there are validation images.
     text_weight : float or "auto", default="auto"
-        t, what the zero-shot logits count. "auto" chooses it from the shots where it chooses α, and is the paper's 1
+        t, weight of the zero-shot logits. "auto" chooses it from the shots, together with α, and is the paper's 1
         where α is given or there are validation images.
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
@@ -134,7 +134,7 @@ class GDA(FewShotMethod):
     alpha_, ridge_, text_weight_ : float
         What was chosen.
     search_ : Choice or None
-        From what evidence; None where it was given. Its `alpha` counts in units of (N-1)/D, which does not depend on
+        The evidence for it; None where it was given. Its `alpha` counts in units of (N-1)/D, which does not depend on
         the number of shots.
     classes_ : ndarray of shape (C,)
         Sorted class names, or the integers that index `class_names`.

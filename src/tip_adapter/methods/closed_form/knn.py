@@ -29,7 +29,7 @@ class KNN(FewShotMethod):
     Parameters
     ----------
     zero_shot_weights : array-like of shape (C, D), optional
-        Not used for answers.
+        Not used for predictions.
     class_names : sequence of str, optional
         Names of the classes.
     neighbours : int or "auto", default="auto"
@@ -37,7 +37,7 @@ class KNN(FewShotMethod):
         "auto" chooses it by the accuracy of left-out shots or, where they are given, of validation images; with up
         to two shots per class it is 1.
     logit_scale : float, default=100.0
-        Not used; there so that all methods are built alike.
+        Not used; accepted because all methods take it.
 
     Attributes
     ----------

@@ -201,12 +201,12 @@ def kernel_expert(
 class ProKeR(FewShotMethod):
     """Proximal kernel ridge regression, ``t·s·f·Wᵀ + α·k(f, F)·A`` with ``A = (K/λ + I)⁻¹(Y - min(t, 1)·F·Wᵀ)``.
 
-    ``k(f, F) = exp(-β(1 - f·Fᵀ))``, and K is k between the shots: the regression of what the texts leave unexplained.
+    ``k(f, F) = exp(-β(1 - f·Fᵀ))``, and K is k between the shots: the regression on what the texts leave unexplained.
 
     Parameters
     ----------
     zero_shot_weights : array-like of shape (C, D), optional
-        W, class text features; a row of NaN for a class without text. Without them the regression answers alone.
+        W, class text features; a row of NaN for a class without text. Without them the regression is used alone.
     class_names : sequence of str, optional
         Names of the rows of `zero_shot_weights`.
     alpha : float or "auto", default="auto"
@@ -216,7 +216,7 @@ class ProKeR(FewShotMethod):
     ridge : float or "auto", default="auto"
         λ > 0, on the scale of the kernel, which is 1 for equal features; the smaller, the closer it follows the shots.
     text_weight : float or "auto", default="auto"
-        t, what the zero-shot logits count. "auto" chooses it from the shots where it chooses α, and is the paper's 1
+        t, weight of the zero-shot logits. "auto" chooses it from the shots, together with α, and is the paper's 1
         where α is given or there are validation images.
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
@@ -226,7 +226,7 @@ class ProKeR(FewShotMethod):
     alpha_, beta_, ridge_, text_weight_ : float
         What was chosen.
     search_ : Choice or None
-        From what evidence; None where all were given.
+        The evidence for it; None where all were given.
     classes_ : ndarray of shape (C,)
         Sorted class names, or the integers that index `class_names`.
 

@@ -24,7 +24,7 @@ class Prototype(FewShotMethod):
     Parameters
     ----------
     zero_shot_weights : array-like of shape (C, D), optional
-        Not used for answers.
+        Not used for predictions.
     class_names : sequence of str, optional
         Names of the classes.
     scale : float or "auto", default="auto"

@@ -33,21 +33,21 @@ class TIMO(FewShotMethod):
     Parameters
     ----------
     zero_shot_weights : array-like of shape (C, D)
-        W, class text features; a row of NaN for a class without text. Needed.
+        W, class text features; a row of NaN for a class without text. Required.
     class_names : sequence of str, optional
         Names of the rows of `zero_shot_weights`.
     prompt_features : array-like of shape (C, P, D), optional
-        Features of every prompt, as `tip_adapter.features.prompts.prompt_features` gives them; rows of NaN fill up.
+        Features of every prompt, as `tip_adapter.features.prompts.prompt_features` gives them, padded with NaN.
         By default the zero-shot weights are each class's only prompt.
     gamma : float, default=50.0
         γ, how much prompts near the shots count more than others; 50 is the official code's for most data sets.
     alpha : float or "auto", default="auto"
         α, weight of the Gaussians against the text. "auto" chooses it from the shots alone.
     ridge : float or "auto", default="auto"
-        What is added to the covariance, in units of the paper's. "auto" chooses it by likelihood
-        from .03 to 3, and is the paper's 1 where α is given or there are validation images.
+        What is added to the covariance, in units of the paper's. "auto" chooses it by likelihood from .03 to 3, and is
+        the paper's 1 where α is given or there are validation images.
     text_weight : float or "auto", default="auto"
-        t, what the zero-shot logits count. "auto" chooses it from the shots where it chooses α, and is the paper's 1
+        t, weight of the zero-shot logits. "auto" chooses it from the shots, together with α, and is the paper's 1
         where α is given or there are validation images.
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
@@ -57,7 +57,7 @@ class TIMO(FewShotMethod):
     alpha_, ridge_, text_weight_ : float
         What was chosen; α in units that do not depend on the number of shots.
     search_ : Choice or None
-        From what evidence; None where it was given.
+        The evidence for it; None where it was given.
     classes_ : ndarray of shape (C,)
         Sorted class names, or the integers that index `class_names`.
 

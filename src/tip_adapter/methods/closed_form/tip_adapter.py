@@ -18,7 +18,7 @@ class TipAdapter(FewShotMethod):
     Parameters
     ----------
     zero_shot_weights : array-like of shape (C, D), optional
-        W, class text features; a row of NaN for a class without text. Without them the cache answers alone.
+        W, class text features; a row of NaN for a class without text. Without them the cache is used alone.
     class_names : sequence of str, optional
         Names of the rows of `zero_shot_weights`.
     alpha : float or "auto", default="auto"
@@ -26,7 +26,7 @@ class TipAdapter(FewShotMethod):
     beta : float or "auto", default="auto"
         β, sharpness of the affinity. "auto" chooses it from the shots alone. The paper's default is 5.5.
     text_weight : float or "auto", default="auto"
-        t, what the zero-shot logits count. "auto" chooses it from the shots where it chooses α, and is the paper's 1
+        t, weight of the zero-shot logits. "auto" chooses it from the shots, together with α, and is the paper's 1
         where α is given or there are validation images.
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
@@ -39,7 +39,7 @@ class TipAdapter(FewShotMethod):
     alpha_, beta_, text_weight_ : float
         What was chosen.
     search_ : SearchResult or None
-        From what evidence; None where both were given.
+        The evidence for it; None where both were given.
     classes_ : ndarray of shape (C,)
         Sorted class names, or the integers that index `class_names`.
 

@@ -52,7 +52,7 @@ class TipAdapterTopK(FewShotMethod):
     balanced : bool, default=True
         Let classes count equally whatever their number of shots.
     index : {"exact", "faiss"}, default="exact"
-        How the nearest shots are found: all looked at, or those in the nearest cells of an index (extra ``index``),
+        How the nearest shots are found: among all, or among those in the nearest cells of an index (extra ``index``),
         which is faster where there are tens of thousands and misses a few: `recall_` says how many.
     probes : int or "auto", default="auto"
         Cells that the index looks into; "auto": so many, doubled from 1 on, that it finds 95 % of the nearest shots.
@@ -67,7 +67,7 @@ class TipAdapterTopK(FewShotMethod):
     probes_ : int
         Of an index.
     search_ : Choice or None
-        From what evidence; None where all were given.
+        The evidence for it; None where all were given.
     classes_ : ndarray of shape (C,)
         Sorted class names, or the integers that index `class_names`.
 

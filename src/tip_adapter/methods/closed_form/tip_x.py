@@ -29,13 +29,13 @@ MAX_RANGE_SHOTS = 2000
 class TipX(FewShotMethod):
     """Tip-X, ``s·f·Wᵀ + α·A·Y + γ·ψ(-KL(p_f ‖ p_F))·Y``, without training.
 
-    ``A = exp(-β(1 - f·Fᵀ))`` as for Tip-Adapter; ``p = softmax(f·Wᵀ / .5)`` is how the texts see an image, and ψ
-    brings the negative divergence between query and shot to the range of A.
+    ``A = exp(-β(1 - f·Fᵀ))`` as for Tip-Adapter; ``p = softmax(f·Wᵀ / .5)`` are the class probabilities that the texts
+    give, and ψ brings the negative divergence between query and shot to the range of A.
 
     Parameters
     ----------
     zero_shot_weights : array-like of shape (C, D)
-        W, class text features; a row of NaN for a class without text. Needed.
+        W, class text features; a row of NaN for a class without text. Required.
     class_names : sequence of str, optional
         Names of the rows of `zero_shot_weights`.
     alpha, gamma : float or "auto", default="auto"
@@ -43,7 +43,7 @@ class TipX(FewShotMethod):
     beta : float or "auto", default="auto"
         β, sharpness of the affinity.
     text_weight : float or "auto", default="auto"
-        t, what the zero-shot logits count. "auto" chooses it from the shots where it chooses α, and is the paper's 1
+        t, weight of the zero-shot logits. "auto" chooses it from the shots, together with α, and is the paper's 1
         where α is given or there are validation images.
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
@@ -53,15 +53,15 @@ class TipX(FewShotMethod):
     alpha_, beta_, gamma_ : float
         What was chosen.
     search_ : Choice or None
-        From what evidence; None where all were given. Its `alpha` counts per mean of a class's shots, not per sum, and
+        The evidence for it; None where all were given. Its `alpha` counts per mean of a class's shots, not per sum, and
         `mix` is γ/α.
     classes_ : ndarray of shape (C,)
         Sorted class names, or the integers that index `class_names`.
 
     Notes
     -----
-    ψ takes its range from the pairs of shots, so that one image alone has an answer; in the official code from all
-    pairs of test images and shots, so that an answer depends on the others. Classes count equally whatever their
+    ψ takes its range from the pairs of shots, so that a single image has a prediction; in the official code from all
+    pairs of test images and shots, so that a prediction depends on the others. Classes count equally whatever their
     number of shots.
 
     References

@@ -33,7 +33,7 @@ class CLIPLoRA(EncoderTuning):
     Parameters
     ----------
     zero_shot_weights : array-like of shape (C, D), optional
-        Only their number is looked at: the tuned towers make their own.
+        Only their number matters: the tuned towers compute their own.
     class_names : sequence of str, optional
         Names of the classes.
     encoder : str, path or TrainableEncoder

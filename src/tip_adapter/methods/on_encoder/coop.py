@@ -40,7 +40,7 @@ class CoOp(TrainedMethod):
     Parameters
     ----------
     zero_shot_weights : array-like of shape (C, D), optional
-        Only their number is looked at: the weights of this method come from its own prompts.
+        Only their number matters: this method computes its own weights from its prompts.
     class_names : sequence of str, optional
         Names of the classes.
     encoder : str, path or TrainableEncoder

@@ -23,7 +23,7 @@ class CLAP(TrainedMethod):
 
     ``w`` starts at t and minimises cross-entropy ``+ mean_c λ_c·‖w_c - t_c‖²``, where λ_c is the mean zero-shot
     probability of class c on its own shots: the better the text knows a class, the less its prototype may move. There
-    is nothing to search. The text features are about 10 long in the official code, and so they are here.
+    is nothing to search. As in the official code, the text features have a length of about 10.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class CLAP(TrainedMethod):
     Attributes
     ----------
     constraints_ : ndarray of shape (C,)
-        λ; 1 for classes without shots, which so stay where they are.
+        λ; 1 for classes without shots, which therefore do not move.
     trainable_parameters_ : int
         C·D.
     training_ : TrainingRun

@@ -67,7 +67,7 @@ class CLIPAdapter(TrainedMethod):
 
     Notes
     -----
-    The paper trains 200 epochs at a learning rate of 1e-5, with r searched per data set. On features encoded once
+    The paper trains for 200 epochs at a learning rate of 1e-5, with r searched per data set. On precomputed features
     AdamW at 1e-3 gets as far in 50 epochs.
 
     References

@@ -40,7 +40,7 @@ class LinearProbe(FewShotMethod):
     Parameters
     ----------
     zero_shot_weights : array-like of shape (C, D), optional
-        Not used for answers.
+        Not used for predictions.
     class_names : sequence of str, optional
         Names of the classes.
     strength : float or "auto", default="auto"
@@ -48,7 +48,7 @@ class LinearProbe(FewShotMethod):
         "auto" chooses it by the likelihood of left-out shots (with one shot per class: 100), or, where validation
         images are given, by their accuracy.
     logit_scale : float, default=100.0
-        Not used; there so that all methods are built alike.
+        Not used; accepted because all methods take it.
 
     Attributes
     ----------

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class TaskRes(TrainedMethod):
     """Task residuals, ``s·f·norm(W + αX/10)ᵀ`` with X learned.
 
-    X starts at 0 and is added, as in the official code, to text features about 10 long: hence the 10, which makes the
-    learning rate mean what it means there.
+    X starts at 0 and is added, as in the official code, to text features of length about 10: hence the 10, so that
+    learning rates are comparable.
 
     Parameters
     ----------

@@ -34,16 +34,15 @@ class TipAdapterF(TrainedMethod):
     """Tip-Adapter with trained keys, ``s·f·Wᵀ + α·exp(-β(1 - f·F'ᵀ))·Y``.
 
     The keys start as the support features and minimise the cross-entropy of the logits at β = 1 and a fixed α; the
-    values ``Y`` stay. Then α and β are chosen again. On the shots themselves the trained keys are right by heart, so
-    the shots cannot decide about them: without a validation set, keys are trained once per fold on the other folds'
-    shots, and the pair with the best likelihood on left-out shots is taken. With one shot per class nothing can be left
-    out, and the α and β of the training stay. Ctrl-C during those folds starts the training on all shots at once, and
-    ends that one early the second time.
+    values ``Y`` stay. Then α and β are chosen again. Trained keys have memorised their own shots, so these cannot
+    decide: without a validation set, keys are trained once per fold on the shots of the other folds, and the pair with
+    the best likelihood on held-out shots is taken. With one shot per class nothing can be held out, and the α and β of
+    the training stay. Ctrl-C during those folds skips to the training on all shots; a second one ends that early.
 
     Parameters
     ----------
     zero_shot_weights : array-like of shape (C, D), optional
-        W, class text features; a row of NaN for a class without text. Without them the cache answers alone.
+        W, class text features; a row of NaN for a class without text. Without them the cache is used alone.
     class_names : sequence of str, optional
         Names of the rows of `zero_shot_weights`.
     alpha : float or "auto", default="auto"
@@ -75,7 +74,7 @@ class TipAdapterF(TrainedMethod):
     alpha_, beta_, initial_alpha_ : float
         What was chosen.
     search_ : SearchResult or None
-        From what evidence; None where α and β were given or taken over from the training.
+        The evidence for it; None where α and β were given or taken over from the training.
     trainable_parameters_ : int
         N·D.
     training_ : TrainingRun

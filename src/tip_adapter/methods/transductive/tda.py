@@ -37,7 +37,7 @@ class TDA(FewShotMethod):
     Parameters
     ----------
     zero_shot_weights : array-like of shape (C, D)
-        W, class text features; a row of NaN for a class without text. Needed.
+        W, class text features; a row of NaN for a class without text. Required.
     class_names : sequence of str, optional
         Names of the rows of `zero_shot_weights`.
     alpha : float, default=2.0

@@ -44,7 +44,7 @@ class TransCLIP(FewShotMethod):
     Parameters
     ----------
     zero_shot_weights : array-like of shape (C, D)
-        W, class text features; a row of NaN for a class without text. Needed.
+        W, class text features; a row of NaN for a class without text. Required.
     class_names : sequence of str, optional
         Names of the rows of `zero_shot_weights`.
     text_power : float, default=0.5
