@@ -263,7 +263,7 @@ class EditableClassifier(TrustedClassifier):
         skip_bad: bool = False,
         progress: Progress | None = None,
     ) -> AddedShots:
-        """Add a class, behind the others.
+        """Add a class after the others.
 
         Parameters
         ----------
@@ -331,14 +331,14 @@ class EditableClassifier(TrustedClassifier):
     def rename_class(
         self, name: str, new_name: str, texts: str | Sequence[str] | None = None, *, refit: bool = False
     ) -> None:
-        """Call a class by another name.
+        """Rename a class.
 
         Parameters
         ----------
         name, new_name : str
             The same name twice changes the texts alone.
         texts : str or sequence of str, optional
-            New words for it. Default: the words stay, and with them every answer.
+            New texts for it. Default: the texts stay, and with them every prediction.
         refit : bool, default=False
             Choose hyper-parameters again.
 

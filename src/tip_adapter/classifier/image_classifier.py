@@ -46,8 +46,8 @@ class ImageClassifier(EditableClassifier):
     templates : str or sequence of str, default="ensemble"
         A name of `tip_adapter.features.prompts.TEMPLATES`, a template such as ``"a sketch of a {}."``, or several.
     class_texts : mapping of class name to text or texts, or "none", optional
-        Better words than the folder names; an empty list for a class of photos alone, such as a background; "none" lets
-        the shots answer alone. Where labels are whole numbers, these may name the classes, too.
+        Better texts than the folder names; an empty list for a class without text, such as a background; "none" to use
+        only the shots. Where labels are integers, these may name the classes, too.
     views : int, default=1
         Views per shot: 1 is the middle of the photo, V ≥ 2 are V random crops and flips (the paper's is 10). Methods
         take their mean, but those with `takes_views` train on each of them; the model then keeps them all. Left-out
@@ -58,16 +58,16 @@ class ImageClassifier(EditableClassifier):
     max_flipped : float, default=0.05
         Share of predictions on the shots that "int8" may change; where it changes more, `fit` refuses.
     store : "default", path or None, default="default"
-        Where features are kept, so that no photo is encoded twice; None keeps nothing.
+        Where features are stored, so that no photo is encoded twice; None stores nothing.
     allow_truncated : bool, default=False
-        Take what can be decoded of photos that are cut short, instead of refusing them.
+        Use what can be decoded of truncated photos, instead of refusing them.
 
     Attributes
     ----------
     model_ : FewShotModel
         All that was learned; it can be saved, and needs no encoder.
     skipped_ : tuple of (name, reason)
-        Photos that `fit` left out, with ``skip_bad=True``. What other methods left out is in `skipped` of their result.
+        Photos that `fit` skipped, with ``skip_bad=True``. What other methods skipped is in `skipped` of their result.
     precision_report_ : PrecisionReport or None
         What int8 changes on the shots; None with full precision.
 
@@ -105,14 +105,14 @@ class ImageClassifier(EditableClassifier):
             or images, as `predict` takes them, with `labels`. What is iterable is iterated over once, in its order,
             whatever its index.
         labels : iterable of str or of int, optional
-            Class of every image, where `data` has images alone: names, or whole numbers, which `predict` then answers
-            with (`classes_`); their digits are the names of the classes, and what the text encoder reads unless
-            `class_texts` says something better. Classes are sorted, names as text and numbers by size.
+            Class of every image, where `data` has only images: names, or integers, which `predict` then returns
+            (`classes_`); their digits are the names of the classes, and what the text encoder reads unless
+            `class_texts` says something better. Classes are sorted, names as text and integers numerically.
         shots : int, optional
             Take at most so many photos of each class, drawn at random. Default: all.
         groups : iterable of N names or integers, "folder", "exif-time" or "duplicates", optional
-            Which photos show the same moment, shelf or patient, and so tell little more than one of them: they are left
-            out together wherever the shots are asked what the classifier is worth. One of each photo (blanks for photos
+            Which photos show the same moment, shelf or patient, and so say little more than one of them: they are held
+            out together wherever the shots are used to evaluate the classifier. One of each photo (blanks for photos
             on their own); or those in one folder, taken within a minute of each other, or hardly different from each
             other. Default: the column ``group`` of a table, else "duplicates".
         random_state : int, default=0
@@ -181,7 +181,7 @@ class ImageClassifier(EditableClassifier):
         path : path-like
             Such as ``clothes.tip``. A classifier saved there before is replaced.
         wait_s : float, default=60
-            How long to wait for another process that changes what is there, in seconds.
+            How long to wait for another process that is changing it, in seconds.
 
         Raises
         ------
@@ -243,7 +243,7 @@ class ImageClassifier(EditableClassifier):
         Parameters
         ----------
         name : path-like
-            A folder that is there, else ``owner/name``.
+            An existing folder, or ``owner/name``.
         revision : str, optional
             Branch, tag or commit of the repository.
         encoder, store
@@ -328,8 +328,8 @@ class ImageClassifier(EditableClassifier):
     ) -> Iterator[Self]:
         """Load a saved classifier to correct it, together with others who may do the same; saved at the end.
 
-        Photos are encoded while others may edit, too. The first edit keeps them out until the block ends; what they
-        have changed since it began is read before, and the edit is applied to that.
+        Photos are encoded without a lock. The first edit takes the lock until the block ends: it reads what others have
+        changed since, and is applied to that.
 
         Parameters
         ----------
@@ -343,12 +343,12 @@ class ImageClassifier(EditableClassifier):
         Yields
         ------
         ImageClassifier
-            Saved when the block ends without an error; else what is on the disk stays.
+            Saved when the block ends without an error; otherwise the disk is left as it is.
 
         Raises
         ------
         TipAdapterError
-            When another process keeps it for longer, it cannot be written, or somebody fitted it anew meanwhile.
+            When another process keeps it for longer, it cannot be written, or somebody fitted it again in the meantime.
         ModelFileError
             When it is no saved classifier.
 

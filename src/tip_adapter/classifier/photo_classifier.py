@@ -159,7 +159,7 @@ class PhotoClassifier:
         skip_bad: bool = False,
         progress: Progress | None = None,
     ) -> Prediction | Results[Prediction]:
-        """Name the most probable classes of every photo.
+        """Predict the most probable classes of every photo.
 
         Parameters
         ----------
@@ -168,7 +168,7 @@ class PhotoClassifier:
         top_k : int, default=1
             Classes per photo; all of them where there are fewer.
         none_of_these : float, optional
-            As in `predict`: the class of a photo that shows none is None, with its most probable classes beside.
+            As in `predict`: the class of a photo that shows none is None; its most probable classes are still listed.
         skip_bad : bool, default=False
             Leave out photos that cannot be read; they are in `skipped` of the result.
         progress : Progress, optional
@@ -210,7 +210,7 @@ class PhotoClassifier:
         skip_bad: bool = False,
         progress: Progress | None = None,
     ) -> str | int | Results[str | int | None] | None:
-        """Name the most probable class of every photo.
+        """Predict the class of every photo.
 
         Parameters
         ----------
@@ -219,8 +219,8 @@ class PhotoClassifier:
             or (H, W, 4), or a tensor. Several are a list, generator, series, column, stack of arrays, or a table with a
             column of images; they are iterated over once, in their order.
         none_of_these : float, optional
-            Answer None for photos that show none of the classes, where this share of photos that do show one, in
-            (0, 1), may be turned away by mistake. Default: always name a class.
+            Return None for photos that show none of the classes, where this share of the photos that do show one, in
+            (0, 1), may be rejected by mistake. Default: always return a class.
         skip_bad : bool, default=False
             Go on without photos that cannot be read: their class is None, and they are in `skipped` of the result.
         progress : Progress, optional
@@ -328,7 +328,7 @@ class PhotoClassifier:
         skip_bad: bool = False,
         progress: Progress | None = None,
     ) -> Explanation | Results[Explanation]:
-        """Say why photos get their answers: the texts' part, every shot's, and the answer without each deciding shot.
+        """Explain predictions: what texts and every shot contribute, and the prediction without each deciding shot.
 
         Parameters
         ----------

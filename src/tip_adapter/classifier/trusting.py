@@ -68,14 +68,14 @@ class TrustedClassifier(PhotoClassifier):
         skip_bad: bool = False,
         progress: Progress | None = None,
     ) -> PredictionSets:
-        """Name for every photo a set of classes that holds the true one as often as wanted.
+        """Predict for every photo a set of classes that contains the true one with the wanted coverage.
 
         Parameters
         ----------
         images : image, or iterable of images
             As `predict` takes them.
         coverage : float, default=0.9
-            Wanted share of sets that hold the true class, in (0, 1).
+            Wanted share of sets that contain the true class, in (0, 1).
         kind : {"lac", "aps"}, default="lac"
             "lac" gives the smallest sets on average; "aps" gives hard photos larger sets and easy ones smaller. "aps"
             is randomised: whether the last class belongs to a set is drawn, from the photo's own bytes, so that the
@@ -131,7 +131,7 @@ class TrustedClassifier(PhotoClassifier):
         skip_bad: bool = False,
         progress: Progress | None = None,
     ) -> Calibrated:
-        """Calibrate with photos apart from the shots, in place of the shots themselves.
+        """Calibrate on photos apart from the shots, instead of on the shots themselves.
 
         The temperature, `predict_set` and ``none_of_these`` then rest on these photos, and hold for new photos like
         them.
@@ -201,7 +201,7 @@ class TrustedClassifier(PhotoClassifier):
     def next_to_label(
         self, images: Images, *, count: int = 10, skip_bad: bool = False, progress: Progress | None = None
     ) -> Results[Prediction]:
-        """Choose unlabelled photos whose labels would teach the classifier most.
+        """Choose the unlabelled photos whose labels would help the classifier most.
 
         Parameters
         ----------
@@ -216,7 +216,7 @@ class TrustedClassifier(PhotoClassifier):
         Returns
         -------
         Results of Prediction
-            The most useful first, each with the two classes that it is held for. See
+            The most useful first, each with its two most probable classes. See
             `tip_adapter.trust.unlabelled.next_to_label` for how they are chosen.
 
         Raises
@@ -231,7 +231,7 @@ class TrustedClassifier(PhotoClassifier):
         return queries.results(found)
 
     def enough(self, *, hints: bool = True) -> Enough:
-        """Tell for every class whether there are enough photos, and what one more is expected to gain.
+        """Say for every class whether there are enough photos, and what one more is expected to gain.
 
         Every group of shots is left out in turn, with the hyper-parameters as they are; methods that train are trained
         six times.
@@ -239,7 +239,7 @@ class TrustedClassifier(PhotoClassifier):
         Parameters
         ----------
         hints : bool, default=True
-            Look at the shots, too: doubtful labels, near-copies and tiny pictures, as far as the saved pictures tell.
+            Also look for doubtful labels, near-duplicates and tiny pictures, as far as the thumbnails show.
 
         Returns
         -------
@@ -263,7 +263,7 @@ class TrustedClassifier(PhotoClassifier):
         skip_bad: bool = False,
         progress: Progress | None = None,
     ) -> Diagnosis:
-        """Examine the shots: labels the others contradict, copies, and classes that need more photos.
+        """Examine the shots: labels that the others contradict, duplicates, and classes that need more photos.
 
         Parameters
         ----------
@@ -315,7 +315,7 @@ class TrustedClassifier(PhotoClassifier):
         Parameters
         ----------
         path : path-like
-            Of the HTML file, one file that asks for nothing from outside; at most about 10 MB.
+            Of the HTML file, which is self-contained; at most about 10 MB.
         data, labels
             Labelled photos, as `evaluate` takes them.
         title : str, optional
