@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 # One process a core.
-PARALLEL := -n auto --maxprocesses 8 --dist worksteal
+PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test cluster coverage check wheel docs format clean benchmarks comparison
 
