@@ -26,7 +26,9 @@ def running(models, **settings):
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     assert started.wait(60)
-    yield f"127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    listener.close()
+    try:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tip_adapter.serve import Settings, create_app
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+AXE = "node_modules/axe-core/axe.min.js"
 SHADES = {"night": 30, "day": 220}
 
 
@@ -78,3 +80,20 @@ def page():
         page.on("request", lambda request: page.asked.add(request.url.split("/")[2]))
         yield page
         chromium.close()
+
+
+@pytest.fixture
+def axe():
+    """Ask axe-core, which `npm install --prefix .venv axe-core` brings, what it has to complain about."""
+    given = os.environ.get("TIP_ADAPTER_AXE")
+    places = [Path(given)] if given else [place / AXE for place in (Path(sys.prefix), Path.cwd())]
+    found = next((path for path in places if path.is_file()), None)
+    if found is None:
+        pytest.skip("axe-core is not installed: npm install --prefix .venv axe-core")
+
+    def violations(page):
+        page.evaluate(found.read_text())
+        wrong = page.evaluate("axe.run()")["violations"]
+        return [(one["id"], one["help"], one["nodes"][0]["html"]) for one in wrong]
+
+    return violations

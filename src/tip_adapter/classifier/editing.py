@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,17 +38,30 @@ class EditableClassifier(TrustedClassifier):
         """What was done since the classifier was fitted, the first thing first."""
         return self._fitted().journal
 
-    def refit(self, *, amend: bool = False, progress: Progress | None = None) -> None:
+    def refit(
+        self, parameters: Mapping[str, Any] | None = None, *, amend: bool = False, progress: Progress | None = None
+    ) -> None:
         """Choose hyper-parameters again, for the shots and classes as they are; no photo is needed.
 
         Parameters
         ----------
+        parameters : mapping of str to value, optional
+            Of the method, held from now on, such as ``{"alpha": 1.0}``; with "auto" one is chosen anew, held no more.
         amend : bool, default=False
             Count it as part of the last edit, so that one `undo` takes back both.
         progress : Progress, optional
             Of a method that trains.
+
+        Raises
+        ------
+        InputError
+            When the method has no such parameter, or not that value.
         """
-        self._live.change(lambda model: (self._refitter.refitted(model, amend=amend, progress=progress), None))
+
+        def refitted(model: FewShotModel) -> tuple[FewShotModel, None]:
+            return self._refitter.refitted(model, parameters=parameters or {}, amend=amend, progress=progress), None
+
+        self._live.change(refitted)
 
     def undo(self, *, refit: bool = False) -> JournalEntry:
         """Take back the last edit that was not taken back yet.

@@ -73,7 +73,7 @@ def _fitted_as(model: FewShotModel) -> tuple[object, ...]:
     """What no edit changes: what features of new photos and a new head depend on."""
     encoder, method = model.encoder, model.method
     photos = encoder.image_id, model.views, model.random_state
-    return *photos, encoder.text_id, model.templates, method.name, method.parameters
+    return *photos, encoder.text_id, model.templates, method.name
 
 
 class LiveModel:

@@ -55,8 +55,19 @@ class Refitter:
     photos: PhotoEncoder
     method: str | FewShotMethod
 
-    def committed(self, edit: edits.Edit, *, refit: bool, progress: Progress | None = None) -> FewShotModel:
-        """Fit the head of an edit; nothing of the classifier changes before that is done."""
+    def committed(
+        self,
+        edit: edits.Edit,
+        *,
+        refit: bool,
+        progress: Progress | None = None,
+        before: FewShotModel | None = None,
+    ) -> FewShotModel:
+        """Fit the head of an edit; nothing of the classifier changes before that is done.
+
+        Undoing a new choice leads back to that of `before`, which is the edited model's unless the edit changes what is
+        to be chosen.
+        """
         model = edit.model
         if not refit:
             with _clear_errors(model.method):
@@ -69,12 +80,16 @@ class Refitter:
         with _clear_errors(model.method):
             head, record = self._fit(estimator, model)
         if edit.undo is not None and edit.action != "undo":
-            edit = dataclasses.replace(edit, undo=_undo_of_choice(edit.undo, model))
+            edit = dataclasses.replace(edit, undo=_undo_of_choice(edit.undo, before or model))
         return edits.finished(edit, head, method=record, **self._recalibrated(estimator, model))
 
-    def refitted(self, model: FewShotModel, *, amend: bool, progress: Progress | None) -> FewShotModel:
-        """Choose again, as an edit of its own or as part of the last one."""
-        changed = self.committed(edits.Edit(model, "refit", undo=Undo()), refit=True, progress=progress)
+    def refitted(
+        self, model: FewShotModel, *, parameters: Mapping[str, Any], amend: bool, progress: Progress | None
+    ) -> FewShotModel:
+        """Choose again what is not given, as an edit of its own or as part of the last one."""
+        given = dataclasses.replace(model.method, parameters={**model.method.parameters, **parameters})
+        edit = edits.Edit(dataclasses.replace(model, method=given), "refit", undo=Undo())
+        changed = self.committed(edit, refit=True, progress=progress, before=model)
         return edits.joined_to_last(changed) if amend else changed
 
     def undone(self, model: FewShotModel, *, refit: bool) -> tuple[FewShotModel, JournalEntry]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tip_adapter.cli.models import MethodOption
 from tip_adapter.cli.options import EncoderOption, UnlabelledOption, WaitOption
 from tip_adapter.cli.output import echo, echo_skipped
 from tip_adapter.cli.photos import unlabelled_photos
@@ -23,12 +24,14 @@ def studio(
         ),
     ] = Path("studio.tip"),
     encoder: EncoderOption = None,
+    method: MethodOption = None,
     unlabelled: UnlabelledOption = None,
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port; 0: any free one.")] = 8001,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
     wait: WaitOption = WAIT_S,
 ) -> None:
     """Teach, try and correct a classifier in the browser; the saved classifier is the project."""
+    from tip_adapter.classifier import DEFAULT_METHOD
     from tip_adapter.libraries import require_extra
 
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
@@ -36,9 +39,9 @@ def studio(
     from tip_adapter.serve import Settings, create_app
     from tip_adapter.serve.running import run
 
-    photos = unlabelled_photos(unlabelled)
-    model = _begun(place, encoder)
-    settings = Settings(teaching=True, store="default", edit_wait_s=wait, unlabelled=photos)
+    photos, method = unlabelled_photos(unlabelled), method or DEFAULT_METHOD
+    model = _begun(place, encoder, method)
+    settings = Settings(teaching=True, store="default", edit_wait_s=wait, unlabelled=photos, method=method)
     app = create_app({model.stem: model}, settings, encoder=encoder)
 
     def tell(address: str) -> None:
@@ -51,7 +54,7 @@ def studio(
     run(app, "127.0.0.1", port, tell)
 
 
-def _begun(place: Path, encoder: str | None) -> Path:
+def _begun(place: Path, encoder: str | None, method: str) -> Path:
     """Where the classifier is; from photos one is learned first, unless that was done before."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.progress import progress_bar
@@ -69,7 +72,7 @@ def _begun(place: Path, encoder: str | None) -> Path:
     if holds_bundle(place):
         unpack_bundle(place, model, lambda folder: ImageClassifier.load(folder, encoder=encoder, store=None))
         return model
-    classifier = ImageClassifier(encoder)
+    classifier = ImageClassifier(encoder, method)
     with progress_bar("Encoding photos") as progress:
         classifier.fit(place, skip_bad=True, progress=progress)
     classifier.save(model)

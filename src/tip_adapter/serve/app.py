@@ -14,7 +14,7 @@ from tip_adapter.serve.metrics import Counting, Metrics
 from tip_adapter.serve.models import Models
 from tip_adapter.serve.problems import add_problems
 from tip_adapter.serve.protocols import speak
-from tip_adapter.serve.routes import editing, exporting, predicting, status, studio, unlabelled, words
+from tip_adapter.serve.routes import editing, exporting, predicting, status, studio, unlabelled, weights, words
 from tip_adapter.serve.settings import Settings
 from tip_adapter.typing import StrPath
 
@@ -75,7 +75,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.models, app.state.settings, app.state.metrics, app.state.ready = served, settings, metrics, False
-    for room in (status, predicting, editing):
+    for room in (status, predicting, editing, weights):
         app.include_router(room.router)
     if settings.labelling:
         app.include_router(unlabelled.router)

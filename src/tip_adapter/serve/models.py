@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -63,8 +64,9 @@ class ServedModel:
         self.unlabelled = UnlabelledPhotos(encoder, settings, kept)
         self._state = (self._stamp() if model else None), model
         self._explainer: Explainer | None = None
-        self._turn, self._settling, self._measuring = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
-        self._enough: tuple[tuple[int, int, int], dict[str, Any]] | None = None
+        self._turn, self._settling = asyncio.Lock(), asyncio.Lock()
+        self._measuring: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._known: dict[str, tuple[tuple[int, int, int], dict[str, Any]]] = {}
 
     def _stamp(self) -> tuple[int, int, int]:
         """Tell saved states apart without reading them: every save puts a new file in place."""
@@ -103,12 +105,12 @@ class ServedModel:
             self._explainer = explainer = Explainer(model)
         return explainer
 
-    async def enough(self) -> dict[str, Any]:
-        """Whether there are enough photos, measured once for every saved state, in a thread."""
-        async with self._measuring:
-            return await run_in_threadpool(self._measured)
+    async def measured(self, what: str, measure: Callable[[ImageClassifier], dict[str, Any]]) -> dict[str, Any]:
+        """Measure something of the saved classifier in a thread, once for every saved state."""
+        async with self._measuring[what]:
+            return await run_in_threadpool(self._measured, what, measure)
 
-    def _measured(self) -> dict[str, Any]:
+    def _measured(self, what: str, measure: Callable[[ImageClassifier], dict[str, Any]]) -> dict[str, Any]:
         if not self.taught:
             raise self._untaught()
         # Another state may be read than the one of this moment; then the next who asks measures again.
@@ -116,15 +118,14 @@ class ServedModel:
             now = self._stamp()
         except OSError:
             raise Problem(503, f"The saved classifier {self.name} cannot be read any more") from None
-        if self._enough is None or self._enough[0] != now:
+        if what not in self._known or self._known[what][0] != now:
             classifier = ImageClassifier.load(self.folder, encoder=self.encoder, store=self._settings.store)
-            found = classifier.enough().to_dict()
-            self._enough = now, {**found, "edits": len(classifier.model_.journal) - 1}
-        return self._enough[1]
+            self._known[what] = now, {**measure(classifier), "edits": len(classifier.model_.journal) - 1}
+        return self._known[what][1]
 
     def warm_up(self) -> None:
         """Load what the first edit and the first photo need, which takes seconds, before somebody waits for it."""
-        make_estimator(self._state[1].method.name if self._state[1] else "auto", {})
+        make_estimator(self._state[1].method.name if self._state[1] else self._settings.method, {})
         picture = BytesIO()
         Image.new("RGB", (64, 64)).save(picture, "PNG")
         self.queue.submit([NamedBytes(picture.getvalue(), "grey.png")])
@@ -171,7 +172,8 @@ class ServedModel:
         if self.taught or not self._settings.teaching:
             raise Problem(409, "There is a classifier already: add shots to it")
         wordless = {name: () for name in labels if name == BACKGROUND}
-        classifier = ImageClassifier(self.encoder, class_texts=wordless or None, store=self._settings.store)
+        method, store = self._settings.method, self._settings.store
+        classifier = ImageClassifier(self.encoder, method, class_texts=wordless or None, store=store)
         classifier.fit(images, labels, groups=groups, skip_bad=True).save(self.folder)
         self._state = self._stamp(), classifier.model_
         return classifier.model_

@@ -26,6 +26,8 @@ class Settings:
         Whether shots and classes may be changed.
     teaching : bool, default=False
         Whether a classifier may be taught that does not exist yet, and the studio be shown.
+    method : str, default="auto"
+        What a classifier is taught by that does not exist yet, as ``fit`` takes it.
     protocols : tuple of str
         Ways of asking that other services have, by name (`tip_adapter.serve.protocols.PROTOCOLS`).
     label_studio_url, label_studio_token : str, optional
@@ -56,6 +58,7 @@ class Settings:
     hosts: tuple[str, ...] = LOOPBACK
     editing: bool = True
     teaching: bool = False
+    method: str = "auto"
     protocols: tuple[str, ...] = ()
     label_studio_url: str | None = None
     label_studio_token: str | None = None

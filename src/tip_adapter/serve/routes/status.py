@@ -59,7 +59,7 @@ async def enough(served: Served) -> dict[str, Any]:
 
     Whole groups are left out; measured once for every state, which takes as long as the method takes on the shots.
     """
-    return await served.enough()
+    return await served.measured("enough", lambda classifier: classifier.enough().to_dict())
 
 
 @router.get("/docs", response_class=HTMLResponse, include_in_schema=False)

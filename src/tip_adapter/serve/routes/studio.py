@@ -27,6 +27,7 @@ ASSETS = {
     "service.js": ("tip_adapter.serve", "static/service.js", "text/javascript; charset=utf-8"),
     "selection.js": ("tip_adapter.serve", "static/selection.js", "text/javascript; charset=utf-8"),
     "trying.js": ("tip_adapter.serve", "static/trying.js", "text/javascript; charset=utf-8"),
+    "weights.js": ("tip_adapter.serve", "static/weights.js", "text/javascript; charset=utf-8"),
     "words.js": ("tip_adapter.serve", "static/words.js", "text/javascript; charset=utf-8"),
     "webcam.js": ("tip_adapter.serve", "static/webcam.js", "text/javascript; charset=utf-8"),
     "zip.js": ("tip_adapter.serve", "static/zip.js", "text/javascript; charset=utf-8"),

@@ -8,6 +8,7 @@ import { ask, form, parts, query, say } from "./service.js";
 import { Selection } from "./selection.js";
 import { Trying } from "./trying.js";
 import { burst } from "./webcam.js";
+import { Weights } from "./weights.js";
 import { setUpWords } from "./words.js";
 import { unzipped } from "./zip.js";
 
@@ -182,6 +183,7 @@ function show() {
   const { left_out: known, groups } = state;
   const stale = state.stale?.length > 0 && state.shots <= SETTLE_UP_TO;
   enough.update(state, taught, stale);
+  weights.update(state, taught, stale);
   const facts = [];
   if (taught) {
     facts.push(groups < state.shots ? `${state.shots} photos, ${groups} groups` : `${state.shots} photos`);
@@ -215,6 +217,12 @@ const words = setUpWords({
 const selection = new Selection(place, () => columns.ids);
 const columns = new Columns(place, { selection, add, move, burst: film, words, fail });
 const enough = new Enough({ tell: (verdicts, hints) => columns.tell(verdicts, hints), choose: (id) => selection.set([id]) });
+
+const weigh = (method, pair) => {
+  trying.remember();
+  gesture(async () => edited(await ask(method, "/v1/model/weights", pair)));
+};
+const weights = new Weights({ hold: (pair) => weigh("PUT", pair), choose: () => weigh("DELETE"), fail });
 
 setUpExports({ trying, opened: read, fail });
 
