@@ -214,21 +214,53 @@ def big(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return figures
 
 
+def shoot(seen: Any, name: str) -> dict[str, int]:
+    """Take a picture of a page, or of a part of one, and tell its size."""
+    time.sleep(1)
+    file = DOCS / f"studio-{name}.png"
+    seen.screenshot(path=file)
+    with Image.open(file) as picture:
+        picture.convert("RGB").quantize(200, dither=Image.Dither.NONE).save(file, optimize=True)
+    return {file.name: file.stat().st_size}
+
+
+def picture_of_the_queue(page: Any, photos: list[Path]) -> dict[str, int]:
+    """Label some photos of a queue."""
+    page.set_viewport_size({"width": 1100, "height": 680})
+    page.set_input_files("#next-files", photos)
+    page.locator("#next-status", has_text=f"{len(photos)} photos").wait_for(timeout=60_000)
+    for number in (1, 2):
+        page.locator("#next-photo").evaluate("one => one.decode()")
+        page.keyboard.press("1")
+        page.locator("#next-status", has_text=f"{len(photos) - number} photos").wait_for(timeout=60_000)
+    page.mouse.move(0, 0)
+    return shoot(page.locator("#next"), "next")
+
+
+def picture_of_weights(data: Path, folder: Path) -> dict[str, int]:
+    """Hold a pair of α and β beside the one that the photos choose."""
+    model = folder / "weights.tip"
+    ImageClassifier("lite", "tip-adapter").fit(data / "train", shots=8).save(model)
+    with studio(model) as (_, address), browser() as page:
+        page.set_viewport_size({"width": 1100, "height": 680})
+        page.goto(address)
+        page.locator("#weights summary").click()
+        page.locator("#weights-map svg").wait_for(timeout=60_000)
+        for slider, key in (("#alpha", "ArrowLeft"), ("#beta", "ArrowRight")):
+            page.locator(slider).press(key)
+        page.click("text=Hold these")
+        page.locator("#weights-told", has_text="now held").wait_for(timeout=60_000)
+        for _ in range(2):
+            page.locator("#beta").press("ArrowLeft")
+        return shoot(page.locator("#weights"), "weights")
+
+
 def pictures(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Take pictures of what a person sees: teaching, reasons, a correction; in the dark, and on a phone."""
     names = ["shirt", "longsleeve", "outwear", "dress"]
     photos = {name: sorted((arguments.data / "train" / name).glob("*.jpg")) for name in names}
     asked = [path for name in names for path in sorted((arguments.data / "validation" / name).glob("*.jpg"))[:4]]
     sizes: dict[str, Any] = {}
-
-    def shoot(page: Any, name: str) -> None:
-        time.sleep(1)
-        file = DOCS / f"studio-{name}.png"
-        page.screenshot(path=file)
-        with Image.open(file) as picture:
-            picture.convert("RGB").quantize(200, dither=Image.Dither.NONE).save(file, optimize=True)
-        sizes[file.name] = file.stat().st_size
-
     with studio(folder / "clothes.tip") as (_, address), browser() as page:
         page.set_viewport_size({"width": 1100, "height": 680})
         page.goto(address)
@@ -239,13 +271,13 @@ def pictures(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             page.locator(f'[aria-label="Class {name}"] .shot').nth(7).wait_for()
         page.locator("#facts", has_text="32 photos · left-out accuracy").wait_for(timeout=60_000)
         page.evaluate("scrollTo(0, 0)")
-        shoot(page, "teach")
+        sizes |= shoot(page, "teach")
         page.set_input_files("#try-files", asked)
         page.locator(".answer-card").nth(len(asked) - 1).wait_for()
         page.locator("text=Why?").first.click()
         page.locator(".reasons li").first.wait_for()
         page.locator("#try").evaluate("one => one.scrollTo(0, 150)")
-        shoot(page, "why")
+        sizes |= shoot(page, "why")
         wrong = []
         for number, path in enumerate(asked):
             card = page.locator(".answer-card").nth(number)
@@ -256,14 +288,15 @@ def pictures(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         page.locator("#try").evaluate("one => one.scrollTo(0, 0)")
         page.locator(".reasons").evaluate_all("all => all.forEach(one => one.remove())")
         wrong[0].scroll_into_view_if_needed()
-        shoot(page, "correct")
+        sizes |= shoot(page, "correct")
         page.emulate_media(color_scheme="dark")
-        shoot(page, "dark")
+        sizes |= shoot(page, "dark")
         page.emulate_media(color_scheme="light")
         page.set_viewport_size({"width": 360, "height": 680})
         page.evaluate("scrollTo(0, 0)")
-        shoot(page, "phone")
-    return sizes
+        sizes |= shoot(page, "phone")
+        sizes |= picture_of_the_queue(page, [path for name in names for path in photos[name][8:14]])
+    return sizes | picture_of_weights(arguments.data, folder)
 
 
 def main() -> None:

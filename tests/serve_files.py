@@ -6,11 +6,16 @@ import numpy as np
 from PIL import Image
 
 
+def png(pixels):
+    """A picture as the bytes of a PNG file."""
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
 def photo(shade, size=(32, 32)):
     """A grey picture as the bytes of a PNG file."""
-    out = io.BytesIO()
-    Image.fromarray(np.full((*size, 3), shade, dtype=np.uint8)).save(out, "PNG")
-    return out.getvalue()
+    return png(np.full((*size, 3), shade, dtype=np.uint8))
 
 
 def files(*shades):

@@ -61,8 +61,16 @@ def test_from_an_empty_page_to_corrections(page, address, tmp_path):
     expect(page.locator(".badge").first).to_be_visible()
     page.locator("#enough-hints button").first.click()
     expect(page.locator("#selected")).to_have_text("1 selected")
+    # Pinned photos are there again, until they are forgotten.
     page.reload()
     page.locator("button.shot").nth(11).wait_for(timeout=30_000)
+    expect(page.locator(".answer-card select")).to_have_value("night")
+    expect(page.locator("#pinned")).to_contain_text("of 1 pinned photos")
+    page.click("text=Forget them")
+    expect(page.locator(".answer-card")).to_have_count(0)
+    page.reload()
+    page.locator("button.shot").nth(11).wait_for(timeout=30_000)
+    expect(page.locator("#pinned-line")).to_be_hidden()
     page.click("text=Export")
     with page.expect_download() as download:
         page.click("text=The classifier")
@@ -89,6 +97,10 @@ def test_what_cannot_be_read_does_not_stay_in_the_way(page, address, tmp_path):
     shots(page, 4)
     page.set_input_files("#try-files", [tmp_path / "broken.png"])
     expect(page.locator("#message")).to_contain_text("broken.png")
+    page.evaluate("navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotAllowedError'))")
+    page.click('[aria-label="Webcam for day"]')
+    expect(page.locator("#message")).to_contain_text("The camera was refused")
+    expect(page.locator("#webcam")).to_be_hidden()
     page.set_input_files("#try-files", pictures(tmp_path, "t", 40, 1))
     expect(page.locator(".answer-card h3")).to_have_text("night")
 

@@ -3,13 +3,14 @@
 import base64
 import errno
 import hashlib
+import sqlite3
 import zipfile
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from serve_files import files, photo, pictures
+from serve_files import files, photo, pictures, png
 from tip_adapter import ImageClassifier
 from tip_adapter.errors import TipAdapterError
 from tip_adapter.serve.kept_requests import KeptRequests
@@ -100,13 +101,50 @@ def test_bytes_that_clients_send_are_bounded_and_a_full_disk_is_told(serving, fo
     assert client.post("/v1/unlabelled", files=files(100)).status_code == 200
     assert client.post("/v1/unlabelled", files=files(101)).status_code == 413
 
-    def full(**_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(*place, connect=sqlite3.connect, **given):
+        file = connect(*place, **given)
+        file.execute("PRAGMA max_page_count=4")
+        return file
 
     other = serving({"light": folder}, teaching=True)
-    monkeypatch.setattr("tip_adapter.serve.unlabelled.tempfile.TemporaryFile", full)
-    assert other.post("/v1/unlabelled", files=files(100)).status_code == 507
+    monkeypatch.setattr("tip_adapter.serve.sent_photos.sqlite3.connect", full)
+    large = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    assert other.post("/v1/unlabelled", files=[("files", ("a.png", png(large), "image/png"))]).status_code == 507
     assert waiting(other)["total"] == 0
+
+
+def test_a_skipped_photo_is_brought_back(queue):
+    first = waiting(queue)["photos"][0]["id"]
+    assert queue.post(f"/v1/unlabelled/{first}/restore").status_code == 404
+    queue.delete(f"/v1/unlabelled/{first}")
+    assert waiting(queue)["total"] == 8
+    assert queue.post(f"/v1/unlabelled/{first}/restore").json() == {"id": first}
+    assert waiting(queue)["total"] == 9
+    assert queue.post(f"/v1/unlabelled/{first}/label?class=day").status_code == 200
+
+
+@pytest.mark.parametrize("done", ["skipped", "labelled"])
+def test_photos_that_are_done_make_room_for_others(serving, folder, monkeypatch, done):
+    monkeypatch.setattr("tip_adapter.serve.unlabelled.COME_BACK", 1)
+    client = serving({"light": folder}, teaching=True, sent_bytes=2 * len(photo(100)))
+    ids = client.post("/v1/unlabelled", files=files(100, 120)).json()["ids"]
+    for one in ids:
+        if done == "skipped":
+            client.delete(f"/v1/unlabelled/{one}")
+        else:
+            client.post(f"/v1/unlabelled/{one}/label?class=day")
+            waiting(client)
+    # The last one can come back, the one before is gone for good.
+    assert client.post("/v1/unlabelled", files=files(130)).status_code == 200
+    assert client.post("/v1/unlabelled", files=files(140)).status_code == 413
+    if done == "skipped":
+        assert client.post(f"/v1/unlabelled/{ids[0]}/restore").status_code == 404
+        assert client.post(f"/v1/unlabelled/{ids[1]}/restore").status_code == 200
+    else:
+        client.post("/v1/undo")
+        client.post("/v1/undo")
+    assert {one["name"] for one in waiting(client)["photos"]} == {"120.png", "130.png"}
+    assert client.get(f"/v1/unlabelled/{ids[1]}/picture").status_code == 200
 
 
 def test_nothing_waits_where_that_was_not_asked(client, serving, folder, dusk):
@@ -179,9 +217,15 @@ def test_keys_label_and_skip_in_the_page(page, address, tmp_path):
     page.keyboard.press("2")
     expect(page.locator('[aria-label="Class night"] .shot')).to_have_count(3)
     expect(status).to_contain_text("4 photos without a class")
-    photo.evaluate("one => one.decode()")
-    page.keyboard.press("0")
-    expect(status).to_contain_text("was skipped · 3 photos without a class")
+    for back in (lambda: page.click("#next-back"), lambda: page.keyboard.press("Control+z"), None):
+        skipped = photo.get_attribute("alt")
+        photo.evaluate("one => one.decode()")
+        page.keyboard.press("0")
+        expect(status).to_contain_text("was skipped · 3 photos without a class")
+        if back:
+            back()
+            expect(status).to_contain_text("waits again · 4 photos without a class")
+            expect(photo).to_have_attribute("alt", skipped)
     page.locator("#next-classes").get_by_role("button", name="night").click()
     expect(page.locator("button.shot")).to_have_count(5)
     expect(status).to_contain_text("is night · 2 photos without a class")
@@ -226,6 +270,10 @@ def test_requests_are_kept_where_that_was_asked(keeping, tmp_path):
         if one["id"] != digest:
             client.delete(f"/v1/unlabelled/{one['id']}")
     assert [path.stem for path in kept(tmp_path)] == [digest]
+    # What was skipped can come back, though its file is gone.
+    other = next(one["id"] for one in found if one["id"] != digest)
+    client.post(f"/v1/unlabelled/{other}/restore")
+    assert client.get(f"/v1/unlabelled/{other}/picture").status_code == 200
     # Forgetting leaves nothing of a photo.
     client.delete(f"/v1/shots?id={digest[:12]}&forget=true")
     assert kept(tmp_path) == []

@@ -17,6 +17,7 @@ def described(model: FewShotModel) -> dict[str, Any]:
         "encoder": vars(model.encoder),
         "method": model.method.name,
         "trains": model.method.trains,
+        "fitted": model.journal[0].when if model.journal else None,
         "chosen": dict(model.method.chosen),
         "stale": list(model.stale),
         "edits": len(model.journal) - 1,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import tempfile
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from tip_adapter.model.shots import shot_ids
 from tip_adapter.serve.encoding import Encoded
 from tip_adapter.serve.kept_requests import KeptRequests
 from tip_adapter.serve.problems import Problem
+from tip_adapter.serve.sent_photos import SentPhotos
 from tip_adapter.serve.settings import Settings
 from tip_adapter.serve.uploads import shown
 from tip_adapter.typing import Float32Array
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 AT_ONCE = 64
 """Photos of the folder that are encoded before others are shown beside them."""
+
+COME_BACK = 100
+"""Photos that were skipped last, and sent ones labelled last, may wait again; of those before nothing is kept."""
 
 PICTURE_SIDE = 480
 log = logging.getLogger(__name__)
@@ -50,8 +54,7 @@ class UnlabelledPhotos:
     """The photos without labels of one classifier, by the SHA-256 of their bytes.
 
     Those of the operator's folder are read where they are, and never written. Those that clients send wait in one file
-    without a name, which is gone when the service ends, however it ends. Those of
-    requests are kept where that was asked.
+    without a name. Those of requests are kept where that was asked.
 
     Attributes
     ----------
@@ -67,9 +70,11 @@ class UnlabelledPhotos:
         self.unread = self.unreadable = 0
         self._photos: dict[str, Unlabelled] = {}
         self._passed_over: set[str] = set()
+        # The last of each come last.
+        self._skipped: dict[str, Unlabelled] = {}
+        self._labelled: dict[str, None] = {}
         self._lock, self._ranking = threading.Lock(), threading.Lock()
-        self._sent: IO[bytes] | None = None
-        self._sent_bytes = 0
+        self._sent = SentPhotos(settings.sent_bytes)
         self._closing = False
         self.reading: threading.Thread | None = None
         self._version = 0
@@ -129,29 +134,13 @@ class UnlabelledPhotos:
                 return False
             if len(self._photos) >= self.settings.max_unlabelled:
                 raise Problem(413, f"{len(self._photos)} photos wait to be labelled: label or skip some first")
+            self._sent.write(digest, photo)
             self._passed_over.discard(digest)
-            self._photos[digest] = Unlabelled(photo.filename, self._written(photo), feature)
+            self._skipped.pop(digest, None)
+            source = StoredImage(lambda: self._sent.read(digest), photo.filename)
+            self._photos[digest] = Unlabelled(photo.filename, source, feature)
             self._version += 1
         return True
-
-    def _written(self, photo: NamedBytes) -> StoredImage:
-        if self._sent_bytes + len(photo) > self.settings.sent_bytes:
-            most = self.settings.sent_bytes // 2**20
-            raise Problem(413, f"The photos sent to be labelled take {most} MiB already: name a folder by --unlabelled")
-        # No photo is left behind, not even by a process that is killed.
-        file = self._sent = self._sent or tempfile.TemporaryFile()  # noqa: SIM115
-        start, size = self._sent_bytes, len(photo)
-        file.seek(start)
-        file.write(photo)
-        file.flush()
-        self._sent_bytes += size
-
-        def read() -> bytes:
-            with self._lock:
-                file.seek(start)
-                return file.read(size)
-
-        return StoredImage(read, photo.filename)
 
     def consider(self, model: FewShotModel, photos: Sequence[NamedBytes], encoded: Sequence[Encoded]) -> list[str]:
         """Keep those photos of a request that are worth a label, and tell why each is kept."""
@@ -176,6 +165,7 @@ class UnlabelledPhotos:
         """Rank the photos that are no shots as `tip-adapter next` does: how many they are, and the first of them."""
         with self._ranking:  # the same question, asked by many at once, is answered once
             with self._lock:
+                self._free(set(model.shots.features.digests))
                 asked = (model, self._version, count, n_classes)
                 photos = dict(self._photos)
             if not self._ranked or self._ranked[0] is not model or self._ranked[1:] != asked[1:]:
@@ -204,27 +194,66 @@ class UnlabelledPhotos:
         return make_thumbnails([self.bytes_of(digest)], PICTURE_SIDE)[0]
 
     def skip(self, digest: str) -> None:
-        """Let a photo wait no longer."""
-        self._waiting(digest)
-        self.pass_over([digest])
+        """Let a photo wait no longer, unless it is brought back before many others are skipped."""
+        photo = self._waiting(digest)
+        with self._lock:
+            if self.kept is not None and digest in dict(self.kept):
+                photo = self._copied(digest, photo)
+                self.kept.delete(digest)
+            self._photos.pop(digest, None)
+            self._passed_over.add(digest)
+            self._skipped[digest] = photo
+            self._version += 1
+            for old in tuple(self._skipped)[:-COME_BACK]:
+                self._let_go(old)
+
+    def _copied(self, digest: str, photo: Unlabelled) -> Unlabelled:
+        """Move a photo of a request to those that clients sent, so that nothing of it stays where such are kept."""
+        with contextlib.suppress(Problem, ImageError, OSError):  # then it cannot be brought back
+            self._sent.write(digest, read_image_bytes(photo.source))
+        return replace(photo, source=StoredImage(lambda: self._sent.read(digest), photo.name))
+
+    def bring_back(self, digest: str) -> None:
+        """Let a photo wait again that was skipped."""
+        with self._lock:
+            if digest not in self._skipped:
+                raise Problem(404, f"No photo {digest!r} was skipped, or too many others since")
+            self._photos[digest] = self._skipped.pop(digest)
+            self._passed_over.discard(digest)
+            self._version += 1
 
     def pass_over(self, digests: Iterable[str]) -> None:
         """Let photos wait no longer, and not come back either."""
         with self._lock:
             for digest in digests:
                 self._passed_over.add(digest)
-                self._photos.pop(digest, None)
-                if self.kept is not None:
-                    self.kept.delete(digest)
+                self._let_go(digest)
             self._version += 1
+
+    def _let_go(self, digest: str) -> None:
+        """Keep nothing of a photo, whatever became of it."""
+        for waiting in (self._photos, self._skipped, self._labelled):
+            waiting.pop(digest, None)
+        self._sent.delete(digest)
+        if self.kept is not None:
+            self.kept.delete(digest)
+
+    def _free(self, shots: set[str]) -> None:
+        """Let go of photos that were sent, and became shots so long ago that nobody takes that back."""
+        for digest in self._sent:
+            if digest not in shots:
+                self._labelled.pop(digest, None)
+            else:
+                self._labelled.setdefault(digest)
+        for old in tuple(self._labelled)[:-COME_BACK]:
+            self._let_go(old)
 
     def close(self) -> None:
         """Read no further, and let go of what was sent."""
         self._closing = True
         if self.kept is not None:
             self.kept.close()
-        if self._sent is not None:
-            self._sent.close()
+        self._sent.close()
 
 
 def _of_request(digest: str, path: Path) -> StoredImage:

@@ -24,6 +24,7 @@ ASSETS = {
     "enough.js": ("tip_adapter.serve", "static/enough.js", "text/javascript; charset=utf-8"),
     "exporting.js": ("tip_adapter.serve", "static/exporting.js", "text/javascript; charset=utf-8"),
     "next.js": ("tip_adapter.serve", "static/next.js", "text/javascript; charset=utf-8"),
+    "pinned.js": ("tip_adapter.serve", "static/pinned.js", "text/javascript; charset=utf-8"),
     "service.js": ("tip_adapter.serve", "static/service.js", "text/javascript; charset=utf-8"),
     "selection.js": ("tip_adapter.serve", "static/selection.js", "text/javascript; charset=utf-8"),
     "trying.js": ("tip_adapter.serve", "static/trying.js", "text/javascript; charset=utf-8"),

@@ -86,9 +86,17 @@ async def label(
 
 @router.delete("/{photo_id}")
 def skip(request: Request, served: Served, photo_id: str) -> dict[str, Any]:
-    """Pass a photo over: it waits no longer, until the service starts again."""
+    """Pass a photo over: it waits no longer, until it is brought back or the service starts again."""
     _may_edit(request)
     served.unlabelled.skip(photo_id)
+    return {"id": photo_id}
+
+
+@router.post("/{photo_id}/restore")
+def bring_back(request: Request, served: Served, photo_id: str) -> dict[str, Any]:
+    """Let a photo wait again that was among the last hundred to be skipped."""
+    _may_edit(request)
+    served.unlabelled.bring_back(photo_id)
     return {"id": photo_id}
 
 

@@ -19,6 +19,7 @@ export class Next {
     this.over = new Map(); // what somebody labelled or skipped since it was last asked, and whether that is done
     this.current = null; // the photo that is asked about: nothing changes under somebody's hand
     this.choices = [];
+    this.skipped = []; // what can be brought back, the last one last
     this.version = null;
     this.room = find("next");
     this.photo = find("next-photo");
@@ -26,6 +27,7 @@ export class Next {
     this.buttons = Array.from({ length: KEYS }, (_, index) => this.#button(index));
     find("next-classes").prepend(...this.buttons);
     find("next-skip").onclick = () => this.skip();
+    find("next-back").onclick = () => this.bringBack();
     this.others.onchange = () => this.give(this.others.value);
     this.photo.onerror = () => this.#deal("is gone", ({ id }) => ask("DELETE", `/v1/unlabelled/${id}`).catch(() => null));
     find("next-files").onchange = ({ target }) => chosen(target, (files) => this.#send(files));
@@ -80,11 +82,33 @@ export class Next {
   }
 
   give(name) {
+    this.skippedLast = false;
     if (name) this.#deal(`is ${name}`, ({ id }) => this.label(id, name));
   }
 
   skip() {
+    if (!this.current) return;
+    this.skippedLast = true;
+    this.skipped.push(this.current);
     this.#deal("was skipped", ({ id }) => ask("DELETE", `/v1/unlabelled/${id}`));
+  }
+
+  // What was skipped by mistake is asked about again, at once.
+  async bringBack() {
+    const photo = this.skipped.pop();
+    this.skippedLast = this.skipped.length > 0;
+    await this.dealing;
+    try {
+      await ask("POST", `/v1/unlabelled/${photo.id}/restore`);
+      this.over.delete(photo.id);
+      this.said = `${photo.name} waits again`;
+      this.total += 1;
+      this.#ask(photo);
+      await this.load();
+    } catch (error) {
+      this.fail(error);
+      this.show();
+    }
   }
 
   // The next photo is there at once; one that could not be labelled comes back.
@@ -94,7 +118,8 @@ export class Next {
     this.over.set(photo.id, false);
     this.said = `${photo.name} ${words}`;
     this.show();
-    await work(photo).catch(this.fail);
+    this.dealing = work(photo).catch(this.fail);
+    await this.dealing;
     this.over.set(photo.id, true);
     this.#loadSoon();
   }
@@ -126,6 +151,7 @@ export class Next {
     if (!this.current || this.over.has(this.current.id) || !this.total) this.#ask(waiting[0] ?? null);
     const after = waiting.filter((photo) => photo.id !== this.current?.id).slice(0, QUEUE - 1);
     find("next-queue").replaceChildren(...after.map((photo) => make("li", {}, make("img", { src: picture(photo), alt: "", title: photo.name }))));
+    find("next-back").hidden = !this.skipped.length;
     const left = (this.total ?? 0) - this.over.size;
     this.#say([
       this.said,

@@ -70,6 +70,7 @@ async function read() {
   if (taught) {
     const described = await ask("GET", "/v1/model");
     state = { ...described, classes: Object.fromEntries(described.classes.map((one) => [one.class, one.shots])) };
+    trying.open([model.name, described.fitted, described.encoder.image_id].join(" "));
   }
   // What has not changed is not drawn anew under somebody's hand.
   if (before === null || before !== state.edits) {
@@ -79,6 +80,7 @@ async function read() {
 }
 
 async function edited(answer) {
+  next.skippedLast = false;
   state = { ...state, ...answer };
   version += 1;
   selection.set([]);
@@ -249,7 +251,10 @@ addEventListener("keydown", (event) => {
   if (/^[1-9]$/.test(event.key) && names()[event.key - 1]) move(chosen, names()[event.key - 1]);
   if (event.key === "Delete" || event.key === "Backspace") take(chosen);
   if (event.key === "Escape") selection.set([]);
-  if (event.key === "z" && (event.ctrlKey || event.metaKey)) document.getElementById("undo").click();
+  if (event.key === "z" && (event.ctrlKey || event.metaKey)) {
+    if (next.skippedLast) next.bringBack();
+    else document.getElementById("undo").click();
+  }
 });
 // What somebody else edits is seen when the page is looked at again.
 addEventListener("focus", () => gesture(read));

@@ -1,6 +1,7 @@
 // Photos that were not taught: answers that follow every edit, their reasons, and corrections.
 // Each is encoded once; its feature stays in the page, and answers after an edit come from the features.
 
+import { Pinned } from "./pinned.js";
 import { ask, form, make, parts, query } from "./service.js";
 
 const SHOWN = 100;
@@ -16,11 +17,43 @@ export class Trying {
     this.place = document.getElementById("answers");
     document.getElementById("none").onchange = () => this.refresh();
     document.getElementById("rate").onchange = () => this.refresh();
+    document.getElementById("forget-pinned").onclick = () => this.#forget().catch(fail);
+  }
+
+  // Photos that were pinned for a classifier before are there again; those of this moment stay for the next time.
+  async open(project) {
+    if (this.kept?.project === project) return;
+    this.kept = new Pinned(project);
+    try {
+      const present = new Set(this.photos.map((photo) => photo.sha256));
+      const found = (await this.kept.all()).filter((photo) => !present.has(photo.sha256));
+      this.photos.filter((photo) => photo.truth).forEach((photo) => this.#keep(photo));
+      this.photos.push(...found.map((photo) => ({ ...photo, url: URL.createObjectURL(photo.file) })));
+      await this.#answer();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  #keep(photo) {
+    if (!photo.feature || !this.kept) return;
+    const kept = photo.truth && !photo.taught ? this.kept.keep(photo) : this.kept.forget([photo]);
+    kept.catch((error) => this.fail(new Error(`${photo.file.name} will not outlive this page: ${error.message}`)));
+  }
+
+  async #forget() {
+    const { pinned } = this;
+    await this.kept.forget(pinned);
+    for (const photo of pinned) URL.revokeObjectURL(photo.url);
+    this.photos = this.photos.filter((photo) => !pinned.includes(photo));
+    this.before = null;
+    this.show();
   }
 
   // What measures the classifier: photos that it was not taught.
   get pinned() {
-    return this.photos.filter((photo) => photo.truth && photo.answer && !photo.taught);
+    const known = new Set(this.classes());
+    return this.photos.filter((photo) => known.has(photo.truth) && photo.answer && !photo.taught);
   }
 
   // A photo out of a folder that is called like a class is pinned as one of it.
@@ -30,6 +63,7 @@ export class Trying {
     try {
       await this.#encode(added);
       this.photos = [...added.filter((photo) => photo.feature || photo.answer), ...this.photos];
+      added.filter((photo) => photo.truth).forEach((photo) => this.#keep(photo));
       await this.#answer();
     } catch (error) {
       // Before anything is taught photos wait for their answers.
@@ -55,7 +89,7 @@ export class Trying {
       const { photos: rows } = await ask("POST", "/v1/embed", form(part));
       for (const [index, row] of rows.entries()) {
         const photo = photos[start + index];
-        if (row.feature) photo.feature = Float32Array.from(row.feature);
+        if (row.feature) Object.assign(photo, { feature: Float32Array.from(row.feature), sha256: row.sha256 });
         else photo.answer = { error: row.error };
       }
       start += part.length;
@@ -110,7 +144,8 @@ export class Trying {
   #showPinned() {
     const line = document.getElementById("pinned");
     const { pinned } = this;
-    if (!pinned.length) { line.textContent = ""; return; }
+    document.getElementById("pinned-line").hidden = !pinned.length;
+    if (!pinned.length) return;
     const now = this.#score(pinned);
     const words = `${now.words} pinned photos are right (${percent(now.right / now.of)})`;
     line.textContent = this.before ? `${words}; before the edit: ${this.before.words}` : words;
@@ -125,11 +160,12 @@ export class Trying {
 
   #newCard(photo) {
     const truth = make("select", { "aria-label": `Right answer for ${photo.file.name}` });
-    truth.onchange = () => { photo.truth = truth.value; photo.was = undefined; this.show(); };
+    truth.onchange = () => { photo.truth = truth.value; photo.was = undefined; this.#keep(photo); this.show(); };
     const teach = make("button", { type: "button" }, "Teach it");
     teach.onclick = () => {
       this.remember([photo]);
       photo.taught = true;
+      this.#keep(photo);
       this.correct(photo.file, photo.truth);
     };
     const why = make("button", { type: "button" }, "Why?");

@@ -22,6 +22,9 @@ export function burst() {
       stream?.getTracks().forEach((track) => track.stop());
       resolve(frames);
     };
+    // Before the first picture there is none to take.
+    shoot.disabled = true;
+    video.addEventListener("loadeddata", () => { shoot.disabled = false; }, { once: true });
     dialog.showModal();
     if (!navigator.mediaDevices) {
       dialog.close();
