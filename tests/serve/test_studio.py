@@ -97,7 +97,7 @@ def test_what_cannot_be_read_does_not_stay_in_the_way(page, address, tmp_path):
     shots(page, 4)
     page.set_input_files("#try-files", [tmp_path / "broken.png"])
     expect(page.locator("#message")).to_contain_text("broken.png")
-    page.evaluate("navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotAllowedError'))")
+    page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException()); }")
     page.click('[aria-label="Webcam for day"]')
     expect(page.locator("#message")).to_contain_text("The camera was refused")
     expect(page.locator("#webcam")).to_be_hidden()

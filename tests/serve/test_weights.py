@@ -131,6 +131,7 @@ def test_weights_in_the_page(page, axe, cache):
     with running({"cache": cache}, teaching=True) as address:
         page.goto(f"http://{address}")
         expect(page.locator("#weights-body")).to_be_hidden()
+        page.locator("#weights summary").wait_for()
         page.locator("#weights summary").press("Enter")
         told, ring = page.locator("#weights-told"), page.locator("#weights-map .wanted")
         expect(told).to_contain_text("chosen by the photos", timeout=20_000)
