@@ -5,7 +5,7 @@ Usage: python benchmarks/serve.py PART ../shared/data/clothing [--encoder lite] 
 throughput  --clients clients send one photo a request, for --seconds in four rounds; in every round also the encoder
             alone (the same files, batches of 32), and two plain FastAPI applications around `predict`: one whose
             function is `async def` (one photo after the other), one with `def` (a thread for each request)
-memory      resident memory of the service after every thousand of --requests requests
+memory      resident memory of the service after every thousand of --requests requests, as many as --limit seconds allow
 overload    four times as many clients as the queue holds: answers are 200 or 503, and right
 kills       SIGKILL at a random moment of a series of edits, --kills times: every edit that was acknowledged has to be
             there, and nothing but the one that was under way besides
@@ -201,8 +201,8 @@ def throughput(model: Path, photos: list[bytes], options: argparse.Namespace) ->
 
 def memory(model: Path, photos: list[bytes], options: argparse.Namespace) -> dict[str, object]:
     process, port = service(model)
-    seen, loads = [], Load()
-    for _ in range(max(1, options.requests // 1000)):
+    seen, loads, start = [], Load(), time.perf_counter()
+    while len(seen) < max(1, options.requests // 1000) and time.perf_counter() - start < options.limit:
         load(loads, port, photos, options.clients, 600, requests=1000)
         seen.append(round(resident_mb(process), 1))
         print(len(seen), seen[-1], flush=True)
@@ -290,6 +290,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--limit", type=float, default=float("inf"), help="seconds for the part memory")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--examples", type=int, default=30)
     options = parser.parse_args()
@@ -303,7 +304,8 @@ def main() -> None:
         figures = {"encoder": options.encoder, "method": options.method, "clients": options.clients}
         figures |= parts[options.part](model, photos, options)
     print(json.dumps(figures, indent=1))
-    write_result(f"serve_{options.part}", figures)
+    name = f"serve_{options.part}"
+    write_result(f"{name}_{options.encoder}" if options.part == "memory" else name, figures)
 
 
 if __name__ == "__main__":

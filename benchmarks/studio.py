@@ -234,6 +234,7 @@ def picture_of_the_queue(page: Any, photos: list[Path]) -> dict[str, int]:
         page.keyboard.press("1")
         page.locator("#next-status", has_text=f"{len(photos) - number} photos").wait_for(timeout=60_000)
     page.mouse.move(0, 0)
+    page.locator("#next img").evaluate_all("all => Promise.all(all.map(one => one.decode()))")
     return shoot(page.locator("#next"), "next")
 
 
