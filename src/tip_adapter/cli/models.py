@@ -45,6 +45,7 @@ from tip_adapter.errors import InputError
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.data import Findings, ImageDataset
+    from tip_adapter.model.few_shot_model import FewShotModel
     from tip_adapter.trust.evaluation import Evaluation
 
 
@@ -133,14 +134,7 @@ def fit(
 
         echo_json(described(model) | facts | {"hint": hint} | ({"int8": report.to_dict()} if report else {}))
         return
-    fitted_to = model.method.chosen.get("fitted_to")
-    counted = f"{fitted_to} photos ({len(model.shots)} kept as shots)" if fitted_to else model.shots.counted
-    echo(f"{counted} of {len(model.class_names)} classes, {model.method.name}, {seconds:.1f} s")
-    if "summary" in model.method.chosen:
-        echo(model.method.chosen["summary"])
-    if alone := [model.class_names[column] for column in model.shots.of_one_group]:
-        named = ", ".join(alone[:5]) + (f" and {len(alone) - 5} others" if len(alone) > 5 else "")
-        echo(f"only one group of {named}: none of it can be held out, as with one shot")
+    _echo_learned(model, seconds)
     if report:
         echo(str(report))
     echo(f"saved: {output}")
@@ -150,6 +144,18 @@ def fit(
         echo_next("evaluate", output, data / "test", so_that="measure it")
     else:
         echo_next("predict", output, "PHOTOS", so_that="classify photos")
+
+
+def _echo_learned(model: FewShotModel, seconds: float) -> None:
+    """Say what was learned from how many photos, and which classes have but one group."""
+    fitted_to = model.method.chosen.get("fitted_to")
+    counted = f"{fitted_to} photos ({len(model.shots)} kept as shots)" if fitted_to else model.shots.counted
+    echo(f"{counted} of {len(model.class_names)} classes, {model.method.name}, {seconds:.1f} s")
+    if "summary" in model.method.chosen:
+        echo(model.method.chosen["summary"])
+    if alone := [model.class_names[column] for column in model.shots.of_one_group]:
+        named = ", ".join(alone[:5]) + (f" and {len(alone) - 5} others" if len(alone) > 5 else "")
+        echo(f"only one group of {named}: none of it can be held out, as with one shot")
 
 
 def _source(
