@@ -136,7 +136,7 @@ class ImageReader:
             if feature.shape != (self.encoder.dim,):
                 raise ModelFileError(
                     f"Expected features of shape ({self.encoder.dim},) of encoder {self.encoder.name} in the feature "
-                    f"store {self.store.path}, got {feature.shape}: delete the file, features are then encoded anew"
+                    f"store {self.store.path}, got {feature.shape}: delete the file, its features will be encoded again"
                 )
         return {view: stored[digest, key] for view, key in enumerate(self.view_keys) if (digest, key) in stored}
 

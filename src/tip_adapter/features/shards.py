@@ -144,7 +144,7 @@ class ShardFolder:
         except (OSError, require_extra("pyarrow", "data").ArrowException) as error:
             raise ModelFileError(
                 f"Expected {file} to be a whole shard, got: {str(error).splitlines()[0]}; delete it and run again, its "
-                "images are then encoded anew"
+                "images will be encoded again"
             ) from error
 
     def _parts(self, folder: str) -> list[str]:

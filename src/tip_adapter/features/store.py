@@ -358,7 +358,7 @@ class FeatureStore:
     def _damaged(self, reason: str) -> ModelFileError:
         return ModelFileError(
             f"The feature store {self.path} is damaged ({reason}): delete it and its -wal and -shm files, "
-            "features are then encoded anew"
+            "its features will be encoded again"
         )
 
     def _decode(self, blob: bytes, norm: float) -> Float32Array:

@@ -276,7 +276,7 @@ class ProKeR(FewShotMethod):
         alpha, beta = given_or_auto("alpha", self.alpha), given_or_auto("beta", self.beta)
         ridge = given_or_auto("ridge", self.ridge)
         if ridge == 0:
-            raise InputError("Expected ridge to be above 0, or 'auto', got 0.")
+            raise InputError("Expected ridge to be above 0, or 'auto', got 0")
         expert = kernel_expert(
             support,
             alpha,
