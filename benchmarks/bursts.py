@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--jitter", nargs="+", default=list(JITTER), choices=list(JITTER))
     parser.add_argument("--shots", nargs="+", type=int, default=SHOTS)
     parser.add_argument("--groups", nargs="+", default=GROUPS, choices=GROUPS)
-    parser.add_argument("--keep", action="store_true", help="keep the rows of other kinds of jitter that are there")
+    parser.add_argument("--keep", action="store_true", help="keep rows of other kinds of jitter, and say so")
     options = parser.parse_args()
     train, test = load_dataset(options.folder / "train"), load_dataset(options.folder / "test")
     rows = []
@@ -123,7 +123,7 @@ def main() -> None:
     name = "bursts" if options.shots == SHOTS else "bursts_draws"
     if options.keep:
         former = json.loads((RESULTS / f"{name}.json").read_text())["figures"]["rows"]
-        rows += [row for row in former if row["jitter"] not in options.jitter]
+        rows += [{"earlier": True} | row for row in former if row["jitter"] not in options.jitter]
         rows.sort(key=lambda row: list(JITTER).index(row["jitter"]))
     write_result(name, {"rows": rows, "draws": options.draws, "frames": options.frames})
 

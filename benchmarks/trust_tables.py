@@ -95,6 +95,8 @@ def bursts(figures: Figures) -> str:
         "their own (apart), or in groups that were found or given; “turned away” is the share of known photos at a "
         "wanted 10 %."
     )
+    kept = dict.fromkeys(row["jitter"] for row in figures["rows"] if row.get("earlier"))
+    said += f" Rows of {' and '.join(kept)} jitter are of an earlier state of the code." if kept else ""
     return f"{table(header, rows)}\n\n{said}"
 
 
