@@ -66,7 +66,7 @@ def test_the_command_line_opens_an_export(serving, folder, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path / "elsewhere")
     path = tmp_path / "mine.tip.zip"
     path.write_bytes(client.get("/v1/export/classifier.zip").content)
-    assert str(_begun(path, "fake")) == "mine.tip"
+    assert str(_begun(path, "fake", "auto")) == "mine.tip"
     assert len(ImageClassifier.load("mine.tip", store=None).model_.shots) == 8
 
 
