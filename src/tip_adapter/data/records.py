@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -178,6 +179,18 @@ def _full(filesystem: Any, source: str, path: str) -> str:
     return str(filesystem.unstrip_protocol(path)) if "://" in source else str(path)
 
 
+@contextlib.contextmanager
+def opened_parquet(path: str) -> Iterator[Any]:
+    """Open a Parquet file on this machine, by its name, or elsewhere.
+
+    Arrow's threads let go of a file when they please. One that lets go of a Python object while Python ends is ended by
+    it, and takes the process with it, whose exit status is then a signal.
+    """
+    parquet = require_extra("pyarrow.parquet", "data")
+    with _open(path) if "://" in path else contextlib.nullcontext(path) as file, parquet.ParquetFile(file) as table:
+        yield table
+
+
 def _open(path: str) -> Any:
     return require_extra("fsspec", "data").open(path, "rb").open() if "://" in path else open(path, "rb")
 
@@ -235,15 +248,9 @@ def _label_of(suffix: str, data: bytes) -> str | None:
 
 
 def _parquet_records(path: str) -> Iterator[Record]:
-    """Rows of a Parquet file with a column of image bytes, plain or as ``datasets`` keeps them.
-
-    Read without Arrow's threads, here as everywhere: the one that lets go of a Python file while Python ends is ended
-    by it, and takes the process with it, whose exit status is then a signal.
-    """
-    parquet = require_extra("pyarrow.parquet", "data")
+    """Rows of a Parquet file with a column of image bytes, plain or as ``datasets`` keeps them."""
     try:
-        with _open(path) as file:
-            table = parquet.ParquetFile(file)
+        with opened_parquet(path) as table:
             column = _image_column(table.schema_arrow)
             if column is None:
                 raise _NoImageColumnError(path, table.schema_arrow)
@@ -295,8 +302,7 @@ def _read_row(path: str, column: str, group: int, row: int) -> bytes:
 def _row_group(path: str, column: str, group: int) -> Any:
     """Read one column of one row group; images come in the order of their rows, so few are kept."""
     try:
-        with _open(path) as file:
-            table = require_extra("pyarrow.parquet", "data").ParquetFile(file)
+        with opened_parquet(path) as table:
             return table.read_row_group(group, [column], use_threads=False)[column]
     except (OSError, _arrow_error()) as error:
         raise ImageError(f"Expected {path} to be readable, got: {str(error).splitlines()[0]}") from error

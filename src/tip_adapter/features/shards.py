@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tip_adapter.data.records import storage_of
+from tip_adapter.data.records import opened_parquet, storage_of
 from tip_adapter.errors import InputError, ModelFileError, TipAdapterError
 from tip_adapter.features.batch_encoder import Columns
 from tip_adapter.libraries import require_extra
@@ -129,18 +129,16 @@ class ShardFolder:
         return job
 
     def _count(self, folder: str) -> int:
-        parquet = require_extra("pyarrow.parquet", "data")
         total = 0
         for file in self._parts(folder):
-            with _opened(file) as opened:
-                total += parquet.ParquetFile(opened).metadata.num_rows
+            with opened_parquet(file) as opened:
+                total += opened.metadata.num_rows
         return total
 
     def _table(self, file: str, columns: Sequence[str] | None) -> Any:
-        parquet = require_extra("pyarrow.parquet", "data")
         try:
-            with _opened(file) as opened:
-                return parquet.ParquetFile(opened).read(columns=columns, use_threads=False)
+            with opened_parquet(file) as opened:
+                return opened.read(columns=columns, use_threads=False)
         except (OSError, require_extra("pyarrow", "data").ArrowException) as error:
             raise ModelFileError(
                 f"Expected {file} to be a whole shard, got: {str(error).splitlines()[0]}; delete it and run again, its "
@@ -206,10 +204,9 @@ def merge(files: Sequence[str], output: Path) -> None:
 
 def iter_features(files: Sequence[str]) -> Iterator[np.ndarray[Any, Any]]:
     """Read the features of Parquet files, (n, D) at a time."""
-    parquet = require_extra("pyarrow.parquet", "data")
     for file in files:
-        with _opened(file) as opened:
-            for batch in parquet.ParquetFile(opened).iter_batches(ROWS, columns=["features"], use_threads=False):
+        with opened_parquet(file) as opened:
+            for batch in opened.iter_batches(ROWS, columns=["features"], use_threads=False):
                 features = batch["features"]
                 yield features.flatten().to_numpy().reshape(len(features), features.type.list_size)
 

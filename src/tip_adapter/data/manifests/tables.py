@@ -126,13 +126,15 @@ def _parquet_table(path: Path) -> Table:
     parquet = require_extra("pyarrow.parquet", "data")
     data = read_file(path, MAX_BYTES)
     try:
-        file = parquet.ParquetFile(io.BytesIO(data))
+        # Copied, since Arrow's threads may let go of what they read while Python ends: see `opened_parquet`.
+        copied = require_extra("pyarrow", "data").BufferOutputStream()
+        copied.write(data)
+        file = parquet.ParquetFile(copied.getvalue())
         if file.metadata.num_rows > MAX_ROWS:
             raise DatasetError(
                 f"Expected at most {MAX_ROWS:,} rows in {path}, got {file.metadata.num_rows:,}: split it"
             )
         columns = list(_plain_columns(file.schema_arrow))
-        # Arrow's threads may let go of a Python object while Python ends, and are ended by that with a signal.
         rows = file.read(columns=columns, use_threads=False).to_pylist()
     except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
         if isinstance(error, DatasetError):
