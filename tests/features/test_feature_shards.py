@@ -50,6 +50,23 @@ def test_sound_files_are_read(tmp_path):
     np.testing.assert_array_equal(load_training_features(tmp_path / "sound.parquet").part.features, FEATURES)
 
 
+def test_files_without_any_label_or_group_stand_beside_others(tmp_path):
+    (tmp_path / "_manifest.json").touch()
+    pq.write_table(table(group=["g", "g", "h", None]), tmp_path / "part-1.parquet")
+    pq.write_table(table(id=list("efgh"), label=pa.nulls(4)), tmp_path / "part-2.parquet")
+    found = load_training_features(tmp_path).part
+    assert (found.names[:], found.groups) == (tuple("abcd"), ("g", "g", "h", ""))
+
+
+def test_the_photo_of_bad_features_is_named(tmp_path):
+    rows = FEATURES.copy()
+    rows[2] = np.inf
+    features = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 4)
+    pq.write_table(table(label=["cat", None, "dog", "dog"], features=features), tmp_path / "x.parquet")
+    with pytest.raises(TipAdapterError, match="got others of 'c'"):
+        load_training_features(tmp_path / "x.parquet")
+
+
 @pytest.mark.parametrize("name", DAMAGED)
 @pytest.mark.parametrize("read", [load_training_features, load_feature_file])
 def test_damaged_tables_are_refused(tmp_path, name, read):

@@ -125,3 +125,10 @@ def test_alpha_zero_is_zero_shot():
 def test_no_queries(n_keys):
     cache = Cache.build(np.zeros((n_keys, 4), dtype=np.float32), np.zeros(n_keys, dtype=int), 2)
     assert cache_logits(np.zeros((0, 4), dtype=np.float32), cache, 1.0).shape == (0, 2)
+
+
+def test_keys_that_are_left_out_say_nothing_whatever_beta_is():
+    cache = Cache.build(np.eye(2, dtype=np.float32), np.array([0, 1]), 2)
+    cosines = np.array([[0.5, -np.inf]], dtype=np.float32)
+    for beta in (0, 1e-300):
+        np.testing.assert_array_equal(mass_from_cosines(cosines, cache, beta), [[1, 0]])

@@ -62,6 +62,13 @@ def test_what_is_held_survives_edits_and_is_taken_back_at_once(client, cache):
     assert record(cache).parameters["alpha"] == "auto"
 
 
+def test_with_beta_0_all_photos_count_alike(client):
+    client.put("/v1/model/weights", json={"alpha": 1, "beta": 0})
+    found = client.get("/v1/model/weights").json()
+    assert found["betas"][0] == 0
+    assert all(None not in row for row in found["nll"])
+
+
 def test_the_shots_choose_again(client, cache):
     before = record(cache)
     client.put("/v1/model/weights", json={"alpha": 0.5, "beta": 3.0})
@@ -93,11 +100,20 @@ def test_of_one_photo_each_nothing_is_known(serving, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"alpha": -1, "beta": 1}, {"alpha": 1}, {"alpha": 1e9, "beta": 1}, {"alpha": "ten", "beta": 1}]
+    "wrong",
+    [
+        {"alpha": -1, "beta": 1},
+        {"alpha": 1},
+        {"alpha": 1e9, "beta": 1},
+        {"alpha": "1", "beta": 1},
+        {"alpha": True, "beta": 1},
+    ],
 )
 def test_weights_are_numbers_from_0_on(client, wrong):
     assert client.put("/v1/model/weights", json=wrong).status_code == 422
     assert client.put("/v1/model/weights", content='{"alpha": NaN, "beta": 1}').status_code == 422
+    broken = client.put("/v1/model/weights", content="{", headers={"content-type": "application/json"})
+    assert broken.json()["detail"] == "the request: JSON decode error"
     assert client.get("/v1/model").json()["edits"] == 0
 
 

@@ -8,7 +8,6 @@ import mmap
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -21,7 +20,10 @@ from tip_adapter.features.feature_data import DEFAULT_LOGIT_SCALE, FeatureData, 
 from tip_adapter.features.shards import JOB, MANIFEST, iter_features
 from tip_adapter.libraries import require_extra
 from tip_adapter.storage.escaping import reason_of
-from tip_adapter.typing import Float32Array, IntArray, StrPath
+from tip_adapter.typing import BoolArray, Float32Array, IntArray, StrPath
+
+FACTS = ["id", "label", "digest", "group"]
+"""Columns of words."""
 
 
 def is_feature_shards(path: Path) -> bool:
@@ -128,8 +130,6 @@ class _Labelled:
 
     def groups(self, rows: IntArray) -> tuple[str, ...]:
         """Groups of some photos, empty for one on its own."""
-        if "group" not in self.facts.column_names:
-            return ("",) * len(rows)
         return tuple(name or "" for name in self.facts["group"].take(rows).to_pylist())
 
     def part(self, rows: IntArray) -> Part:
@@ -137,7 +137,7 @@ class _Labelled:
         kept, groups = np.zeros(len(self.labels), dtype=bool), self.groups(rows)
         kept[rows] = True
         with _readable(self.path):
-            features = _on_disk(self.files, kept, self.path)
+            features = _on_disk(self.files, kept, self.facts["id"], self.path)
         names, digests = (_Texts(self.facts[name].take(rows)) for name in ("id", "digest"))
         return Part(features, self.labels[rows], None, names, digests, groups if any(groups) else None)
 
@@ -173,25 +173,39 @@ def _one_job(files: Sequence[str], path: Path) -> dict[str, Any]:
 
 def _facts(files: Sequence[str], path: Path) -> Any:
     """What the files tell of every image, as an Arrow table: words of millions take gigabytes in Python."""
-    arrow, parquet = require_extra("pyarrow", "data"), require_extra("pyarrow.parquet", "data")
-    compute = require_extra("pyarrow.compute", "data")
-    wanted = ["id", "label", "digest", "group"]
-    columns = [name for name in wanted if name != "group" or name in parquet.read_schema(files[0]).names]
-    read = partial(parquet.read_table, columns=columns, partitioning=None, use_threads=False)
-    table = arrow.concat_tables([read(file) for file in files])
-    for field in table.schema:
-        kind = field.type.value_type if arrow.types.is_dictionary(field.type) else field.type
-        if not (arrow.types.is_string(kind) or arrow.types.is_large_string(kind) or arrow.types.is_null(kind)):
-            raise DatasetError(
-                f"Expected a column of words in {path}, got another kind in {field.name!r}: run embed again"
-            )
-    table = table.cast(arrow.schema([(name, arrow.large_string()) for name in table.column_names]))
+    arrow, compute = require_extra("pyarrow", "data"), require_extra("pyarrow.compute", "data")
+    table = arrow.concat_tables([_words(file) for file in files])
     if nameless := [name for name in ("id", "digest") if table[name].null_count]:
         raise DatasetError(f"Expected {nameless[0]} of every image in {path}, got rows without: run embed again")
     again = len(table) - compute.count_distinct(table["id"]).as_py()
     if again:
         raise DatasetError(f"Expected every image once in {path}, got {again} ids again")
     return table
+
+
+def _words(file: str) -> Any:
+    """Read the columns of words of one file; the column of groups may be missing."""
+    arrow, parquet = require_extra("pyarrow", "data"), require_extra("pyarrow.parquet", "data")
+    schema = parquet.read_schema(file)
+    names = schema.names
+    if missing := [name for name in ("id", "label", "digest", "features") if name not in names]:
+        raise DatasetError(
+            f"Expected the columns id, label, digest and features in {file}, got none called {' or '.join(missing)}: "
+            "run embed again"
+        )
+    if not arrow.types.is_fixed_size_list(kind := schema.field("features").type):
+        raise DatasetError(
+            f"Expected lists of a fixed size in the column features of {file}, got {kind}: run embed again"
+        )
+    columns = [name for name in FACTS if name in names]
+    table = parquet.read_table(file, columns=columns, partitioning=None, use_threads=False)
+    for field in table.schema:
+        kind = field.type.value_type if arrow.types.is_dictionary(field.type) else field.type
+        if not (arrow.types.is_string(kind) or arrow.types.is_large_string(kind) or arrow.types.is_null(kind)):
+            raise DatasetError(f"Expected words in the column {field.name} of {file}, got {kind}: write it as text")
+    if "group" not in names:
+        table = table.append_column("group", arrow.nulls(len(table)))
+    return table.select(FACTS).cast(arrow.schema([(name, arrow.large_string()) for name in FACTS]))
 
 
 def _numbered(labels: Any) -> tuple[tuple[str, ...], IntArray]:
@@ -225,18 +239,24 @@ class _Texts(Sequence[str]):
         return tuple(found.to_pylist()) if isinstance(index, slice) else str(found)
 
 
-def _on_disk(files: Sequence[str], kept: np.ndarray[Any, Any], path: Path) -> Float32Array:
+def _on_disk(files: Sequence[str], kept: BoolArray, ids: Any, path: Path) -> Float32Array:
     """Write unit rows to a temporary file without a name, a row group at a time, and map it."""
     with tempfile.TemporaryFile() as file:
         start, dim = 0, 0
         for values in iter_features(files):
-            wanted = values[kept[start : start + len(values)]].astype(np.float32)
+            rows = start + np.flatnonzero(kept[start : start + len(values)])
+            with np.errstate(over="ignore"):  # refused below
+                wanted = values[rows - start].astype(np.float32)
             start, dim = start + len(values), dim or values.shape[1]
             if values.shape[1] != dim:
                 raise FeatureError(f"Expected features of {dim} dimensions in {path}, got {values.shape[1]}, too")
             norms = np.linalg.norm(wanted.astype(np.float64), axis=1, keepdims=True)
-            if not (np.isfinite(norms) & (norms > 0)).all():
-                raise FeatureError(f"Expected finite features other than zero in {path}: embed its photos again")
+            bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
+            if bad.size:
+                first = ids[rows[bad[0]]].as_py()
+                raise FeatureError(
+                    f"Expected finite features other than zero in {path}, got others of {first!r}: embed it again"
+                )
             file.write((wanted / norms).astype(np.float32).tobytes())
         file.flush()
         return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.float32).reshape(-1, dim)

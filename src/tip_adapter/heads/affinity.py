@@ -261,7 +261,7 @@ def _by_blocks_of_keys(scaled: Float32Array, cache: Cache, beta: float) -> Float
 def mass_from_cosines(cosines: Float32Array, cache: Cache, beta: float) -> FloatArray:
     """Cache logits ``A·Y`` from cosines already computed: for one β after another only the exponential changes.
 
-    Shapes: `cosines` (B, N) → (B, C).
+    Shapes: `cosines` (B, N) → (B, C). A key at −∞ does not answer.
 
     Examples
     --------
@@ -272,9 +272,10 @@ def mass_from_cosines(cosines: Float32Array, cache: Cache, beta: float) -> Float
     array([[1., 0.]])
     """
     result = np.empty((len(cosines), cache.n_classes))
+    factor = np.maximum(np.float32(beta), np.finfo(np.float32).tiny)  # 0 would make NaN of −∞
 
     def fill(rows: slice) -> None:
-        result[rows] = class_mass(_exponential(cosines[rows] * np.float32(beta), beta), cache)
+        result[rows] = class_mass(_exponential(cosines[rows] * factor, beta), cache)
 
     _run_chunks(fill, len(cosines), max(1, CHUNK_ELEMENTS // max(1, len(cache.keys))))
     return result

@@ -81,7 +81,7 @@ async def _of_http(request: Request, error: Exception) -> JSONResponse:
 
 async def _of_arguments(request: Request, error: Exception) -> JSONResponse:
     found: Any = error.errors()[0] if isinstance(error, RequestValidationError) else {}
-    place = ".".join(str(part) for part in found.get("loc", ())[1:])
+    place = "" if found.get("type") == "json_invalid" else ".".join(str(part) for part in found.get("loc", ())[1:])
     return problem(request.scope, 422, f"{place or 'the request'}: {found.get('msg', 'is not as expected')}")
 
 

@@ -13,7 +13,7 @@ from tip_adapter.serve.routes.predicting import Served
 from tip_adapter.serve.weights import chosen, held, weights_of
 
 router = APIRouter(prefix="/v1/model/weights", tags=["weights"], responses=RESPONSES)
-Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False, strict=True)]
 
 
 class Weights(BaseModel):
