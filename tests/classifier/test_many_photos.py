@@ -66,10 +66,17 @@ def test_what_cannot_be_corrected_says_so(shards, very_many):
     for refit in (False, True):
         with pytest.raises(InputError, match="of which it keeps 40"):
             classifier.remove_shots(list(classifier.model_.shots.ids[:1]), refit=refit)
+    with pytest.raises(InputError, match="of which it keeps 40"):
+        classifier.refit()
+    with pytest.raises(InputError, match="measure it on labelled photos"):
+        classifier.enough()
+    assert classifier.doctor().enough is None
 
 
 def test_shots_or_another_method_are_fitted_as_ever(shards, very_many):
-    assert "fitted_to" not in ImageClassifier(store=None).fit(shards, shots=4).model_.method.chosen
+    for shots in (4, np.int64(4)):
+        few = ImageClassifier(store=None).fit(shards, shots=shots).model_
+        assert (len(few.shots), "fitted_to" in few.method.chosen) == (16, False)
     assert len(ImageClassifier(method="gda", store=None).fit(shards).model_.shots) == N
 
 

@@ -188,3 +188,10 @@ def test_real_clip_features(shared_data, name, zero_shot, fixed):
         assert chosen >= zero_shot - 0.3
         if shots == 1:
             assert chosen >= default - 0.3
+
+
+def test_beta_may_be_0_where_it_is_given():
+    labels = np.arange(6) % 2
+    with np.errstate(all="raise"):
+        found = search(np.eye(2, dtype=np.float32)[labels], labels, np.eye(2)[labels], beta=0.0)
+    assert (found.beta, np.isfinite(found.nll)) == (0.0, True)

@@ -44,6 +44,16 @@ def test_pairs_are_scored_on_left_out_shots(client, cache):
     assert found["edits"] == 0
 
 
+def test_means_of_views_are_asked_about_as_single_views(serving, tmp_path):
+    rng, store = np.random.default_rng(0), tmp_path / "store.db"
+    photos = [rng.integers(0, 255, (40, 32, 3), dtype=np.uint8) // (1 + row % 2) for row in range(12)]
+    model = ImageClassifier("fake", "tip-adapter", views=3, store=store).fit(photos, ["dark", "light"] * 6)
+    model.save(tmp_path / "views.tip")
+    found = serving({"views": tmp_path / "views.tip"}, store=store).get("/v1/model/weights").json()
+    held = record(tmp_path / "views.tip").held
+    assert found["automatic"] == {"alpha": held["alpha"], "beta": held["beta"]}
+
+
 def test_what_is_held_survives_edits_and_is_taken_back_at_once(client, cache):
     before = record(cache)
     held = client.put("/v1/model/weights", json={"alpha": 0.5, "beta": 3.0}).json()

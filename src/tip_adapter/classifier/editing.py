@@ -57,6 +57,7 @@ class EditableClassifier(TrustedClassifier):
         InputError
             When the method has no such parameter, or not that value.
         """
+        check_method(self._fitted(), refit=True)
 
         def refitted(model: FewShotModel) -> tuple[FewShotModel, None]:
             return self._refitter.refitted(model, parameters=parameters or {}, amend=amend, progress=progress), None

@@ -103,6 +103,11 @@ class Refitter:
 
         with _clear_errors(model.method):
             estimator = self._estimator({**model.method.parameters, **model.method.held})
+        if n_fitted := model.method.chosen.get(FITTED_TO):
+            raise InputError(
+                f"This classifier was fitted to {n_fitted} photos, of which it keeps {len(model.shots)}, and these do "
+                "not tell how good it is: measure it on labelled photos apart from them (evaluate)"
+            )
         if estimator.needs_encoder:
             raise InputError(
                 f"{model.method.name} would have to be tuned again for every part of the shots, which takes too long: "

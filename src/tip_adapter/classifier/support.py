@@ -115,9 +115,10 @@ def shots_of(
     `shots` are so many of each class, all (None), or given rows.
     """
     names, labels = found.class_names, found.part.labels
-    rows = shots
-    if rows is None or isinstance(rows, int):
-        rows = shots_at_most(labels, rows, random_state=random_state, class_names=names)
+    if isinstance(shots, np.ndarray):
+        rows = shots
+    else:
+        rows = shots_at_most(labels, shots, random_state=random_state, class_names=names)
     rows = rows[np.argsort(labels[rows], kind="stable")]
     part, belongs = found.part.subset(rows), groups_of_rows(groups, found.part, path)
     missing = sorted(set(range(len(names))) - set(part.labels.tolist()))

@@ -177,7 +177,7 @@ def calibrate_on_shots(
     asked = features if queries is None else queries
     try:
         several = views if estimator.takes_views else None
-        answers = left_out_logits(estimator, features, labels, queries=asked, views=several, groups=groups)
+        answers = left_out_logits(estimator, features, labels, queries=queries, views=several, groups=groups)
     except KeyboardInterrupt:
         if not estimator.trains:
             raise

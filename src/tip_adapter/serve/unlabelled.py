@@ -195,8 +195,8 @@ class UnlabelledPhotos:
 
     def skip(self, digest: str) -> None:
         """Let a photo wait no longer, unless it is brought back before many others are skipped."""
-        photo = self._waiting(digest)
         with self._lock:
+            photo = self._waiting(digest)
             if self.kept is not None and digest in dict(self.kept):
                 photo = self._copied(digest, photo)
                 self.kept.delete(digest)

@@ -7,16 +7,20 @@ from typing import Any
 import numpy as np
 
 from tip_adapter.classifier import ImageClassifier
+from tip_adapter.classifier.encoding import PhotoEncoder
 from tip_adapter.heads import CacheHead, zero_shot_logits
-from tip_adapter.methods.selection.cache_search import Landscape, SearchResult, landscape, search
+from tip_adapter.methods.selection.cache_search import landscape, search
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.serve.problems import Problem
-from tip_adapter.typing import Float32Array, FloatArray
+from tip_adapter.typing import FloatArray, StrPath
 
 METHOD = "tip-adapter"
 NAMES = ("alpha", "beta", "text_weight")
 ALPHA_OCTAVES, BETA_OCTAVES = 4, 3
 """The landscape goes so far from the chosen pair, in halves of powers of two."""
+
+ROUNDING = 1e-4
+"""Features that were saved and read again, or normalised again, choose what differs by less."""
 
 
 def weighing(model: FewShotModel) -> CacheHead:
@@ -39,27 +43,42 @@ def chosen(classifier: ImageClassifier) -> None:
     classifier.refit(dict.fromkeys(NAMES, "auto"))
 
 
-def weights_of(classifier: ImageClassifier) -> dict[str, Any]:
+def weights_of(classifier: ImageClassifier, store: StrPath | None) -> dict[str, Any]:
     """Give the present pair, the one that the shots choose, and how others do on left-out shots.
 
     `accuracy` and `nll` (A, B) of `alphas` (A,) and `betas` (B,), both ascending, hold both pairs, and α = 0, the texts
-    alone; they are None where nothing can be left out.
+    alone; they are None where nothing can be left out. Shots that are means of views are asked about as their single
+    views in the store, as where the shots choose.
     """
     model, head = classifier.model_, weighing(classifier.model_)
-    text = zero_shot_logits(head.keys, head.zero_shot_weights, model.encoder.logit_scale, head.n_classes)
-    automatic, centre = _choices(model, head, text)
+    queries = PhotoEncoder(classifier.encoder, store=store).stored_middle_views(model)
+    asked = head.keys if queries is None else queries
+    text = zero_shot_logits(asked, head.zero_shot_weights, model.encoder.logit_scale, head.n_classes)
+    shots: dict[str, Any] = {
+        "features": head.keys,
+        "labels": head.labels,
+        "balanced": head.balanced,
+        "groups": model.shots.group_numbers,
+        "queries": queries,
+    }
+    automatic = search(**shots, text=text)
+    centre = automatic
+    if not (automatic.alpha > 0 and automatic.beta > 0):
+        # The texts alone are no middle of a landscape; what is expected of one group of each class is.
+        centre = search(**shots | {"groups": head.labels}, text=text)
     count = float(model.method.held["text_weight"])
     # Answers depend on what photos count against texts, so that is what stays the same beside texts that count else.
     alike = automatic.alpha * (count / automatic.text_weight if count and automatic.text_weight else 1.0)
-    alphas = _axis(centre[0], ALPHA_OCTAVES, 0.0, head.alpha, alike)
-    betas = _axis(centre[1], BETA_OCTAVES, head.beta, automatic.beta)
-    found = _landscape(model, head, np.float32(count) * text, alphas, betas)
+    alpha, beta = _same(head.alpha, alike), _same(head.beta, automatic.beta)
+    alphas = _axis(centre.alpha, ALPHA_OCTAVES, 0.0, head.alpha, alpha)
+    betas = _axis(centre.beta, BETA_OCTAVES, head.beta, beta)
+    found = landscape(**shots, text=np.float32(count) * text, alphas=alphas, betas=betas)
     return {
         "alpha": head.alpha,
         "beta": head.beta,
         "text_weight": count,
         "held": any(model.method.parameters[name] != "auto" for name in NAMES[:2]),
-        "automatic": {"alpha": alike, "beta": automatic.beta},
+        "automatic": {"alpha": alpha, "beta": beta},
         "alphas": alphas.tolist(),
         "betas": betas.tolist(),
         "accuracy": None if found is None else found.accuracy.tolist(),
@@ -67,31 +86,12 @@ def weights_of(classifier: ImageClassifier) -> dict[str, Any]:
     }
 
 
-def _choices(model: FewShotModel, head: CacheHead, text: Float32Array) -> tuple[SearchResult, tuple[float, float]]:
-    """What the shots choose, and what to draw the landscape around: that, or where it is no cache, what is expected."""
-    shots, balanced, groups = (head.keys, head.labels, text), head.balanced, model.shots.group_numbers
-    automatic = search(*shots, balanced=balanced, groups=groups)
-    if automatic.alpha > 0 and automatic.beta > 0:
-        return automatic, (automatic.alpha, automatic.beta)
-    # Classes of one group each leave nothing to choose from.
-    expected = search(*shots, balanced=balanced, groups=head.labels)
-    return automatic, (expected.alpha, expected.beta)
+def _same(now: float, again: float) -> float:
+    """Give what was chosen again, or what it is now where they differ by rounding alone."""
+    return now if np.isclose(now, again, rtol=ROUNDING, atol=0) else again
 
 
 def _axis(centre: float, octaves: int, *others: float) -> FloatArray:
     steps = centre * 2.0 ** (np.arange(-2 * octaves, 2 * octaves + 1) / 2)
+    steps = steps[~np.isclose(steps[:, None], others, rtol=ROUNDING, atol=0).any(axis=1)]
     return np.unique(np.append(steps, others))
-
-
-def _landscape(
-    model: FewShotModel, head: CacheHead, text: Float32Array, alphas: FloatArray, betas: FloatArray
-) -> Landscape | None:
-    return landscape(
-        head.keys,
-        head.labels,
-        text,
-        alphas=alphas,
-        betas=betas,
-        balanced=head.balanced,
-        groups=model.shots.group_numbers,
-    )

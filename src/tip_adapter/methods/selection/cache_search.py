@@ -327,7 +327,8 @@ class _Scored:
         """Take the likeliest α, held near what is expected: else it has no end where few shots are all right."""
         alpha, nll = best_likelihood_alpha(self.text, mass, self.labels, start=start)
         spread = float(mass.std(axis=1).mean())
-        pull = float(np.log(beta / PRIOR_BETA)) ** 2 / (2 * WIDTH**2 * len(self.labels))
+        # β = 0 is given or not tried.
+        pull = float(np.log(beta / PRIOR_BETA)) ** 2 / (2 * WIDTH**2 * len(self.labels)) if beta else 0.0
         if alpha > 0 and spread > 0:
             expected = expected_spread(self.shots)
             weight = likely_ratio(self.text, mass / spread, self.labels, expected, start=alpha * spread)

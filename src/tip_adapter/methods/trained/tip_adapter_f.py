@@ -247,7 +247,7 @@ def _search_left_out(
         best = best_likelihood_alpha(text, mass, labels)[0] if alpha is None else alpha
         points.append(SearchPoint(tried, best, *nll_and_accuracy(text + best * mass, labels)))
     chosen = min(points, key=lambda point: point.nll)
-    zero_shot_nll, zero_shot_accuracy = nll_and_accuracy(text, labels)
+    zero_shot_nll, zero_shot_accuracy = nll_and_accuracy(text, labels if text.any() else labels[:0])
     return SearchResult(
         alpha=chosen.alpha,
         beta=chosen.beta,

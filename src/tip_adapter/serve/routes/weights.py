@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from tip_adapter.serve.problems import RESPONSES
@@ -25,12 +25,13 @@ class Weights(BaseModel):
 
 
 @router.get("")
-async def weights(served: Served) -> dict[str, Any]:
+async def weights(request: Request, served: Served) -> dict[str, Any]:
     """Tell α and β, those that the shots choose, and of a grid of others the accuracy and log loss of left-out shots.
 
     Measured once for every state; whole groups are left out.
     """
-    return await served.measured("weights", weights_of)
+    store = request.app.state.settings.store
+    return await served.measured("weights", lambda classifier: weights_of(classifier, store))
 
 
 @router.put("")
