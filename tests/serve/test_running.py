@@ -131,6 +131,15 @@ def test_a_studio_of_nothing_says_so(run, tmp_path, monkeypatch, name, message):
     assert message in err
 
 
+def test_a_studio_goes_on_with_the_method_that_a_classifier_has(run, folder, tmp_path):
+    code, _, err = run("studio", folder, "-e", "fake", "-m", "tip-adapter:beta=2", "--port", 0, "--no-browser")
+    assert (code, err.count("\n")) == (3, 1)
+    assert "got one by auto" in err
+    code, _, err = run("studio", tmp_path / "new.tip", "-e", "fake", "-m", "tip", "--port", 0, "--no-browser")
+    assert code == 3
+    assert "'tip'" in err
+
+
 def test_a_port_that_is_taken(run, folder):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -39,9 +39,11 @@ def studio(
     from tip_adapter.serve import Settings, create_app
     from tip_adapter.serve.running import run
 
-    photos, method = unlabelled_photos(unlabelled), method or DEFAULT_METHOD
-    model = _begun(place, encoder, method)
-    settings = Settings(teaching=True, store="default", edit_wait_s=wait, unlabelled=photos, method=method)
+    photos, wanted = unlabelled_photos(unlabelled), method or DEFAULT_METHOD
+    model = _begun(place, encoder, wanted)
+    if method is not None:
+        _check_method(model, method)
+    settings = Settings(teaching=True, store="default", edit_wait_s=wait, unlabelled=photos, method=wanted)
     app = create_app({model.stem: model}, settings, encoder=encoder)
 
     def tell(address: str) -> None:
@@ -52,6 +54,20 @@ def studio(
             webbrowser.open(address)
 
     run(app, "127.0.0.1", port, tell)
+
+
+def _check_method(place: Path, method: str) -> None:
+    """Refuse to go on with a classifier of another method than was named."""
+    from tip_adapter.methods.spec import read_method
+    from tip_adapter.model.few_shot_model import FewShotModel
+    from tip_adapter.storage.bundle_files import is_bundle
+
+    wanted = read_method(method).name
+    if is_bundle(place) and (found := FewShotModel.load(place).method.name) != wanted:
+        raise InputError(
+            f"Expected a classifier by {wanted} at {place}, got one by {found}, which it keeps: leave --method out, or "
+            "begin another with a new name"
+        )
 
 
 def _begun(place: Path, encoder: str | None, method: str) -> Path:
