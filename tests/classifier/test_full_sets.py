@@ -81,3 +81,6 @@ def test_the_command_line(photos, tmp_path, capsys, monkeypatch):
     code, _, err = run(photos / "test", "--coverage", 0.9, "--guarantee", "full", "-o", tmp_path / "parts")
     assert code == 3
     assert "Expected no --guarantee with" in err
+    monkeypatch.setattr("tip_adapter.cli.output._is_terminal", lambda: True)
+    named = [run(photos / "test", "--coverage", 0.9, "--guarantee", one)[1] for one in ("calibrated", "full")]
+    assert ["next: tip-adapter calibrate" in out for out in named] == [True, False]

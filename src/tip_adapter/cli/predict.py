@@ -323,7 +323,7 @@ def _predict_sets(
     else:
         echo(f"{len(found.sets)} sets saved: {output}")
         echo(found.summary)
-    if not as_json:
+    if not as_json and wanted.guarantee != "full":
         echo_next("calibrate", model, "LABELLED_PHOTOS", so_that="let the coverage hold for photos like these")
 
 
