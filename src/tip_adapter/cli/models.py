@@ -63,7 +63,7 @@ MethodOption = Annotated[
         "--method",
         "-m",
         autocompletion=completion.methods,
-        help="auto, tip-adapter, tip-adapter:alpha=1:beta=5.5 …; `tip-adapter info` lists all.",
+        help="auto, tip-adapter, tip-adapter:beta=5.5 …; `tip-adapter info` lists all.",
     ),
 ]
 GroupByOption = Annotated[

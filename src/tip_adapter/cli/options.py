@@ -47,7 +47,7 @@ EncoderOption = Annotated[
         "-e",
         autocompletion=completion.encoders,
         help="lite, clip-vit-b-32, hub:owner/name, a folder, or several joined by +. "
-        "Default: $TIP_ADAPTER_ENCODER, else clip-vit-b-32.",
+        "Default: $TIP_ADAPTER_ENCODER or clip-vit-b-32.",
     ),
 ]
 WhereOption = Annotated[
