@@ -37,7 +37,8 @@ def options_of(name: str, data: Path) -> list[str]:
 
 def zero_shot_losses(runs: list[dict[str, Any]]) -> dict[tuple[str, str], float]:
     """Likelihood loss of the texts alone on the test photos of every data set and protocol."""
-    return {(run["dataset"], run["protocol"]): run["nll"] for run in runs if run["method"] == "zero-shot"}
+    measured = (run for run in runs if run["method"] == "zero-shot" and "nll" in run)
+    return {(run["dataset"], run["protocol"]): run["nll"] for run in measured}
 
 
 def keep_former(runs: Path, results: Path) -> int:
@@ -53,7 +54,8 @@ def keep_former(runs: Path, results: Path) -> int:
     kept = [
         run
         for run in former
-        if (run["dataset"], run["protocol"]) in same and (run["dataset"], run["protocol"], run["method"]) not in methods
+        if ("nll" not in run or (run["dataset"], run["protocol"]) in same)
+        and (run["dataset"], run["protocol"], run["method"]) not in methods
     ]
     for number, run in enumerate(kept):
         write_record(runs / "runs" / "former" / f"{number}.json", run | {"dataset_id": ids[run["dataset"]]})
