@@ -1,4 +1,4 @@
-"""The tables of the official comparisons in, the results of docs/methods.md and README.md out.
+"""Write the tables of the official comparisons into docs/methods.md and README.md.
 
 Usage: python benchmarks/write_comparison.py
 Reads benchmarks/results/comparison_…/table.csv, which benchmarks/comparison.py writes; only what stands between the

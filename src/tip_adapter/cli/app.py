@@ -55,7 +55,7 @@ QUIET = "--quiet"
 
 app = typer.Typer(
     cls=ReadableGroup,
-    help="Few labelled photos per class in, an accurate image classifier out.",
+    help="An accurate image classifier from a few labelled photos per class.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -77,7 +77,7 @@ def _options(
         bool, typer.Option(QUIET, help="Print nothing but errors on stderr. Every command takes it.")
     ] = False,
 ) -> None:
-    """Few labelled photos per class in, an accurate image classifier out."""
+    """An accurate image classifier from a few labelled photos per class."""
 
 
 USE, TRUST, COMPARE, DEPLOY = "Learn and use", "Trust and correct", "Compare", "Encoders and deployment"
