@@ -128,8 +128,7 @@ class EditableClassifier(TrustedClassifier):
         """
         model = self._live.latest()
         check_method(self._fitted(), refit)
-        photos = labelled_images(data, labels, min_classes=1, prefer=("train",), skip_bad=skip_bad)
-        photos = grouped(photos, groups)
+        photos = grouped(labelled_images(data, labels, min_classes=1, prefer=("train",), skip_bad=skip_bad), groups)
         unknown = unknown_classes(model, photos.class_names, allowed=new_classes)
         texts = {name: self._texts_of(name, None) for name in unknown}
         encoded = self._encoded(photos.images, skip_bad=skip_bad, progress=progress)
