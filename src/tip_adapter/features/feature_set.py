@@ -123,11 +123,6 @@ class FeatureSet:
         held = [self.raw, self.unit] if "unit" in self.__dict__ else [self.raw]
         return self._of_growing([GrowingRows(rows, chosen) for rows in held], digests, names)
 
-    def with_room(self) -> Self:
-        """Return the same features with room for others behind them, so that the first of these needs no copy."""
-        known = [self._unit_rows] if "_unit_rows" in self.__dict__ else []
-        return self._of_growing([GrowingRows(self.raw, np.arange(len(self))), *known], self.digests, self.names)
-
     def extended(self, other: FeatureSet) -> Self:
         """Return these features with others behind them, without a copy where there is room; these stay as they are."""
         self._check_alike([self, other])
