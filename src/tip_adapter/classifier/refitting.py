@@ -20,6 +20,7 @@ from tip_adapter.model.fitting import MethodRecord, calibrate_on_shots, fit_meth
 from tip_adapter.model.journal import JournalEntry, Undo
 from tip_adapter.progress import announce
 from tip_adapter.storage.escaping import reason_of
+from tip_adapter.typing import Float32Array
 
 if TYPE_CHECKING:
     from tip_adapter.methods import FewShotMethod
@@ -77,11 +78,12 @@ class Refitter:
         if progress is not None and "progress" in estimator.get_params(deep=False):
             estimator.set_params(progress=lambda done, total, _: progress(done, total, 0))
         announce(progress, "Training" if estimator.trains else "Choosing hyper-parameters on the shots", "steps")
+        queries = self.photos.stored_middle_views(model)
         with _clear_errors(model.method):
-            head, record = self._fit(estimator, model)
+            head, record = self._fit(estimator, model, queries)
         if edit.undo is not None and edit.action != "undo":
             edit = dataclasses.replace(edit, undo=_undo_of_choice(edit.undo, before or model))
-        return edits.finished(edit, head, method=record, **self._recalibrated(estimator, model))
+        return edits.finished(edit, head, method=record, **_recalibrated(estimator, model, queries))
 
     def refitted(
         self, model: FewShotModel, *, parameters: Mapping[str, Any], amend: bool, progress: Progress | None
@@ -113,9 +115,9 @@ class Refitter:
                 f"{model.method.name} would have to be tuned again for every part of the shots, which takes too long: "
                 "measure it on labelled photos apart from them (evaluate)"
             )
-        with _clear_errors(model.method):
-            self._fit(estimator, model)
         features, queries = model.shots.features, self.photos.stored_middle_views(model)
+        with _clear_errors(model.method):
+            self._fit(estimator, model, queries)
         views, groups = features.unit_views if estimator.takes_views else None, model.shots.group_numbers
         answers = left_out_logits(
             estimator, features.unit, model.shots.labels, queries=queries, views=views, groups=groups
@@ -123,24 +125,11 @@ class Refitter:
         # Means of views are easier than photos will be, and gain less.
         return dataclasses.replace(answers, fewer=None) if model.views > 1 and queries is None else answers
 
-    def _recalibrated(self, estimator: FewShotMethod, model: FewShotModel) -> dict[str, Any]:
-        """A new calibration on the shots, if one on them is in use and their photos' single views are known."""
-        if model.calibration is not None and model.calibration.source == "photos":
-            return {}
-        queries = self.photos.stored_middle_views(model)
-        if model.views > 1 and queries is None:
-            return {}
-        features, labels = model.shots.features, model.shots.labels
-        groups = model.shots.group_numbers
-        calibration = calibrate_on_shots(
-            estimator, features.unit, labels, queries, views=features.unit_views, groups=groups
-        )
-        return {"calibration": calibration}
-
     def _held_head(self, model: FewShotModel) -> Head:
         """Fit to a model's shots with the hyper-parameters as they are."""
         if model.method.name != "tip-adapter" or not isinstance(model.head, CacheHead):
-            return self._fit(self._estimator({**model.method.parameters, **model.method.held}), model)[0]
+            estimator = self._estimator({**model.method.parameters, **model.method.held})
+            return self._fit(estimator, model, self.photos.stored_middle_views(model))[0]
         # Without scikit-learn, which takes longer to load than all else, and without looking at every number.
         silent = bool(np.isnan(model.zero_shot_weights[:, 0]).all())
         return dataclasses.replace(
@@ -154,7 +143,9 @@ class Refitter:
             beta=float(model.method.held["beta"]),
         )
 
-    def _fit(self, estimator: FewShotMethod, model: FewShotModel) -> tuple[Head, MethodRecord]:
+    def _fit(
+        self, estimator: FewShotMethod, model: FewShotModel, queries: Float32Array | None
+    ) -> tuple[Head, MethodRecord]:
         self.photos.give_prompts(estimator, model.class_texts, model.templates, model.class_names)
         features = model.shots.features
         return fit_method(
@@ -167,11 +158,25 @@ class Refitter:
             class_names=model.class_names,
             views=features.unit_views,
             groups=model.shots.group_numbers,
-            queries=self.photos.stored_middle_views(model),
+            queries=queries,
         )
 
     def _estimator(self, parameters: Mapping[str, Any]) -> FewShotMethod:
         return make_estimator(self.method, parameters, self.photos.for_training)
+
+
+def _recalibrated(estimator: FewShotMethod, model: FewShotModel, queries: Float32Array | None) -> dict[str, Any]:
+    """A new calibration on the shots, if one on them is in use and their photos' single views are known."""
+    if model.calibration is not None and model.calibration.source == "photos":
+        return {}
+    if model.views > 1 and queries is None:
+        return {}
+    features, labels = model.shots.features, model.shots.labels
+    groups = model.shots.group_numbers
+    calibration = calibrate_on_shots(
+        estimator, features.unit, labels, queries, views=features.unit_views, groups=groups
+    )
+    return {"calibration": calibration}
 
 
 @contextlib.contextmanager
