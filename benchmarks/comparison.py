@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from tip_adapter.bench.records import load_records, write_record
 
 HERE = Path(__file__).parent
@@ -90,8 +92,11 @@ def main() -> None:
     results.mkdir(parents=True, exist_ok=True)
     for old in results.glob("*.png"):
         old.unlink()
-    for path in [*(runs / name for name in FILES), *sorted(runs.glob("*.png"))]:
-        shutil.copyfile(path, results / path.name)
+    for name in FILES:
+        shutil.copyfile(runs / name, results / name)
+    for path in runs.glob("*.png"):
+        with Image.open(path) as picture:  # 256 colours take a third
+            picture.convert("RGB").quantize(256).save(results / path.name, optimize=True)
     print(f"written: {results}")
     sys.exit(code)
 
