@@ -230,3 +230,12 @@ def test_predicting_needs_no_estimator():
         "assert 'sklearn' not in sys.modules and 'jinja2' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_shots_themselves_do_not_speak_against_what_left_out_shots_promised():
+    noise = np.random.default_rng(0).integers(0, 255, (90, 24, 24, 3), dtype=np.uint8)
+    labels = ["a", "b"] * 45
+    classifier = ImageClassifier("fake", class_texts="none", store=None).fit(list(noise[:60]), labels[:60])
+    of_shots = classifier.evaluate(list(noise[:60]), labels[:60])
+    assert (of_shots.accuracy, of_shots.n_shots_among, of_shots.disagreement) == (1.0, 60, "")
+    assert classifier.evaluate(list(noise[60:]), labels[60:]).n_shots_among == 0

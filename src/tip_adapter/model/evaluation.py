@@ -38,14 +38,16 @@ def evaluate_rows(
     known, silent = set(model.shots.features.digests), bool(np.isnan(model.zero_shot_weights[:, 0]).all())
     probabilities = _in_blocks(lambda rows: model.probabilities(model.logits(rows)), features)
     alone = _in_blocks(partial(_shots_alone, model.head), features)
-    stated = model.calibration if model.calibration and model.calibration.source == "shots" else None
+    among = sum(digest in known for digest in digests)
+    # What left-out shots promise holds for photos that were not learned from.
+    stated = model.calibration if model.calibration and model.calibration.source == "shots" and not among else None
     return evaluate_probabilities(
         probabilities,
         labels,
         model.class_names,
         zero_shot=None if silent else _in_blocks(partial(_texts_alone, model), features),
         cache=alone if isinstance(model.head, CacheHead) or np.ptp(alone) > 0 else None,
-        n_shots_among=sum(digest in known for digest in digests),
+        n_shots_among=among,
         skipped=skipped,
         stated=None if stated is None else stated.scores,
         turned_away=None if stated is None else _turned_away(model, stated, probabilities, features),
