@@ -17,8 +17,8 @@ import numpy as np
 
 from provenance import write_result
 from tip_adapter.data.sampling import sample_shots
-from tip_adapter.heads import softmax
 from tip_adapter.methods import METHODS
+from tip_adapter.methods.heads import softmax
 from tip_adapter.trust.unlabelled import next_to_label
 from trust import Data, load_all
 

@@ -24,8 +24,8 @@ from threadpoolctl import threadpool_limits
 
 from provenance import write_result
 from tip_adapter.data.sampling import sample_shots
-from tip_adapter.heads import softmax, zero_shot_logits
 from tip_adapter.methods import METHODS
+from tip_adapter.methods.heads import softmax, zero_shot_logits
 
 SETS = ("stanford_cars", "caltech60", "clothing", "digits")
 TEXTS = ("true", "shuffled", "none")

@@ -19,7 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from provenance import write_result
-from tip_adapter.heads.affinity import CHUNK_ELEMENTS, Cache, cache_logits
+from tip_adapter.methods.heads.affinity import CHUNK_ELEMENTS, Cache, cache_logits
 from tip_adapter.processors import usable_processors
 
 BETA = 5.5

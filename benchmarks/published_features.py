@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from provenance import write_result
-from tip_adapter.heads import zero_shot_logits
-from tip_adapter.heads.affinity import Cache, mass_from_cosines
+from tip_adapter.methods.heads import zero_shot_logits
+from tip_adapter.methods.heads.affinity import Cache, mass_from_cosines
 from tip_adapter.methods.selection.cache_search import search
 from tip_adapter.methods.selection.line_search import best_accuracy_alpha
 from tip_adapter.trust.metrics import bootstrap_interval

@@ -29,10 +29,10 @@ from typing import Any
 import numpy as np
 
 from provenance import write_result
-from tip_adapter.heads import CacheHead, TopKCacheHead
-from tip_adapter.heads.linear import kernel_residuals
-from tip_adapter.heads.top_k import SURE, CellKeys, ExactKeys, measured_recall
 from tip_adapter.methods import ProKeR, TipAdapter, TipAdapterTopK
+from tip_adapter.methods.heads import CacheHead, TopKCacheHead
+from tip_adapter.methods.heads.linear import kernel_residuals
+from tip_adapter.methods.heads.top_k import SURE, CellKeys, ExactKeys, measured_recall
 
 DIM, BATCH, COUNT = 512, 64, 64
 

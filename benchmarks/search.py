@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from provenance import write_result
-from tip_adapter.heads import zero_shot_logits
+from tip_adapter.methods.heads import zero_shot_logits
 from tip_adapter.methods.selection.cache_search import search
 from tip_adapter.methods.selection.folds import support_folds
 

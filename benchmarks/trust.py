@@ -22,8 +22,8 @@ import numpy as np
 
 from provenance import RESULTS, write_result
 from tip_adapter.data.sampling import sample_shots
-from tip_adapter.heads import softmax, zero_shot_logits
 from tip_adapter.methods import METHODS
+from tip_adapter.methods.heads import softmax, zero_shot_logits
 from tip_adapter.methods.left_out import left_out_logits
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.trust.conformal import prediction_sets

@@ -8,8 +8,8 @@ import pytest
 from tip_adapter.bench import save_feature_file
 from tip_adapter.bench.execution import Job, execute, load_data
 from tip_adapter.errors import InputError, MissingExtraError, TipAdapterError
-from tip_adapter.heads import LinearHead, softmax
 from tip_adapter.methods import GDA, FewShotMethod, TipAdapter
+from tip_adapter.methods.heads import LinearHead, softmax
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from tip_adapter.classifier import ImageClassifier
 from tip_adapter.data import load_dataset
 from tip_adapter.encoders.fake import FakeEncoder
 from tip_adapter.errors import DatasetError, EncoderError, ImageError, InputError, ModelFileError, ShotsWarning
-from tip_adapter.heads import softmax, zero_shot_logits
 from tip_adapter.methods import TipAdapter, ZeroShot
+from tip_adapter.methods.heads import softmax, zero_shot_logits
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from PIL import Image
 from tip_adapter import ImageClassifier
 from tip_adapter.cli import main
 from tip_adapter.errors import DatasetError, InputError, TrainingWarning
-from tip_adapter.heads import softmax
+from tip_adapter.methods.heads import softmax
 from tip_adapter.model.few_shot_model import FewShotModel
 
 

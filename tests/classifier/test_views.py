@@ -9,8 +9,8 @@ from tip_adapter.classifier import ImageClassifier
 from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import ModelFileError
 from tip_adapter.features.extraction import extract_features
-from tip_adapter.heads import head_state
 from tip_adapter.methods import METHODS
+from tip_adapter.methods.heads import head_state
 from tip_adapter.model.fitting import calibrate_on_shots, make_estimator
 from tip_adapter.storage.bundles import load_bundle, save_bundle
 

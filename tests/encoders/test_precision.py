@@ -164,7 +164,7 @@ def test_an_exported_transformer_rounds_as_the_encoder_does(clip_onnx):
     import onnxruntime
 
     from tip_adapter.export.models import ImageGraph, classifier_model, serialized
-    from tip_adapter.heads import LinearHead
+    from tip_adapter.methods.heads import LinearHead
 
     encoder = load_encoder(clip_onnx, precision="int8")
     tower, head = encoder.image_tower, LinearHead(encoder.dim, np.eye(encoder.dim, dtype=np.float32), 100.0)

@@ -184,7 +184,7 @@ def test_many_queries_in_parts_are_each_alone(photos, monkeypatch):
     features = unit_features(queries(photos))
     names = [path.name for path in queries(photos)]
     together = Explainer(clf.model_).explain(features, names)
-    monkeypatch.setattr("tip_adapter.heads.base.CHUNK_ELEMENTS", 20)
+    monkeypatch.setattr("tip_adapter.methods.heads.base.CHUNK_ELEMENTS", 20)
     alone = Explainer(clf.model_).explain(features, names)
     for one, other in zip(together, alone, strict=True):
         assert one.margin == pytest.approx(other.margin, rel=1e-5)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tiny_features import random_units
 from tip_adapter.explain.explainer import ridge_held
 from tip_adapter.explain.terms import TakenApart
-from tip_adapter.heads import (
+from tip_adapter.methods import METHODS
+from tip_adapter.methods.heads import (
     CacheHead,
     ChannelCacheHead,
     KernelHead,
@@ -19,8 +20,7 @@ from tip_adapter.heads import (
     TipXHead,
     TopKCacheHead,
 )
-from tip_adapter.heads.gaussian import Moments
-from tip_adapter.methods import METHODS
+from tip_adapter.methods.heads.gaussian import Moments
 from tip_adapter.methods.trained.linear_probe import LinearProbe
 
 EXACT = {

@@ -13,7 +13,7 @@ from tip_adapter.export.graph import GraphBuilder
 from tip_adapter.export.heads import HEAD_GRAPHS, head_graph
 from tip_adapter.export.models import serialized
 from tip_adapter.export.parity import check_head
-from tip_adapter.heads import (
+from tip_adapter.methods.heads import (
     HEADS,
     CacheHead,
     ChannelCacheHead,

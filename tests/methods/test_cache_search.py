@@ -8,8 +8,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from tip_adapter.errors import InputError
-from tip_adapter.heads import CacheHead, zero_shot_logits
-from tip_adapter.heads.affinity import Cache, cache_logits
+from tip_adapter.methods.heads import CacheHead, zero_shot_logits
+from tip_adapter.methods.heads.affinity import Cache, cache_logits
 from tip_adapter.methods.selection import cache_search as search_module
 from tip_adapter.methods.selection.cache_search import search
 from tip_adapter.methods.selection.folds import support_folds

@@ -7,8 +7,8 @@ import pytest
 
 from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import EncoderError, FeatureError, InputError, TrainingError, TrainingWarning
-from tip_adapter.heads import head_from_state, head_state
 from tip_adapter.methods import CoOp
+from tip_adapter.methods.heads import head_from_state, head_state
 from tip_adapter.methods.left_out import left_out_logits
 
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tiny_features import random_units
-from tip_adapter.heads.gaussian import Moments
 from tip_adapter.methods.closed_form.gda import GDA, Gaussians
+from tip_adapter.methods.heads.gaussian import Moments
 
 
 def length_of_noise(features, labels):

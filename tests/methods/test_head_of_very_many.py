@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tip_adapter.heads.gaussian import Moments
 from tip_adapter.methods import many_shots, softmax_regression
+from tip_adapter.methods.heads.gaussian import Moments
 from tip_adapter.methods.many_shots import choose_head
 from tip_adapter.methods.selection.weight import nll_and_accuracy
 

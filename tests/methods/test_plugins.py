@@ -7,7 +7,7 @@ import pytest
 from tip_adapter import methods
 
 METHOD = """
-from tip_adapter.heads import LinearHead
+from tip_adapter.methods.heads import LinearHead
 from tip_adapter.methods import FewShotMethod
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from tiny_features import unit
 from tip_adapter.errors import InputError
-from tip_adapter.heads.gaussian import crowding
 from tip_adapter.methods import APE, KNN, LinearProbe, ProKeR, Prototype, TipX
 from tip_adapter.methods.closed_form.ape import channel_scores
 from tip_adapter.methods.closed_form.proker import KernelRidge
+from tip_adapter.methods.heads.gaussian import crowding
 from tip_adapter.methods.selection.evidence import evidence_from_support
 
 CLASSES, DIM, SCALE = 3, 6, 10.0
@@ -197,7 +197,7 @@ def test_knn(data, neighbours):
 
 @pytest.mark.parametrize("elements", [1, 40, 10_000])
 def test_knn_chooses_as_if_every_number_of_neighbours_were_tried_alone(elements, monkeypatch):
-    monkeypatch.setattr("tip_adapter.heads.base.CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr("tip_adapter.methods.heads.base.CHUNK_ELEMENTS", elements)
     rng = np.random.default_rng(4)
     labels = np.repeat(np.arange(CLASSES), [6, 4, 5])
     shots = unit(rng.normal(size=(CLASSES, DIM))[labels] + rng.normal(size=(len(labels), DIM)))

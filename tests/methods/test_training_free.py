@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from tiny_features import unit
 from tip_adapter.errors import FeatureError, FeatureWarning, InputError
-from tip_adapter.heads import head_from_state, head_state
 from tip_adapter.methods import METHODS, describe
+from tip_adapter.methods.heads import head_from_state, head_state
 
 NAMES = ("tip-adapter", "tip-adapter-topk", "tip-x", "ape", "gda", "proker", "prototype", "knn", "linear-probe", "auto")
 VISION_ONLY = ("prototype", "knn", "linear-probe")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tip_adapter.data.thumbnails import make_thumbnails
-from tip_adapter.heads import softmax
+from tip_adapter.methods.heads import softmax
 from tip_adapter.methods.selection.cache_search import landscape
 from tip_adapter.report import Mistake, PhotoStrip, ReportContent, page, render_doctor, render_report
 from tip_adapter.report.charts import coverage_points, landscape_cells, reliability_points

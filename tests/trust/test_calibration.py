@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tip_adapter.heads import softmax
+from tip_adapter.methods.heads import softmax
 from tip_adapter.trust.calibration import WIDTH, Calibration, fit_temperature
 from tip_adapter.trust.metrics import expected_calibration_error, negative_log_likelihood
 

@@ -5,7 +5,7 @@ import pytest
 
 from tiny_features import unit
 from tip_adapter.errors import InputError
-from tip_adapter.heads import CacheHead, softmax
+from tip_adapter.methods.heads import CacheHead, softmax
 from tip_adapter.trust.full_conformal import FullConformal
 
 

@@ -21,8 +21,8 @@ from tip_adapter.bench.records import DONE, FAILED, NOT_APPLICABLE, Record, writ
 from tip_adapter.errors import EncoderError, FeatureError, InputError, MissingExtraError, TipAdapterError
 from tip_adapter.features.feature_data import FeatureData, Part
 from tip_adapter.features.feature_files import load_feature_file
-from tip_adapter.heads import softmax
 from tip_adapter.methods import METHODS, FewShotMethod
+from tip_adapter.methods.heads import softmax
 from tip_adapter.methods.spec import MethodSpec
 from tip_adapter.storage.atomic import write_file
 from tip_adapter.trust.metrics import accuracy, expected_calibration_error, negative_log_likelihood, wilson_interval

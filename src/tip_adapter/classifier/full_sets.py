@@ -6,7 +6,7 @@ from typing import Literal
 
 from tip_adapter.classifier.encoding import Queries
 from tip_adapter.errors import InputError
-from tip_adapter.heads import CacheHead
+from tip_adapter.methods.heads import CacheHead
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.predictions import PredictionSets, named_sets
 from tip_adapter.trust.conformal import SetKind, check_enough

@@ -32,7 +32,7 @@ from tip_adapter.data.sampling import shots_at_most
 from tip_adapter.errors import EncoderError, InputError
 from tip_adapter.features.feature_files import TrainingFeatures, load_training_features
 from tip_adapter.features.prompts import resolve_templates
-from tip_adapter.heads import Head
+from tip_adapter.methods.heads import Head
 from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
 from tip_adapter.model.fitting import MethodRecord, calibrate_on_shots, fit_method, make_estimator
 from tip_adapter.model.predictions import Skipped

@@ -12,7 +12,7 @@ from tip_adapter.classifier.support import Support, groups_of_rows
 from tip_adapter.data.groups import numbered_groups
 from tip_adapter.features.feature_data import Part
 from tip_adapter.features.feature_files import TrainingFeatures
-from tip_adapter.heads import Head
+from tip_adapter.methods.heads import Head
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.fitting import MethodRecord
 from tip_adapter.trust.calibration import Calibration

@@ -13,7 +13,7 @@ import numpy as np
 from tip_adapter.classifier.encoding import PhotoEncoder
 from tip_adapter.classifier.many_photos import FITTED_TO
 from tip_adapter.errors import InputError, ModelFileError, TipAdapterError
-from tip_adapter.heads import CacheHead, Head
+from tip_adapter.methods.heads import CacheHead, Head
 from tip_adapter.model import edits
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.fitting import MethodRecord, calibrate_on_shots, fit_method, make_estimator

@@ -23,7 +23,8 @@ class CacheSum:
     n_classes : int
         C.
     balanced : bool
-        Whether a shot counts ``mean shots per class / shots of its class``, as in `tip_adapter.heads.affinity.Cache`.
+        Whether a shot counts ``mean shots per class / shots of its class``, as in
+        `tip_adapter.methods.heads.affinity.Cache`.
     with_text : ndarray of shape (C,), bool, optional
         Classes that have text: without shots, they have those of the runner-up. Default: none.
 

@@ -12,7 +12,7 @@ import numpy as np
 from tip_adapter.errors import InputError
 from tip_adapter.explain.explanation import Explanation, ShotEvidence, Term
 from tip_adapter.explain.terms import Contributions, TakenApart
-from tip_adapter.heads.base import row_chunks
+from tip_adapter.methods.heads.base import row_chunks
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from tip_adapter.heads.cache import neighbour_votes
-from tip_adapter.heads.gaussian import TextMeans
+from tip_adapter.methods.heads.cache import neighbour_votes
+from tip_adapter.methods.heads.gaussian import TextMeans
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 

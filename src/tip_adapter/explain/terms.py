@@ -15,7 +15,7 @@ import numpy as np
 
 from tip_adapter.explain.cache_terms import CacheSum, TopKSum
 from tip_adapter.explain.shot_terms import GaussianSum, KernelSum, NeighbourVotes, PrototypeSum, ShotPart
-from tip_adapter.heads import (
+from tip_adapter.methods.heads import (
     CacheHead,
     ChannelCacheHead,
     Head,
@@ -26,11 +26,11 @@ from tip_adapter.heads import (
     TopKCacheHead,
     zero_shot_logits,
 )
-from tip_adapter.heads.affinity import affinity
-from tip_adapter.heads.base import with_text
-from tip_adapter.heads.cache import text_divergence, text_log_probabilities, unit_channels
-from tip_adapter.heads.gaussian import Moments, TextMeans, crowding
-from tip_adapter.heads.linear import kernel_residuals
+from tip_adapter.methods.heads.affinity import affinity
+from tip_adapter.methods.heads.base import with_text
+from tip_adapter.methods.heads.cache import text_divergence, text_log_probabilities, unit_channels
+from tip_adapter.methods.heads.gaussian import Moments, TextMeans, crowding
+from tip_adapter.methods.heads.linear import kernel_residuals
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 SAME = 1e-4
@@ -136,7 +136,7 @@ class TakenApart:
     --------
     >>> import numpy as np
     >>> from tip_adapter.explain.terms import TakenApart
-    >>> from tip_adapter.heads import CacheHead
+    >>> from tip_adapter.methods.heads import CacheHead
     >>> eye, labels = np.eye(2, dtype=np.float32), np.array([0, 1])
     >>> head = CacheHead(2, eye, 10.0, keys=eye, labels=labels, alpha=1.0, beta=1.0)
     >>> parts = TakenApart(head, eye, labels).contributions(eye[:1])

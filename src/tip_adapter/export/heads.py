@@ -9,7 +9,7 @@ import numpy as np
 
 from tip_adapter.errors import InputError
 from tip_adapter.export.graph import GraphBuilder
-from tip_adapter.heads import (
+from tip_adapter.methods.heads import (
     CacheHead,
     ChannelCacheHead,
     KernelHead,
@@ -18,9 +18,9 @@ from tip_adapter.heads import (
     TipXHead,
     TopKCacheHead,
 )
-from tip_adapter.heads.affinity import Cache
-from tip_adapter.heads.base import same_texts
-from tip_adapter.heads.cache import TEXT_TEMPERATURE, TIE
+from tip_adapter.methods.heads.affinity import Cache
+from tip_adapter.methods.heads.base import same_texts
+from tip_adapter.methods.heads.cache import TEXT_TEMPERATURE, TIE
 from tip_adapter.typing import Float32Array, FloatArray
 
 
@@ -125,7 +125,7 @@ def _adapter(graph: GraphBuilder, head: Any, features: str) -> str:
 
 
 def _zero_shot(graph: GraphBuilder, head: Any, features: str) -> str:
-    """`tip_adapter.heads.zero_shot_logits`; a class without text gets the average probability of those with text."""
+    """`zero_shot_logits` of the heads; a class without text gets the average probability of those with text."""
     weights: Float32Array | None = head.zero_shot_weights
     if weights is None or same_texts(weights):
         # Zeros of shape (B, C): the features know B.
@@ -143,7 +143,7 @@ def _zero_shot(graph: GraphBuilder, head: Any, features: str) -> str:
 
 
 def _affinity(graph: GraphBuilder, queries: str, keys: Float32Array, beta: float) -> str:
-    """``exp(β·cosine - β)`` of shape (B, N), scaled as in `tip_adapter.heads.affinity.affinity`."""
+    """``exp(β·cosine - β)`` of shape (B, N), scaled as in `tip_adapter.methods.heads.affinity.affinity`."""
     scaled = graph.add("MatMul", queries, graph.constant((keys * np.float32(beta)).T))
     return graph.add("Exp", graph.add("Sub", scaled, graph.constant(np.float32(beta))))
 
@@ -191,4 +191,4 @@ HEAD_GRAPHS: dict[str, Callable[[GraphBuilder, Any, str], str]] = {
     "AdapterHead": _adapter,
     "TopKCacheHead": _top_k,
 }
-"""How to write each class of `tip_adapter.heads.HEADS` with ONNX operators."""
+"""How to write each class of `tip_adapter.methods.heads.HEADS` with ONNX operators."""

@@ -30,7 +30,7 @@ def head_model(head: Any, dim: int, *, temperature: float = 1.0) -> onnx.ModelPr
     Parameters
     ----------
     head : Head
-        Of a class in `tip_adapter.heads.HEADS`.
+        Of a class in `tip_adapter.methods.heads.HEADS`.
     dim : int
         D, the length of a feature.
     temperature : float, default=1.0
@@ -53,7 +53,7 @@ def head_model(head: Any, dim: int, *, temperature: float = 1.0) -> onnx.ModelPr
     --------
     >>> import numpy as np
     >>> from tip_adapter.export import head_model
-    >>> from tip_adapter.heads import LinearHead
+    >>> from tip_adapter.methods.heads import LinearHead
     >>> model = head_model(LinearHead(2, np.eye(2, dtype=np.float32), 10.0), dim=2)
     >>> [value.name for value in model.graph.output]
     ['logits', 'probabilities']

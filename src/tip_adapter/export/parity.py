@@ -13,8 +13,8 @@ from tip_adapter.data.decoding import ImageSource, load_image
 from tip_adapter.encoders import Encoder
 from tip_adapter.errors import TipAdapterError
 from tip_adapter.export.inputs import feeds_of
-from tip_adapter.heads import Head, softmax
 from tip_adapter.libraries import import_library
+from tip_adapter.methods.heads import Head, softmax
 from tip_adapter.storage.escaping import reason_of
 from tip_adapter.typing import Float32Array, FloatArray, UInt8Array
 

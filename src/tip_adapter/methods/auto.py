@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tip_adapter.heads import Head
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.closed_form.gda import gaussian_expert
 from tip_adapter.methods.closed_form.proker import kernel_expert
 from tip_adapter.methods.expert import Expert, combined_head
+from tip_adapter.methods.heads import Head
 from tip_adapter.methods.selection.evidence import Rule
 from tip_adapter.methods.selection.text_offsets import text_offsets
 from tip_adapter.methods.selection.weight import harms, likely_weights, nll_and_accuracy

@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tip_adapter.errors import FeatureError, InputError
-from tip_adapter.heads import Head, softmax
+from tip_adapter.methods.heads import Head, softmax
 from tip_adapter.methods.inputs import (
     aligned,
     as_labels,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tip_adapter.heads import KernelHead, LinearHead
+from tip_adapter.methods.heads import KernelHead, LinearHead
 from tip_adapter.methods.selection.class_offsets import class_offsets
 from tip_adapter.methods.selection.evidence import Fit
 from tip_adapter.methods.support_set import SupportSet

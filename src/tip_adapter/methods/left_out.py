@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from tip_adapter.heads import Head, zero_shot_logits
 from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.heads import Head, zero_shot_logits
 from tip_adapter.methods.inputs import checked_views
 from tip_adapter.methods.selection.folds import MAX_FOLDS, asked_shots, second_fold, shots_per_class, support_folds
 from tip_adapter.methods.support_set import SupportSet

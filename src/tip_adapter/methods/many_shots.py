@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
-from tip_adapter.heads import LinearHead, zero_shot_logits
-from tip_adapter.heads.affinity import Cache
-from tip_adapter.heads.gaussian import Moments
-from tip_adapter.heads.top_k import ExactKeys, nearest_mass
+from tip_adapter.methods.heads import LinearHead, zero_shot_logits
+from tip_adapter.methods.heads.affinity import Cache
+from tip_adapter.methods.heads.gaussian import Moments
+from tip_adapter.methods.heads.top_k import ExactKeys, nearest_mass
 from tip_adapter.methods.selection.folds import one_of_each
 from tip_adapter.methods.selection.line_search import surprises
 from tip_adapter.methods.selection.weight import likely_weights, nll_and_accuracy

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tip_adapter.heads import LinearHead
+from tip_adapter.methods.heads import LinearHead
 from tip_adapter.typing import FloatArray
 
 if TYPE_CHECKING:

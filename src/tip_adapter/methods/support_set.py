@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tip_adapter.heads import zero_shot_logits
+from tip_adapter.methods.heads import zero_shot_logits
 from tip_adapter.methods.selection.evidence import Evidence, evidence_from_support, evidence_from_validation
 from tip_adapter.methods.selection.folds import VERY_MANY, support_folds
 from tip_adapter.typing import BoolArray, Float32Array, IntArray

@@ -9,8 +9,8 @@ import numpy as np
 
 from tip_adapter.errors import InputError
 from tip_adapter.features.extraction import Extraction
-from tip_adapter.heads import CacheHead, Head, zero_shot_logits
-from tip_adapter.heads.affinity import cache_logits
+from tip_adapter.methods.heads import CacheHead, Head, zero_shot_logits
+from tip_adapter.methods.heads.affinity import cache_logits
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.trust.agreement import FALSE_ALARMS
 from tip_adapter.trust.calibration import Calibration

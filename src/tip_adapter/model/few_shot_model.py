@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tip_adapter.errors import InputError, ModelFileError
-from tip_adapter.heads import Head, head_from_state, head_state, softmax
+from tip_adapter.methods.heads import Head, head_from_state, head_state, softmax
 from tip_adapter.methods.selection.folds import support_folds
 from tip_adapter.model.card import card_of
 from tip_adapter.model.fitting import MethodRecord

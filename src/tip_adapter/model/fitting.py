@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import InputError, TrainingWarning, warn
-from tip_adapter.heads import Head
+from tip_adapter.methods.heads import Head
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.typing import Float32Array, IntArray, StrPath
 

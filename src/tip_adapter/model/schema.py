@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tip_adapter.heads import HEADS
+from tip_adapter.methods.heads import HEADS
 from tip_adapter.storage.schema import (
     ArrayRule,
     Rule,

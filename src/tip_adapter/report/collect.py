@@ -11,7 +11,7 @@ from tip_adapter.data.thumbnails import make_thumbnails
 from tip_adapter.explain.explainer import Explainer
 from tip_adapter.explain.explanation import ShotEvidence
 from tip_adapter.features.extraction import Extraction
-from tip_adapter.heads import CacheHead, softmax, zero_shot_logits
+from tip_adapter.methods.heads import CacheHead, softmax, zero_shot_logits
 from tip_adapter.methods.selection.cache_search import Landscape, landscape
 from tip_adapter.model.evaluation import evaluate_features
 from tip_adapter.model.few_shot_model import FewShotModel

@@ -8,7 +8,7 @@ import numpy as np
 
 from tip_adapter.classifier import ImageClassifier
 from tip_adapter.classifier.encoding import PhotoEncoder
-from tip_adapter.heads import CacheHead, zero_shot_logits
+from tip_adapter.methods.heads import CacheHead, zero_shot_logits
 from tip_adapter.methods.selection.cache_search import landscape, search
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.serve.problems import Problem

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tip_adapter.heads import softmax
+from tip_adapter.methods.heads import softmax
 from tip_adapter.methods.selection.folds import support_folds
 from tip_adapter.trust.conformal import ConformalScores
 from tip_adapter.trust.metrics import expected_calibration_error, negative_log_likelihood

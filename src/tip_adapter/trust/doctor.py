@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from tip_adapter.errors import ImageError
-from tip_adapter.heads import softmax, zero_shot_logits
 from tip_adapter.methods.auto import Auto
+from tip_adapter.methods.heads import softmax, zero_shot_logits
 from tip_adapter.methods.left_out import LeftOut, left_out_logits
 from tip_adapter.trust.calibration import FEW_SHOTS, fit_temperature
 from tip_adapter.trust.duplicates import Duplicate, Photos, find_duplicates

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from tip_adapter.errors import DuplicateWarning, warn
-from tip_adapter.heads.base import row_chunks
+from tip_adapter.methods.heads.base import row_chunks
 from tip_adapter.trust.near_copies import SAME_FEATURE
 from tip_adapter.typing import BoolArray, Float32Array, IntArray
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tip_adapter.errors import InputError
-from tip_adapter.heads import CacheHead, zero_shot_logits
-from tip_adapter.heads.affinity import affinity, class_mass
+from tip_adapter.methods.heads import CacheHead, zero_shot_logits
+from tip_adapter.methods.heads.affinity import affinity, class_mass
 from tip_adapter.trust.conformal import check_enough
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
@@ -67,7 +67,7 @@ class FullConformal:
         Examples
         --------
         >>> import numpy as np
-        >>> from tip_adapter.heads import CacheHead
+        >>> from tip_adapter.methods.heads import CacheHead
         >>> from tip_adapter.trust.full_conformal import FullConformal
         >>> keys, labels = np.eye(2, dtype=np.float32)[[0, 0, 1, 1]], np.array([0, 0, 1, 1])
         >>> head = CacheHead(2, None, 1.0, keys=keys, labels=labels, alpha=1.0, beta=5.0)

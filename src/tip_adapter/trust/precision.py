@@ -11,8 +11,8 @@ import numpy as np
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.errors import EncoderError
 from tip_adapter.features.extraction import extract_features
-from tip_adapter.heads import zero_shot_logits
-from tip_adapter.heads.affinity import Cache, affinity, class_mass
+from tip_adapter.methods.heads import zero_shot_logits
+from tip_adapter.methods.heads.affinity import Cache, affinity, class_mass
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 if TYPE_CHECKING:

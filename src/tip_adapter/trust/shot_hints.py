@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tip_adapter.heads import softmax
+from tip_adapter.methods.heads import softmax
 from tip_adapter.methods.left_out import LeftOut
 from tip_adapter.trust.calibration import FEW_SHOTS, fit_temperature
 from tip_adapter.trust.doctor import SMALL, suspicious_labels

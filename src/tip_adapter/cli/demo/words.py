@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tip_adapter.heads import CacheHead, zero_shot_logits
+from tip_adapter.methods.heads import CacheHead, zero_shot_logits
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.trust.class_texts import doubt_texts
 from tip_adapter.typing import FloatArray

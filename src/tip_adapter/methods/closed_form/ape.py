@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 
 from tip_adapter.errors import InputError
-from tip_adapter.heads import ChannelCacheHead, Head
-from tip_adapter.heads.affinity import Cache, affinity, class_mass
-from tip_adapter.heads.cache import unit_channels
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.closed_form.prototype import unit_means
+from tip_adapter.methods.heads import ChannelCacheHead, Head
+from tip_adapter.methods.heads.affinity import Cache, affinity, class_mass
+from tip_adapter.methods.heads.cache import unit_channels
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.weight import choose
 from tip_adapter.methods.support_set import SupportSet

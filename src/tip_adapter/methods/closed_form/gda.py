@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from tip_adapter.errors import InputError
-from tip_adapter.heads import Head
-from tip_adapter.heads.gaussian import Moments, spanned
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.expert import Expert, combined_head, scaled
+from tip_adapter.methods.heads import Head
+from tip_adapter.methods.heads.gaussian import Moments, spanned
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.evidence import Fit
 from tip_adapter.methods.selection.weight import choose_with_logits
@@ -54,7 +54,7 @@ class Gaussians:
         self._total = Moments.of(self._coordinates, labels, n_classes)
 
     def classifier(self, ridge: float = 1.0, kept: BoolArray | None = None) -> tuple[FloatArray, FloatArray]:
-        """Weights (C, D) and bias (C,) of `tip_adapter.heads.gaussian.Moments.classifier`, of all shots or of some."""
+        """Weights (C, D) and bias (C,) of `heads.gaussian.Moments.classifier`, of all shots or of some."""
         part = self._total
         if kept is not None and not kept.all():
             part = part.without(Moments.of(self._coordinates[~kept], self.labels[~kept], self.n_classes))
@@ -143,9 +143,10 @@ class GDA(FewShotMethod):
     -----
     A shot with several augmented views is their mean; in the official code every view is a sample of its own. Classes
     count equally whatever their shots (the paper's π_c, with equal shots, is a constant), and b_c is corrected
-    for the length that noise gives to means of few shots (see `tip_adapter.heads.gaussian.Moments.classifier`). The
+    for the length that noise gives to means of few shots (see
+    `tip_adapter.methods.heads.gaussian.Moments.classifier`). The
     text of a class with less than half of the shots of the largest has a share in its mean, and makes it alone where
-    there are no shots (`tip_adapter.heads.gaussian.TextMeans`); a class with neither is never predicted.
+    there are no shots (`tip_adapter.methods.heads.gaussian.TextMeans`); a class with neither is never predicted.
 
     References
     ----------

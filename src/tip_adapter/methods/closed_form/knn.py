@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from tip_adapter.errors import InputError
-from tip_adapter.heads import Head, NeighbourHead
-from tip_adapter.heads.base import row_chunks
-from tip_adapter.heads.cache import counted_votes
 from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.heads import Head, NeighbourHead
+from tip_adapter.methods.heads.base import row_chunks
+from tip_adapter.methods.heads.cache import counted_votes
 from tip_adapter.methods.selection.evidence import Evidence
 from tip_adapter.methods.selection.weight import nll_and_accuracy
 from tip_adapter.methods.support_set import SupportSet

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 from tip_adapter.errors import InputError
-from tip_adapter.heads import Head
-from tip_adapter.heads.gaussian import crowding
-from tip_adapter.heads.linear import kernel_residuals
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.expert import Expert, combined_head, scaled
+from tip_adapter.methods.heads import Head
+from tip_adapter.methods.heads.gaussian import crowding
+from tip_adapter.methods.heads.linear import kernel_residuals
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.evidence import Evidence
 from tip_adapter.methods.selection.weight import Choice, choose_with_logits
@@ -42,7 +42,7 @@ class KernelRidge:
     folds : ndarray of shape (N,), or None
         Fold of every shot.
     crowding : ndarray of shape (N,), float64
-        See `tip_adapter.heads.gaussian.crowding`.
+        See `tip_adapter.methods.heads.gaussian.crowding`.
     labels : ndarray of shape (N,), integers, optional
         With them, classes whose shots are all left out are treated as classes without shots.
     """

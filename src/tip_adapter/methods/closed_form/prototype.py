@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tip_adapter.heads import LinearHead
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.expert import ABSENT_LOGIT
+from tip_adapter.methods.heads import LinearHead
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.line_search import best_likelihood_alpha
 from tip_adapter.methods.support_set import SupportSet

@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 
 from tip_adapter.errors import FeatureError, InputError
-from tip_adapter.heads import Head, zero_shot_logits
-from tip_adapter.heads.gaussian import Moments, spanned
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.closed_form.gda import RIDGES
 from tip_adapter.methods.closed_form.prototype import unit_means
 from tip_adapter.methods.expert import Expert, combined_head, scaled
+from tip_adapter.methods.heads import Head, zero_shot_logits
+from tip_adapter.methods.heads.gaussian import Moments, spanned
 from tip_adapter.methods.inputs import as_names, as_numpy, given_or_auto
 from tip_adapter.methods.selection.evidence import Evidence
 from tip_adapter.methods.selection.weight import choose

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from tip_adapter.heads import CacheHead, Head
 from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.heads import CacheHead, Head
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.cache_search import search
 from tip_adapter.methods.support_set import SupportSet

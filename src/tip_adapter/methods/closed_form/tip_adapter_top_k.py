@@ -9,11 +9,19 @@ from typing import Any, Literal
 import numpy as np
 
 from tip_adapter.errors import InputError
-from tip_adapter.heads import Head
-from tip_adapter.heads.affinity import Cache
-from tip_adapter.heads.top_k import INDEXES, SURE, CellKeys, ExactKeys, TopKCacheHead, measured_recall, nearest_mass
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.closed_form.knn import nearest_shots
+from tip_adapter.methods.heads import Head
+from tip_adapter.methods.heads.affinity import Cache
+from tip_adapter.methods.heads.top_k import (
+    INDEXES,
+    SURE,
+    CellKeys,
+    ExactKeys,
+    TopKCacheHead,
+    measured_recall,
+    nearest_mass,
+)
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.evidence import Evidence, Fit
 from tip_adapter.methods.selection.weight import Choice, choose

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 from tip_adapter.errors import InputError
-from tip_adapter.heads import Head, TipXHead
-from tip_adapter.heads.affinity import Cache, affinity, class_mass
-from tip_adapter.heads.cache import text_divergence, text_log_probabilities
 from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.heads import Head, TipXHead
+from tip_adapter.methods.heads.affinity import Cache, affinity, class_mass
+from tip_adapter.methods.heads.cache import text_divergence, text_log_probabilities
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.weight import choose
 from tip_adapter.methods.support_set import SupportSet

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tip_adapter.heads import LinearHead
 from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.heads import LinearHead
 from tip_adapter.methods.support_set import SupportSet
 
 

@@ -13,7 +13,7 @@ from tip_adapter.data.decoding import ImageSource
 from tip_adapter.encoders.trainable import TrainableEncoder, load_trainable_encoder
 from tip_adapter.errors import InputError
 from tip_adapter.features.prompts import resolve_templates, zero_shot_weights
-from tip_adapter.heads import LinearHead
+from tip_adapter.methods.heads import LinearHead
 from tip_adapter.methods.on_encoder.coop import aligned_texts
 from tip_adapter.methods.on_encoder.encoder_tuning import EncoderTuning
 from tip_adapter.methods.on_encoder.photo_views import cut_views

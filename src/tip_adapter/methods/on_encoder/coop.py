@@ -12,7 +12,7 @@ import numpy as np
 from tip_adapter.encoders.trainable import TrainableEncoder, load_trainable_encoder
 from tip_adapter.errors import FeatureError, InputError
 from tip_adapter.features.prompts import texts_for
-from tip_adapter.heads import LinearHead
+from tip_adapter.methods.heads import LinearHead
 from tip_adapter.methods.inputs import as_names
 from tip_adapter.methods.on_encoder.learned_prompts import (
     CLASS_POSITIONS,

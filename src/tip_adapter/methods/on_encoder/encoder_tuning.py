@@ -14,8 +14,8 @@ from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.sequences import list_images
 from tip_adapter.errors import InputError
 from tip_adapter.features.extraction import extract_features
-from tip_adapter.heads import Head
 from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.heads import Head
 from tip_adapter.methods.inputs import aligned, as_labels, as_names
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained.loop import checked_seed, require_torch

@@ -14,7 +14,7 @@ from tip_adapter.data.decoding import ImageSource
 from tip_adapter.encoders.trainable import TrainableEncoder, load_trainable_encoder
 from tip_adapter.errors import InputError
 from tip_adapter.features.prompts import resolve_templates, zero_shot_weights
-from tip_adapter.heads import LinearHead
+from tip_adapter.methods.heads import LinearHead
 from tip_adapter.methods.inputs import as_labels, given_or_auto
 from tip_adapter.methods.on_encoder.coop import aligned_texts
 from tip_adapter.methods.on_encoder.encoder_tuning import EncoderTuning

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tip_adapter.heads.affinity import Cache, mass_from_cosines
+from tip_adapter.methods.heads.affinity import Cache, mass_from_cosines
 from tip_adapter.methods.selection.folds import MAX_ASKED
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
@@ -47,7 +47,7 @@ class CacheLogits:
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.affinity import Cache
+    >>> from tip_adapter.methods.heads.affinity import Cache
     >>> from tip_adapter.methods.selection.cache_logits import CacheLogits
     >>> eye = np.eye(2, dtype=np.float32)
     >>> CacheLogits(eye, Cache.build(eye, np.array([0, 1]), 2)).of(1.0).round(2)

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from tip_adapter.errors import InputError
-from tip_adapter.heads.affinity import Cache
+from tip_adapter.methods.heads.affinity import Cache
 from tip_adapter.methods.selection.cache_logits import MAX_COSINES, CacheLogits, affordable_images
 from tip_adapter.methods.selection.evidence import TextOf
 from tip_adapter.methods.selection.folds import asked_shots, one_of_each, shots_per_class, spread_over, support_folds
@@ -132,7 +132,7 @@ def search(
     alpha, beta, text_weight : float, optional
         A value that is given and not to be chosen. With α given, or a validation set, t is 1, as in the paper.
     balanced : bool, default=True
-        As in `tip_adapter.heads.affinity.Cache.build`.
+        As in `tip_adapter.methods.heads.affinity.Cache.build`.
     validation : tuple of features (B, D), labels (B,) and zero-shot logits (B, C), optional
         Images apart from the support set. With them accuracy on them decides, as in the paper; without, shots are left
         out in turn and likelihood decides.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tip_adapter.heads.base import with_text
-from tip_adapter.heads.gaussian import crowding
+from tip_adapter.methods.heads.base import with_text
+from tip_adapter.methods.heads.gaussian import crowding
 from tip_adapter.methods.selection.folds import asked_shots, one_of_each
 from tip_adapter.methods.selection.prior import expected_spread
 from tip_adapter.typing import FloatArray, IntArray

@@ -88,7 +88,7 @@ def folds_of(support: SupportSet, max_folds: int) -> list[Fold]:
 def text_logits(
     features: torch.Tensor, zero_shot_weights: Float32Array | None, logit_scale: float, n_classes: int
 ) -> torch.Tensor:
-    """Zero-shot logits as `tip_adapter.heads.zero_shot_logits` gives them, with gradients with respect to features.
+    """Zero-shot logits as those of the heads, with gradients with respect to features.
 
     Shapes: `features` (B, D), `zero_shot_weights` (C, D) → (B, C).
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tip_adapter.heads import LinearHead, softmax
+from tip_adapter.methods.heads import LinearHead, softmax
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained.base import TrainedMethod
 from tip_adapter.methods.trained.loop import Schedule, TrainingProgress

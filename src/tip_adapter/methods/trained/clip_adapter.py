@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tip_adapter.errors import InputError
-from tip_adapter.heads import AdapterHead
+from tip_adapter.methods.heads import AdapterHead
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.weight import nll_and_accuracy
 from tip_adapter.methods.support_set import SupportSet

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tip_adapter.errors import InputError, TrainingError, TrainingWarning, warn
-from tip_adapter.heads import LinearHead, softmax
 from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.heads import LinearHead, softmax
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained.base import require_text_for_all
 from tip_adapter.methods.trained.loop import TrainingProgress, TrainingRun

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tip_adapter.heads import LinearHead
+from tip_adapter.methods.heads import LinearHead
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained.base import text_logits
 from tip_adapter.typing import FloatArray

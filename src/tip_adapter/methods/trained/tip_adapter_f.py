@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tip_adapter.heads import CacheHead, Head
-from tip_adapter.heads.affinity import Cache, class_mass, mass_from_cosines
+from tip_adapter.methods.heads import CacheHead, Head
+from tip_adapter.methods.heads.affinity import Cache, class_mass, mass_from_cosines
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.cache_search import SearchPoint, SearchResult, search
 from tip_adapter.methods.selection.line_search import best_likelihood_alpha

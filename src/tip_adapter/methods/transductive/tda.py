@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tip_adapter.errors import InputError
-from tip_adapter.heads import softmax, zero_shot_logits
 from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.heads import softmax, zero_shot_logits
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray

@@ -7,7 +7,7 @@ from typing import Any
 
 from tip_adapter.data.class_names import folded, name_of_label
 from tip_adapter.errors import InputError
-from tip_adapter.heads import Head
+from tip_adapter.methods.heads import Head
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.journal import JournalEntry, Undo, now
 from tip_adapter.model.shots import Shots

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from tip_adapter.errors import InputError
-from tip_adapter.heads.adapter import AdapterHead
-from tip_adapter.heads.base import Head, softmax, zero_shot_logits
-from tip_adapter.heads.cache import CacheHead, ChannelCacheHead, NeighbourHead, TipXHead
-from tip_adapter.heads.linear import KernelHead, LinearHead
-from tip_adapter.heads.top_k import TopKCacheHead
+from tip_adapter.methods.heads.adapter import AdapterHead
+from tip_adapter.methods.heads.base import Head, softmax, zero_shot_logits
+from tip_adapter.methods.heads.cache import CacheHead, ChannelCacheHead, NeighbourHead, TipXHead
+from tip_adapter.methods.heads.linear import KernelHead, LinearHead
+from tip_adapter.methods.heads.top_k import TopKCacheHead
 
 __all__ = [
     "HEADS",
@@ -54,7 +54,7 @@ def head_state(head: Head) -> tuple[str, dict[str, np.ndarray[Any, Any]], dict[s
 
     Examples
     --------
-    >>> from tip_adapter.heads import LinearHead, head_state
+    >>> from tip_adapter.methods.heads import LinearHead, head_state
     >>> head_state(LinearHead(3, None, 1.0))
     ('linear', {}, {'n_classes': 3, 'zero_shot_weights': None, 'logit_scale': 1.0, 'weights': None, 'bias': None})
     """
@@ -71,7 +71,7 @@ def head_from_state(kind: str, arrays: Mapping[str, np.ndarray[Any, Any]], param
 
     Examples
     --------
-    >>> from tip_adapter.heads import head_from_state
+    >>> from tip_adapter.methods.heads import head_from_state
     >>> head_from_state("linear", {}, {"n_classes": 3, "zero_shot_weights": None, "logit_scale": 1.0})
     LinearHead(n_classes=3, zero_shot_weights=None, logit_scale=1.0, weights=None, bias=None)
     """

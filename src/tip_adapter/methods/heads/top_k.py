@@ -8,9 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from tip_adapter.heads.affinity import Cache, runner_up
-from tip_adapter.heads.base import TextHead, row_chunks, with_text
 from tip_adapter.libraries import require_extra
+from tip_adapter.methods.heads.affinity import Cache, runner_up
+from tip_adapter.methods.heads.base import TextHead, row_chunks, with_text
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 INDEXES = ("exact", "faiss")
@@ -39,7 +39,7 @@ class ExactKeys:
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.top_k import ExactKeys
+    >>> from tip_adapter.methods.heads.top_k import ExactKeys
     >>> ExactKeys(np.eye(2, dtype=np.float32)).nearest(np.array([[0.6, 0.8]], dtype=np.float32), 1)
     (array([[0.8]], dtype=float32), array([[1]]))
     """
@@ -130,8 +130,8 @@ def nearest_mass(cosines: FloatArray | Float32Array, owners: IntArray, cache: Ca
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.affinity import Cache
-    >>> from tip_adapter.heads.top_k import nearest_mass
+    >>> from tip_adapter.methods.heads.affinity import Cache
+    >>> from tip_adapter.methods.heads.top_k import nearest_mass
     >>> cache = Cache.build(np.eye(2, dtype=np.float32), np.array([0, 1]), 2)
     >>> nearest_mass(np.array([[1.0]]), np.array([[0]]), cache, 5.5)
     array([[1., 0.]])
@@ -172,7 +172,7 @@ class TopKCacheHead(TextHead):
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.top_k import TopKCacheHead
+    >>> from tip_adapter.methods.heads.top_k import TopKCacheHead
     >>> eye, labels = np.eye(2, dtype=np.float32), np.array([0, 1])
     >>> TopKCacheHead(2, eye, 10.0, keys=eye, labels=labels, neighbours=1, alpha=1.0, beta=1.0).logits(eye)
     array([[11.,  0.],

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tip_adapter.heads.base import TextHead, row_chunks
+from tip_adapter.methods.heads.base import TextHead, row_chunks
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 
@@ -24,7 +24,7 @@ class LinearHead(TextHead):
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads import LinearHead
+    >>> from tip_adapter.methods.heads import LinearHead
     >>> LinearHead(2, np.eye(2, dtype=np.float32), 10.0).logits(np.eye(2, dtype=np.float32))
     array([[10.,  0.],
            [ 0., 10.]], dtype=float32)
@@ -64,7 +64,7 @@ class KernelHead(TextHead):
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads import KernelHead
+    >>> from tip_adapter.methods.heads import KernelHead
     >>> eye = np.eye(2, dtype=np.float32)
     >>> KernelHead(2, eye, 10.0, keys=eye, coefficients=eye, beta=1.0).logits(eye).round(2)
     array([[11.  ,  0.37],

@@ -100,7 +100,7 @@ class Cache:
         Examples
         --------
         >>> import numpy as np
-        >>> from tip_adapter.heads.affinity import Cache
+        >>> from tip_adapter.methods.heads.affinity import Cache
         >>> cache = Cache.build(np.eye(3, dtype=np.float32), np.array([1, 0, 1]), 2)
         >>> cache.order, cache.weights
         (array([1, 0, 2]), array([1.5 , 0.75]))
@@ -164,7 +164,7 @@ def affinity(queries: Float32Array, keys: Float32Array, beta: float) -> Float32A
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.affinity import affinity
+    >>> from tip_adapter.methods.heads.affinity import affinity
     >>> affinity(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), beta=5.5).round(4)
     array([[1.    , 0.0041],
            [0.0041, 1.    ]], dtype=float32)
@@ -187,7 +187,7 @@ def class_mass(values: Float32Array | FloatArray, cache: Cache) -> FloatArray:
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.affinity import Cache, class_mass
+    >>> from tip_adapter.methods.heads.affinity import Cache, class_mass
     >>> cache = Cache.build(np.eye(3, dtype=np.float32), np.array([0, 0, 2]), 3, balanced=False)
     >>> class_mass(np.array([[1, 2, 4]], dtype=np.float32), cache)
     array([[3., 0., 4.]])
@@ -203,7 +203,7 @@ def runner_up(values: FloatArray) -> FloatArray:
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.affinity import runner_up
+    >>> from tip_adapter.methods.heads.affinity import runner_up
     >>> runner_up(np.array([[1.0, 3.0, 2.0]]))
     array([2.])
     """
@@ -224,7 +224,7 @@ def cache_logits(queries: Float32Array, cache: Cache, beta: float) -> Float32Arr
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.affinity import Cache, cache_logits
+    >>> from tip_adapter.methods.heads.affinity import Cache, cache_logits
     >>> cache = Cache.build(np.eye(2, dtype=np.float32), np.array([0, 1]), 2)
     >>> cache_logits(np.array([[1, 0]], dtype=np.float32), cache, beta=1.0).round(3)
     array([[1.   , 0.368]], dtype=float32)
@@ -266,7 +266,7 @@ def mass_from_cosines(cosines: Float32Array, cache: Cache, beta: float) -> Float
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.affinity import Cache, mass_from_cosines
+    >>> from tip_adapter.methods.heads.affinity import Cache, mass_from_cosines
     >>> cache = Cache.build(np.eye(2, dtype=np.float32), np.array([0, 1]), 2)
     >>> mass_from_cosines(np.array([[1, -np.inf]], dtype=np.float32), cache, beta=2.0)
     array([[1., 0.]])
@@ -310,7 +310,7 @@ def tip_logits(
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.affinity import Cache, tip_logits
+    >>> from tip_adapter.methods.heads.affinity import Cache, tip_logits
     >>> cache = Cache.build(np.eye(2, dtype=np.float32), np.array([0, 1]), 2)
     >>> query = np.array([[1, 0]], dtype=np.float32)
     >>> tip_logits(np.array([[3, 4]], dtype=np.float32), query, cache, alpha=2.0, beta=1.0).round(3)

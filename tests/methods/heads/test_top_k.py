@@ -5,8 +5,8 @@ import pytest
 
 from tiny_features import random_units
 from tip_adapter.errors import InputError
-from tip_adapter.heads import CacheHead, TopKCacheHead, top_k
 from tip_adapter.methods import TipAdapterTopK
+from tip_adapter.methods.heads import CacheHead, TopKCacheHead, top_k
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ class Moments:
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.gaussian import Moments
+    >>> from tip_adapter.methods.heads.gaussian import Moments
     >>> moments = Moments.of(np.eye(2, dtype=np.float32)[[0, 0, 1]], np.array([0, 0, 1]), 2)
     >>> moments.means, moments.classifier()
     (array([[1., 0.],
@@ -205,7 +205,7 @@ def expected_means(means: FloatArray, present: BoolArray, texts: FloatArray) -> 
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.gaussian import expected_means
+    >>> from tip_adapter.methods.heads.gaussian import expected_means
     >>> means = np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
     >>> expected_means(means, np.array([True, True, False]), np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.5]]))
     array([[2., 0.],
@@ -230,7 +230,7 @@ def crowding(labels: IntArray) -> FloatArray:
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.gaussian import crowding
+    >>> from tip_adapter.methods.heads.gaussian import crowding
     >>> crowding(np.array([0, 0, 0, 1]))
     array([1.5, 1.5, 1.5, 0.5])
     """
@@ -250,7 +250,7 @@ def spanned(features: Float32Array) -> tuple[FloatArray, FloatArray | None]:
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.gaussian import spanned
+    >>> from tip_adapter.methods.heads.gaussian import spanned
     >>> features = np.array([[3, 0, 4]], dtype=np.float32)
     >>> coordinates, basis = spanned(features)
     >>> coordinates.shape, (coordinates @ basis.T).round(6)

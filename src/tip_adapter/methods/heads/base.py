@@ -59,7 +59,7 @@ def zero_shot_logits(
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads import zero_shot_logits
+    >>> from tip_adapter.methods.heads import zero_shot_logits
     >>> zero_shot_logits(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), 10.0, 2)
     array([[10.,  0.],
            [ 0., 10.]], dtype=float32)
@@ -86,7 +86,7 @@ def same_texts(zero_shot_weights: Float32Array) -> bool:
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.base import same_texts
+    >>> from tip_adapter.methods.heads.base import same_texts
     >>> same_texts(np.eye(2, dtype=np.float32)), same_texts(np.ones((2, 1), dtype=np.float32))
     (False, True)
     """
@@ -101,7 +101,7 @@ def with_text(zero_shot_weights: Float32Array | None, n_classes: int) -> BoolArr
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.base import with_text
+    >>> from tip_adapter.methods.heads.base import with_text
     >>> with_text(np.array([[1, 0], [0, 1], [np.nan, np.nan]], dtype=np.float32), 3)
     array([ True,  True, False])
     """
@@ -118,7 +118,7 @@ def softmax(logits: FloatArray) -> FloatArray:
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads import softmax
+    >>> from tip_adapter.methods.heads import softmax
     >>> softmax(np.zeros((1, 4)))
     array([[0.25, 0.25, 0.25, 0.25]])
     """
@@ -136,7 +136,7 @@ def row_chunks(n_rows: int, n_columns: int) -> Iterator[slice]:
 
     Examples
     --------
-    >>> from tip_adapter.heads.base import row_chunks
+    >>> from tip_adapter.methods.heads.base import row_chunks
     >>> list(row_chunks(5, 2_500_000))
     [slice(0, 3, None), slice(3, 5, None)]
     """

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tip_adapter.heads.base import TextHead
+from tip_adapter.methods.heads.base import TextHead
 from tip_adapter.typing import Float32Array
 
 
@@ -26,7 +26,7 @@ class AdapterHead(TextHead):
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads import AdapterHead
+    >>> from tip_adapter.methods.heads import AdapterHead
     >>> eye = np.eye(2, dtype=np.float32)
     >>> AdapterHead(2, eye, 10.0, down=eye[:1], up=eye[:, :1], ratio=0.5).logits(eye)
     array([[10.,  0.],

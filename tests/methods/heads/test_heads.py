@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tip_adapter.errors import InputError
-from tip_adapter.heads import (
+from tip_adapter.methods.heads import (
     HEADS,
     CacheHead,
     ChannelCacheHead,
@@ -20,7 +20,7 @@ from tip_adapter.heads import (
     softmax,
     zero_shot_logits,
 )
-from tip_adapter.heads.base import row_chunks
+from tip_adapter.methods.heads.base import row_chunks
 
 RNG = np.random.default_rng(0)
 
@@ -60,7 +60,8 @@ def test_every_kind_has_an_example():
     kinds = {
         kind
         for kind, cls in HEADS.items()
-        if cls.__module__ in {"tip_adapter.heads.linear", "tip_adapter.heads.cache", "tip_adapter.heads.top_k"}
+        if cls.__module__
+        in {"tip_adapter.methods.heads.linear", "tip_adapter.methods.heads.cache", "tip_adapter.methods.heads.top_k"}
     }
     assert {head_state(head)[0] for head in EXAMPLES} == kinds
 
@@ -77,7 +78,7 @@ def test_taken_apart_and_put_together_it_answers_the_same(head):
 def test_chunks_do_not_change_answers(head, monkeypatch):
     whole = head.logits(QUERIES)
     assert whole.dtype == np.float32
-    monkeypatch.setattr("tip_adapter.heads.base.CHUNK_ELEMENTS", 15)
+    monkeypatch.setattr("tip_adapter.methods.heads.base.CHUNK_ELEMENTS", 15)
     np.testing.assert_allclose(head.logits(QUERIES), whole, rtol=1e-5, atol=1e-6)
 
 

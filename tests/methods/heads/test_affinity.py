@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiny_features import random_units
-from tip_adapter.heads import affinity as cache_model
-from tip_adapter.heads.affinity import Cache, affinity, cache_logits, mass_from_cosines, tip_logits
+from tip_adapter.methods.heads import affinity as cache_model
+from tip_adapter.methods.heads.affinity import Cache, affinity, cache_logits, mass_from_cosines, tip_logits
 
 
 def naive_cache_logits(queries, keys, labels, n_classes, beta, balanced):

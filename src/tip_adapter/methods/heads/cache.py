@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from tip_adapter.heads.affinity import Cache, affinity, class_mass, tip_logits
-from tip_adapter.heads.base import TextHead, row_chunks, with_text, zero_shot_logits
+from tip_adapter.methods.heads.affinity import Cache, affinity, class_mass, tip_logits
+from tip_adapter.methods.heads.base import TextHead, row_chunks, with_text, zero_shot_logits
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 
@@ -32,12 +32,12 @@ class CacheHead(TextHead):
     alpha, beta : float
         At least 0.
     balanced : bool, default=True
-        Weigh classes equally whatever their number of shots; see `tip_adapter.heads.affinity.Cache.build`.
+        Weigh classes equally whatever their number of shots; see `tip_adapter.methods.heads.affinity.Cache.build`.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads import CacheHead
+    >>> from tip_adapter.methods.heads import CacheHead
     >>> eye = np.eye(2, dtype=np.float32)
     >>> CacheHead(2, eye, 10.0, keys=eye, labels=np.array([0, 1]), alpha=1.0, beta=1.0).logits(eye).round(2)
     array([[11.  ,  0.37],
@@ -86,7 +86,7 @@ class TipXHead:
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads import TipXHead
+    >>> from tip_adapter.methods.heads import TipXHead
     >>> eye = np.eye(2, dtype=np.float32)
     >>> head = TipXHead(
     ...     2, eye, 10.0, keys=eye, labels=np.array([0, 1]), alpha=1.0, beta=1.0, gamma=1.0, slope=1.0, offset=1.0
@@ -144,7 +144,7 @@ def text_log_probabilities(features: Float32Array, zero_shot_weights: Float32Arr
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.cache import text_log_probabilities
+    >>> from tip_adapter.methods.heads.cache import text_log_probabilities
     >>> eye = np.eye(2, dtype=np.float32)
     >>> text_log_probabilities(eye, eye).round(3)
     array([[-0.127, -2.127],
@@ -165,7 +165,7 @@ def text_divergence(queries: FloatArray, keys: FloatArray) -> FloatArray:
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.cache import text_divergence
+    >>> from tip_adapter.methods.heads.cache import text_divergence
     >>> logs = np.log(np.array([[0.5, 0.5], [0.25, 0.75]]))
     >>> text_divergence(logs, logs).round(3)
     array([[0.   , 0.144],
@@ -196,7 +196,7 @@ class ChannelCacheHead(TextHead):
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads import ChannelCacheHead
+    >>> from tip_adapter.methods.heads import ChannelCacheHead
     >>> eye = np.eye(2, dtype=np.float32)
     >>> ones, both = np.ones(2, dtype=np.float32), np.array([0, 1])
     >>> head = ChannelCacheHead(
@@ -238,7 +238,7 @@ def unit_channels(features: Float32Array, channels: IntArray) -> Float32Array:
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.cache import unit_channels
+    >>> from tip_adapter.methods.heads.cache import unit_channels
     >>> unit_channels(np.array([[3, 9, 4]], dtype=np.float32), np.array([0, 2]))
     array([[0.6, 0.8]], dtype=float32)
     """
@@ -265,7 +265,7 @@ class NeighbourHead:
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads import NeighbourHead
+    >>> from tip_adapter.methods.heads import NeighbourHead
     >>> eye = np.eye(2, dtype=np.float32)
     >>> NeighbourHead(2, eye, np.array([0, 1]), 1).logits(eye).round(2)
     array([[-0.29, -1.39],
@@ -297,7 +297,7 @@ def neighbour_votes(cosines: Float32Array, labels: IntArray, n_classes: int, nei
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.cache import neighbour_votes
+    >>> from tip_adapter.methods.heads.cache import neighbour_votes
     >>> neighbour_votes(np.array([[0.9, 0.8, 0.1]], dtype=np.float32), np.array([0, 1, 1]), 2, 3).round(2)
     array([[-0.98, -0.47]], dtype=float32)
     """
@@ -313,7 +313,7 @@ def counted_votes(similar: Float32Array, owners: IntArray, n_classes: int) -> Fl
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.heads.cache import counted_votes
+    >>> from tip_adapter.methods.heads.cache import counted_votes
     >>> counted_votes(np.array([[0.9, 0.8]], dtype=np.float32), np.array([[0, 1]]), 2).round(2)
     array([[-0.69, -0.69]], dtype=float32)
     """
