@@ -8,6 +8,7 @@ import numpy as np
 
 from tip_adapter.classifier.predicting import calibration_of
 from tip_adapter.features.batch_encoder import Batch, BatchEncoder, Columns
+from tip_adapter.methods.heads.base import unit
 from tip_adapter.trust.conformal import prediction_sets
 from tip_adapter.typing import Float32Array, FloatArray
 
@@ -60,8 +61,7 @@ class BatchPredictor:
         """Return the batch with ``class``, ``probability``, ``probabilities`` (N, C) and ``error``."""
         columns = self._encode(batch)
         raw: Float32Array = columns.pop("features")
-        norms = np.linalg.norm(raw.astype(np.float64), axis=1, keepdims=True)
-        features = np.divide(raw, norms, out=np.zeros(raw.shape), where=norms > 0).astype(np.float32)
+        features = unit(raw.astype(np.float64)).astype(np.float32)
         probabilities = self.model.probabilities(self.model.logits(features))
         best = probabilities.argmax(axis=1)
         columns["class"] = [self.model.class_names[column] for column in best]

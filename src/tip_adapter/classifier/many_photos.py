@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tip_adapter.classifier.support import Support, groups_of_rows
 from tip_adapter.data.groups import numbered_groups
 from tip_adapter.features.feature_data import Part
 from tip_adapter.features.feature_files import TrainingFeatures
 from tip_adapter.methods.heads import Head
+from tip_adapter.methods.heads.base import without_text
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.fitting import MethodRecord
 from tip_adapter.trust.calibration import Calibration
@@ -46,11 +45,11 @@ def head_of_very_many(
     """Choose a head for all photos of a file; None where no group of them can be left out."""
     from tip_adapter.methods.many_shots import choose_head
 
-    part, silent = found.part, bool(np.isnan(weights).all())
+    part, textless = found.part, bool(without_text(weights).all())
     return choose_head(
         part.features,
         part.labels,
-        None if silent else weights,
+        None if textless else weights,
         logit_scale,
         len(found.class_names),
         groups=numbered_groups(groups_of_rows(groups, part, path)),

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tip_adapter.classifier.encoding import PhotoEncoder
 from tip_adapter.classifier.many_photos import FITTED_TO
 from tip_adapter.errors import InputError, ModelFileError, TipAdapterError
 from tip_adapter.methods.heads import CacheHead, Head
+from tip_adapter.methods.heads.base import without_text
 from tip_adapter.model import edits
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.model.fitting import MethodRecord, calibrate_on_shots, fit_method, make_estimator
@@ -131,11 +130,11 @@ class Refitter:
             estimator = self._estimator({**model.method.parameters, **model.method.held})
             return self._fit(estimator, model, self.photos.stored_middle_views(model))[0]
         # Without scikit-learn, which takes longer to load than all else, and without looking at every number.
-        silent = bool(np.isnan(model.zero_shot_weights[:, 0]).all())
+        textless = bool(without_text(model.zero_shot_weights).all())
         return dataclasses.replace(
             model.head,
             n_classes=len(model.class_names),
-            zero_shot_weights=None if silent else model.zero_shot_weights,
+            zero_shot_weights=None if textless else model.zero_shot_weights,
             keys=model.shots.features.unit,
             labels=model.shots.labels,
             logit_scale=model.encoder.logit_scale * float(model.method.held["text_weight"]),

@@ -27,7 +27,7 @@ from tip_adapter.methods.heads import (
     zero_shot_logits,
 )
 from tip_adapter.methods.heads.affinity import affinity
-from tip_adapter.methods.heads.base import with_text
+from tip_adapter.methods.heads.base import symmetric_inverse, unit, with_text
 from tip_adapter.methods.heads.cache import text_divergence, text_log_probabilities, unit_channels
 from tip_adapter.methods.heads.gaussian import Moments, TextMeans, crowding
 from tip_adapter.methods.heads.linear import kernel_residuals
@@ -289,8 +289,7 @@ def _gaussian(
 def _prototype(features: FloatArray, labels: IntArray, weights: FloatArray, bias: FloatArray, lost: float) -> Split:
     sums = np.zeros(weights.shape)
     np.add.at(sums, labels, features)
-    norms = np.linalg.norm(sums, axis=1, keepdims=True)
-    scale = _proportion(weights, np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0))
+    scale = _proportion(weights, unit(sums))
     if scale is None:
         return None
     return lambda queries: PrototypeSum(queries @ features.T, features, labels, sums, scale, lost), bias, None
@@ -305,8 +304,6 @@ def _ridge_inverse(
     crowded: FloatArray,
 ) -> FloatArray | None:
     """Invert the matrix of ``(K/λ + diag(crowded))·A = α·(Y - t·F·Wᵀ)``; None where no λ > 0, α and t solve it."""
-    from scipy.linalg import cho_factor, lapack
-
     system, solved = np.exp(beta * (keys @ keys.T - 1.0)), coefficients.astype(np.float64)
     smooth = system @ solved
     # diag(crowded)·A = α·Y - α·t·F·Wᵀ - K·A/λ: three unknowns, N·C equations.
@@ -319,10 +316,7 @@ def _ridge_inverse(
         return None
     system *= inverse_ridge
     system[np.diag_indices_from(system)] += crowded
-    factor, _ = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
-    inverse, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
-    result: FloatArray = np.tril(inverse) + np.tril(inverse, -1).T
-    return result
+    return symmetric_inverse(system)
 
 
 def _proportion(weights: FloatArray, made: FloatArray) -> float | None:

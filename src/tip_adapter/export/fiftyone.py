@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from tip_adapter.classifier import ImageClassifier
 from tip_adapter.features.extraction import extract_features
 from tip_adapter.libraries import require_extra
+from tip_adapter.methods.heads.base import unit
 from tip_adapter.typing import Float32Array, UInt8Array
 
 
@@ -98,4 +97,4 @@ class PhotoModel:
     def embed_prompts(self, args: Iterable[str]) -> Float32Array:
         """Return the features of texts."""
         rows = self.classifier.encoder.encode_texts(list(args))
-        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+        return unit(rows)

@@ -19,7 +19,7 @@ from tip_adapter.methods.heads import (
     TopKCacheHead,
 )
 from tip_adapter.methods.heads.affinity import Cache
-from tip_adapter.methods.heads.base import same_texts
+from tip_adapter.methods.heads.base import same_texts, without_text
 from tip_adapter.methods.heads.cache import TEXT_TEMPERATURE, TIE
 from tip_adapter.typing import Float32Array, FloatArray
 
@@ -58,7 +58,7 @@ def _cache(graph: GraphBuilder, head: CacheHead, features: str) -> str:
 
 
 def _tip_x(graph: GraphBuilder, head: TipXHead, features: str) -> str:
-    known = head.zero_shot_weights[~np.isnan(head.zero_shot_weights[:, 0])]
+    known = head.zero_shot_weights[~without_text(head.zero_shot_weights)]
     scaled = graph.add("MatMul", features, graph.constant(known.T / np.float32(TEXT_TEMPERATURE)))
     # In float64, as the head has it.
     texts = graph.add("LogSoftmax", graph.cast(scaled, np.float64), axis=-1)
@@ -133,13 +133,13 @@ def _zero_shot(graph: GraphBuilder, head: Any, features: str) -> str:
         return graph.add("Mul", first, graph.constant(np.zeros(head.n_classes, dtype=np.float32)))
     scaled = np.nan_to_num(np.float32(head.logit_scale) * weights)
     logits = graph.add("MatMul", features, graph.constant(scaled.T))
-    silent = np.isnan(weights[:, 0])
-    if not silent.any():
+    missing = without_text(weights)
+    if not missing.any():
         return logits
-    known = graph.add("Gather", logits, graph.constant(np.flatnonzero(~silent).astype(np.int64)), axis=1)
-    count = graph.constant(np.float32(np.log((~silent).sum())))
+    known = graph.add("Gather", logits, graph.constant(np.flatnonzero(~missing).astype(np.int64)), axis=1)
+    count = graph.constant(np.float32(np.log((~missing).sum())))
     prior = graph.add("Sub", graph.reduce("ReduceLogSumExp", known), count)
-    return graph.add("Where", graph.constant(silent), prior, logits)
+    return graph.add("Where", graph.constant(missing), prior, logits)
 
 
 def _affinity(graph: GraphBuilder, queries: str, keys: Float32Array, beta: float) -> str:

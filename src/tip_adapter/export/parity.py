@@ -15,6 +15,7 @@ from tip_adapter.errors import TipAdapterError
 from tip_adapter.export.inputs import feeds_of
 from tip_adapter.libraries import import_library
 from tip_adapter.methods.heads import Head, softmax
+from tip_adapter.methods.heads.base import unit
 from tip_adapter.storage.escaping import reason_of
 from tip_adapter.typing import Float32Array, FloatArray, UInt8Array
 
@@ -132,7 +133,7 @@ def _compare(
     tolerance: float = LOGIT_TOLERANCE,
 ) -> Parity:
     logits, probabilities = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    expected = head.logits(_unit_rows(features))
+    expected = head.logits(unit(features))
     likely = softmax(expected / temperature)
     parity = Parity(
         samples=len(expected),
@@ -156,8 +157,3 @@ def _compare(
 
 def _largest(differences: FloatArray) -> float:
     return float(np.abs(differences).max())
-
-
-def _unit_rows(features: Float32Array) -> Float32Array:
-    rows = features.astype(np.float64)
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 from tip_adapter.data.class_names import check_labels
 from tip_adapter.data.sequences import list_items, list_labels
 from tip_adapter.errors import FeatureError, FeatureWarning, InputError, warn
+from tip_adapter.methods.heads.base import unit
 from tip_adapter.typing import Float32Array, IntArray
 
 NORM_TOLERANCE = 1e-3
@@ -68,15 +69,13 @@ def unit_rows(features: Float32Array) -> Float32Array:
     array([[1., 0.],
            [0., 1.]], dtype=float32)
     """
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
-    if np.all(np.abs(norms - 1) < NORM_TOLERANCE):
+    if np.all(np.abs(np.linalg.norm(features, axis=1) - 1) < NORM_TOLERANCE):
         return features
     warn(
         "Features are not of unit length, so their rows were normalised: give normalised features to silence this",
         FeatureWarning,
     )
-    result: Float32Array = np.divide(features, norms, out=np.zeros_like(features), where=norms > 0)
-    return result
+    return unit(features)
 
 
 def checked_views(views: Any, expected: tuple[int, ...]) -> Float32Array:
@@ -139,11 +138,11 @@ def checked_weights(zero_shot_weights: Any, dim: int, class_names: Sequence[str]
         raise InputError(
             f"Expected {len(class_names)} rows of zero_shot_weights, one per class name, got {len(weights)}"
         )
-    silent = np.isnan(weights).any(axis=1)
-    if np.isinf(weights).any() or silent.all():
+    missing = np.isnan(weights).any(axis=1)
+    if np.isinf(weights).any() or missing.all():
         raise FeatureError("Expected finite zero_shot_weights, got NaN or infinite rows: give None for no text at all")
-    weights[silent] = np.nan
-    weights[~silent] = unit_rows(weights[~silent])
+    weights[missing] = np.nan
+    weights[~missing] = unit_rows(weights[~missing])
     return weights
 
 

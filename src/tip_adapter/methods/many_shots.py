@@ -10,10 +10,10 @@ import numpy as np
 
 from tip_adapter.methods.heads import LinearHead, zero_shot_logits
 from tip_adapter.methods.heads.affinity import Cache
+from tip_adapter.methods.heads.base import nll_per_sample, unit
 from tip_adapter.methods.heads.gaussian import Moments
 from tip_adapter.methods.heads.top_k import ExactKeys, nearest_mass
 from tip_adapter.methods.selection.folds import one_of_each
-from tip_adapter.methods.selection.line_search import surprises
 from tip_adapter.methods.selection.weight import likely_weights, nll_and_accuracy
 from tip_adapter.methods.softmax_regression import softmax_regressions
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
@@ -103,9 +103,9 @@ class ManyShots:
         """The likeliest weights of the texts and of other logits (B, C)."""
         rows = slice(None) if asked is None else asked
         experts = np.stack([self.text(self.queries[rows]).astype(np.float64), logits])
-        silent = self.zero_shot_weights is None
-        weights = likely_weights(experts[1:] if silent else experts, self.truth[rows], *_UNKNOWN[silent])
-        return np.concatenate([[0.0], weights]) if silent else weights
+        textless = self.zero_shot_weights is None
+        weights = likely_weights(experts[1:] if textless else experts, self.truth[rows], *_UNKNOWN[textless])
+        return np.concatenate([[0.0], weights]) if textless else weights
 
     def linear(self, weights: FloatArray, bias: FloatArray, text_weight: float) -> LinearHead:
         """Put a linear function beside the texts."""
@@ -243,8 +243,7 @@ def _some_of_each(rows: IntArray, labels: IntArray, most: IntArray | int) -> Int
 
 
 def _prototypes(shots: ManyShots) -> Candidate:
-    means = shots.moments.means
-    means = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+    means = unit(shots.moments.means)
     logits = shots.logit_scale * (shots.queries @ means.T)
     text, gain = shots.weighed(logits)
     head = shots.linear(gain * shots.logit_scale * means, np.zeros(shots.n_classes), text)
@@ -305,7 +304,7 @@ def _simplest(shots: ManyShots, tried: list[Candidate]) -> Candidate:
     """The first that loses no more against the best than chance explains."""
     rows = next((one.asked for one in tried if one.asked is not None), np.arange(len(shots.truth)))
     truth = shots.truth[rows]
-    losses = [surprises(one.logits[rows] if one.asked is None else one.logits, truth) for one in tried]
+    losses = [nll_per_sample(one.logits[rows] if one.asked is None else one.logits, truth) for one in tried]
     best = min(losses, key=np.mean)
     lost = [loss - best for loss in losses]
     alike = (one for one, by in zip(tried, lost, strict=True) if by.mean() <= 2 * by.std() / np.sqrt(len(by)))

@@ -11,6 +11,7 @@ from tip_adapter.errors import InputError
 from tip_adapter.features.extraction import Extraction
 from tip_adapter.methods.heads import CacheHead, Head, zero_shot_logits
 from tip_adapter.methods.heads.affinity import cache_logits
+from tip_adapter.methods.heads.base import without_text
 from tip_adapter.model.few_shot_model import FewShotModel
 from tip_adapter.trust.agreement import FALSE_ALARMS
 from tip_adapter.trust.calibration import Calibration
@@ -35,7 +36,7 @@ def evaluate_rows(
     skipped: Sequence[tuple[str, str]] = (),
 ) -> Evaluation:
     """Measure a model on unit features (N, D), read a part at a time where they lie on the disk."""
-    known, silent = set(model.shots.features.digests), bool(np.isnan(model.zero_shot_weights[:, 0]).all())
+    known, textless = set(model.shots.features.digests), bool(without_text(model.zero_shot_weights).all())
     probabilities = _in_blocks(lambda rows: model.probabilities(model.logits(rows)), features)
     alone = _in_blocks(partial(_shots_alone, model.head), features)
     among = sum(digest in known for digest in digests)
@@ -45,7 +46,7 @@ def evaluate_rows(
         probabilities,
         labels,
         model.class_names,
-        zero_shot=None if silent else _in_blocks(partial(_texts_alone, model), features),
+        zero_shot=None if textless else _in_blocks(partial(_texts_alone, model), features),
         cache=alone if isinstance(model.head, CacheHead) or np.ptp(alone) > 0 else None,
         n_shots_among=among,
         skipped=skipped,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tip_adapter.errors import InputError, TrainingWarning, warn
 from tip_adapter.methods.heads import Head
+from tip_adapter.methods.heads.base import without_text
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.typing import Float32Array, IntArray, StrPath
 
@@ -117,7 +118,7 @@ def fit_method(
     from tip_adapter.methods import METHODS
     from tip_adapter.methods.spec import GIVEN
 
-    weights = None if _all_silent(zero_shot_weights) else zero_shot_weights
+    weights = None if without_text(zero_shot_weights).all() else zero_shot_weights
     estimator.set_params(zero_shot_weights=weights, logit_scale=logit_scale)
     if estimator.needs_encoder:
         estimator.set_params(class_texts=class_texts)
@@ -194,10 +195,6 @@ def calibrate_on_shots(
         shots=answers.shots,
         fewer=None if means else answers.fewer,
     )
-
-
-def _all_silent(weights: Float32Array) -> bool:
-    return bool((weights[:, 0] != weights[:, 0]).all())
 
 
 def _chosen(estimator: Any) -> dict[str, Any]:

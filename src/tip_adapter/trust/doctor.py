@@ -16,6 +16,7 @@ import numpy as np
 from tip_adapter.errors import ImageError
 from tip_adapter.methods.auto import Auto
 from tip_adapter.methods.heads import softmax, zero_shot_logits
+from tip_adapter.methods.heads.base import without_text
 from tip_adapter.methods.left_out import LeftOut, left_out_logits
 from tip_adapter.trust.calibration import FEW_SHOTS, fit_temperature
 from tip_adapter.trust.duplicates import Duplicate, Photos, find_duplicates
@@ -172,7 +173,7 @@ def _second_opinion(
     queries: Float32Array | None,
 ) -> tuple[FloatArray, IntArray, IntArray, str]:
     """Probabilities for shots by what has not seen them, their labels and rows, and who speaks."""
-    text = weights if weights is not None and not np.isnan(weights[:, 0]).all() else None
+    text = weights if weights is not None and not without_text(weights).all() else None
     method = Auto(text, class_names=class_names, logit_scale=logit_scale)
     method.fit(shots.features, shots.labels, groups=shots.groups, queries=queries)
     answers: LeftOut = left_out_logits(

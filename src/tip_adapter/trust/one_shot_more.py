@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tip_adapter.methods.heads.base import log_sum_exp
 from tip_adapter.methods.selection.prior import HALF_KNOWN
 from tip_adapter.typing import FloatArray, IntArray
 
@@ -56,9 +57,7 @@ def odds_of(logits: FloatArray, labels: IntArray) -> FloatArray:
     """
     lead = logits.astype(np.float64) - logits[np.arange(len(labels)), labels][:, None]
     lead[np.arange(len(labels)), labels] = -np.inf
-    top = lead.max(axis=1)
-    odds: FloatArray = -(top + np.log(np.exp(lead - top[:, None]).sum(axis=1)))
-    return np.clip(odds, -SURE, SURE)
+    return np.clip(-log_sum_exp(lead), -SURE, SURE)
 
 
 def raised(logits: FloatArray, labels: IntArray, gain: float) -> FloatArray:

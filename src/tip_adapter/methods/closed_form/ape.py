@@ -12,6 +12,7 @@ from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.closed_form.prototype import unit_means
 from tip_adapter.methods.heads import ChannelCacheHead, Head
 from tip_adapter.methods.heads.affinity import Cache, affinity, class_mass
+from tip_adapter.methods.heads.base import log_sum_exp, without_text
 from tip_adapter.methods.heads.cache import unit_channels
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.weight import choose
@@ -215,21 +216,21 @@ def _refined(
 ) -> tuple[Float32Array, FloatArray, IntArray]:
     """Keys (N, Q), their weights (N,) in float64 and the channels (Q,) from the kept shots."""
     features, labels, texts = support.features[kept], support.labels[kept], np.asarray(support.zero_shot_weights)
-    known = ~np.isnan(texts[:, 0])
+    known = ~without_text(texts)
     means = unit_means(features, labels, support.n_classes)[np.unique(labels)]
     scores = channel_scores(texts[known], means.astype(np.float32))
     channels = np.sort(np.argsort(-scores, kind="stable")[: int(values["channels"])])
     keys = unit_channels(features, channels)
     cosines = keys.astype(np.float64) @ unit_channels(texts[known], channels).T
     # KL(onehot ‖ p) = -log p of the true class; a class without text gets the mean of the others.
-    surprise = np.log(np.exp(cosines).sum(axis=1))
+    divergence = log_sum_exp(cosines)
     with_text = known[labels]
     columns = np.cumsum(known) - 1
-    surprise[with_text] -= cosines[with_text, columns[labels[with_text]]]
-    surprise[~with_text] = surprise[with_text].mean() if with_text.any() else 0.0
-    exponents = values["gamma"] * surprise
+    divergence[with_text] -= cosines[with_text, columns[labels[with_text]]]
+    divergence[~with_text] = divergence[with_text].mean() if with_text.any() else 0.0
+    exponents = values["gamma"] * divergence
     if exponents.max() > MAX_EXPONENT:
-        largest = MAX_EXPONENT / float(surprise.max())
+        largest = MAX_EXPONENT / float(divergence.max())
         raise InputError(f"Expected gamma up to {largest:.3g} with these classes, got {values['gamma']:g}: lower it")
     return keys, np.exp(exponents), channels
 

@@ -13,6 +13,7 @@ from tip_adapter.errors import InputError
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.expert import Expert, combined_head, scaled
 from tip_adapter.methods.heads import Head
+from tip_adapter.methods.heads.base import symmetric_inverse
 from tip_adapter.methods.heads.gaussian import crowding
 from tip_adapter.methods.heads.linear import kernel_residuals
 from tip_adapter.methods.inputs import given_or_auto
@@ -111,11 +112,9 @@ class KernelRidge:
 
         With ``M = (K/λ + diag(crowding))⁻¹`` and ``A = M·R``, the shots I of a fold are missed by ``M_II⁻¹·A_I``.
         """
-        from scipy.linalg import cho_factor, cho_solve, lapack
+        from scipy.linalg import cho_factor, cho_solve
 
-        factor, _ = cho_factor(self._system(beta, ridge), lower=True, overwrite_a=True, check_finite=False)
-        inverse, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
-        inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        inverse = symmetric_inverse(self._system(beta, ridge))
         solved, result = inverse @ self.residuals, np.zeros(self.residuals.shape)
         folds = self.folds if self.folds is not None else np.zeros(len(result), dtype=np.intp)
         for fold in range(int(folds.max()) + 1):

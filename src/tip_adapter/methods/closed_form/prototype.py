@@ -10,6 +10,7 @@ import numpy as np
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.expert import ABSENT_LOGIT
 from tip_adapter.methods.heads import LinearHead
+from tip_adapter.methods.heads.base import unit
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.line_search import best_likelihood_alpha
 from tip_adapter.methods.support_set import SupportSet
@@ -113,6 +114,4 @@ def unit_means(features: Float32Array, labels: IntArray, n_classes: int) -> Floa
     """
     sums = np.zeros((n_classes, features.shape[1]))
     np.add.at(sums, labels, features)
-    norms = np.linalg.norm(sums, axis=1, keepdims=True)
-    result: FloatArray = np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0)
-    return result
+    return unit(sums)

@@ -15,6 +15,7 @@ from tip_adapter.methods.closed_form.gda import RIDGES
 from tip_adapter.methods.closed_form.prototype import unit_means
 from tip_adapter.methods.expert import Expert, combined_head, scaled
 from tip_adapter.methods.heads import Head, zero_shot_logits
+from tip_adapter.methods.heads.base import unit
 from tip_adapter.methods.heads.gaussian import Moments, spanned
 from tip_adapter.methods.inputs import as_names, as_numpy, given_or_auto
 from tip_adapter.methods.selection.evidence import Evidence
@@ -209,8 +210,8 @@ class _Guide:
     def weights(self, kept: BoolArray) -> Float32Array:
         """Zero-shot weights (C, D) from prompts weighed by the kept shots."""
         cosines, _ = self.matches(kept)
-        unit = cosines / np.maximum(np.linalg.norm(cosines, axis=1, keepdims=True), 1e-12)
-        shares = np.where(self.known, np.exp(self.gamma * (unit - unit.max(axis=1, keepdims=True))), 0.0)
+        matched = unit(cosines)
+        shares = np.where(self.known, np.exp(self.gamma * (matched - matched.max(axis=1, keepdims=True))), 0.0)
         sums = np.einsum("cp,cpd->cd", shares, np.nan_to_num(self.prompts), dtype=np.float64)
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         sums[lengths[:, 0] == 0] = np.nan

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tip_adapter.methods.heads.base import TextHead
+from tip_adapter.methods.heads.base import TextHead, unit
 from tip_adapter.typing import Float32Array
 
 
@@ -41,6 +41,4 @@ class AdapterHead(TextHead):
         """Logits (B, C) of unit features (B, D)."""
         adapted = np.float32(self.ratio) * np.maximum(np.maximum(features @ self.down.T, 0) @ self.up.T, 0)
         adapted += np.float32(1 - self.ratio) * features
-        norms = np.linalg.norm(adapted, axis=1, keepdims=True)
-        unit = np.divide(adapted, norms, out=np.zeros_like(adapted), where=norms > 0)
-        return self.zero_shot_logits(unit)
+        return self.zero_shot_logits(unit(adapted))

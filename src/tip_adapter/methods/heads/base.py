@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
-from tip_adapter.typing import BoolArray, Float32Array, FloatArray
+from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
+
+Rows = TypeVar("Rows", bound=FloatArray)
 
 
 class Head(Protocol):
@@ -67,11 +69,10 @@ def zero_shot_logits(
     if zero_shot_weights is None or same_texts(zero_shot_weights):
         return np.zeros((len(features), n_classes), dtype=np.float32)
     logits: Float32Array = np.float32(logit_scale) * (features @ zero_shot_weights.T)
-    silent = np.isnan(zero_shot_weights[:, 0])
-    if silent.any():
-        known = logits[:, ~silent].astype(np.float64)
-        top = known.max(axis=1, keepdims=True)
-        logits[:, silent] = top + np.log(np.exp(known - top).mean(axis=1, keepdims=True))
+    missing = without_text(zero_shot_weights)
+    if missing.any():
+        known = logits[:, ~missing].astype(np.float64)
+        logits[:, missing] = (log_sum_exp(known) - np.log(known.shape[1]))[:, None]
     return logits
 
 
@@ -90,9 +91,15 @@ def same_texts(zero_shot_weights: Float32Array) -> bool:
     >>> same_texts(np.eye(2, dtype=np.float32)), same_texts(np.ones((2, 1), dtype=np.float32))
     (False, True)
     """
-    known = zero_shot_weights[~np.isnan(zero_shot_weights[:, 0])]
+    known = zero_shot_weights[~without_text(zero_shot_weights)]
     # Two rows tell nearly always, and quickly.
     return all(len(rows) == 0 or bool(np.abs(rows - rows[0]).max() <= SAME_TEXT) for rows in (known[:2], known))
+
+
+def without_text(zero_shot_weights: FloatArray) -> BoolArray:
+    """Which classes, (C,), have no text: their rows are NaN."""
+    missing: BoolArray = np.isnan(zero_shot_weights[:, 0])
+    return missing
 
 
 def with_text(zero_shot_weights: Float32Array | None, n_classes: int) -> BoolArray:
@@ -107,7 +114,7 @@ def with_text(zero_shot_weights: Float32Array | None, n_classes: int) -> BoolArr
     """
     if zero_shot_weights is None or same_texts(zero_shot_weights):
         return np.zeros(n_classes, dtype=np.bool_)
-    return ~np.isnan(zero_shot_weights[:, 0])
+    return ~without_text(zero_shot_weights)
 
 
 def softmax(logits: FloatArray) -> FloatArray:
@@ -124,6 +131,62 @@ def softmax(logits: FloatArray) -> FloatArray:
     """
     powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     result: FloatArray = powers / powers.sum(axis=-1, keepdims=True)
+    return result
+
+
+def log_sum_exp(logits: FloatArray) -> FloatArray:
+    """Logarithm of the sum of exponentials along the last axis, without overflow; (..., C) → (...)."""
+    top = logits.max(axis=-1)
+    result: FloatArray = top + np.log(np.exp(logits - top[..., None]).sum(axis=-1))
+    return result
+
+
+def log_softmax(logits: FloatArray) -> FloatArray:
+    """Logarithms of the probabilities of logits along the last axis; (..., C) → (..., C)."""
+    shifted: FloatArray = logits - logits.max(axis=-1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted
+
+
+def nll_per_sample(logits: FloatArray, labels: IntArray) -> FloatArray:
+    """Negative log-likelihood of every image, in nats.
+
+    Shapes: `logits` (B, C), `labels` (B,) → (B,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.heads.base import nll_per_sample
+    >>> nll_per_sample(np.zeros((1, 2)), np.array([1])).round(3)
+    array([0.693])
+    """
+    result: FloatArray = log_sum_exp(logits) - logits[np.arange(len(labels)), labels]
+    return result
+
+
+def unit(rows: Rows) -> Rows:
+    """Give vectors along the last axis length 1; zeros stay zeros.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tip_adapter.methods.heads.base import unit
+    >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    array([[0.6, 0.8],
+           [0. , 0. ]])
+    """
+    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    result: Rows = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return result
+
+
+def symmetric_inverse(matrix: FloatArray) -> FloatArray:
+    """Invert a symmetric, positive definite matrix by Cholesky's factors; its memory is used."""
+    from scipy.linalg import cho_factor, lapack
+
+    factor, _ = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+    inverse, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
+    result: FloatArray = np.tril(inverse) + np.tril(inverse, -1).T
     return result
 
 

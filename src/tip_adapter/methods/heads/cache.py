@@ -8,7 +8,15 @@ from functools import cached_property
 import numpy as np
 
 from tip_adapter.methods.heads.affinity import Cache, affinity, class_mass, tip_logits
-from tip_adapter.methods.heads.base import TextHead, row_chunks, with_text, zero_shot_logits
+from tip_adapter.methods.heads.base import (
+    TextHead,
+    log_softmax,
+    row_chunks,
+    unit,
+    with_text,
+    without_text,
+    zero_shot_logits,
+)
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 
@@ -150,11 +158,8 @@ def text_log_probabilities(features: Float32Array, zero_shot_weights: Float32Arr
     array([[-0.127, -2.127],
            [-2.127, -0.127]])
     """
-    known = zero_shot_weights[~np.isnan(zero_shot_weights[:, 0])]
-    scaled = (features @ (known.T / np.float32(TEXT_TEMPERATURE))).astype(np.float64)
-    top = scaled.max(axis=1, keepdims=True)
-    result: FloatArray = scaled - top - np.log(np.exp(scaled - top).sum(axis=1, keepdims=True))
-    return result
+    known = zero_shot_weights[~without_text(zero_shot_weights)]
+    return log_softmax((features @ (known.T / np.float32(TEXT_TEMPERATURE))).astype(np.float64))
 
 
 def text_divergence(queries: FloatArray, keys: FloatArray) -> FloatArray:
@@ -242,10 +247,7 @@ def unit_channels(features: Float32Array, channels: IntArray) -> Float32Array:
     >>> unit_channels(np.array([[3, 9, 4]], dtype=np.float32), np.array([0, 2]))
     array([[0.6, 0.8]], dtype=float32)
     """
-    part = features[:, channels]
-    norms = np.linalg.norm(part, axis=1, keepdims=True)
-    result: Float32Array = np.divide(part, norms, out=np.zeros_like(part), where=norms > 0)
-    return result
+    return unit(features[:, channels])
 
 
 @dataclasses.dataclass(frozen=True)

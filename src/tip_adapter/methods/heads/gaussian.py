@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from tip_adapter.methods.heads.base import without_text
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 EMPTY = 1e-6
@@ -109,10 +110,10 @@ class Moments:
         """Say what the texts (C, D) tell of the means of classes with few shots, as far as they do of the others."""
         counts, means = self.counts, self.means
         many = (counts > 0) & (2 * counts >= counts.max())
-        if np.count_nonzero(many & ~np.isnan(texts[:, 0])) < 2:
+        if np.count_nonzero(many & ~without_text(texts)) < 2:
             many = counts > 0
         expected = expected_means(means, many, texts)
-        known = many & ~np.isnan(expected[:, 0])
+        known = many & ~without_text(expected)
         freedom = float(counts.sum() - np.count_nonzero(counts))
         worth = 0.0
         if freedom > 0 and known.any():
@@ -184,7 +185,7 @@ class TextMeans:
         """Share of the text, had the classes so many shots, (C,)."""
         few = 2 * counts < self.counts.max()
         shares = np.where(few, self.worth / np.maximum(self.worth + counts, 1e-12), 0.0)
-        result: FloatArray = np.where(np.isnan(self.expected[:, 0]), 0.0, np.where(counts == 0, 1.0, shares))
+        result: FloatArray = np.where(without_text(self.expected), 0.0, np.where(counts == 0, 1.0, shares))
         return result
 
     def joined(self, means: FloatArray) -> FloatArray:

@@ -15,10 +15,11 @@ import numpy as np
 
 from tip_adapter.errors import InputError
 from tip_adapter.methods.heads.affinity import Cache
+from tip_adapter.methods.heads.base import nll_per_sample
 from tip_adapter.methods.selection.cache_logits import MAX_COSINES, CacheLogits, affordable_images
 from tip_adapter.methods.selection.evidence import TextOf
 from tip_adapter.methods.selection.folds import asked_shots, one_of_each, shots_per_class, spread_over, support_folds
-from tip_adapter.methods.selection.line_search import best_accuracy_alpha, best_likelihood_alpha, surprises
+from tip_adapter.methods.selection.line_search import best_accuracy_alpha, best_likelihood_alpha
 from tip_adapter.methods.selection.prior import WIDTH, expected_spread, likely_ratio, likely_text_weight
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
@@ -341,7 +342,7 @@ class _Scored:
         return right
 
     def _nll(self, mass: FloatArray, alpha: float) -> float:
-        return float(surprises(self.text + alpha * mass, self.labels).mean())
+        return float(nll_per_sample(self.text + alpha * mass, self.labels).mean())
 
     def _result(self, points: tuple[SearchPoint, ...], best: SearchPoint, alpha: float | None) -> SearchResult:
         mass = self.cache_logits.of(best.beta)
@@ -363,7 +364,7 @@ class _Scored:
             n_scored=len(self.labels),
             nll=best.nll,
             accuracy=float(with_cache.mean()),
-            zero_shot_nll=float(surprises(self.zero_shot, self.labels).mean()) if text else np.nan,
+            zero_shot_nll=float(nll_per_sample(self.zero_shot, self.labels).mean()) if text else np.nan,
             zero_shot_accuracy=float(zero_shot.mean()) if text else np.nan,
             points=points,
             text_weight=self.text_weight,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tip_adapter.methods.heads.base import log_sum_exp
 from tip_adapter.methods.selection.evidence import Fit
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
@@ -74,7 +75,7 @@ def _lost(support: SupportSet, fit: Fit, full: BoolArray, left: int) -> float:
         cut = classes[group::n_groups]
         kept = ~asked & (~np.isin(labels, cut) | (rank < left))
         logits = support.text_of(asked) + fit(kept)(support.features[asked])
-        leads.append(_log_sum(logits[:, np.setdiff1d(classes, cut)]) - _log_sum(logits[:, cut]))
+        leads.append(log_sum_exp(logits[:, np.setdiff1d(classes, cut)]) - log_sum_exp(logits[:, cut]))
         n_cut += int(np.isin(known, cut).sum())
     return max(0.0, _likeliest_shift(np.concatenate(leads), n_cut))
 
@@ -86,12 +87,6 @@ def _likeliest_shift(leads: FloatArray, n_cut: int) -> float:
 
     low, high = float(leads.min()) - 50.0, float(leads.max()) + 50.0
     return float(brentq(lambda shift: expit(shift - leads).sum() - n_cut, low, high))
-
-
-def _log_sum(logits: FloatArray) -> FloatArray:
-    top = logits.max(axis=1)
-    result: FloatArray = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
-    return result
 
 
 def _rank(features: Float32Array, labels: IntArray, among: BoolArray) -> IntArray:

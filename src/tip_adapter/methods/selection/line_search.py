@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tip_adapter.methods.heads.base import nll_per_sample
 from tip_adapter.typing import FloatArray, IntArray
 
 BLOCK = 2**16
@@ -98,25 +99,7 @@ def best_accuracy_alpha(text: FloatArray, cache: FloatArray, labels: IntArray) -
     return float(ends[best] + widths[best] / 2), float(counts[best] / len(labels))
 
 
-def surprises(logits: FloatArray, labels: IntArray) -> FloatArray:
-    """Negative log-likelihood of every image, in nats.
-
-    Shapes: `logits` (B, C), `labels` (B,) → (B,).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tip_adapter.methods.selection.line_search import surprises
-    >>> surprises(np.zeros((1, 2)), np.array([1])).round(3)
-    array([0.693])
-    """
-    top = logits.max(axis=1)
-    total = np.exp(logits - top[:, None]).sum(axis=1)
-    result: FloatArray = np.log(total) + top - logits[np.arange(len(labels)), labels]
-    return result
-
-
-def surprises_along(text: FloatArray, expert: FloatArray, labels: IntArray, weight: float) -> FloatArray:
+def nll_along(text: FloatArray, expert: FloatArray, labels: IntArray, weight: float) -> FloatArray:
     """Negative log-likelihood of every image under ``text + weight·expert``, in nats.
 
     Shapes: `text, expert` (B, C), `labels` (B,) → (B,).
@@ -124,14 +107,14 @@ def surprises_along(text: FloatArray, expert: FloatArray, labels: IntArray, weig
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.methods.selection.line_search import surprises_along
-    >>> surprises_along(np.zeros((1, 2)), np.eye(2)[:1], np.array([0]), 2.0).round(3)
+    >>> from tip_adapter.methods.selection.line_search import nll_along
+    >>> nll_along(np.zeros((1, 2)), np.eye(2)[:1], np.array([0]), 2.0).round(3)
     array([0.127])
     """
     # In float64 whatever the logits are: differences of such sums over many images find the best weight.
     result, weight = np.empty(len(labels)), np.float64(weight)
     for part in _blocks(text):
-        result[part] = surprises(text[part] + weight * expert[part], labels[part])
+        result[part] = nll_per_sample(text[part] + weight * expert[part], labels[part])
     return result
 
 

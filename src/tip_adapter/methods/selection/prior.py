@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tip_adapter.methods.selection.line_search import best_likelihood_alpha, surprises_along
+from tip_adapter.methods.selection.line_search import best_likelihood_alpha, nll_along
 from tip_adapter.typing import FloatArray, IntArray
 
 WIDTH = float(np.log(2.0))
@@ -110,8 +110,8 @@ def likely_ratio(
         start, _ = best_likelihood_alpha(text, expert, labels)
 
     def loss(log_ratio: float) -> float:
-        surprise = float(surprises_along(text, expert, labels, float(np.exp(log_ratio))).sum())
-        return surprise + float(log_ratio - np.log(expected)) ** 2 / (2 * width**2)
+        nll = float(nll_along(text, expert, labels, float(np.exp(log_ratio))).sum())
+        return nll + float(log_ratio - np.log(expected)) ** 2 / (2 * width**2)
 
     # The likelihood alone is best at `start`, the prior alone at `expected`: the optimum lies between.
     centre = np.log(np.clip(start, expected / 100, expected * 100))

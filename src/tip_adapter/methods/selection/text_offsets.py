@@ -66,9 +66,9 @@ def _likeliest(logits: FloatArray, labels: IntArray, crowded: FloatArray, width:
         moved -= moved.max(axis=1, keepdims=True)
         powers = np.exp(moved)
         sums = powers.sum(axis=1)
-        surprise = float(weights @ (np.log(sums) - moved[rows, labels]))
+        nll = float(weights @ (np.log(sums) - moved[rows, labels]))
         slope = (weights / sums) @ powers - np.bincount(labels, weights, len(offsets))
-        return surprise + float(offsets @ offsets) / (2 * width**2), slope + offsets / width**2
+        return nll + float(offsets @ offsets) / (2 * width**2), slope + offsets / width**2
 
     result: FloatArray = minimize(loss, np.zeros(logits.shape[1]), jac=True, method="L-BFGS-B").x
     return result

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tip_adapter.methods.heads.base import nll_per_sample
 from tip_adapter.methods.selection.evidence import Evidence, Fit, Rule, spread
-from tip_adapter.methods.selection.line_search import best_accuracy_alpha, surprises
+from tip_adapter.methods.selection.line_search import best_accuracy_alpha
 from tip_adapter.methods.selection.prior import expected_spread, likely_ratio, likely_text_weight
 from tip_adapter.typing import FloatArray, IntArray
 
@@ -33,7 +34,7 @@ def nll_and_accuracy(logits: FloatArray, labels: IntArray) -> tuple[float, float
     """
     if not len(labels):
         return float("nan"), float("nan")
-    return float(np.mean(surprises(logits, labels))), float(np.mean(logits.argmax(axis=1) == labels))
+    return float(np.mean(nll_per_sample(logits, labels))), float(np.mean(logits.argmax(axis=1) == labels))
 
 
 @dataclass(frozen=True)

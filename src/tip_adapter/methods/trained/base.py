@@ -11,6 +11,7 @@ import numpy as np
 
 from tip_adapter.errors import InputError, TrainingWarning, warn
 from tip_adapter.methods.base import FewShotMethod
+from tip_adapter.methods.heads.base import without_text
 from tip_adapter.methods.selection.folds import support_folds
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained.loop import Schedule, TrainingProgress, TrainingRun, checked_seed, require_torch, train
@@ -103,13 +104,13 @@ def text_logits(
 
     if zero_shot_weights is None:
         return torch.zeros(len(features), n_classes)
-    silent = torch.from_numpy(np.isnan(zero_shot_weights[:, 0]))
+    missing = torch.from_numpy(without_text(zero_shot_weights))
     logits = logit_scale * features @ torch.from_numpy(np.nan_to_num(zero_shot_weights)).T
-    if not silent.any():
+    if not missing.any():
         return logits
-    known = logits[:, ~silent]
+    known = logits[:, ~missing]
     prior = torch.logsumexp(known, dim=1, keepdim=True) - np.log(known.shape[1])
-    return torch.where(silent, prior, logits)
+    return torch.where(missing, prior, logits)
 
 
 class TrainedMethod(FewShotMethod):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tip_adapter.methods.heads import LinearHead
+from tip_adapter.methods.heads.base import unit, without_text
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained.base import text_logits
 from tip_adapter.typing import FloatArray
@@ -31,11 +32,11 @@ def residual_logits(features: torch.Tensor, residuals: torch.Tensor, support: Su
         return support.logit_scale * features @ residuals.T
     prototypes = torch.nn.functional.normalize(torch.from_numpy(np.nan_to_num(weights)) + residuals, dim=1)
     logits = support.logit_scale * features @ prototypes.T
-    silent = torch.from_numpy(np.isnan(weights[:, 0]))
-    if not silent.any():
+    missing = torch.from_numpy(without_text(weights))
+    if not missing.any():
         return logits
     base = text_logits(features, weights, support.logit_scale, support.n_classes)
-    return torch.where(silent, base + support.logit_scale * features @ residuals.T, logits)
+    return torch.where(missing, base + support.logit_scale * features @ residuals.T, logits)
 
 
 def residual_head(residuals: FloatArray, support: SupportSet) -> LinearHead:
@@ -46,9 +47,8 @@ def residual_head(residuals: FloatArray, support: SupportSet) -> LinearHead:
     change = residuals.astype(np.float64)
     if support.zero_shot_weights is not None:
         weights = support.zero_shot_weights.astype(np.float64)
-        known = ~np.isnan(weights[:, 0])
-        moved = weights[known] + change[known]
-        change[known] = moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12) - weights[known]
+        known = ~without_text(weights)
+        change[known] = unit(weights[known] + change[known]) - weights[known]
     return LinearHead(
         support.n_classes,
         support.zero_shot_weights,

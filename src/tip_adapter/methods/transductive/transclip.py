@@ -11,7 +11,7 @@ import numpy as np
 from tip_adapter.errors import InputError
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.heads import softmax, zero_shot_logits
-from tip_adapter.methods.heads.base import row_chunks
+from tip_adapter.methods.heads.base import row_chunks, unit
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
@@ -146,7 +146,7 @@ class _MixtureHead:
         for column in np.flatnonzero(self.support.counts == 0):
             surest = np.argsort(-shares[:, column], kind="stable")[:CONFIDENT]
             sums[column] = shares[surest, column] @ features[surest]
-        return _unit(sums)
+        return unit(sums)
 
     def _sums_of_shots(self) -> FloatArray:
         sums = np.zeros((self.support.n_classes, self.support.features.shape[1]))
@@ -155,7 +155,7 @@ class _MixtureHead:
 
     def _means(self, features: Float32Array, shares: FloatArray, count: float) -> FloatArray:
         sums = shares.T @ features / len(features)
-        return _unit(sums + count * self._sums_of_shots() / len(self.support.labels))
+        return unit(sums + count * self._sums_of_shots() / len(self.support.labels))
 
     def _variances(self, features: Float32Array, shares: FloatArray, means: FloatArray, count: float) -> FloatArray:
         """Mean square distance from the means along every dimension, (D,)."""
@@ -210,9 +210,3 @@ def _log_likelihoods(features: Float32Array, means: FloatArray, variances: Float
     scaled = means / variances
     found: FloatArray = features @ scaled.T - 0.5 * np.einsum("cd,cd->c", scaled, means)
     return found
-
-
-def _unit(rows: FloatArray) -> FloatArray:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: FloatArray = rows / np.maximum(lengths, 1e-12)
-    return unit

@@ -6,11 +6,11 @@ import base64
 from http import HTTPStatus
 from typing import Any, Literal
 
-import numpy as np
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from tip_adapter.encoders import Encoder
+from tip_adapter.methods.heads.base import unit
 from tip_adapter.serve.problems import Problem
 from tip_adapter.serve.protocols import Sent, check_count, encode_all, features_of, photo_of, read_json
 from tip_adapter.typing import Float32Array
@@ -67,7 +67,7 @@ async def embeddings(request: Request) -> dict[str, Any]:
         features |= zip(places, features_of(await encode_all(request, served, photos)), strict=True)
     if texts:
         rows = await run_in_threadpool(served.encoder.encode_texts, list(texts.values()))
-        features |= zip(texts, rows / np.linalg.norm(rows, axis=1, keepdims=True), strict=True)
+        features |= zip(texts, unit(rows), strict=True)
     data = [
         {"object": "embedding", "index": place, "embedding": _written(features[place], asked.encoding_format)}
         for place in range(len(inputs))

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tip_adapter.errors import InputError
+from tip_adapter.methods.heads import base as heads
 from tip_adapter.trust.metrics.checks import checked_probabilities, checked_scores
 from tip_adapter.typing import FloatArray, IntArray
 
@@ -107,6 +108,4 @@ def log_softmax(logits: ArrayLike) -> FloatArray:
     if not np.isfinite(highest).all():  # NaN and +∞ surface in the maximum, as does a row of −∞
         row = int(np.flatnonzero(~np.isfinite(highest))[0])
         raise InputError(f"Expected logits with a finite maximum, got {highest[row, 0]} in row {row}")
-    shifted: FloatArray = values - highest
-    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return shifted
+    return heads.log_softmax(values)
