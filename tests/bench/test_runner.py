@@ -193,12 +193,8 @@ class Tuned(METHODS["prototype"]):
 
     takes_images = True
     seen: ClassVar[dict] = {}
-
-    def __init__(
-        self, zero_shot_weights=None, *, class_names=None, logit_scale=100.0, checkpoint=None, wise_weight=0.5
-    ):
-        super().__init__(zero_shot_weights, class_names=class_names, logit_scale=logit_scale)
-        self.checkpoint, self.wise_weight = checkpoint, wise_weight
+    checkpoint: Path | None = None
+    wise_weight: float = 0.5
 
     def fit(self, X, y, *, validation=None):
         self.seen["photos"], self.seen["validation"] = [Path(path).parent.name for path in X], validation

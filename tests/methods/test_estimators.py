@@ -1,6 +1,8 @@
 """Every method is a scikit-learn classifier."""
 
 import dataclasses
+import inspect
+import pickle
 import threading
 
 import numpy as np
@@ -8,7 +10,8 @@ import pytest
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from tip_adapter.methods import METHODS
+from tip_adapter.methods import METHODS, FewShotMethod
+from tip_adapter.methods.heads import LinearHead
 
 ON_ENCODERS = {"coop", "clip-lora", "full-fine-tuning"}
 """Exempt from scikit-learn's checks, which feed random features: these need an encoder, or photos. Their own tests look
@@ -37,9 +40,9 @@ class WithTexts:
         return dataclasses.replace(support, zero_shot_weights=texts)
 
 
-# By name in this module, since the checks pickle; the methods' own __init__ is what scikit-learn reads.
+# By name in this module, since the checks pickle.
 TEXTED = {
-    name: type(f"{cls.__name__}WithTexts", (WithTexts, cls), {"__init__": cls.__init__, "__module__": __name__})
+    name: type(f"{cls.__name__}WithTexts", (WithTexts, cls), {"__module__": __name__})
     for name, cls in METHODS.items()
     if cls.needs_text
 }
@@ -75,6 +78,49 @@ def test_estimator_check(estimator, check):
         batch_size_does_not_matter(estimator)
     else:
         check(estimator)
+
+
+class Short(FewShotMethod):
+    """Declares its parameter."""
+
+    scale: float = 1.0
+
+    def _fit_head(self, support):
+        return LinearHead(support.n_classes, None, self.scale, support.features)
+
+
+class Scaled(Short):
+    """Declares one more."""
+
+    offset: float = 0.0
+
+
+class Written(FewShotMethod):
+    """Writes its constructor."""
+
+    def __init__(self, zero_shot_weights=None, class_names=None, logit_scale=1.0, power=2):
+        self.zero_shot_weights, self.class_names = zero_shot_weights, class_names
+        self.logit_scale, self.power = logit_scale, power
+
+    _fit_head = Short._fit_head
+
+
+def test_a_methods_constructor_comes_of_its_fields_and_one_that_is_written_is_kept():
+    shared = ["zero_shot_weights", "class_names", "logit_scale"]
+    for cls, own in ((Short, ["scale"]), (Scaled, ["scale", "offset"]), (Written, ["power"])):
+        assert list(inspect.signature(cls).parameters) == shared + own
+        texts = np.eye(2)
+        method = cls(texts, **{own[-1]: 3.0})
+        for one in (method, clone(method), pickle.loads(pickle.dumps(method)), cls().set_params(**method.get_params())):
+            np.testing.assert_array_equal(one.zero_shot_weights, texts)
+            assert getattr(one, own[-1]) == 3.0
+        assert repr(cls(**{own[-1]: 3.0})) == f"{cls.__name__}({own[-1]}=3.0)"
+        assert method != clone(method)
+        assert len({method, clone(method)}) == 2
+    with pytest.raises(TypeError, match="positional"):
+        Short(None, ["a", "b"])
+    with pytest.raises(ValueError, match="mutable default"):
+        type("Shared", (FewShotMethod,), {"__annotations__": {"rates": list}, "rates": []})
 
 
 class Bar:

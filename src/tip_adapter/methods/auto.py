@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,18 +122,7 @@ class Auto(FewShotMethod):
     'proker by the rule for one shot, or group of them, per class (nothing can be left out)'
     """
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        logit_scale: float = 100.0,
-        held: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.logit_scale = logit_scale
-        self.held = held
+    held: Mapping[str, Any] | None = None
 
     def held_parameters(self) -> dict[str, Any]:
         """The chosen weights and hyper-parameters, as the parameter `held`.

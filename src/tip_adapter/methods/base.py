@@ -6,8 +6,8 @@ import copy
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, Self
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, dataclass_transform
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -31,10 +31,22 @@ from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 
+@dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(field,))
+@dataclass(eq=False, repr=False, kw_only=True)
 class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Base of every method: a scikit-learn classifier on the features of a frozen encoder.
 
-    Subclasses store their parameters in ``__init__`` and turn a `SupportSet` into a head in ``_fit_head``.
+    Subclasses turn a `SupportSet` into a head in ``_fit_head``. They declare their own parameters as the fields of a
+    dataclass, such as ``alpha: float = 1.0``, and ``__init__`` comes of itself; one that they write is kept.
+
+    Parameters
+    ----------
+    zero_shot_weights : array-like of shape (C, D), optional
+        W, class text features; a row of NaN for a class without text.
+    class_names : sequence of str, optional
+        Names of the rows of `zero_shot_weights`.
+    logit_scale : float, default=100.0
+        s, the inverse temperature the encoder was trained with.
 
     Attributes
     ----------
@@ -75,12 +87,17 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     takes_images = False
     """Whether X are images, not features."""
 
-    zero_shot_weights: Any
-    class_names: Sequence[str] | None
-    logit_scale: float
+    zero_shot_weights: Any = field(default=None, kw_only=False)
+    class_names: Sequence[str] | None = None
+    logit_scale: float = 100.0
 
     _keeps_interrupted = True
     """Whether Ctrl-C ends a training early, or everything."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Give every method the constructor that scikit-learn reads its parameters from."""
+        super().__init_subclass__(**options)
+        dataclass(eq=False, repr=False, kw_only=True)(cls)
 
     def fit(
         self, X: Any, y: Any, *, validation: tuple[Any, Any] | None = None, groups: Any = None, queries: Any = None

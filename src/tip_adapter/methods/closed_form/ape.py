@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -94,26 +94,11 @@ class APE(FewShotMethod):
 
     needs_text = True
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        alpha: float | Literal["auto"] = "auto",
-        beta: float | Literal["auto"] = "auto",
-        gamma: float | Literal["auto"] = "auto",
-        channels: int | Literal["auto"] = "auto",
-        text_weight: float | Literal["auto"] = "auto",
-        logit_scale: float = 100.0,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.alpha = alpha
-        self.beta = beta
-        self.gamma = gamma
-        self.channels = channels
-        self.text_weight = text_weight
-        self.logit_scale = logit_scale
+    alpha: float | Literal["auto"] = "auto"
+    beta: float | Literal["auto"] = "auto"
+    gamma: float | Literal["auto"] = "auto"
+    channels: int | Literal["auto"] = "auto"
+    text_weight: float | Literal["auto"] = "auto"
 
     def _fit_head(self, support: SupportSet) -> ChannelCacheHead:
         if support.zero_shot_weights is None:

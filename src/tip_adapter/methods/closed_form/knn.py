@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -63,18 +62,7 @@ class KNN(FewShotMethod):
 
     uses_text = False
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        neighbours: int | Literal["auto"] = "auto",
-        logit_scale: float = 100.0,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.neighbours = neighbours
-        self.logit_scale = logit_scale
+    neighbours: int | Literal["auto"] = "auto"
 
     def _fit_head(self, support: SupportSet) -> NeighbourHead:
         shots = len(support.labels)

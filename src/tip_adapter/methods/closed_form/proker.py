@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -252,24 +252,10 @@ class ProKeR(FewShotMethod):
     ['hat']
     """
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        alpha: float | Literal["auto"] = "auto",
-        beta: float | Literal["auto"] = "auto",
-        ridge: float | Literal["auto"] = "auto",
-        text_weight: float | Literal["auto"] = "auto",
-        logit_scale: float = 100.0,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.alpha = alpha
-        self.beta = beta
-        self.ridge = ridge
-        self.text_weight = text_weight
-        self.logit_scale = logit_scale
+    alpha: float | Literal["auto"] = "auto"
+    beta: float | Literal["auto"] = "auto"
+    ridge: float | Literal["auto"] = "auto"
+    text_weight: float | Literal["auto"] = "auto"
 
     def _fit_head(self, support: SupportSet) -> Head:
         alpha, beta = given_or_auto("alpha", self.alpha), given_or_auto("beta", self.beta)

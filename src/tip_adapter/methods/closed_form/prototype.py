@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -57,18 +57,7 @@ class Prototype(FewShotMethod):
 
     uses_text = False
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        scale: float | Literal["auto"] = "auto",
-        logit_scale: float = 100.0,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.scale = scale
-        self.logit_scale = logit_scale
+    scale: float | Literal["auto"] = "auto"
 
     def _fit_head(self, support: SupportSet) -> LinearHead:
         scale, evidence = given_or_auto("scale", self.scale), support.evidence

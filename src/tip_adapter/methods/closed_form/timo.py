@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -87,26 +87,11 @@ class TIMO(FewShotMethod):
     needs_text = True
     takes_prompts = True
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        prompt_features: Any = None,
-        gamma: float = 50.0,
-        alpha: float | Literal["auto"] = "auto",
-        ridge: float | Literal["auto"] = "auto",
-        text_weight: float | Literal["auto"] = "auto",
-        logit_scale: float = 100.0,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.prompt_features = prompt_features
-        self.gamma = gamma
-        self.alpha = alpha
-        self.ridge = ridge
-        self.text_weight = text_weight
-        self.logit_scale = logit_scale
+    prompt_features: Any = None
+    gamma: float = 50.0
+    alpha: float | Literal["auto"] = "auto"
+    ridge: float | Literal["auto"] = "auto"
+    text_weight: float | Literal["auto"] = "auto"
 
     def _fit_head(self, support: SupportSet) -> Head:
         alpha, ridge = given_or_auto("alpha", self.alpha), given_or_auto("ridge", self.ridge)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.heads import CacheHead, Head
@@ -58,24 +57,10 @@ class TipAdapter(FewShotMethod):
     ['hat']
     """
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        alpha: float | Literal["auto"] = "auto",
-        beta: float | Literal["auto"] = "auto",
-        text_weight: float | Literal["auto"] = "auto",
-        logit_scale: float = 100.0,
-        balanced: bool = True,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.alpha = alpha
-        self.beta = beta
-        self.text_weight = text_weight
-        self.logit_scale = logit_scale
-        self.balanced = balanced
+    alpha: float | Literal["auto"] = "auto"
+    beta: float | Literal["auto"] = "auto"
+    text_weight: float | Literal["auto"] = "auto"
+    balanced: bool = True
 
     def _fit_head(self, support: SupportSet) -> CacheHead:
         alpha, beta = given_or_auto("alpha", self.alpha), given_or_auto("beta", self.beta)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -95,30 +95,13 @@ class TipAdapterTopK(FewShotMethod):
     ['hat']
     """
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        neighbours: int | Literal["auto"] = "auto",
-        alpha: float | Literal["auto"] = "auto",
-        beta: float | Literal["auto"] = "auto",
-        text_weight: float | Literal["auto"] = "auto",
-        logit_scale: float = 100.0,
-        balanced: bool = True,
-        index: str = "exact",
-        probes: int | Literal["auto"] = "auto",
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.neighbours = neighbours
-        self.alpha = alpha
-        self.beta = beta
-        self.text_weight = text_weight
-        self.logit_scale = logit_scale
-        self.balanced = balanced
-        self.index = index
-        self.probes = probes
+    neighbours: int | Literal["auto"] = "auto"
+    alpha: float | Literal["auto"] = "auto"
+    beta: float | Literal["auto"] = "auto"
+    text_weight: float | Literal["auto"] = "auto"
+    balanced: bool = True
+    index: str = "exact"
+    probes: int | Literal["auto"] = "auto"
 
     def _fit_head(self, support: SupportSet) -> Head:
         alpha, beta = given_or_auto("alpha", self.alpha), given_or_auto("beta", self.beta)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from tip_adapter.methods.base import FewShotMethod
@@ -34,17 +33,6 @@ class ZeroShot(FewShotMethod):
     >>> ZeroShot(eye, class_names=["hat", "cap"]).fit(eye, ["cap", "hat"]).predict(eye).tolist()
     ['hat', 'cap']
     """
-
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        logit_scale: float = 100.0,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.logit_scale = logit_scale
 
     def _fit_head(self, support: SupportSet) -> LinearHead:
         return LinearHead(support.n_classes, support.zero_shot_weights, support.logit_scale)

@@ -10,15 +10,12 @@ from typing import Any, Literal
 import numpy as np
 
 from tip_adapter.data.decoding import ImageSource
-from tip_adapter.encoders.trainable import TrainableEncoder, load_trainable_encoder
+from tip_adapter.encoders.trainable import load_trainable_encoder
 from tip_adapter.errors import InputError
-from tip_adapter.features.prompts import resolve_templates, zero_shot_weights
-from tip_adapter.methods.heads import LinearHead
-from tip_adapter.methods.on_encoder.coop import aligned_texts
 from tip_adapter.methods.on_encoder.encoder_tuning import EncoderTuning
 from tip_adapter.methods.on_encoder.photo_views import cut_views
-from tip_adapter.methods.trained.loop import Schedule, TrainingProgress
-from tip_adapter.typing import IntArray, StrPath
+from tip_adapter.methods.trained.loop import Schedule
+from tip_adapter.typing import IntArray
 
 ITERATIONS_PER_SHOT = 500
 
@@ -99,44 +96,15 @@ class CLIPLoRA(EncoderTuning):
     tip_adapter.errors.EncoderError: The encoder fake gives no gradients, which training it or its prompts needs: ...
     """
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        encoder: StrPath | TrainableEncoder | None = None,
-        class_texts: Sequence[str | Sequence[str]] | None = None,
-        templates: str | Sequence[str] = "photo",
-        rank: int = 2,
-        alpha: float = 1.0,
-        dropout: float = 0.25,
-        learning_rate: float = 2e-4,
-        iterations: int | Literal["auto"] = "auto",
-        batch_size: int = 32,
-        weight_decay: float = 0.01,
-        views: int = 8,
-        logit_scale: Any = None,
-        random_state: Any = 0,
-        checkpoint: StrPath | None = None,
-        progress: TrainingProgress | None = None,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.encoder = encoder
-        self.class_texts = class_texts
-        self.templates = templates
-        self.rank = rank
-        self.alpha = alpha
-        self.dropout = dropout
-        self.learning_rate = learning_rate
-        self.iterations = iterations
-        self.batch_size = batch_size
-        self.weight_decay = weight_decay
-        self.views = views
-        self.logit_scale = logit_scale
-        self.random_state = random_state
-        self.checkpoint = checkpoint
-        self.progress = progress
+    templates: str | Sequence[str] = "photo"
+    rank: int = 2
+    alpha: float = 1.0
+    dropout: float = 0.25
+    learning_rate: float = 2e-4
+    iterations: int | Literal["auto"] = "auto"
+    batch_size: int = 32
+    weight_decay: float = 0.01
+    views: int = 8
 
     def _tune(
         self,
@@ -148,9 +116,7 @@ class CLIPLoRA(EncoderTuning):
         from tip_adapter.methods.on_encoder.low_rank import LowRankTask, LowRankTowers
 
         schedule = self._schedule(len(labels), int(np.bincount(labels).max()))
-        texts = aligned_texts(self.class_texts, self.class_names, self.classes_)
-        templates = resolve_templates(self.templates)
-        prompts = [[template.replace("{}", text) for text in row for template in templates] for row in texts]
+        prompts = self._prompts
         encoder = load_trainable_encoder(self.encoder)  # type: ignore[arg-type]
         scale = encoder.logit_scale if self.logit_scale is None else float(self.logit_scale)
         towers = LowRankTowers.of(encoder, self.rank, float(self.alpha), float(self.dropout), seed)
@@ -166,9 +132,7 @@ class CLIPLoRA(EncoderTuning):
             {"method": "clip-lora", "task": hashlib.sha256(json.dumps(content).encode()).hexdigest()},
         )
         self.trainable_parameters_ = sum(parameter.numel() for parameter in towers.parameters)
-        self.encoder_ = towers.merge().as_encoder(f"{encoder.name}, with low-rank changes")
-        self.encoder_.logit_scale = scale
-        self.head_ = LinearHead(len(texts), zero_shot_weights(self.encoder_, texts, templates), scale)
+        self._classify_with(towers.merge().as_encoder(f"{encoder.name}, with low-rank changes"), scale)
 
     def _schedule(self, n_shots: int, most: int) -> Schedule:
         iterations = ITERATIONS_PER_SHOT * most if self.iterations == "auto" else self.iterations
@@ -178,8 +142,6 @@ class CLIPLoRA(EncoderTuning):
         return Schedule(-(-int(iterations) // steps), self.batch_size, self.learning_rate)
 
     def _check_parameters(self) -> None:
-        if self.encoder is None:
-            raise InputError("CLIPLoRA tunes an encoder: give one, such as encoder='huggingface:owner/name'")
         if not isinstance(self.rank, int | np.integer) or self.rank < 1:
             raise InputError(f"Expected rank as a whole number of at least 1, got {self.rank!r}")
         if not 0 <= self.dropout < 1:

@@ -22,7 +22,7 @@ from tip_adapter.methods.on_encoder.learned_prompts import (
 )
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained.base import TrainedMethod, TrainingSet
-from tip_adapter.methods.trained.loop import Schedule, TrainingProgress, train
+from tip_adapter.methods.trained.loop import Schedule, train
 from tip_adapter.typing import StrPath
 
 if TYPE_CHECKING:
@@ -108,40 +108,16 @@ class CoOp(TrainedMethod):
 
     needs_encoder = True
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        encoder: StrPath | TrainableEncoder | None = None,
-        class_texts: Sequence[str | Sequence[str]] | None = None,
-        n_context: int = 16,
-        context_init: str | None = None,
-        class_specific: bool = False,
-        class_position: ClassPosition = "end",
-        logit_scale: float = 100.0,
-        epochs: int | str = "paper",
-        learning_rate: float = 0.002,
-        batch_size: int = 32,
-        random_state: Any = 0,
-        checkpoint: StrPath | None = None,
-        progress: TrainingProgress | None = None,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.encoder = encoder
-        self.class_texts = class_texts
-        self.n_context = n_context
-        self.context_init = context_init
-        self.class_specific = class_specific
-        self.class_position = class_position
-        self.logit_scale = logit_scale
-        self.epochs = epochs
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.checkpoint = checkpoint
-        self.progress = progress
+    encoder: StrPath | TrainableEncoder | None = None
+    class_texts: Sequence[str | Sequence[str]] | None = None
+    n_context: int = 16
+    context_init: str | None = None
+    class_specific: bool = False
+    class_position: ClassPosition = "end"
+    epochs: int | str = "paper"
+    learning_rate: float = 0.002
+    batch_size: int = 32
+    checkpoint: StrPath | None = None
 
     def _refit_head(self, support: SupportSet) -> LinearHead:
         # A shallow copy: the encoder is large, and `classes_` says which text is whose. The checkpoint is of all shots.

@@ -14,15 +14,18 @@ from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.sequences import list_images
 from tip_adapter.errors import InputError
 from tip_adapter.features.extraction import extract_features
+from tip_adapter.features.prompts import resolve_templates, zero_shot_weights
 from tip_adapter.methods.base import FewShotMethod
-from tip_adapter.methods.heads import Head
+from tip_adapter.methods.heads import Head, LinearHead
 from tip_adapter.methods.inputs import aligned, as_labels, as_names
+from tip_adapter.methods.on_encoder.coop import aligned_texts
 from tip_adapter.methods.support_set import SupportSet
-from tip_adapter.methods.trained.loop import checked_seed, require_torch
+from tip_adapter.methods.trained.loop import TrainingProgress, checked_seed, require_torch
 from tip_adapter.typing import Float32Array, IntArray, StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.encoders.torch_encoder import TorchEncoder
+    from tip_adapter.encoders.trainable import TrainableEncoder
 
 
 class EncoderTuning(FewShotMethod):
@@ -39,8 +42,13 @@ class EncoderTuning(FewShotMethod):
     needs_encoder = True
     takes_images = True
 
-    random_state: Any
-    encoder_: TorchEncoder
+    encoder: StrPath | TrainableEncoder | None = None
+    class_texts: Sequence[str | Sequence[str]] | None = None
+    templates: str | Sequence[str] = "ensemble"
+    logit_scale: Any = None
+    random_state: Any = 0
+    checkpoint: StrPath | None = None
+    progress: TrainingProgress | None = None
 
     def fit(
         self,
@@ -84,8 +92,14 @@ class EncoderTuning(FewShotMethod):
         """
         require_torch()
         self._check_parameters()
+        if self.encoder is None:
+            raise InputError(
+                f"{type(self).__name__} tunes an encoder: give one, such as encoder='huggingface:owner/name'"
+            )
         photos = self._listed_photos(X)
         labels = self._checked_labels(photos, y)
+        self._texts = aligned_texts(self.class_texts, self.class_names, self.classes_)
+        self._templates = resolve_templates(self.templates)
         self._tune(photos, labels, checked_seed(self.random_state), validation)
         return self
 
@@ -102,6 +116,18 @@ class EncoderTuning(FewShotMethod):
         validation: tuple[Sequence[ImageSource], Any] | None,
     ) -> None:
         """Tune the encoder, and set what `fit` gives."""
+
+    @property
+    def _prompts(self) -> list[list[str]]:
+        """What the templates make of every class's texts."""
+        return [[template.replace("{}", text) for text in row for template in self._templates] for row in self._texts]
+
+    def _classify_with(self, encoder: TorchEncoder, logit_scale: float) -> None:
+        """Make a tuned encoder, and what it says of the class texts, the fitted method."""
+        encoder.logit_scale = logit_scale
+        self.encoder_ = encoder
+        weights = zero_shot_weights(encoder, self._texts, self._templates)
+        self.head_ = LinearHead(len(weights), weights, logit_scale)
 
     def logits(self, X: Sequence[ImageSource]) -> Float32Array:
         """Logits of every class.

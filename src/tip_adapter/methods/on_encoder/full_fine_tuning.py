@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -13,19 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.encoders.trainable import TrainableEncoder, load_trainable_encoder
 from tip_adapter.errors import InputError
-from tip_adapter.features.prompts import resolve_templates, zero_shot_weights
-from tip_adapter.methods.heads import LinearHead
 from tip_adapter.methods.inputs import as_labels, given_or_auto
-from tip_adapter.methods.on_encoder.coop import aligned_texts
 from tip_adapter.methods.on_encoder.encoder_tuning import EncoderTuning
 from tip_adapter.methods.on_encoder.photo_views import cut_views
 from tip_adapter.methods.on_encoder.rate_choice import RateChoice
 from tip_adapter.methods.on_encoder.tuning_task import Apart, TuningTask
-from tip_adapter.methods.trained.loop import Schedule, TrainingProgress
-from tip_adapter.typing import IntArray, StrPath
-
-if TYPE_CHECKING:
-    from tip_adapter.encoders.torch_encoder import TorchEncoder
+from tip_adapter.methods.trained.loop import Schedule
+from tip_adapter.typing import IntArray
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
 ONE_SHOT_RATE = 1e-5
@@ -122,48 +116,17 @@ class FullFineTuning(EncoderTuning):
     tip_adapter.errors.EncoderError: The encoder fake gives no gradients, which training it or its prompts needs: ...
     """
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        encoder: StrPath | TrainableEncoder | None = None,
-        class_texts: Sequence[str | Sequence[str]] | None = None,
-        templates: str | Sequence[str] = "ensemble",
-        wise_weight: float = 0.5,
-        learning_rate: float | Literal["auto"] = "auto",
-        rates: Sequence[float] = RATES,
-        epochs: int | Literal["auto"] = "auto",
-        batch_size: int = 32,
-        weight_decay: float = 0.1,
-        views: int = 8,
-        logit_scale: Any = None,
-        random_state: Any = 0,
-        checkpoint: StrPath | None = None,
-        progress: TrainingProgress | None = None,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.encoder = encoder
-        self.class_texts = class_texts
-        self.templates = templates
-        self.wise_weight = wise_weight
-        self.learning_rate = learning_rate
-        self.rates = rates
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.weight_decay = weight_decay
-        self.views = views
-        self.logit_scale = logit_scale
-        self.random_state = random_state
-        self.checkpoint = checkpoint
-        self.progress = progress
+    wise_weight: float = 0.5
+    learning_rate: float | Literal["auto"] = "auto"
+    rates: Sequence[float] = RATES
+    epochs: int | Literal["auto"] = "auto"
+    batch_size: int = 32
+    weight_decay: float = 0.1
+    views: int = 8
 
     def _check_parameters(self) -> None:
         if not 0 <= self.wise_weight <= 1:
             raise InputError(f"Expected wise_weight from 0 to 1, got {self.wise_weight}")
-        if self.encoder is None:
-            raise InputError("FullFineTuning tunes an encoder: give one, such as encoder='lite-fast'")
 
     def _tune(
         self,
@@ -174,12 +137,10 @@ class FullFineTuning(EncoderTuning):
     ) -> None:
         most = int(np.bincount(labels).max())
         schedule = Schedule(self._epochs(most), self.batch_size, self._given_rate() or 1.0, 1, warmup_rate=None)
-        texts = aligned_texts(self.class_texts, self.class_names, self.classes_)
-        templates = resolve_templates(self.templates)
         encoder = load_trainable_encoder(self.encoder)  # type: ignore[arg-type]
         task = TuningTask(
             encoder,
-            [[template.replace("{}", text) for text in row for template in templates] for row in texts],
+            self._prompts,
             cut_views(photos, encoder.preprocessing, self.views, seed),
             labels,
             encoder.logit_scale if self.logit_scale is None else float(self.logit_scale),
@@ -192,7 +153,6 @@ class FullFineTuning(EncoderTuning):
         apart = None if validation is None else self._photos_apart(*validation, encoder)
         schedule = replace(schedule, learning_rate=self._chosen_rate(task, schedule, apart))
         self._towers = task.run(schedule)
-        self._texts, self._templates = texts, templates
         self.training_ = self._towers.run
         self.trainable_parameters_ = sum(parameter.numel() for parameter in self._towers.parameters)
         self._average(float(self.wise_weight), task.logit_scale)
@@ -221,11 +181,8 @@ class FullFineTuning(EncoderTuning):
 
     def _average(self, wise_weight: float, logit_scale: float) -> None:
         self._towers.average(wise_weight)
-        name = f"{self._towers.encoder.name}, fine-tuned"
-        self.encoder_: TorchEncoder = self._towers.encoder.as_encoder(name)
-        self.encoder_.logit_scale = logit_scale
-        weights = zero_shot_weights(self.encoder_, self._texts, self._templates)
-        self.head_ = LinearHead(len(weights), weights, logit_scale)
+        tuned = self._towers.encoder
+        self._classify_with(tuned.as_encoder(f"{tuned.name}, fine-tuned"), logit_scale)
 
     def _chosen_rate(self, task: TuningTask, schedule: Schedule, apart: Apart | None) -> float:
         given = self._given_rate()

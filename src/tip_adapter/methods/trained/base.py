@@ -128,8 +128,9 @@ class TrainedMethod(FewShotMethod):
     needs_torch = True
     takes_views = True
 
-    random_state: Any
-    progress: TrainingProgress | None
+    random_state: Any = 0
+    progress: TrainingProgress | None = None
+
     _steps_planned = 0
     _steps_done = 0
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tip_adapter.methods.heads import LinearHead, softmax
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained.base import TrainedMethod
-from tip_adapter.methods.trained.loop import Schedule, TrainingProgress
+from tip_adapter.methods.trained.loop import Schedule
 from tip_adapter.methods.trained.residuals import TEXT_NORM, residual_head, residual_logits
 from tip_adapter.typing import FloatArray
 
@@ -71,26 +70,9 @@ class CLAP(TrainedMethod):
 
     needs_text = True
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        logit_scale: float = 100.0,
-        epochs: int = 300,
-        learning_rate: float = 0.1,
-        batch_size: int = 256,
-        random_state: Any = 0,
-        progress: TrainingProgress | None = None,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.logit_scale = logit_scale
-        self.epochs = epochs
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.progress = progress
+    epochs: int = 300
+    learning_rate: float = 0.1
+    batch_size: int = 256
 
     def _fit_head(self, support: SupportSet) -> LinearHead:
         import torch

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.weight import nll_and_accuracy
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained.base import TrainedMethod, TrainingSet, folds_of, text_logits
-from tip_adapter.methods.trained.loop import Schedule, TrainingProgress
+from tip_adapter.methods.trained.loop import Schedule
 from tip_adapter.typing import Float32Array
 
 if TYPE_CHECKING:
@@ -86,30 +85,11 @@ class CLIPAdapter(TrainedMethod):
 
     needs_text = True
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        residual_ratio: float | Literal["auto"] = "auto",
-        logit_scale: float = 100.0,
-        epochs: int = 50,
-        learning_rate: float = 1e-3,
-        batch_size: int = 256,
-        max_folds: int = 3,
-        random_state: Any = 0,
-        progress: TrainingProgress | None = None,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.residual_ratio = residual_ratio
-        self.logit_scale = logit_scale
-        self.epochs = epochs
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.max_folds = max_folds
-        self.random_state = random_state
-        self.progress = progress
+    residual_ratio: float | Literal["auto"] = "auto"
+    epochs: int = 50
+    learning_rate: float = 1e-3
+    batch_size: int = 256
+    max_folds: int = 3
 
     def _fit_head(self, support: SupportSet) -> AdapterHead:
         ratio = given_or_auto("residual_ratio", self.residual_ratio)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -75,18 +75,7 @@ class LinearProbe(FewShotMethod):
     trains = True
     uses_text = False
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        strength: float | Literal["auto"] = "auto",
-        logit_scale: float = 100.0,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.strength = strength
-        self.logit_scale = logit_scale
+    strength: float | Literal["auto"] = "auto"
 
     def _fit_head(self, support: SupportSet) -> LinearHead:
         if len(np.unique(support.labels)) < 2:

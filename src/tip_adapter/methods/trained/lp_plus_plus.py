@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -75,20 +73,8 @@ class LPPlusPlus(FewShotMethod):
     needs_text = True
     trains = True
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        logit_scale: float = 100.0,
-        iterations: int = 300,
-        progress: TrainingProgress | None = None,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.logit_scale = logit_scale
-        self.iterations = iterations
-        self.progress = progress
+    iterations: int = 300
+    progress: TrainingProgress | None = None
 
     def _fit_head(self, support: SupportSet) -> LinearHead:
         if self.iterations < 1:

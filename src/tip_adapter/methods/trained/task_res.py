@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tip_adapter.methods.heads import LinearHead
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained.base import TrainedMethod
-from tip_adapter.methods.trained.loop import Schedule, TrainingProgress
+from tip_adapter.methods.trained.loop import Schedule
 from tip_adapter.methods.trained.residuals import TEXT_NORM, residual_head, residual_logits
 
 if TYPE_CHECKING:
@@ -69,30 +68,11 @@ class TaskRes(TrainedMethod):
 
     needs_text = True
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        alpha: float = 0.5,
-        logit_scale: float = 100.0,
-        epochs: int | Literal["auto"] = "auto",
-        learning_rate: float = 2e-3,
-        weight_decay: float = 0.0,
-        batch_size: int = 256,
-        random_state: Any = 0,
-        progress: TrainingProgress | None = None,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.alpha = alpha
-        self.logit_scale = logit_scale
-        self.epochs = epochs
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.random_state = random_state
-        self.progress = progress
+    alpha: float = 0.5
+    epochs: int | Literal["auto"] = "auto"
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.0
+    batch_size: int = 256
 
     def _fit_head(self, support: SupportSet) -> LinearHead:
         import torch

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from tip_adapter.methods.selection.line_search import best_likelihood_alpha
 from tip_adapter.methods.selection.weight import nll_and_accuracy
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained.base import Fold, TrainedMethod, TrainingSet, folds_of, text_logits
-from tip_adapter.methods.trained.loop import Schedule, TrainingProgress
+from tip_adapter.methods.trained.loop import Schedule
 from tip_adapter.typing import Float32Array, FloatArray
 
 if TYPE_CHECKING:
@@ -96,36 +95,14 @@ class TipAdapterF(TrainedMethod):
     (['hat'], 6)
     """
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        alpha: float | Literal["auto"] = "auto",
-        beta: float | Literal["auto"] = "auto",
-        initial_alpha: float | Literal["auto"] = "auto",
-        logit_scale: float = 100.0,
-        balanced: bool = True,
-        epochs: int = 20,
-        learning_rate: float = 1e-3,
-        batch_size: int = 256,
-        max_folds: int = 4,
-        random_state: Any = 0,
-        progress: TrainingProgress | None = None,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.alpha = alpha
-        self.beta = beta
-        self.initial_alpha = initial_alpha
-        self.logit_scale = logit_scale
-        self.balanced = balanced
-        self.epochs = epochs
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.max_folds = max_folds
-        self.random_state = random_state
-        self.progress = progress
+    alpha: float | Literal["auto"] = "auto"
+    beta: float | Literal["auto"] = "auto"
+    initial_alpha: float | Literal["auto"] = "auto"
+    balanced: bool = True
+    epochs: int = 20
+    learning_rate: float = 1e-3
+    batch_size: int = 256
+    max_folds: int = 4
 
     def _fit_head(self, support: SupportSet) -> CacheHead:
         alpha, beta = given_or_auto("alpha", self.alpha), given_or_auto("beta", self.beta)

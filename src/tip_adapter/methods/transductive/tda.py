@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,24 +77,10 @@ class TDA(FewShotMethod):
     needs_text = True
     transductive = True
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        alpha: float = 2.0,
-        beta: float = 5.0,
-        capacity: int = 3,
-        logit_scale: float = 100.0,
-        random_state: Any = 0,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.alpha = alpha
-        self.beta = beta
-        self.capacity = capacity
-        self.logit_scale = logit_scale
-        self.random_state = random_state
+    alpha: float = 2.0
+    beta: float = 5.0
+    capacity: int = 3
+    random_state: Any = 0
 
     def _fit_head(self, support: SupportSet) -> _StreamHead:
         alpha, beta = given_or_auto("alpha", self.alpha), given_or_auto("beta", self.beta)

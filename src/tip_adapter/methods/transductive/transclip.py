@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -82,20 +81,8 @@ class TransCLIP(FewShotMethod):
     needs_text = True
     transductive = True
 
-    def __init__(
-        self,
-        zero_shot_weights: Any = None,
-        *,
-        class_names: Sequence[str] | None = None,
-        text_power: float = 0.5,
-        gamma: float | Literal["auto"] = "auto",
-        logit_scale: float = 100.0,
-    ) -> None:
-        self.zero_shot_weights = zero_shot_weights
-        self.class_names = class_names
-        self.text_power = text_power
-        self.gamma = gamma
-        self.logit_scale = logit_scale
+    text_power: float = 0.5
+    gamma: float | Literal["auto"] = "auto"
 
     def _fit_head(self, support: SupportSet) -> _MixtureHead:
         power, gamma = given_or_auto("text_power", self.text_power), given_or_auto("gamma", self.gamma)
