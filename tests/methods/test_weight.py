@@ -50,7 +50,7 @@ def test_texts_of_other_classes_count_nothing_also_with_one_shot_per_class():
 @given(seed=st.integers(0, 1000))
 def test_with_many_shots_the_likelihood_decides(seed):
     evidence, expert = evidence_and_expert(seed, shots=40)
-    choice = choose(evidence, expert)
+    choice, _ = choose(evidence, expert)
     logits, found = evidence.features.astype(float), (choice.text_weight, choice.alpha)
 
     def loss(t, alpha):
@@ -66,7 +66,7 @@ def test_with_many_shots_the_likelihood_decides(seed):
 def test_one_shot_per_class_gets_the_spread_stated_beforehand_whatever_the_scales_of_text_and_expert(scale):
     evidence, _ = evidence_and_expert(0, shots=1)
     expert = lambda _: lambda kept: lambda queries: scale * queries.astype(float)  # noqa: E731
-    choice = choose(evidence, expert)
+    choice, _ = choose(evidence, expert)
     assert choice.rule == "prior"
     assert np.isnan(choice.nll)
     assert choice.alpha * evidence.new_image_spread(expert({})) == pytest.approx(expected_spread(1))
@@ -74,14 +74,14 @@ def test_one_shot_per_class_gets_the_spread_stated_beforehand_whatever_the_scale
 
 def test_few_shots_that_are_all_right_do_not_let_the_weight_grow_without_end():
     evidence, expert = evidence_and_expert(0, shots=2, quality=8.0)
-    choice = choose(evidence, expert)
+    choice, _ = choose(evidence, expert)
     assert choice.accuracy == 1.0
     assert choice.alpha * evidence.new_image_spread(expert({})) < 4 * expected_spread(2)
 
 
 def test_what_was_found_with_the_shots_of_a_fold_is_scaled_up():
     evidence, expert = evidence_and_expert(1, shots=4)
-    still, grown = choose(evidence, expert), choose(evidence, expert, growth=1.0)
+    (still, _), (grown, _) = choose(evidence, expert), choose(evidence, expert, growth=1.0)
     assert grown.alpha / grown.alpha_seen == pytest.approx(4 / 3)
     assert still.alpha == still.alpha_seen
 
@@ -93,7 +93,7 @@ def test_parameters_are_chosen_one_after_another():
         return lambda kept: lambda queries: parameters["sign"] * queries ** parameters["power"]
 
     axes = {"sign": (-1.0, 1.0), "power": (3.0, 1.0)}
-    choice = choose(evidence, expert, axes)
+    choice, _ = choose(evidence, expert, axes)
     assert choice.parameters["sign"] == 1.0
     assert len(choice.tried) == 3
     assert choice.nll == min(nll for _, nll in choice.tried)
@@ -102,21 +102,21 @@ def test_parameters_are_chosen_one_after_another():
 
 def test_an_expert_that_is_wrong_gets_no_weight():
     evidence, expert = evidence_and_expert(3, shots=6, quality=-3.0)
-    choice = choose(evidence, expert)
+    choice, _ = choose(evidence, expert)
     zero_shot = choice.zero_shot_accuracy
     assert choice.accuracy >= zero_shot - 2 * np.sqrt(zero_shot * (1 - zero_shot) / choice.n_scored)
 
 
 def test_an_expert_without_opinion_gets_none():
     evidence, _ = evidence_and_expert(4, shots=3)
-    choice = choose(evidence, lambda _: lambda kept: lambda queries: np.zeros((len(queries), 12)))
+    choice, _ = choose(evidence, lambda _: lambda kept: lambda queries: np.zeros((len(queries), 12)))
     assert choice.alpha == 0.0
     assert choice.accuracy == choice.zero_shot_accuracy
 
 
 def test_a_given_alpha_is_kept():
     evidence, expert = evidence_and_expert(5, shots=3)
-    assert choose(evidence, expert, alpha=0.37).alpha == 0.37
+    assert choose(evidence, expert, alpha=0.37)[0].alpha == 0.37
 
 
 @settings(max_examples=15, deadline=None)

@@ -7,7 +7,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, dataclass_transform
+from typing import Any, ClassVar, Self, dataclass_transform
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -90,6 +90,9 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     zero_shot_weights: Any = field(default=None, kw_only=False)
     class_names: Sequence[str] | None = None
     logit_scale: float = 100.0
+
+    _weights_of_sums: ClassVar[tuple[str, ...]] = ()
+    """Parameters that weigh sums over shots against the texts."""
 
     _keeps_interrupted = True
     """Whether Ctrl-C ends a training early, or everything."""
@@ -180,9 +183,10 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _refit_head(self, support: SupportSet) -> Head:
         """Fit to a part of the shots with what was chosen from all of them: nothing is chosen again.
 
-        Methods whose weights against the text depend on the number of shots rescale them.
+        Sums over shots shrink with those that are left out, which their weights make up for.
         """
-        return self._refitted(support, **self.held_parameters())
+        held, growth = self.held_parameters(), self._n_shots / len(support.labels)
+        return self._refitted(support, **held | {name: held[name] * growth for name in self._weights_of_sums})
 
     def _refitted(self, support: SupportSet, **parameters: Any) -> Head:
         again: Self = clone(self).set_params(**parameters)
@@ -202,10 +206,6 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if hasattr(bare, "progress"):
             cloned.progress = self.progress
         return cloned
-
-    def _growth(self, support: SupportSet) -> float:
-        """Shots this was fitted to, over those of a part: sums over shots shrink by it."""
-        return self._n_shots / len(support.labels)
 
     def logits(self, X: Any) -> Float32Array:
         """Logits of every class.

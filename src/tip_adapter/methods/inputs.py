@@ -188,8 +188,8 @@ def aligned(
     return classes, np.searchsorted(classes, y).astype(np.intp), columns
 
 
-def given_or_auto(name: str, value: float | str) -> float | None:
-    """Read a hyper-parameter: a number that is at least 0, or "auto" as None.
+def given_or_auto(name: str, value: float | str, *, positive: bool = False) -> float | None:
+    """Read a hyper-parameter: a number that is at least 0, or above it if `positive`, or "auto" as None.
 
     Examples
     --------
@@ -199,8 +199,9 @@ def given_or_auto(name: str, value: float | str) -> float | None:
     """
     if isinstance(value, str) and value == "auto":
         return None
-    if isinstance(value, str) or not np.isfinite(value) or value < 0:
-        raise InputError(f"Expected {name} to be at least 0, or 'auto', got {value!r}")
+    if isinstance(value, str) or not np.isfinite(value) or value < 0 or (positive and value == 0):
+        least = "above 0" if positive else "at least 0"
+        raise InputError(f"Expected {name} to be {least}, or 'auto', got {value!r}")
     return float(value)
 
 

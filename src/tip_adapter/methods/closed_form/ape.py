@@ -10,7 +10,7 @@ import numpy as np
 from tip_adapter.errors import InputError
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.closed_form.prototype import unit_means
-from tip_adapter.methods.heads import ChannelCacheHead, Head
+from tip_adapter.methods.heads import ChannelCacheHead
 from tip_adapter.methods.heads.affinity import Cache, affinity, class_mass
 from tip_adapter.methods.heads.base import log_sum_exp, without_text
 from tip_adapter.methods.heads.cache import unit_channels
@@ -93,6 +93,7 @@ class APE(FewShotMethod):
     """
 
     needs_text = True
+    _weights_of_sums = ("alpha",)
 
     alpha: float | Literal["auto"] = "auto"
     beta: float | Literal["auto"] = "auto"
@@ -101,8 +102,6 @@ class APE(FewShotMethod):
     text_weight: float | Literal["auto"] = "auto"
 
     def _fit_head(self, support: SupportSet) -> ChannelCacheHead:
-        if support.zero_shot_weights is None:
-            raise InputError("APE needs the classes' texts: give zero_shot_weights of shape (C, D)")
         alpha, axes = given_or_auto("alpha", self.alpha), self._axes(support.features.shape[1])
         text_weight = given_or_auto("text_weight", self.text_weight)
         shots = len(support.labels) / len(np.unique(support.labels))
@@ -111,7 +110,7 @@ class APE(FewShotMethod):
         if alpha is None or any(len(tried) > 1 for tried in axes.values()):
             # A given α counts sums of the paper's key weights; the choice is made on means of weights of mean 1.
             given = alpha is not None
-            self.search_ = choose(
+            self.search_, _ = choose(
                 support.evidence,
                 lambda values: _fit(support, values, scaled=given),
                 axes,
@@ -138,17 +137,6 @@ class APE(FewShotMethod):
             alpha=float(alpha or 0.0) * mean,
             beta=values["beta"],
         )
-
-    def _refit_head(self, support: SupportSet) -> Head:
-        # The cache logits are sums over shots, so α makes up for those that are left out.
-        grown = self._growth(support)
-        parameters = {
-            "beta": self.beta_,
-            "gamma": self.gamma_,
-            "channels": self.channels_,
-            "text_weight": self.text_weight_,
-        }
-        return self._refitted(support, alpha=float(self.alpha_ or 0.0) * grown, **parameters)
 
     def _axes(self, dim: int) -> dict[str, Sequence[float]]:
         beta, gamma = given_or_auto("beta", self.beta), given_or_auto("gamma", self.gamma)

@@ -7,14 +7,13 @@ from typing import Literal
 
 import numpy as np
 
-from tip_adapter.errors import InputError
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.expert import Expert, combined_head, scaled
 from tip_adapter.methods.heads import Head
 from tip_adapter.methods.heads.gaussian import Moments, spanned
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.evidence import Fit
-from tip_adapter.methods.selection.weight import choose_with_logits
+from tip_adapter.methods.selection.weight import choose
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
@@ -86,7 +85,7 @@ def gaussian_expert(
     gaussians: Gaussians | None = None
     if alpha is None or len(ridges) > 1:
         evidence, asked = support.evidence, Gaussians(*shots)
-        choice, unseen = choose_with_logits(
+        choice, unseen = choose(
             evidence,
             lambda values: asked.fit(values["ridge"]),
             {"ridge": ridges},
@@ -170,9 +169,7 @@ class GDA(FewShotMethod):
     def _fit_head(self, support: SupportSet) -> Head:
         # The paper's P is the precision times this, so its α is divided by it.
         unit = support.features.shape[1] / max(len(support.features) - 1, 1)
-        alpha, ridge = given_or_auto("alpha", self.alpha), given_or_auto("ridge", self.ridge)
-        if ridge == 0:
-            raise InputError("Expected ridge to be above 0, or 'auto', got 0")
+        alpha, ridge = given_or_auto("alpha", self.alpha), given_or_auto("ridge", self.ridge, positive=True)
         chosen = RIDGES if alpha is None and support.validation is None else RIDGES[:1]
         text_weight = given_or_auto("text_weight", self.text_weight)
         expert = gaussian_expert(
@@ -186,4 +183,4 @@ class GDA(FewShotMethod):
     def _refit_head(self, support: SupportSet) -> Head:
         # The paper's P shrinks by (N-1)/D; what α counts without that is held.
         unit = (len(support.labels) - 1) / max(self._n_shots - 1, 1)
-        return self._refitted(support, alpha=self.alpha_ * unit, ridge=self.ridge_, text_weight=self.text_weight_)
+        return self._refitted(support, **self.held_parameters() | {"alpha": self.alpha_ * unit})

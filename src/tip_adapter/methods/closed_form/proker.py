@@ -18,7 +18,7 @@ from tip_adapter.methods.heads.gaussian import crowding
 from tip_adapter.methods.heads.linear import kernel_residuals
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.evidence import Evidence
-from tip_adapter.methods.selection.weight import Choice, choose_with_logits
+from tip_adapter.methods.selection.weight import Choice, choose
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
@@ -162,7 +162,7 @@ def choose_kernel(
     at_once = evidence.n_folds > 1 and regression.folds is not None
     left_out = (lambda pair: regression.left_out(**pair)) if at_once else None
     axes = {"ridge": ridges, "beta": betas}
-    return choose_with_logits(
+    return choose(
         evidence, lambda pair: regression.fit(**pair), axes, alpha=alpha, text_weight=text_weight, left_out=left_out
     )
 
@@ -259,9 +259,7 @@ class ProKeR(FewShotMethod):
 
     def _fit_head(self, support: SupportSet) -> Head:
         alpha, beta = given_or_auto("alpha", self.alpha), given_or_auto("beta", self.beta)
-        ridge = given_or_auto("ridge", self.ridge)
-        if ridge == 0:
-            raise InputError("Expected ridge to be above 0, or 'auto', got 0")
+        ridge = given_or_auto("ridge", self.ridge, positive=True)
         expert = kernel_expert(
             support,
             alpha,

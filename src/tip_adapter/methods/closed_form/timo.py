@@ -94,10 +94,8 @@ class TIMO(FewShotMethod):
     text_weight: float | Literal["auto"] = "auto"
 
     def _fit_head(self, support: SupportSet) -> Head:
-        alpha, ridge = given_or_auto("alpha", self.alpha), given_or_auto("ridge", self.ridge)
+        alpha, ridge = given_or_auto("alpha", self.alpha), given_or_auto("ridge", self.ridge, positive=True)
         text_weight = given_or_auto("text_weight", self.text_weight)
-        if ridge == 0:
-            raise InputError("Expected ridge to be above 0, or 'auto', got 0")
         if given_or_auto("gamma", self.gamma) is None:
             raise InputError("Expected gamma to be a number that is at least 0, got 'auto'")
         guide = _Guide(support, self._prompts(support), float(self.gamma), {})
@@ -105,7 +103,7 @@ class TIMO(FewShotMethod):
         self.search_ = None
         if alpha is None or len(ridges) > 1:
             fits = {one: guide.fit(one) for one in ridges}
-            self.search_ = choose(
+            self.search_, _ = choose(
                 guide.evidence,
                 lambda values: fits[values["ridge"]],
                 {"ridge": ridges},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tip_adapter.methods.base import FewShotMethod
-from tip_adapter.methods.heads import CacheHead, Head
+from tip_adapter.methods.heads import CacheHead
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.cache_search import search
 from tip_adapter.methods.support_set import SupportSet
@@ -57,6 +57,8 @@ class TipAdapter(FewShotMethod):
     ['hat']
     """
 
+    _weights_of_sums = ("alpha",)
+
     alpha: float | Literal["auto"] = "auto"
     beta: float | Literal["auto"] = "auto"
     text_weight: float | Literal["auto"] = "auto"
@@ -91,8 +93,3 @@ class TipAdapter(FewShotMethod):
             beta=beta,
             balanced=self.balanced,
         )
-
-    def _refit_head(self, support: SupportSet) -> Head:
-        # The cache logits are sums over shots, so α makes up for those that are left out.
-        grown = self._growth(support)
-        return self._refitted(support, alpha=self.alpha_ * grown, beta=self.beta_, text_weight=self.text_weight_)

@@ -169,7 +169,7 @@ class TipAdapterTopK(FewShotMethod):
             return lambda kept: lambda queries: self._mass(support, kept, queries, parameters)
 
         axes = {"neighbours": [float(count) for count in counts], "beta": betas}
-        return choose(evidence, expert, axes, alpha=alpha, text_weight=text_weight, left_out=left_out)
+        return choose(evidence, expert, axes, alpha=alpha, text_weight=text_weight, left_out=left_out)[0]
 
     def _cache(self, support: SupportSet, kept: BoolArray) -> Cache:
         return Cache.build(support.features[kept], support.labels[kept], support.n_classes, balanced=self.balanced)
@@ -184,13 +184,7 @@ class TipAdapterTopK(FewShotMethod):
     def _refit_head(self, support: SupportSet) -> Head:
         # As many shots are summed as there are, up to k, and α makes up for those that are left out.
         summed = min(self.neighbours_, self._n_shots) / min(self.neighbours_, len(support.labels))
-        return self._refitted(
-            support,
-            neighbours=self.neighbours_,
-            alpha=self.alpha_ * summed,
-            beta=self.beta_,
-            text_weight=self.text_weight_,
-        )
+        return self._refitted(support, **self.held_parameters() | {"alpha": self.alpha_ * summed})
 
 
 def _affordable(evidence: Evidence) -> Evidence:

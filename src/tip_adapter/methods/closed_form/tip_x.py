@@ -10,7 +10,7 @@ import numpy as np
 
 from tip_adapter.errors import InputError
 from tip_adapter.methods.base import FewShotMethod
-from tip_adapter.methods.heads import Head, TipXHead
+from tip_adapter.methods.heads import TipXHead
 from tip_adapter.methods.heads.affinity import Cache, affinity, class_mass
 from tip_adapter.methods.heads.cache import text_divergence, text_log_probabilities
 from tip_adapter.methods.inputs import given_or_auto
@@ -80,6 +80,7 @@ class TipX(FewShotMethod):
     """
 
     needs_text = True
+    _weights_of_sums = ("alpha", "gamma")
 
     alpha: float | Literal["auto"] = "auto"
     beta: float | Literal["auto"] = "auto"
@@ -99,7 +100,7 @@ class TipX(FewShotMethod):
         if alpha is None or beta is None or gamma is None:
             shots = len(support.labels) / len(np.unique(support.labels))
             given = None if alpha is None or gamma is None else (alpha * shots, gamma * shots)
-            self.search_ = choose(
+            self.search_, _ = choose(
                 support.evidence,
                 lambda values: _fit(support, ranges, values["beta"], given or (1.0, values["mix"])),
                 {"beta": BETAS if beta is None else (beta,)} | ({} if given else {"mix": MIXES}),
@@ -124,17 +125,6 @@ class TipX(FewShotMethod):
             gamma=gamma,
             slope=slope,
             offset=offset,
-        )
-
-    def _refit_head(self, support: SupportSet) -> Head:
-        # The cache logits are sums over shots, so α and γ make up for those that are left out.
-        grown = self._growth(support)
-        return self._refitted(
-            support,
-            alpha=self.alpha_ * grown,
-            beta=self.beta_,
-            gamma=self.gamma_ * grown,
-            text_weight=self.text_weight_,
         )
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.encoders.trainable import load_trainable_encoder
 from tip_adapter.errors import InputError
-from tip_adapter.methods.on_encoder.encoder_tuning import EncoderTuning
+from tip_adapter.methods.on_encoder.encoder_tuning import EncoderTuning, LabelledPhotos
 from tip_adapter.methods.on_encoder.photo_views import cut_views
 from tip_adapter.methods.trained.loop import Schedule
 from tip_adapter.typing import IntArray
@@ -106,13 +106,7 @@ class CLIPLoRA(EncoderTuning):
     weight_decay: float = 0.01
     views: int = 8
 
-    def _tune(
-        self,
-        photos: list[ImageSource],
-        labels: IntArray,
-        seed: int,
-        validation: tuple[Sequence[ImageSource], Any] | None,
-    ) -> None:
+    def _tune(self, photos: list[ImageSource], labels: IntArray, seed: int, apart: LabelledPhotos | None) -> None:
         from tip_adapter.methods.on_encoder.low_rank import LowRankTask, LowRankTowers
 
         schedule = self._schedule(len(labels), int(np.bincount(labels).max()))

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from tip_adapter.encoders.torch_encoder import TorchEncoder
     from tip_adapter.encoders.trainable import TrainableEncoder
 
+LabelledPhotos = tuple[Sequence[ImageSource], Any]
+"""Photos, and the class of each."""
+
 
 class EncoderTuning(FewShotMethod):
     """Base of the methods that take photos, not features, and give an encoder.
@@ -55,7 +58,7 @@ class EncoderTuning(FewShotMethod):
         X: Sequence[ImageSource],
         y: Any,
         *,
-        validation: tuple[Sequence[ImageSource], Any] | None = None,
+        validation: LabelledPhotos | None = None,
         groups: Any = None,
         queries: Any = None,
     ) -> Self:
@@ -108,13 +111,7 @@ class EncoderTuning(FewShotMethod):
         """Refuse parameters out of range before any work is done."""
 
     @abstractmethod
-    def _tune(
-        self,
-        photos: list[ImageSource],
-        labels: IntArray,
-        seed: int,
-        validation: tuple[Sequence[ImageSource], Any] | None,
-    ) -> None:
+    def _tune(self, photos: list[ImageSource], labels: IntArray, seed: int, apart: LabelledPhotos | None) -> None:
         """Tune the encoder, and set what `fit` gives."""
 
     @property

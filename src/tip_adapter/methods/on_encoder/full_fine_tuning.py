@@ -14,7 +14,7 @@ from tip_adapter.data.decoding import ImageSource
 from tip_adapter.encoders.trainable import TrainableEncoder, load_trainable_encoder
 from tip_adapter.errors import InputError
 from tip_adapter.methods.inputs import as_labels, given_or_auto
-from tip_adapter.methods.on_encoder.encoder_tuning import EncoderTuning
+from tip_adapter.methods.on_encoder.encoder_tuning import EncoderTuning, LabelledPhotos
 from tip_adapter.methods.on_encoder.photo_views import cut_views
 from tip_adapter.methods.on_encoder.rate_choice import RateChoice
 from tip_adapter.methods.on_encoder.tuning_task import Apart, TuningTask
@@ -128,13 +128,7 @@ class FullFineTuning(EncoderTuning):
         if not 0 <= self.wise_weight <= 1:
             raise InputError(f"Expected wise_weight from 0 to 1, got {self.wise_weight}")
 
-    def _tune(
-        self,
-        photos: list[ImageSource],
-        labels: IntArray,
-        seed: int,
-        validation: tuple[Sequence[ImageSource], Any] | None,
-    ) -> None:
+    def _tune(self, photos: list[ImageSource], labels: IntArray, seed: int, apart: LabelledPhotos | None) -> None:
         most = int(np.bincount(labels).max())
         schedule = Schedule(self._epochs(most), self.batch_size, self._given_rate() or 1.0, 1, warmup_rate=None)
         encoder = load_trainable_encoder(self.encoder)  # type: ignore[arg-type]
@@ -150,8 +144,8 @@ class FullFineTuning(EncoderTuning):
             self.checkpoint,
             self.progress,
         )
-        apart = None if validation is None else self._photos_apart(*validation, encoder)
-        schedule = replace(schedule, learning_rate=self._chosen_rate(task, schedule, apart))
+        validation = None if apart is None else self._photos_apart(*apart, encoder)
+        schedule = replace(schedule, learning_rate=self._chosen_rate(task, schedule, validation))
         self._towers = task.run(schedule)
         self.training_ = self._towers.run
         self.trainable_parameters_ = sum(parameter.numel() for parameter in self._towers.parameters)

@@ -102,7 +102,7 @@ def choose(
     alpha: float | None = None,
     text_weight: float | None = None,
     left_out: Callable[[dict[str, float]], FloatArray] | None = None,
-) -> Choice:
+) -> tuple[Choice, FloatArray]:
     """Choose α, t, and the parameters of an expert, for ``t·text + α·expert``.
 
     Parameters
@@ -124,6 +124,8 @@ def choose(
     Returns
     -------
     Choice
+    ndarray of shape (B, C)
+        The chosen expert's logits of images that its fits have not seen.
 
     Examples
     --------
@@ -132,7 +134,7 @@ def choose(
     >>> from tip_adapter.methods.selection.evidence import evidence_from_support
     >>> features, labels = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1, 1]], np.repeat([0, 1], 3)
     >>> evidence = evidence_from_support(features, labels, np.zeros((6, 2)))
-    >>> choice = choose(
+    >>> choice, _ = choose(
     ...     evidence,
     ...     lambda parameters: lambda kept: lambda queries: parameters["sign"] * queries,
     ...     {"sign": (-1.0, 1.0)},
@@ -140,22 +142,6 @@ def choose(
     >>> choice.parameters, choice.accuracy
     ({'sign': 1.0}, 1.0)
     """
-    return choose_with_logits(
-        evidence, expert, axes, growth=growth, alpha=alpha, text_weight=text_weight, left_out=left_out
-    )[0]
-
-
-def choose_with_logits(
-    evidence: Evidence,
-    expert: Callable[[dict[str, float]], Fit],
-    axes: Mapping[str, Sequence[float]] | None = None,
-    *,
-    growth: float = 0.0,
-    alpha: float | None = None,
-    text_weight: float | None = None,
-    left_out: Callable[[dict[str, float]], FloatArray] | None = None,
-) -> tuple[Choice, FloatArray]:
-    """Choose as `choose` does, and return the chosen expert's logits (B, C) of images that its fits have not seen."""
     from threadpoolctl import threadpool_limits
 
     axes = axes or {}

@@ -148,21 +148,9 @@ class TrainedMethod(FewShotMethod):
 
         Parameters
         ----------
-        X : array-like or tensor of shape (N, D)
-            Features of the shots, rows of unit length (others are normalised, with a warning).
-        y : array-like of shape (N,)
-            Class names, or integers that index `class_names` (without them: the rows of `zero_shot_weights`).
-        validation : tuple of X (B, D) and y (B,), optional
-            Images apart from the shots, on which hyper-parameters left at "auto" are chosen by accuracy, as papers do.
-            Without it they are chosen from the shots alone.
+        X, y, validation, groups, queries : see `FewShotMethod.fit`
         views : array-like or tensor of shape (N, V, D), optional
             Features of augmented views of each shot; one of each is drawn per epoch. By default `X` itself.
-        groups : array-like of shape (N,), optional
-            What each shot belongs to, such as a burst: shots of one group are left out together. Default: each is its
-            own.
-        queries : array-like or tensor of shape (N, D), optional
-            The shots as photos to classify will be seen: one view of each, where X are means of several, which are
-            easier to recognise. Hyper-parameters are chosen by how left-out shots are answered so. Default: X.
 
         Returns
         -------
@@ -170,10 +158,8 @@ class TrainedMethod(FewShotMethod):
 
         Raises
         ------
-        FeatureError
-            When features hold NaN, or do not fit the zero-shot weights.
-        InputError
-            When labels do not fit the classes.
+        FeatureError, InputError
+            As for every method.
         TrainingError
             When training diverges.
         MissingExtraError

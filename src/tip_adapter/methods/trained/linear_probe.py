@@ -80,9 +80,7 @@ class LinearProbe(FewShotMethod):
     def _fit_head(self, support: SupportSet) -> LinearHead:
         if len(np.unique(support.labels)) < 2:
             raise InputError("LinearProbe needs shots of at least two classes, got one class: add shots")
-        strength = given_or_auto("strength", self.strength)
-        if strength == 0:
-            raise InputError("Expected strength to be above 0, or 'auto', got 0")
+        strength = given_or_auto("strength", self.strength, positive=True)
         self.scores_: dict[float, tuple[float, float]] = {}
         self.strength_ = self._choose(support) if strength is None else strength
         *_, (weights, bias) = _path(support.features, support.labels, support.n_classes, (self.strength_,), 2000)

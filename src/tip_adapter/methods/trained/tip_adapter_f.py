@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from tip_adapter.methods.heads import CacheHead, Head
+from tip_adapter.methods.heads import CacheHead
 from tip_adapter.methods.heads.affinity import Cache, class_mass, mass_from_cosines
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.cache_search import SearchPoint, SearchResult, search
@@ -95,6 +95,8 @@ class TipAdapterF(TrainedMethod):
     (['hat'], 6)
     """
 
+    _weights_of_sums = ("alpha", "initial_alpha")
+
     alpha: float | Literal["auto"] = "auto"
     beta: float | Literal["auto"] = "auto"
     initial_alpha: float | Literal["auto"] = "auto"
@@ -138,16 +140,6 @@ class TipAdapterF(TrainedMethod):
             alpha=self.alpha_,
             beta=self.beta_,
             balanced=self.balanced,
-        )
-
-    def _refit_head(self, support: SupportSet) -> Head:
-        # Cache logits are sums over shots: α makes up for those that are left out.
-        growth = self._growth(support)
-        return self._refitted(
-            support,
-            alpha=self.alpha_ * growth,
-            beta=self.beta_,
-            initial_alpha=self.initial_alpha_ * growth,
         )
 
     def _schedule(self) -> Schedule:
