@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, NoReturn, TextIO
 
@@ -80,35 +81,45 @@ def _options(
     """An accurate image classifier from a few labelled photos per class."""
 
 
-USE, TRUST, COMPARE, DEPLOY = "Learn and use", "Trust and correct", "Compare", "Encoders and deployment"
-app.command(rich_help_panel=USE, cls=ReadableCommand)(demo)
-app.command(rich_help_panel=USE, cls=ReadableCommand)(models.fit)
-app.command(rich_help_panel=USE, cls=ReadableCommand)(predict.predict)
-app.command(rich_help_panel=USE, cls=ReadableCommand)(watch.watch)
-app.command(rich_help_panel=USE, cls=ReadableCommand)(explain.explain)
-app.command(rich_help_panel=USE, cls=ReadableCommand)(models.evaluate)
-app.command(rich_help_panel=USE, cls=ReadableCommand)(info.info)
-app.command(rich_help_panel=USE, cls=ReadableCommand)(studio.studio)
-app.command(rich_help_panel=TRUST, cls=ReadableCommand)(trust.calibrate)
-app.command(rich_help_panel=TRUST, cls=ReadableCommand)(trust.doctor)
-app.command("next", rich_help_panel=TRUST, cls=ReadableCommand)(unlabelled.next_photos)
-app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.add)
-app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.remove)
-app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.relabel)
-app.add_typer(edits.classes, name="class", rich_help_panel=TRUST)
-app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.refit)
-app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.undo)
-app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.purge)
-app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.shots)
-app.command(rich_help_panel=TRUST, cls=ReadableCommand)(edits.journal)
-app.command(rich_help_panel=COMPARE, cls=ReadableCommand)(bench.bench)
-app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(embed.embed)
-app.command("fine-tune", rich_help_panel=DEPLOY, cls=ReadableCommand)(tuning.fine_tune)
-app.command("export-encoder", rich_help_panel=DEPLOY, cls=ReadableCommand)(encoders.export_encoder)
-app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(export.export)
-app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(serve.serve)
-app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(mcp.mcp)
-app.command(rich_help_panel=DEPLOY, cls=ReadableCommand)(push.push)
+COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Learn and use": {
+        "demo": demo,
+        "fit": models.fit,
+        "predict": predict.predict,
+        "watch": watch.watch,
+        "explain": explain.explain,
+        "evaluate": models.evaluate,
+        "info": info.info,
+        "studio": studio.studio,
+    },
+    "Trust and correct": {
+        "calibrate": trust.calibrate,
+        "doctor": trust.doctor,
+        "next": unlabelled.next_photos,
+        "add": edits.add,
+        "remove": edits.remove,
+        "relabel": edits.relabel,
+        "refit": edits.refit,
+        "undo": edits.undo,
+        "purge": edits.purge,
+        "shots": edits.shots,
+        "journal": edits.journal,
+    },
+    "Compare": {"bench": bench.bench},
+    "Encoders and deployment": {
+        "embed": embed.embed,
+        "fine-tune": tuning.fine_tune,
+        "export-encoder": encoders.export_encoder,
+        "export": export.export,
+        "serve": serve.serve,
+        "mcp": mcp.mcp,
+        "push": push.push,
+    },
+}
+for _panel, _commands in COMMANDS.items():
+    for _name, _command in _commands.items():
+        app.command(_name, rich_help_panel=_panel, cls=ReadableCommand)(_command)
+app.add_typer(edits.classes, name="class", rich_help_panel="Trust and correct")
 
 
 def main() -> None:

@@ -9,27 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tip_adapter.cli import completion
-from tip_adapter.cli.options import (
-    ClassTextsOption,
-    EncoderOption,
-    JsonOption,
-    PrecisionOption,
-    SkipBadOption,
-    TemplateOption,
-    ViewsOption,
-)
-from tip_adapter.cli.output import (
-    echo,
-    echo_error,
-    echo_json,
-    echo_next,
-    echo_skipped,
-    echo_table,
-    number,
-    skipped_rows,
-    text,
-)
+from tip_adapter.cli import completion, options
+from tip_adapter.cli.output import echo, echo_error, echo_json, echo_next, echo_skipped, left_out
+from tip_adapter.cli.tables import echo_table, number, text
 from tip_adapter.errors import InputError
 
 if TYPE_CHECKING:
@@ -102,19 +84,19 @@ def bench(
     seeds: SeedsOption = 3,
     protocol: ProtocolOption = "fair",
     frequencies: FrequenciesOption = "zipf",
-    encoder: EncoderOption = None,
-    precision: PrecisionOption = "fp32",
-    class_texts: ClassTextsOption = None,
-    template: TemplateOption = None,
+    encoder: options.Encoder = None,
+    precision: options.Precision = "fp32",
+    class_texts: options.ClassTexts = None,
+    template: options.Template = None,
     no_text: NoTextOption = False,
-    views: ViewsOption = 1,
+    views: options.Views = 1,
     data_root: DataRootOption = None,
     jobs: JobsOption = None,
     logits: LogitsOption = False,
     redo: RedoOption = False,
     report_only: ReportOnlyOption = False,
-    skip_bad: SkipBadOption = False,
-    as_json: JsonOption = False,
+    skip_bad: options.SkipBad = False,
+    as_json: options.Json = False,
 ) -> None:
     """Compare methods on your data: accuracy with intervals, calibration, time and memory, in tables and figures."""
     from tip_adapter.bench import run
@@ -135,7 +117,7 @@ def bench(
             encoder=encoder,
             precision=precision,
             class_texts=class_texts,
-            templates=None if not template else template[0] if len(template) == 1 else template,
+            templates=options.templates(template) if template else None,
             no_text=no_text,
             views=views,
             data_root=data_root,
@@ -166,7 +148,7 @@ def _show_result(result: BenchmarkResult, data: str, as_json: bool) -> None:
     echo_skipped(result.skipped)
     if as_json:
         facts = {"runs": result.n_run, "kept": result.n_kept, "notes": list(result.notes)}
-        echo_json(facts | _as_json(result.report) | {"skipped": skipped_rows(result.skipped)})
+        echo_json(facts | _as_json(result.report) | left_out(result.skipped))
     else:
         _show(result.report)
         _show_run(result)

@@ -8,30 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tip_adapter.cli import options
 from tip_adapter.cli.help import ReadableCommand, ReadableGroup
-from tip_adapter.cli.options import (
-    EditedArgument,
-    JsonOption,
-    ModelArgument,
-    SkipBadOption,
-    SplitOption,
-    WaitOption,
-    WhereOption,
-)
-from tip_adapter.cli.output import (
-    echo,
-    echo_json,
-    echo_next,
-    echo_skipped,
-    echo_table,
-    number,
-    skipped_rows,
-    text,
-    warn_of_stale,
-    whole,
-)
+from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, left_out, warn_of_stale
 from tip_adapter.cli.photos import find_photos, read_photos
-from tip_adapter.cli.streams import NullOption, with_names_read
+from tip_adapter.cli.streams import with_names_read
+from tip_adapter.cli.tables import echo_table, number, text, whole
 from tip_adapter.storage.locking import WAIT_S
 
 if TYPE_CHECKING:
@@ -75,21 +57,21 @@ def _editing(model: str, wait: float, encoder: str | None = None) -> Iterator[Im
 
 
 def add(
-    model: EditedArgument,
+    model: options.Edited,
     photos: Annotated[
         list[str], typer.Argument(help="Photos, with --class; else one folder of class folders, or a manifest")
     ],
-    null: NullOption = False,
+    null: options.Null = False,
     class_name: Annotated[str | None, typer.Option("--class", "-c", help="The class of all these photos.")] = None,
     new_classes: Annotated[
         bool, typer.Option("--new-classes", help="Also add classes that the classifier does not know yet.")
     ] = False,
-    split: SplitOption = None,
-    encoder: WhereOption = None,
+    split: options.Split = None,
+    encoder: options.Where = None,
     refit: RefitOption = False,
-    skip_bad: SkipBadOption = False,
-    wait: WaitOption = WAIT_S,
-    as_json: JsonOption = False,
+    skip_bad: options.SkipBad = False,
+    wait: options.Wait = WAIT_S,
+    as_json: options.Json = False,
 ) -> None:
     """Add labelled photos to a saved classifier; nothing else is encoded again."""
     from tip_adapter.progress import progress_bar
@@ -127,7 +109,7 @@ def _labelled(
 
 
 def remove(
-    model: EditedArgument,
+    model: options.Edited,
     ids: IdsArgument,
     forget: Annotated[
         bool,
@@ -136,10 +118,10 @@ def remove(
         ),
     ] = False,
     files: FilesOption = None,
-    encoder: WhereOption = None,
+    encoder: options.Where = None,
     refit: RefitOption = False,
-    wait: WaitOption = WAIT_S,
-    as_json: JsonOption = False,
+    wait: options.Wait = WAIT_S,
+    as_json: options.Json = False,
 ) -> None:
     """Remove shots from a saved classifier; `undo` brings them back unless they are forgotten."""
     from tip_adapter.errors import InputError
@@ -153,13 +135,13 @@ def remove(
 
 
 def relabel(
-    model: EditedArgument,
+    model: options.Edited,
     ids: IdsArgument,
     class_name: Annotated[str, typer.Option("--class", "-c", help="Their new class.")],
-    encoder: WhereOption = None,
+    encoder: options.Where = None,
     refit: RefitOption = False,
-    wait: WaitOption = WAIT_S,
-    as_json: JsonOption = False,
+    wait: options.Wait = WAIT_S,
+    as_json: options.Json = False,
 ) -> None:
     """Move shots of a saved classifier to another class."""
     with _editing(model, wait, encoder) as classifier:
@@ -168,7 +150,7 @@ def relabel(
 
 
 def purge(
-    model: EditedArgument, files: FilesOption = None, wait: WaitOption = WAIT_S, as_json: JsonOption = False
+    model: options.Edited, files: FilesOption = None, wait: options.Wait = WAIT_S, as_json: options.Json = False
 ) -> None:
     """Erase for good what was removed earlier, from a saved classifier and from the feature store."""
     with _editing(model, wait) as classifier:
@@ -177,7 +159,7 @@ def purge(
 
 
 def refit(
-    model: EditedArgument, encoder: WhereOption = None, wait: WaitOption = WAIT_S, as_json: JsonOption = False
+    model: options.Edited, encoder: options.Where = None, wait: options.Wait = WAIT_S, as_json: options.Json = False
 ) -> None:
     """Choose the hyper-parameters of a saved classifier again for its present shots; no photos are needed."""
     from tip_adapter.progress import progress_bar
@@ -189,11 +171,11 @@ def refit(
 
 
 def undo(
-    model: EditedArgument,
-    encoder: WhereOption = None,
+    model: options.Edited,
+    encoder: options.Where = None,
     refit: RefitOption = False,
-    wait: WaitOption = WAIT_S,
-    as_json: JsonOption = False,
+    wait: options.Wait = WAIT_S,
+    as_json: options.Json = False,
 ) -> None:
     """Undo the last edit of a saved classifier; run it again to undo the one before."""
     with _editing(model, wait, encoder) as classifier:
@@ -204,16 +186,16 @@ def undo(
 
 @classes.command("add", cls=ReadableCommand)
 def add_class(
-    model: EditedArgument,
+    model: options.Edited,
     name: Annotated[str, typer.Argument(help="Name of the new class.")],
     photos: Annotated[list[str] | None, typer.Argument(help="Its first photos, if you have some.")] = None,
     text: TextsOption = None,
     no_text: Annotated[bool, typer.Option("--no-text", help="Recognise it by its photos alone.")] = False,
-    encoder: WhereOption = None,
+    encoder: options.Where = None,
     refit: RefitOption = False,
-    skip_bad: SkipBadOption = False,
-    wait: WaitOption = WAIT_S,
-    as_json: JsonOption = False,
+    skip_bad: options.SkipBad = False,
+    wait: options.Wait = WAIT_S,
+    as_json: options.Json = False,
 ) -> None:
     """Add a class, from its name or --text, and from photos if you have some."""
     from tip_adapter.data import Findings
@@ -232,12 +214,12 @@ def add_class(
 
 @classes.command("remove", cls=ReadableCommand)
 def remove_class(
-    model: EditedArgument,
+    model: options.Edited,
     name: Annotated[str, typer.Argument(help="Name of the class.")],
-    encoder: WhereOption = None,
+    encoder: options.Where = None,
     refit: RefitOption = False,
-    wait: WaitOption = WAIT_S,
-    as_json: JsonOption = False,
+    wait: options.Wait = WAIT_S,
+    as_json: options.Json = False,
 ) -> None:
     """Remove a class and its shots."""
     with _editing(model, wait, encoder) as classifier:
@@ -247,14 +229,14 @@ def remove_class(
 
 @classes.command("rename", cls=ReadableCommand)
 def rename_class(
-    model: EditedArgument,
+    model: options.Edited,
     name: Annotated[str, typer.Argument(help="Name of the class.")],
     new_name: Annotated[str, typer.Argument(help="Its new name.")],
     text: TextsOption = None,
-    encoder: WhereOption = None,
+    encoder: options.Where = None,
     refit: RefitOption = False,
-    wait: WaitOption = WAIT_S,
-    as_json: JsonOption = False,
+    wait: options.Wait = WAIT_S,
+    as_json: options.Json = False,
 ) -> None:
     """Rename a class. Its texts, and so all predictions, stay the same unless --text is given."""
     with _editing(model, wait, encoder) as classifier:
@@ -263,9 +245,9 @@ def rename_class(
 
 
 def shots(
-    model: ModelArgument,
+    model: options.Model,
     class_name: Annotated[str | None, typer.Option("--class", "-c", help="List only the shots of this class.")] = None,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """List the shots of a saved classifier: ids, classes and files."""
     from tip_adapter.classifier import ImageClassifier
@@ -280,7 +262,7 @@ def shots(
         echo_next("remove", model, rows[0]["id"], so_that="take a shot out")
 
 
-def journal(model: ModelArgument, as_json: JsonOption = False) -> None:
+def journal(model: options.Model, as_json: options.Json = False) -> None:
     """List what was done to a saved classifier, and so what can be undone."""
     from tip_adapter.classifier import ImageClassifier
 
@@ -317,7 +299,7 @@ def _tell_added(
     if not as_json:
         for name, shot, class_name in added.known:
             echo(f"already there: {name} is the shot {shot} of {class_name}", err=True)
-    facts = added.to_dict() | {"skipped": skipped_rows(skipped), "data": findings.to_dict()}
+    facts = added.to_dict() | left_out(skipped, findings)
     number = _counted(len(added.ids), "shot")
     _tell(path, classifier, facts, f"{new_class} added, with {number}" if new_class else f"{number} added", as_json)
 

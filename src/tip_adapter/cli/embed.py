@@ -9,36 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tip_adapter.cli.jobs import (
-    AddressOption,
-    DtypeOption,
-    EngineOption,
-    GpusOption,
-    JobRequest,
-    LoadEncoder,
-    RowsOption,
-    SecondsOption,
-    WorkersOption,
-    expect_threads,
-    is_job,
-    run_request,
-)
-from tip_adapter.cli.options import (
-    ClassTextsOption,
-    EncoderOption,
-    JsonOption,
-    PrecisionOption,
-    SeedOption,
-    SkipBadOption,
-    TemplateOption,
-    TruncatedOption,
-    ViewsOption,
-    read_class_texts,
-    templates,
-)
-from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, skipped_rows
+from tip_adapter.cli import options
+from tip_adapter.cli.jobs import JobRequest, LoadEncoder, expect_threads, is_job, run_request
+from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, left_out
 from tip_adapter.cli.photos import echo_findings, find_photos
-from tip_adapter.cli.streams import NullOption, with_names_read
+from tip_adapter.cli.streams import with_names_read
 from tip_adapter.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,26 +46,26 @@ StoreOption = Annotated[Path | None, typer.Option("--store", help="Feature store
 
 def embed(
     photos: PhotosArgument,
-    null: NullOption = False,
+    null: options.Null = False,
     output: OutputOption = None,
-    encoder: EncoderOption = None,
-    precision: PrecisionOption = "fp32",
-    class_texts: ClassTextsOption = None,
-    template: TemplateOption = None,
-    views: ViewsOption = 1,
-    seed: SeedOption = 0,
+    encoder: options.Encoder = None,
+    precision: options.Precision = "fp32",
+    class_texts: options.ClassTexts = None,
+    template: options.Template = None,
+    views: options.Views = 1,
+    seed: options.Seed = 0,
     batch_size: BatchSizeOption = 32,
     store: StoreOption = None,
-    skip_bad: SkipBadOption = False,
-    allow_truncated: TruncatedOption = False,
-    dtype: DtypeOption = "float32",
-    engine: EngineOption = "threads",
-    address: AddressOption = None,
-    workers: WorkersOption = None,
-    gpus: GpusOption = 0,
-    seconds_per_image: SecondsOption = 60,
-    rows_per_shard: RowsOption = 1024,
-    as_json: JsonOption = False,
+    skip_bad: options.SkipBad = False,
+    allow_truncated: options.Truncated = False,
+    dtype: options.Dtype = "float32",
+    engine: options.Engine = "threads",
+    address: options.Address = None,
+    workers: options.Workers = None,
+    gpus: options.Gpus = 0,
+    seconds_per_image: options.SecondsPerImage = 60,
+    rows_per_shard: options.RowsPerShard = 1024,
+    as_json: options.Json = False,
 ) -> None:
     """Encode photos into the feature store. Nothing is encoded twice; an interrupted run continues where it stopped."""
     from tip_adapter.classifier import default_encoder
@@ -112,12 +87,12 @@ def embed(
         check_feature_path(path)
     given = _read(photos, skip_bad=skip_bad, as_json=as_json)
     splits = {} if path is None else _aligned(given.splits, photos[0], path)
-    texts = read_class_texts(class_texts)
+    texts = options.read_class_texts(class_texts)
     loaded = load_encoder(name, precision=precision)
     how = {"views": views, "random_state": seed, "batch_size": batch_size}
     extraction, cached, where = _extracted(loaded, given.paths, store, how, skip_bad, allow_truncated)
     if path is not None:
-        _save(path, splits, extraction, loaded, texts, templates(template))
+        _save(path, splits, extraction, loaded, texts, options.templates(template))
     facts: dict[str, Any] = {
         "n": len(extraction.features),
         "cached": cached,
@@ -188,7 +163,7 @@ def _tell(
 ) -> None:
     echo_skipped(skipped)
     if as_json:
-        echo_json(facts | {"skipped": skipped_rows(skipped), "data": findings.to_dict()})
+        echo_json(facts | left_out(skipped, findings))
         return
     made = f"{facts['n']} photos, {facts['encoded']} newly encoded, {facts['seconds']:.1f} s"
     echo(f"{made}; features in {facts['store']}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tip_adapter.cli.options import JsonOption
+from tip_adapter.cli import options
 from tip_adapter.cli.output import echo, echo_json, echo_next
 
 
@@ -21,7 +21,7 @@ def export_encoder(
     logit_scale: Annotated[
         float | None, typer.Option("--logit-scale", help="Save this logit scale instead of the encoder's own.")
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Save an encoder as an ONNX folder that runs without torch and without a network."""
     from tip_adapter.encoders import export_encoder as export

@@ -9,22 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tip_adapter.cli.options import JsonOption, ModelArgument, PhotosArgument, SkipBadOption, TableOption, WhereOption
-from tip_adapter.cli.output import (
-    echo,
-    echo_json,
-    echo_next,
-    echo_skipped,
-    echo_table,
-    number,
-    percent,
-    skipped_rows,
-    spare,
-    text,
-    whole,
-)
+from tip_adapter.cli import options
+from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, left_out, percent
 from tip_adapter.cli.photos import find_photos
-from tip_adapter.cli.streams import NullOption, answer_lines, is_stream, with_names_read
+from tip_adapter.cli.streams import answer_lines, is_stream, with_names_read
+from tip_adapter.cli.tables import echo_table, number, spare, text, whole
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
@@ -35,18 +24,18 @@ BAR = 12
 
 
 def explain(
-    model: ModelArgument,
-    photos: PhotosArgument,
-    null: NullOption = False,
+    model: options.Model,
+    photos: options.Photos,
+    null: options.Null = False,
     top_shots: Annotated[int, typer.Option("--top-shots", min=0, help="Shots to show per photo.")] = 5,
     plot: Annotated[
         Path | None,
         typer.Option("--plot", help="Draw the explanation: a .png, .svg or .pdf file; a folder for several photos."),
     ] = None,
-    output: TableOption = None,
-    encoder: WhereOption = None,
-    skip_bad: SkipBadOption = False,
-    as_json: JsonOption = False,
+    output: options.Table = None,
+    encoder: options.Where = None,
+    skip_bad: options.SkipBad = False,
+    as_json: options.Json = False,
 ) -> None:
     """Explain predictions: what the class texts and each shot contribute, and the prediction without that shot."""
     from tip_adapter.classifier import ImageClassifier
@@ -75,8 +64,7 @@ def explain(
         write_table(output, [explanation.flat() for explanation in found])
     if as_json:
         facts = [explanation.to_dict(all_shots=True) for explanation in found]
-        left_out = {"skipped": skipped_rows(skipped), "data": findings.to_dict()}
-        echo_json({"explanations": facts, "plots": drawn} | left_out)
+        echo_json({"explanations": facts, "plots": drawn} | left_out(skipped, findings))
         return
     if output is not None:
         echo(f"{len(found)} explanations saved: {output}")

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from tip_adapter.cli.options import JsonOption, ModelArgument, WhereOption
+from tip_adapter.cli import options
 from tip_adapter.cli.output import echo, echo_json, echo_next
 from tip_adapter.cli.photos import find_photos
 
 
 def export(
-    model: ModelArgument,
+    model: options.Model,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder to write: new, empty, or an earlier export.")
     ] = Path("exported-classifier"),
@@ -30,8 +30,8 @@ def export(
     head_only: Annotated[
         bool, typer.Option("--head-only", help="Write only head.onnx, which takes features; needs no encoder.")
     ] = False,
-    encoder: WhereOption = None,
-    as_json: JsonOption = False,
+    encoder: options.Where = None,
+    as_json: options.Json = False,
 ) -> None:
     """Export a classifier as ONNX files and a script that run without this package; --web adds a web page."""
     from tip_adapter.classifier import ImageClassifier

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tip_adapter.cli import completion
-from tip_adapter.cli.options import JsonOption
-from tip_adapter.cli.output import echo, echo_json, echo_next, echo_table, number, text, whole
+from tip_adapter.cli import completion, options
+from tip_adapter.cli.output import echo, echo_json, echo_next
+from tip_adapter.cli.tables import echo_table, number, text, whole
 
 if TYPE_CHECKING:
     from tip_adapter.model.few_shot_model import FewShotModel
@@ -23,7 +23,7 @@ def info(
             help="A saved classifier, or a method such as tip-adapter. Default: this installation.",
         ),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Describe a saved classifier, a method with its parameters, or this installation."""
     if about is None:

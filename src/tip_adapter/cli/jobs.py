@@ -7,30 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from tip_adapter.cli.output import echo, echo_json
 from tip_adapter.errors import InputError
 
 if TYPE_CHECKING:
     from tip_adapter.features.jobs import Cluster, Worker
-
-DtypeOption = Annotated[str, typer.Option("--dtype", help="Type of the features in Parquet files: float32 or float16.")]
-EngineOption = Annotated[str, typer.Option("--engine", help="Engine for Parquet output: threads, or ray (extra ray).")]
-AddressOption = Annotated[
-    str | None,
-    typer.Option("--address", help="Ray cluster, such as ray://host:10001. Default: a local one."),
-]
-WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Workers on Ray, at most. Default: as many as fit.")
-]
-GpusOption = Annotated[float, typer.Option("--gpus", min=0, help="GPUs of each worker on Ray.")]
-SecondsOption = Annotated[
-    float, typer.Option("--seconds-per-image", min=0.001, help="Time limit for one photo, for Parquet output.")
-]
-RowsOption = Annotated[int, typer.Option("--rows-per-shard", min=1, help="Photos per Parquet file of a folder.")]
 
 
 @dataclass(frozen=True)

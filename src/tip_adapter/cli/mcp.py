@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
+from tip_adapter.cli import options
 from tip_adapter.cli.edits import state_of
-from tip_adapter.cli.options import ModelArgument, WaitOption, WhereOption
-from tip_adapter.cli.output import skipped_rows
+from tip_adapter.cli.output import left_out
 from tip_adapter.errors import InputError, TipAdapterError
 from tip_adapter.storage.locking import WAIT_S
 
@@ -39,11 +39,11 @@ PhotosOption = Annotated[
 
 
 def mcp(
-    model: ModelArgument,
+    model: options.Model,
     photos: PhotosOption = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Offer no edits.")] = False,
-    encoder: WhereOption = None,
-    wait: WaitOption = WAIT_S,
+    encoder: options.Where = None,
+    wait: options.Wait = WAIT_S,
 ) -> None:
     """Offer a classifier to assistants as tools, by the Model Context Protocol over standard input and output."""
     from tip_adapter.libraries import require_extra
@@ -85,8 +85,8 @@ class PhotoTools:
         if len(paths) > MOST_ANSWERS:
             raise InputError(f"Expected at most {MOST_ANSWERS} photos in a call, got {len(paths)}: name some of them")
         found = self._present().predict_top(paths, top_k=top_k, skip_bad=True)
-        skipped = skipped_rows((*findings.skipped, *found.skipped))
-        return {"predictions": [prediction.to_dict() for prediction in found], "skipped": skipped}
+        predictions = [prediction.to_dict() for prediction in found]
+        return {"predictions": predictions} | left_out((*findings.skipped, *found.skipped))
 
     def explain(self, photo: str, shots: int = 5) -> dict[str, Any]:
         """Say why a photo gets its class: what the class texts and the labelled photos (shots) add to its logit.
@@ -103,8 +103,7 @@ class PhotoTools:
         """
         paths, findings = self._found(photos)
         chosen = self._present().next_to_label(paths, count=count, skip_bad=True)
-        skipped = skipped_rows((*findings.skipped, *chosen.skipped))
-        return {"photos": [photo.to_dict() for photo in chosen], "skipped": skipped}
+        return {"photos": [photo.to_dict() for photo in chosen]} | left_out((*findings.skipped, *chosen.skipped))
 
     def add_shot(self, photo: str, class_name: str, new_class: bool = False) -> dict[str, Any]:
         """Teach the classifier a photo whose class a person has confirmed; saved at once, undo takes it back.

@@ -9,37 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tip_adapter.cli import completion
-from tip_adapter.cli.options import (
-    ClassTextsOption,
-    EncoderOption,
-    JsonOption,
-    ModelArgument,
-    PrecisionOption,
-    SeedOption,
-    ShotsOption,
-    SkipBadOption,
-    SplitOption,
-    TemplateOption,
-    TruncatedOption,
-    ViewsOption,
-    WhereOption,
-    read_class_texts,
-    templates,
-)
-from tip_adapter.cli.output import (
-    echo,
-    echo_json,
-    echo_next,
-    echo_skipped,
-    echo_table,
-    number,
-    percent,
-    skipped_rows,
-    text,
-    warn_of_stale,
-)
+from tip_adapter.cli import completion, options
+from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, left_out, percent, warn_of_stale
 from tip_adapter.cli.photos import read_photos
+from tip_adapter.cli.tables import echo_table, number, text
 from tip_adapter.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,23 +58,24 @@ def fit(
     data: FitDataArgument,
     output: OutputOption = Path("classifier.tip"),
     method: MethodOption = None,
-    encoder: EncoderOption = None,
-    precision: PrecisionOption = "fp32",
+    encoder: options.Encoder = None,
+    precision: options.Precision = "fp32",
     max_flipped: MaxFlippedOption = 0.05,
-    shots: ShotsOption = None,
-    seed: SeedOption = 0,
-    class_texts: ClassTextsOption = None,
-    template: TemplateOption = None,
-    views: ViewsOption = 1,
+    shots: options.Shots = None,
+    seed: options.Seed = 0,
+    class_texts: options.ClassTexts = None,
+    template: options.Template = None,
+    views: options.Views = 1,
     group_by: GroupByOption = None,
     no_text: NoTextOption = False,
-    split: SplitOption = None,
-    skip_bad: SkipBadOption = False,
-    allow_truncated: TruncatedOption = False,
-    as_json: JsonOption = False,
+    split: options.Split = None,
+    skip_bad: options.SkipBad = False,
+    allow_truncated: options.Truncated = False,
+    as_json: options.Json = False,
 ) -> None:
     """Learn a classifier from a few labelled photos per class, and save it."""
     from tip_adapter.classifier import DEFAULT_METHOD, ImageClassifier
+    from tip_adapter.model.description import described
     from tip_adapter.progress import progress_bar
     from tip_adapter.storage.bundle_files import check_replaceable
 
@@ -113,8 +87,8 @@ def fit(
     classifier = ImageClassifier(
         encoder,
         method or DEFAULT_METHOD,
-        templates=templates(template),
-        class_texts="none" if no_text else read_class_texts(class_texts),
+        templates=options.templates(template),
+        class_texts="none" if no_text else options.read_class_texts(class_texts),
         views=views,
         precision=precision,
         max_flipped=max_flipped,
@@ -128,11 +102,9 @@ def fit(
     model, report = classifier.model_, classifier.precision_report_
     hint = None if no_text else _hint_of_texts(classifier, given=class_texts is not None)
     if as_json:
-        facts = {"output": str(output), "seconds": seconds, "skipped": skipped_rows(classifier.skipped_)}
-        facts |= {"data": findings.to_dict()}
-        from tip_adapter.model.description import described
-
-        echo_json(described(model) | facts | {"hint": hint} | ({"int8": report.to_dict()} if report else {}))
+        facts = described(model) | {"output": str(output), "seconds": seconds, "hint": hint}
+        facts |= {"int8": report.to_dict()} if report else {}
+        echo_json(facts | left_out(classifier.skipped_, findings))
         return
     _echo_learned(model, seconds)
     if report:
@@ -194,19 +166,17 @@ def _hint_of_texts(classifier: ImageClassifier, *, given: bool) -> str | None:
 
 
 def evaluate(
-    model: ModelArgument,
+    model: options.Model,
     data: FitDataArgument,
-    encoder: WhereOption = None,
-    split: SplitOption = None,
+    encoder: options.Where = None,
+    split: options.Split = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Draw the confusion matrix: a .png, .svg or .pdf file.")
     ] = None,
-    html: Annotated[
-        Path | None, typer.Option("--html", help="Write a page with charts and photos: one .html file.")
-    ] = None,
-    skip_bad: SkipBadOption = False,
-    allow_truncated: TruncatedOption = False,
-    as_json: JsonOption = False,
+    html: options.Html = None,
+    skip_bad: options.SkipBad = False,
+    allow_truncated: options.Truncated = False,
+    as_json: options.Json = False,
 ) -> None:
     """Measure a classifier on labelled photos, and compare it with the class texts alone and the shots alone."""
     from tip_adapter.classifier import ImageClassifier
@@ -237,9 +207,8 @@ def evaluate(
     if plot is not None:
         save_confusion_matrix(plot, evaluation.confusion, evaluation.class_names)
     if as_json:
-        facts = {"stale": list(classifier.model_.stale), "skipped": skipped_rows(evaluation.skipped)}
-        facts |= {"data": findings.to_dict()}
-        echo_json(evaluation.to_dict() | facts)
+        facts = evaluation.to_dict() | {"stale": list(classifier.model_.stale)}
+        echo_json(facts | left_out(evaluation.skipped, findings))
     else:
         warn_of_stale(classifier)
         _show_evaluation(evaluation, classifier)

@@ -10,46 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from tip_adapter.cli.jobs import (
-    AddressOption,
-    EngineOption,
-    GpusOption,
-    JobRequest,
-    LoadPredictor,
-    RowsOption,
-    SecondsOption,
-    WorkersOption,
-    expect_threads,
-    is_job,
-    run_request,
-)
-from tip_adapter.cli.options import (
-    JsonOption,
-    ModelArgument,
-    PhotosArgument,
-    SkipBadOption,
-    TruncatedOption,
-    WhereOption,
-)
-from tip_adapter.cli.output import (
-    echo,
-    echo_json,
-    echo_next,
-    echo_skipped,
-    echo_table,
-    number,
-    percent,
-    skipped_rows,
-    text,
-)
+from tip_adapter.cli import options
+from tip_adapter.cli.jobs import JobRequest, LoadPredictor, expect_threads, is_job, run_request
+from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, left_out, percent
 from tip_adapter.cli.photos import find_photos
-from tip_adapter.cli.streams import NullOption, answer_lines, is_stream, with_names_read
+from tip_adapter.cli.streams import answer_lines, is_stream, with_names_read
+from tip_adapter.cli.tables import echo_table, number, text
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.classifier.full_sets import SetGuarantee
-    from tip_adapter.data import Findings
-    from tip_adapter.model.predictions import PredictionSets
+    from tip_adapter.model.predictions import Prediction, PredictionSets, Results, Skipped
+    from tip_adapter.progress import Progress
     from tip_adapter.trust.conformal import SetKind
 
 CoverageOption = Annotated[
@@ -87,9 +59,9 @@ NoneOption = Annotated[
 
 
 def predict(
-    model: ModelArgument,
-    photos: PhotosArgument,
-    null: NullOption = False,
+    model: options.Model,
+    photos: options.Photos,
+    null: options.Null = False,
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="Classes to show per photo.")] = 1,
     output: OutputOption = None,
     coverage: CoverageOption = None,
@@ -97,21 +69,23 @@ def predict(
     allow_empty: EmptyOption = False,
     guarantee: GuaranteeOption = "calibrated",
     none_of_these: NoneOption = None,
-    encoder: WhereOption = None,
-    skip_bad: SkipBadOption = False,
-    allow_truncated: TruncatedOption = False,
-    engine: EngineOption = "threads",
-    address: AddressOption = None,
-    workers: WorkersOption = None,
-    gpus: GpusOption = 0,
-    seconds_per_image: SecondsOption = 60,
-    rows_per_shard: RowsOption = 1024,
-    as_json: JsonOption = False,
+    encoder: options.Where = None,
+    skip_bad: options.SkipBad = False,
+    allow_truncated: options.Truncated = False,
+    engine: options.Engine = "threads",
+    address: options.Address = None,
+    workers: options.Workers = None,
+    gpus: options.Gpus = 0,
+    seconds_per_image: options.SecondsPerImage = 60,
+    rows_per_shard: options.RowsPerShard = 1024,
+    as_json: options.Json = False,
 ) -> None:
     """Classify photos. `--coverage 0.9` gives prediction sets instead of one class."""
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.errors import InputError
     from tip_adapter.features.jobs import Cluster
+    from tip_adapter.model.predictions import PredictionSets
+    from tip_adapter.progress import progress_bar
     from tip_adapter.storage.tables import check_table_path
 
     cluster = Cluster(engine, address, workers, gpus=gpus)
@@ -132,69 +106,89 @@ def predict(
     if table is not None:
         check_table_path(table)
     _check_wanted(coverage, none_of_these, top_k=top_k, sets=sets, allow_empty=allow_empty)
-    wanted_classes = _ClassRequest(top_k, none_of_these, skip_bad)
+    classes = _Classes(top_k, none_of_these)
+    wanted = classes if coverage is None else _Sets(coverage, sets, allow_empty, guarantee)
     if is_stream(photos) and as_json and table is None:
         classifier = ImageClassifier.load(model, encoder=encoder, allow_truncated=allow_truncated)
-        answer = functools.partial(_class_rows, classifier, wanted_classes)
-        if coverage is not None:
-            wanted = _SetRequest(coverage, sets, allow_empty, guarantee, skip_bad)
-            answer = functools.partial(_set_rows, classifier, wanted)
-        answer_lines(photos, answer, null=null, skip_bad=skip_bad)
+        answer_lines(photos, functools.partial(wanted.rows, classifier), null=null, skip_bad=skip_bad)
         return
     paths, findings = find_photos(with_names_read(photos, null=null), skip_bad=skip_bad, as_json=as_json)
     classifier = ImageClassifier.load(model, encoder=encoder, allow_truncated=allow_truncated)
-    if coverage is not None:
-        request_of_sets = _SetRequest(coverage, sets, allow_empty, guarantee, skip_bad)
-        _predict_sets(model, classifier, paths, request_of_sets, findings, output=table, as_json=as_json)
-        return
-    _predict_classes(model, classifier, paths, wanted_classes, findings, output=table, as_json=as_json)
+    with progress_bar("Encoding photos") as progress:
+        found = wanted.ask(classifier, paths, skip_bad=skip_bad, progress=progress)
+    skipped = (*findings.skipped, *found.skipped)
+    echo_skipped(skipped)
+    facts = left_out(skipped, findings)
+    if isinstance(found, PredictionSets):
+        _tell_sets(found, facts, table, as_json=as_json)
+        if not as_json and guarantee != "full":
+            echo_next("calibrate", model, "LABELLED_PHOTOS", so_that="let the coverage hold for photos like these")
+    else:
+        _tell_classes(found, {"stale": list(classifier.model_.stale)} | facts, table, as_json=as_json)
+        if not as_json:
+            echo_next("explain", model, found[0].path, so_that="see why")
 
 
 @dataclass(frozen=True)
-class _ClassRequest:
-    """Which classes are wanted."""
+class _Classes:
+    """Ask for the most probable classes."""
 
     top_k: int
     none_of_these: float | None
-    skip_bad: bool
+
+    def ask(
+        self, classifier: ImageClassifier, paths: list[Path], *, skip_bad: bool = True, progress: Progress | None = None
+    ) -> Results[Prediction]:
+        return classifier.predict_top(
+            paths, top_k=self.top_k, none_of_these=self.none_of_these, skip_bad=skip_bad, progress=progress
+        )
+
+    def rows(self, classifier: ImageClassifier, paths: list[Path]) -> tuple[list[dict[str, Any]], Skipped]:
+        found = self.ask(classifier, paths)
+        return [each.to_dict() for each in found], found.skipped
 
 
-def _predict_classes(
-    model: str,
-    classifier: ImageClassifier,
-    paths: list[Path],
-    wanted: _ClassRequest,
-    findings: Findings,
-    *,
-    output: Path | None,
-    as_json: bool,
-) -> None:
-    """Name the most probable classes, on the terminal, as JSON or as a table."""
-    from tip_adapter.progress import progress_bar
-    from tip_adapter.storage.tables import write_table
+@dataclass(frozen=True)
+class _Sets:
+    """Ask for sets of classes that contain the true one as often as wanted."""
 
-    with progress_bar("Encoding photos") as progress:
-        predictions = classifier.predict_top(
+    coverage: float
+    kind: str
+    allow_empty: bool
+    guarantee: str
+
+    def ask(
+        self, classifier: ImageClassifier, paths: list[Path], *, skip_bad: bool = True, progress: Progress | None = None
+    ) -> PredictionSets:
+        return classifier.predict_set(
             paths,
-            top_k=wanted.top_k,
-            none_of_these=wanted.none_of_these,
-            skip_bad=wanted.skip_bad,
+            self.coverage,
+            kind=cast("SetKind", self.kind),
+            allow_empty=self.allow_empty,
+            guarantee=cast("SetGuarantee", self.guarantee),
+            skip_bad=skip_bad,
             progress=progress,
         )
-    skipped = (*findings.skipped, *predictions.skipped)
-    echo_skipped(skipped)
+
+    def rows(self, classifier: ImageClassifier, paths: list[Path]) -> tuple[list[dict[str, Any]], Skipped]:
+        found = self.ask(classifier, paths)
+        return found.to_dict()["sets"], found.skipped
+
+
+def _tell_classes(
+    predictions: Results[Prediction], facts: dict[str, Any], output: Path | None, *, as_json: bool
+) -> None:
+    """Name the most probable classes, on the terminal, as JSON or as a table."""
+    from tip_adapter.storage.tables import write_table
+
     if output is not None:
         write_table(output, [prediction.flat() for prediction in predictions])
     if as_json:
-        facts = {"stale": list(classifier.model_.stale), "skipped": skipped_rows(skipped)}
-        facts |= {"data": findings.to_dict()}
-        echo_json({"predictions": [p.to_dict() for p in predictions]} | facts)
+        echo_json({"predictions": [prediction.to_dict() for prediction in predictions]} | facts)
     elif output is None:
         _show_predictions(predictions)
     else:
         echo(f"{len(predictions)} predictions saved: {output}")
-    if not as_json:
-        echo_next("explain", model, predictions[0].path, so_that="see why")
 
 
 def _predict_job(request: JobRequest, load_worker: LoadPredictor, top_k: int) -> None:
@@ -226,45 +220,13 @@ def _predict_job(request: JobRequest, load_worker: LoadPredictor, top_k: int) ->
     run_request(request, replace(load_worker, model=os.path.abspath(load_worker.model)) if here else load_worker, facts)
 
 
-def _show_predictions(predictions: list[Any]) -> None:
+def _show_predictions(predictions: Sequence[Prediction]) -> None:
     rows = []
     for prediction in predictions:
         for rank, (name, probability) in enumerate(prediction.top):
             shown = name if rank or prediction.class_name else f"none of these ({name}?)"
             rows.append([prediction.path if rank == 0 else "", shown, percent(probability)])
     echo_table([text("photo"), text("class"), number("probability")], rows)
-
-
-@dataclass(frozen=True)
-class _SetRequest:
-    """Which sets of classes are wanted."""
-
-    coverage: float
-    kind: str
-    allow_empty: bool
-    guarantee: str
-    skip_bad: bool
-
-
-def _class_rows(
-    classifier: ImageClassifier, wanted: _ClassRequest, paths: list[Path]
-) -> tuple[list[dict[str, Any]], Sequence[tuple[str, str]]]:
-    found = classifier.predict_top(paths, top_k=wanted.top_k, none_of_these=wanted.none_of_these, skip_bad=True)
-    return [each.to_dict() for each in found], found.skipped
-
-
-def _set_rows(
-    classifier: ImageClassifier, wanted: _SetRequest, paths: list[Path]
-) -> tuple[list[dict[str, Any]], Sequence[tuple[str, str]]]:
-    found = classifier.predict_set(
-        paths,
-        wanted.coverage,
-        kind=cast("SetKind", wanted.kind),
-        allow_empty=wanted.allow_empty,
-        guarantee=cast("SetGuarantee", wanted.guarantee),
-        skip_bad=True,
-    )
-    return found.to_dict()["sets"], found.skipped
 
 
 def _check_wanted(
@@ -284,32 +246,10 @@ def _check_wanted(
         )
 
 
-def _predict_sets(
-    model: str,
-    classifier: ImageClassifier,
-    paths: list[Path],
-    wanted: _SetRequest,
-    findings: Findings,
-    *,
-    output: Path | None,
-    as_json: bool,
-) -> None:
+def _tell_sets(found: PredictionSets, facts: dict[str, Any], output: Path | None, *, as_json: bool) -> None:
     """Name sets of classes, on the terminal, as JSON or as a table."""
-    from tip_adapter.progress import progress_bar
     from tip_adapter.storage.tables import write_table
 
-    with progress_bar("Encoding photos") as progress:
-        found = classifier.predict_set(
-            paths,
-            wanted.coverage,
-            kind=cast("SetKind", wanted.kind),
-            allow_empty=wanted.allow_empty,
-            guarantee=cast("SetGuarantee", wanted.guarantee),
-            skip_bad=wanted.skip_bad,
-            progress=progress,
-        )
-    skipped = (*findings.skipped, *found.skipped)
-    echo_skipped(skipped)
     if output is not None:
         rows = [
             {"path": each.path, "size": len(each.classes), "classes": "; ".join(name for name, _ in each.classes)}
@@ -317,14 +257,12 @@ def _predict_sets(
         ]
         write_table(output, rows)
     if as_json:
-        echo_json(found.to_dict() | {"skipped": skipped_rows(skipped), "data": findings.to_dict()})
+        echo_json(found.to_dict() | facts)
     elif output is None:
         _show_sets(found)
     else:
         echo(f"{len(found.sets)} sets saved: {output}")
         echo(found.summary)
-    if not as_json and wanted.guarantee != "full":
-        echo_next("calibrate", model, "LABELLED_PHOTOS", so_that="let the coverage hold for photos like these")
 
 
 def _show_sets(found: PredictionSets) -> None:

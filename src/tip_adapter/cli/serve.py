@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tip_adapter.cli.options import UnlabelledOption, WaitOption, WhereOption
+from tip_adapter.cli import options
 from tip_adapter.cli.output import echo
 from tip_adapter.cli.photos import unlabelled_photos
 from tip_adapter.errors import InputError
@@ -75,14 +75,14 @@ def serve(
     allow_host: AllowHostOption = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Answer only; refuse edits.")] = False,
     queue: QueueOption = 512,
-    unlabelled: UnlabelledOption = None,
+    unlabelled: options.Unlabelled = None,
     keep_requests: KeepOption = None,
     keep_photos: KeepPhotosOption = 1000,
     keep_mb: KeepMegabytesOption = 1000,
     protocol: ProtocolOption = None,
     label_studio_url: LabelStudioOption = None,
-    encoder: WhereOption = None,
-    wait: WaitOption = WAIT_S,
+    encoder: options.Where = None,
+    wait: options.Wait = WAIT_S,
 ) -> None:
     """Serve saved classifiers over HTTP: predictions, evidence, edits."""
     from tip_adapter.libraries import require_extra

@@ -6,9 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from tip_adapter.cli.output import echo_json_line
 from tip_adapter.errors import DatasetError, ImageError, InputError
@@ -18,10 +16,6 @@ BATCH = 32
 """Photos answered together: as many as an encoder takes at once."""
 
 READ_BYTES = 1 << 16
-
-NullOption = Annotated[
-    bool, typer.Option("--null", "-0", help="Names on standard input end with NUL, as find -print0 writes them.")
-]
 
 
 Answer = Callable[[list[Path]], tuple[Sequence[dict[str, Any]], Sequence[tuple[str, str]]]]

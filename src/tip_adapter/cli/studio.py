@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tip_adapter.cli import options
 from tip_adapter.cli.models import MethodOption
-from tip_adapter.cli.options import EncoderOption, UnlabelledOption, WaitOption
 from tip_adapter.cli.output import echo, echo_skipped
 from tip_adapter.cli.photos import unlabelled_photos
 from tip_adapter.errors import InputError
@@ -23,12 +23,12 @@ def studio(
             "or a new name."
         ),
     ] = Path("studio.tip"),
-    encoder: EncoderOption = None,
+    encoder: options.Encoder = None,
     method: MethodOption = None,
-    unlabelled: UnlabelledOption = None,
+    unlabelled: options.Unlabelled = None,
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port; 0: any free one.")] = 8001,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
-    wait: WaitOption = WAIT_S,
+    wait: options.Wait = WAIT_S,
 ) -> None:
     """Teach, try and correct a classifier in the browser; the saved classifier is the project."""
     from tip_adapter.classifier import DEFAULT_METHOD

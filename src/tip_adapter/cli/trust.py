@@ -9,32 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tip_adapter.cli.options import (
-    ClassTextsOption,
-    EditedArgument,
-    EncoderOption,
-    JsonOption,
-    SeedOption,
-    ShotsOption,
-    SkipBadOption,
-    SplitOption,
-    WaitOption,
-    WhereOption,
-    read_class_texts,
-)
-from tip_adapter.cli.output import (
-    Column,
-    echo,
-    echo_json,
-    echo_next,
-    echo_skipped,
-    echo_table,
-    number,
-    percent,
-    skipped_rows,
-    text,
-)
+from tip_adapter.cli import options
+from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, left_out, percent
 from tip_adapter.cli.photos import read_photos
+from tip_adapter.cli.tables import Column, echo_table, number, text
 from tip_adapter.storage.locking import WAIT_S
 
 if TYPE_CHECKING:
@@ -48,18 +26,15 @@ SHOWN = 12
 
 
 def calibrate(
-    model: EditedArgument,
+    model: options.Edited,
     data: Annotated[
         Path, typer.Argument(help="Labelled photos that are not among the shots: class folders, or a manifest.")
     ],
-    encoder: WhereOption = None,
-    split: Annotated[
-        str | None,
-        typer.Option("--split", help="Which split of the data to use. Default: validation, if there is one."),
-    ] = None,
-    skip_bad: SkipBadOption = False,
-    wait: WaitOption = WAIT_S,
-    as_json: JsonOption = False,
+    encoder: options.Where = None,
+    split: options.Split = None,
+    skip_bad: options.SkipBad = False,
+    wait: options.Wait = WAIT_S,
+    as_json: options.Json = False,
 ) -> None:
     """Calibrate a saved classifier on photos that are not among its shots, so that its probabilities can be trusted."""
     from tip_adapter.classifier import ImageClassifier
@@ -74,10 +49,8 @@ def calibrate(
     echo_skipped(done.skipped)
     calibration = done.calibration
     if as_json:
-        echo_json(
-            {"temperature": calibration.temperature, "photos": calibration.n, "ece": list(calibration.ece)}
-            | {"skipped": skipped_rows(done.skipped), "data": dataset.findings.to_dict()}
-        )
+        facts = {"temperature": calibration.temperature, "photos": calibration.n, "ece": list(calibration.ece)}
+        echo_json(facts | left_out(done.skipped, dataset.findings))
     else:
         echo(calibration.summary)
         echo(f"saved: {model}")
@@ -94,19 +67,18 @@ CompareWithOption = Annotated[
         help="Labelled photos that must not be among the shots, such as test photos. Default: the split test.",
     ),
 ]
-HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write a page with what was found: one .html file.")]
 
 
 def doctor(
     source: SourceArgument,
     compare_with: CompareWithOption = None,
-    encoder: EncoderOption = None,
-    shots: ShotsOption = None,
-    seed: SeedOption = 0,
-    class_texts: ClassTextsOption = None,
-    split: SplitOption = None,
-    html: HtmlOption = None,
-    as_json: JsonOption = False,
+    encoder: options.Encoder = None,
+    shots: options.Shots = None,
+    seed: options.Seed = 0,
+    class_texts: options.ClassTexts = None,
+    split: options.Split = None,
+    html: options.Html = None,
+    as_json: options.Json = False,
 ) -> None:
     """Examine shots: doubtful labels, duplicates, bad files, and whether there are enough photos of each class."""
     from tip_adapter.classifier import ImageClassifier
@@ -125,7 +97,7 @@ def doctor(
     else:
         dataset = read_photos(source, split=split, prefer=("train",), skip_bad=True, as_json=as_json)
         findings = dataset.findings
-        classifier = ImageClassifier(encoder, "auto", class_texts=read_class_texts(class_texts))
+        classifier = ImageClassifier(encoder, "auto", class_texts=options.read_class_texts(class_texts))
         with progress_bar("Encoding shots") as progress, warnings.catch_warnings():
             warnings.simplefilter("ignore", DuplicateWarning)  # the diagnosis lists them all
             classifier.fit(dataset, shots=shots, random_state=seed, skip_bad=True, progress=progress)

@@ -10,18 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tip_adapter.cli.options import (
-    ClassTextsOption,
-    DataArgument,
-    EncoderOption,
-    JsonOption,
-    SeedOption,
-    ShotsOption,
-    SplitOption,
-    TemplateOption,
-    read_class_texts,
-    templates,
-)
+from tip_adapter.cli import options
 from tip_adapter.cli.output import echo, echo_json, echo_next
 from tip_adapter.cli.photos import read_photos
 from tip_adapter.errors import EncoderError, InputError
@@ -66,20 +55,20 @@ CheckpointOption = Annotated[
 
 
 def fine_tune(
-    data: DataArgument,
+    data: options.Data,
     output: OutputOption = Path("tuned-encoder"),
-    encoder: EncoderOption = None,
-    shots: ShotsOption = None,
-    seed: SeedOption = 0,
-    class_texts: ClassTextsOption = None,
-    template: TemplateOption = None,
+    encoder: options.Encoder = None,
+    shots: options.Shots = None,
+    seed: options.Seed = 0,
+    class_texts: options.ClassTexts = None,
+    template: options.Template = None,
     wise_weight: WiseWeightOption = None,
     rank: RankOption = None,
     learning_rate: LearningRateOption = None,
     epochs: EpochsOption = None,
     checkpoint: CheckpointOption = None,
-    split: SplitOption = None,
-    as_json: JsonOption = False,
+    split: options.Split = None,
+    as_json: options.Json = False,
 ) -> None:
     """Fine-tune an encoder on labelled photos (minutes to hours), and save it as an ONNX folder."""
     from tip_adapter.classifier import default_encoder
@@ -98,13 +87,13 @@ def fine_tune(
         settings: dict[str, Any] = {
             "class_names": list(dataset.class_names),
             "encoder": encoder or default_encoder(),
-            "class_texts": texts_for(dataset.class_names, read_class_texts(class_texts)),
+            "class_texts": texts_for(dataset.class_names, options.read_class_texts(class_texts)),
             "random_state": seed,
             "checkpoint": checkpoint,
             "progress": progress,
         }
         if template:
-            settings["templates"] = templates(template)
+            settings["templates"] = options.templates(template)
         if rank is None:
             method, told = _full(settings, wise_weight, learning_rate, epochs)
         else:

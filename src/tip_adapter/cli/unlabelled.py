@@ -6,28 +6,22 @@ from typing import Annotated
 
 import typer
 
-from tip_adapter.cli.options import (
-    JsonOption,
-    ModelArgument,
-    PhotosArgument,
-    SkipBadOption,
-    TruncatedOption,
-    WhereOption,
-)
-from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, echo_table, percent, skipped_rows, text
+from tip_adapter.cli import options
+from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, left_out, percent
 from tip_adapter.cli.photos import find_photos
-from tip_adapter.cli.streams import NullOption, with_names_read
+from tip_adapter.cli.streams import with_names_read
+from tip_adapter.cli.tables import echo_table, text
 
 
 def next_photos(
-    model: ModelArgument,
-    photos: PhotosArgument,
+    model: options.Model,
+    photos: options.Photos,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many photos to choose.")] = 10,
-    null: NullOption = False,
-    encoder: WhereOption = None,
-    skip_bad: SkipBadOption = False,
-    allow_truncated: TruncatedOption = False,
-    as_json: JsonOption = False,
+    null: options.Null = False,
+    encoder: options.Where = None,
+    skip_bad: options.SkipBad = False,
+    allow_truncated: options.Truncated = False,
+    as_json: options.Json = False,
 ) -> None:
     """Choose which unlabelled photos to label next: those that many uncertain photos are like, no near-copies."""
     from tip_adapter.classifier import ImageClassifier
@@ -40,8 +34,7 @@ def next_photos(
     skipped = (*findings.skipped, *chosen.skipped)
     echo_skipped(skipped)
     if as_json:
-        rows = [photo.to_dict() for photo in chosen]
-        echo_json({"photos": rows, "skipped": skipped_rows(skipped), "data": findings.to_dict()})
+        echo_json({"photos": [photo.to_dict() for photo in chosen]} | left_out(skipped, findings))
         return
     if not chosen:
         echo("All of these photos are shots of the classifier, or near-copies of them.")

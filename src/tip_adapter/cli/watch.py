@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tip_adapter.cli.options import ModelArgument, TruncatedOption, WhereOption
+from tip_adapter.cli import options
 from tip_adapter.cli.output import echo, echo_json_line, echo_skipped, percent
 from tip_adapter.cli.streams import BATCH, answered
 from tip_adapter.errors import InputError
@@ -52,7 +52,7 @@ PollOption = Annotated[
 
 
 def watch(
-    model: ModelArgument,
+    model: options.Model,
     folder: FolderArgument,
     move_to: MoveOption = None,
     copy_to: CopyOption = None,
@@ -61,8 +61,8 @@ def watch(
     once: OnceOption = False,
     settle: SettleOption = 2.0,
     poll: PollOption = False,
-    encoder: WhereOption = None,
-    allow_truncated: TruncatedOption = False,
+    encoder: options.Where = None,
+    allow_truncated: options.Truncated = False,
     as_json: LinesOption = False,
 ) -> None:
     """Classify the photos that arrive in a folder; sort them into folders of classes, or tag them, if asked for."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tip_adapter.cli.options import ClassTextsOption, JsonOption, read_class_texts
+from tip_adapter.cli import options
 from tip_adapter.cli.output import command_line, echo, echo_json, percent
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def demo(
     encoder: Annotated[str, typer.Option("--encoder", "-e", help="Which encoder.")] = "lite",
     shots: Annotated[int, typer.Option("--shots", "-k", min=1, help="Photos per class to learn from, at most.")] = 16,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draw of shots.")] = 0,
-    class_texts: ClassTextsOption = None,
-    as_json: JsonOption = False,
+    class_texts: options.ClassTexts = None,
+    as_json: options.Json = False,
 ) -> None:
     """Show in one go what a few photos bring: accuracy, seconds, one prediction explained, and a report."""
     from tip_adapter.cli.demo.run import run_demo, support_and_queries
@@ -54,7 +54,7 @@ def demo(
         train,
         test,
         encoder,
-        read_class_texts(class_texts) or texts,
+        options.read_class_texts(class_texts) or texts,
         title=title,
         report=report,
         tell=lambda line: None if as_json else echo(line),
