@@ -84,6 +84,12 @@ def test_nothing_is_encoded_twice(photos, monkeypatch):
     ImageClassifier("fake").fit(photos / "train", shots=2, groups="folder")
 
 
+def test_a_boolean_is_no_number(photos):
+    classifier = ImageClassifier("fake", "tip-adapter", store=None).fit(photos / "train")
+    with pytest.raises(InputError, match="Expected alpha of TipAdapter to be a number or 'auto', got True"):
+        classifier.refit({"alpha": True})
+
+
 def test_method_objects_and_parameters(photos):
     by_name = ImageClassifier("fake", "tip-adapter", method_parameters={"alpha": 2.0, "beta": 3.0}, store=None)
     by_object = ImageClassifier("fake", TipAdapter(alpha=2.0, beta=3.0), store=None)

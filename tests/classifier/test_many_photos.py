@@ -55,7 +55,10 @@ def test_a_classifier_of_very_many_is_small_and_says_what_it_is(shards, tmp_path
     assert (model.calibration.source, model.calibration.n) == ("photos", 40)
     part = load_training_features(shards).part
     assert (model.head.logits(part.features).argmax(axis=1) == part.labels).mean() > 0.95
+    assert f"{model.method.fitted_to} photos (40 kept as shots) of 4 classes" == model.counted
+    assert model.counted in repr(classifier)
     classifier.save(tmp_path / "c.tip")
+    assert model.counted in (tmp_path / "c.tip" / "README.md").read_text(encoding="utf-8")
     loaded = ImageClassifier.load(tmp_path / "c.tip", store=None).model_
     np.testing.assert_array_equal(loaded.head.logits(part.features), model.head.logits(part.features))
     assert json.dumps(loaded.method.chosen) == json.dumps(model.method.chosen)

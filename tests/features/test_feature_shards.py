@@ -35,6 +35,7 @@ DAMAGED = {
     "numbers": table(features=[1.0, 2.0, 3.0, 4.0]),
     "words": table(features=list("abcd")),
     "numbers for labels": table(label=[1, 2, 3, None]),
+    "names that differ in case": table(label=["cat", "Cat", "dog", "dog"]),
     "NaN": table(features=pa.FixedSizeListArray.from_arrays(pa.array(np.full(16, np.nan, np.float32)), 4)),
     "no job": table(job="{"),
     "a job that is a list": table(job="[]"),
@@ -56,6 +57,12 @@ def test_files_without_any_label_or_group_stand_beside_others(tmp_path):
     pq.write_table(table(id=list("efgh"), label=pa.nulls(4)), tmp_path / "part-2.parquet")
     found = load_training_features(tmp_path).part
     assert (found.names[:], found.groups) == (tuple("abcd"), ("g", "g", "h", ""))
+
+
+def test_a_blank_label_is_none_and_names_have_one_form(tmp_path):
+    pq.write_table(table(label=["cat", " cat ", "  ", "dog"]), tmp_path / "x.parquet")
+    found = load_training_features(tmp_path / "x.parquet")
+    assert (found.class_names, found.part.labels.tolist()) == (("cat", "dog"), [0, 0, 1])
 
 
 def test_the_photo_of_bad_features_is_named(tmp_path):

@@ -139,13 +139,13 @@ def test_float16_and_one_file(folder, tmp_path):
 @pytest.mark.parametrize("nested", [False, True])
 def test_parquet_with_image_bytes(tmp_path, nested):
     images = [{"bytes": png(n), "path": f"{n}.png"} if nested else png(n) for n in range(5)]
-    labels = ["hat", "cap", "hat", "cap", None]
+    labels, names = ["hat", " cap ", "hat", "  ", None], ["hat", "cap", "hat", None, None]
     path = tmp_path / "photos.parquet"
     pq.write_table(
         pa.table({"id": [f"p{n}" for n in range(5)], "image": images, "label": labels}), path, row_group_size=2
     )
     records = list_records([str(path)])
-    assert [(record.id, record.label) for record in records] == [(f"p{n}", labels[n]) for n in range(5)]
+    assert [(record.id, record.label) for record in records] == [(f"p{n}", names[n]) for n in range(5)]
     assert [record.read() for record in from_json(to_json(records))] == [png(n) for n in range(5)]
 
 

@@ -238,3 +238,14 @@ def test_words_in_the_page(page, address, tmp_path):
     page.click('[aria-label="Words for night"]')
     expect(page.locator("#words-field")).to_have_value("dark night\nmidnight")
     assert page.wrong == []
+
+
+def test_shares_are_rounded_as_in_the_terminal(page, address):
+    page.goto(address)
+    shares = [of / n for n in (8, 40, 80, 200, 97) for of in range(-3, n + 1)]
+    script = (
+        "shares => import('/studio/figures.js').then((m) => shares.map((one) => [m.percent(one, 1), m.percent(one)]))"
+    )
+    for share, (fine, coarse) in zip(shares, page.evaluate(script, shares), strict=True):
+        assert float(fine.removesuffix(" %").replace("−", "-")) == float(f"{100 * share:.1f}")
+        assert float(coarse.removesuffix(" %").replace("−", "-")) == float(f"{100 * share:.0f}")

@@ -226,6 +226,16 @@ def test_keys_label_and_skip_in_the_page(page, address, tmp_path):
             back()
             expect(status).to_contain_text("waits again · 4 photos without a class")
             expect(photo).to_have_attribute("alt", skipped)
+    # What the service could not skip waits still, and is not among what can be brought back.
+    page.click("#next-back")
+    refused = "**/v1/unlabelled/*"
+    page.route(refused, lambda route: route.abort() if route.request.method == "DELETE" else route.continue_())
+    page.click("#next-skip")
+    expect(page.locator("#next-back")).to_be_hidden()
+    expect(status).to_contain_text("4 photos without a class")
+    page.unroute(refused)
+    page.click("#next-skip")
+    expect(status).to_contain_text("was skipped · 3 photos without a class")
     page.locator("#next-classes").get_by_role("button", name="night").click()
     expect(page.locator("button.shot")).to_have_count(5)
     expect(status).to_contain_text("is night · 2 photos without a class")

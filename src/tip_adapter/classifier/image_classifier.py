@@ -170,7 +170,7 @@ class ImageClassifier(EditableClassifier):
         """Name method and encoder, and what has been learned."""
         method = self.method if isinstance(self.method, str) else type(self.method).__name__
         encoder, model = self._photos.name, self._live.model
-        fitted = f"{model.shots.counted} of {len(model.class_names)} classes" if model else "not fitted"
+        fitted = model.counted if model else "not fitted"
         return f"<ImageClassifier: {method} on {encoder}, {fitted}>"
 
     def save(self, path: StrPath, *, wait_s: float = WAIT_S) -> None:

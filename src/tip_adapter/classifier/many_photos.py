@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 TOP_K = "tip-adapter-topk"
 
-FITTED_TO = "fitted_to"
-"""Where a record says to how many photos a head was fitted, of which the classifier keeps a part."""
-
 
 def is_for_very_many(estimator: FewShotMethod, part: Part) -> bool:
     """Whether a head is to be chosen for all of these photos: by "auto", where they are very many."""
@@ -61,7 +58,7 @@ def fitted_to_very_many(choice: HeadChoice, support: Support) -> tuple[Head, Met
     assert choice.head is not None  # noqa: S101 - a cache is fitted like any other
     shots, unit = choice.shots, support.shots.features.unit
     calibration = Calibration.of(choice.logits, shots.truth, (shots.queries, unit, support.shots.labels))
-    chosen = {"summary": choice.summary, "head": choice.name, FITTED_TO: int(shots.learned.sum())}
+    chosen = {"summary": choice.summary, "head": choice.name, "fitted_to": int(shots.learned.sum())}
     record = MethodRecord("auto", {}, chosen, trains=choice.name == "linear-probe")
     return choice.head, record, calibration
 

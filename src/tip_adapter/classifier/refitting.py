@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tip_adapter.classifier.encoding import PhotoEncoder
-from tip_adapter.classifier.many_photos import FITTED_TO
 from tip_adapter.errors import InputError, ModelFileError, TipAdapterError
 from tip_adapter.methods.heads import CacheHead, Head
 from tip_adapter.methods.heads.base import without_text
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 def check_method(model: FewShotModel, refit: bool) -> None:
     """Refuse edits that keep the hyper-parameters of a method that trains, or of shots that are not kept."""
     method = model.method
-    if n_fitted := method.chosen.get(FITTED_TO):
+    if n_fitted := method.fitted_to:
         raise InputError(
             f"This classifier was fitted to {n_fitted} photos, of which it keeps {len(model.shots)}, so it cannot be "
             "corrected: change the photos and fit again, or fit to fewer (shots=16, --shots 16), which can be corrected"
@@ -104,7 +103,7 @@ class Refitter:
 
         with _clear_errors(model.method):
             estimator = self._estimator({**model.method.parameters, **model.method.held})
-        if n_fitted := model.method.chosen.get(FITTED_TO):
+        if n_fitted := model.method.fitted_to:
             raise InputError(
                 f"This classifier was fitted to {n_fitted} photos, of which it keeps {len(model.shots)}, and these do "
                 "not tell how good it is: measure it on labelled photos apart from them (evaluate)"

@@ -309,7 +309,7 @@ def _tell(path: str, classifier: ImageClassifier, facts: dict[str, Any], sentenc
     if as_json:
         echo_json(facts | state_of(model))
         return
-    echo(f"{sentence}: {model.shots.counted} of {len(model.class_names)} classes")
+    echo(f"{sentence}: {model.counted}")
     warn_of_stale(classifier)
     if model.stale:
         echo_next("refit", path, so_that="choose the hyper-parameters for the shots as they are now")

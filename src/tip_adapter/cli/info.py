@@ -109,7 +109,7 @@ def _show_model(model: FewShotModel) -> None:
         ("probabilities", "not calibrated" if model.calibration is None else model.calibration.summary),
         *(("note", note) for note in model.stale_notes),
     ]
-    echo(f"{model.shots.counted} of {len(model.class_names)} classes")
+    echo(f"{model.counted}")
     echo_table([whole(""), text("")], facts, header=False)
     echo()
     counts = zip(model.class_names, model.counts, model.class_texts, strict=True)

@@ -120,9 +120,7 @@ def fit(
 
 def _echo_learned(model: FewShotModel, seconds: float) -> None:
     """Say what was learned from how many photos, and which classes have but one group."""
-    fitted_to = model.method.chosen.get("fitted_to")
-    counted = f"{fitted_to} photos ({len(model.shots)} kept as shots)" if fitted_to else model.shots.counted
-    echo(f"{counted} of {len(model.class_names)} classes, {model.method.name}, {seconds:.1f} s")
+    echo(f"{model.counted}, {model.method.name}, {seconds:.1f} s")
     if "summary" in model.method.chosen:
         echo(model.method.chosen["summary"])
     if alone := [model.class_names[column] for column in model.shots.of_one_group]:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tip_adapter.data.class_names import class_name, is_missing
 from tip_adapter.data.dataset import is_table, load_splits, says_classes
 from tip_adapter.data.decoding import read_image_bytes
 from tip_adapter.data.formats import IMAGE_SUFFIXES
@@ -223,7 +224,7 @@ def _tar_records(path: str) -> Iterator[Record]:
     for member in members:
         key, suffix = _key_of(member.name)
         if suffix.rpartition(".")[2] in {known.lstrip(".") for known in IMAGE_SUFFIXES}:
-            yield Record(f"{path}/{key}", path, labels.get(key), place=(member.offset_data, member.size))
+            yield Record(f"{path}/{key}", path, _class_of(labels.get(key)), place=(member.offset_data, member.size))
 
 
 def _key_of(name: str) -> tuple[str, str]:
@@ -233,7 +234,7 @@ def _key_of(name: str) -> tuple[str, str]:
     return f"{folder}/{key}" if folder else key, dot + suffix.lower()
 
 
-def _label_of(suffix: str, data: bytes) -> str | None:
+def _label_of(suffix: str, data: bytes) -> Any:
     text = data.decode(errors="replace").strip()
     if suffix != ".json":
         return text
@@ -241,10 +242,13 @@ def _label_of(suffix: str, data: bytes) -> str | None:
         row = json.loads(text)
     except ValueError:
         return None
-    found = (
-        next((row[name] for name in ("label", "class", "cls") if name in row), None) if isinstance(row, dict) else None
-    )
-    return None if found is None else str(found)
+    known = row if isinstance(row, dict) else {}
+    return next((known[name] for name in ("label", "class", "cls") if name in known), None)
+
+
+def _class_of(label: object) -> str | None:
+    """Name the class of an image; a blank label is none."""
+    return None if is_missing(label) else class_name(str(label))
 
 
 def _parquet_records(path: str) -> Iterator[Record]:
@@ -263,7 +267,8 @@ def _parquet_records(path: str) -> Iterator[Record]:
                     told = {key: rows[row][name] for key, name in named.items() if name}
                     texts = {key: None if value is None else str(value) for key, value in told.items()}
                     identity = texts.get("id") or texts.get("path") or f"{path}#{group}.{row}"
-                    yield Record(identity, path, texts.get("label"), texts.get("group"), column, (group, row))
+                    label = _class_of(told.get("label"))
+                    yield Record(identity, path, label, texts.get("group"), column, (group, row))
     except (OSError, _arrow_error()) as error:
         raise DatasetError(f"Expected {path} to be a whole Parquet file, got: {str(error).splitlines()[0]}") from error
 

@@ -13,6 +13,7 @@ from typing import Any, Self, overload
 
 import numpy as np
 
+from tip_adapter.data.class_names import check_class_names, class_name, is_missing
 from tip_adapter.data.groups import numbered_groups
 from tip_adapter.data.sampling import split_dataset
 from tip_adapter.errors import DatasetError, FeatureError, TipAdapterError
@@ -109,7 +110,7 @@ class _Labelled:
         with _readable(path):
             job = _one_job(files, path)
             facts = _facts(files, path)
-            class_names, labels = _numbered(facts["label"])
+            class_names, labels = _numbered(facts["label"], path)
         if not class_names:
             raise DatasetError(f"Expected features with labels in {path}, got none: embed a folder of class folders")
         return cls(files, path, job, facts, class_names, labels)
@@ -208,15 +209,15 @@ def _words(file: str) -> Any:
     return table.select(FACTS).cast(arrow.schema([(name, arrow.large_string()) for name in FACTS]))
 
 
-def _numbered(labels: Any) -> tuple[tuple[str, ...], IntArray]:
+def _numbered(labels: Any, path: Path) -> tuple[tuple[str, ...], IntArray]:
     """Class names in order, and the class of every row, -1 for one without."""
     encoded = labels.combine_chunks().dictionary_encode()
-    names = encoded.dictionary.to_pylist()
-    order = sorted(range(len(names)), key=names.__getitem__)
-    places = np.empty(len(names) + 1, dtype=np.intp)
-    places[order], places[-1] = np.arange(len(names)), -1
-    numbers = encoded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)
-    return tuple(names[place] for place in order), places[numbers]
+    written = ["" if is_missing(label) else class_name(label) for label in encoded.dictionary.to_pylist()]
+    names = sorted(set(written) - {""})
+    check_class_names(names, path)
+    place = {name: number for number, name in enumerate(names)}
+    places = np.array([*(place.get(name, -1) for name in written), -1], dtype=np.intp)
+    return tuple(names), places[encoded.indices.fill_null(len(written)).to_numpy(zero_copy_only=False)]
 
 
 class _Texts(Sequence[str]):

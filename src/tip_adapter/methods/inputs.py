@@ -199,7 +199,7 @@ def given_or_auto(name: str, value: float | str, *, positive: bool = False) -> f
     """
     if isinstance(value, str) and value == "auto":
         return None
-    if isinstance(value, str) or not np.isfinite(value) or value < 0 or (positive and value == 0):
+    if isinstance(value, str | bool) or not np.isfinite(value) or value < 0 or (positive and value == 0):
         least = "above 0" if positive else "at least 0"
         raise InputError(f"Expected {name} to be {least}, or 'auto', got {value!r}")
     return float(value)

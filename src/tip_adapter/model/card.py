@@ -32,7 +32,7 @@ tags: [few-shot, clip, tip-adapter]
 
 # Few-shot image classifier
 
-A classifier of {len(model.class_names)} classes made from {model.shots.counted} with Tip-Adapter.
+A classifier made with Tip-Adapter from {model.counted}.
 
 - accuracy: {_accuracy(model)}
 - method: {for_markdown(model.method.name)}

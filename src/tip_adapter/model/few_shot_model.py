@@ -118,6 +118,13 @@ class FewShotModel:
         return np.bincount(self.shots.labels, minlength=len(self.class_names))
 
     @property
+    def counted(self) -> str:
+        """What was learned from, and how much of it was kept, in words."""
+        fitted_to = self.method.fitted_to
+        learned = f"{fitted_to} photos ({len(self.shots)} kept as shots)" if fitted_to else self.shots.counted
+        return f"{learned} of {len(self.class_names)} classes"
+
+    @property
     def temperature(self) -> float:
         """What logits are divided by before the softmax: 1 without calibration."""
         return 1.0 if self.calibration is None else self.calibration.temperature
@@ -287,21 +294,7 @@ class FewShotModel:
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> FewShotModel:
-        """Put a model together from what was read.
-
-        Parameters
-        ----------
-        bundle : Bundle
-
-        Returns
-        -------
-        FewShotModel
-
-        Raises
-        ------
-        ModelFileError
-            When it is no model.
-        """
+        """Put a model together from what was read, or raise `ModelFileError`."""
         try:
             check_saved(bundle.config, bundle.arrays)
             pictures = Archive(bundle.read_thumbnails, str(bundle.path))

@@ -46,6 +46,11 @@ class MethodRecord:
     held: Mapping[str, Any] = field(default_factory=dict)
     trains: bool = False
 
+    @property
+    def fitted_to(self) -> int | None:
+        """To how many photos the head was fitted, where the classifier keeps only a part of them as shots."""
+        return self.chosen.get("fitted_to")
+
 
 def make_estimator(
     method: str | FewShotMethod, parameters: Mapping[str, Any], encoder: StrPath | Encoder | None = None
@@ -68,6 +73,9 @@ def make_estimator(
     if unknown := sorted(set(parameters) - set(known)):
         listed = ", ".join(name for name in known if name not in GIVEN) or "it has none"
         raise InputError(f"Unknown parameter {unknown[0]!r} of {type(estimator).__name__}: choose among {listed}")
+    for name, value in parameters.items():
+        if isinstance(value, bool) and not isinstance(known[name], bool):
+            raise InputError(f"Expected {name} of {type(estimator).__name__} to be a number or 'auto', got {value}")
     estimator.set_params(**parameters)
     if estimator.takes_images:
         name = type(estimator).__name__

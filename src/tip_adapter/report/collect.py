@@ -71,7 +71,7 @@ def _facts(model: FewShotModel) -> dict[str, str]:
     facts = {
         "method": model.method.name,
         "encoder": model.encoder.name,
-        "shots": f"{model.shots.counted.replace(' shots', '', 1)} of {len(model.class_names)} classes",
+        "learned from": model.counted,
     }
     summary = model.method.chosen.get("summary")
     return facts | ({"chosen": str(summary)} if summary else {})

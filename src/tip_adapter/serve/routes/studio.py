@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -17,25 +18,10 @@ from tip_adapter.serve.uploads import labelled_form
 
 router = APIRouter(tags=["studio"])
 
-ASSETS = {
-    "studio.html": ("tip_adapter.serve", "static/studio.html", "text/html; charset=utf-8"),
-    "studio.js": ("tip_adapter.serve", "static/studio.js", "text/javascript; charset=utf-8"),
-    "columns.js": ("tip_adapter.serve", "static/columns.js", "text/javascript; charset=utf-8"),
-    "enough.js": ("tip_adapter.serve", "static/enough.js", "text/javascript; charset=utf-8"),
-    "exporting.js": ("tip_adapter.serve", "static/exporting.js", "text/javascript; charset=utf-8"),
-    "next.js": ("tip_adapter.serve", "static/next.js", "text/javascript; charset=utf-8"),
-    "pinned.js": ("tip_adapter.serve", "static/pinned.js", "text/javascript; charset=utf-8"),
-    "service.js": ("tip_adapter.serve", "static/service.js", "text/javascript; charset=utf-8"),
-    "selection.js": ("tip_adapter.serve", "static/selection.js", "text/javascript; charset=utf-8"),
-    "trying.js": ("tip_adapter.serve", "static/trying.js", "text/javascript; charset=utf-8"),
-    "weights.js": ("tip_adapter.serve", "static/weights.js", "text/javascript; charset=utf-8"),
-    "words.js": ("tip_adapter.serve", "static/words.js", "text/javascript; charset=utf-8"),
-    "webcam.js": ("tip_adapter.serve", "static/webcam.js", "text/javascript; charset=utf-8"),
-    "zip.js": ("tip_adapter.serve", "static/zip.js", "text/javascript; charset=utf-8"),
-    "studio.css": ("tip_adapter.serve", "static/studio.css", "text/css; charset=utf-8"),
-    "palette.css": ("tip_adapter.report", "templates/palette.css", "text/css; charset=utf-8"),
-    "style.css": ("tip_adapter.report", "templates/style.css", "text/css; charset=utf-8"),
-}
+SHARED = ("palette.css", "style.css")
+"""Styles that the reports have, too."""
+
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 
 
 @router.get("/", include_in_schema=False)
@@ -51,10 +37,12 @@ def page(token: Annotated[str | None, Query()] = None) -> Response:
 @router.get("/studio/{name}", include_in_schema=False)
 def asset(name: str) -> Response:
     """Give a part of the page."""
-    if name not in ASSETS:
+    package, folder = ("report", "templates") if name in SHARED else ("serve", "static")
+    found = {part.name: part for part in files(f"tip_adapter.{package}").joinpath(folder).iterdir()}
+    if name not in found:
         raise Problem(404, f"There is no {name!r} here")
-    package, place, kind = ASSETS[name]
-    return Response(files(package).joinpath(place).read_bytes(), media_type=kind)
+    kind = KINDS[PurePosixPath(name).suffix]
+    return Response(found[name].read_bytes(), media_type=f"{kind}; charset=utf-8")
 
 
 @router.post("/v1/fit", include_in_schema=False)

@@ -1,18 +1,17 @@
 // Are there enough photos? Of each class and in all: how often left-out groups are recognised, what one more would gain.
 
+import { figure, percent } from "./figures.js";
 import { ask, make } from "./service.js";
 
 const BY_ITSELF_UP_TO = 2000; // photos: with more, measuring takes longer than somebody waits for it
 const LISTED = 100;
 const BUSY_MS = 300;
 const find = (id) => document.getElementById(id);
-const percent = (value) => Math.round(100 * value);
 const TAGS = { enough: "tag good", "more would help": "tag", "too few to say": "tag unsure" };
 
 const recognised = ({ accuracy, interval }) =>
-  `${percent(accuracy)} % (${percent(interval[0])} to ${percent(interval[1])})`;
-const decimal = (share) => (Math.round(1000 * share) / 10 || 0).toFixed(1).replace("-", "−"); // never −0.0
-const points = (gain) => (gain < 0.0005 ? "nothing" : `${decimal(gain)} points`);
+  `${percent(accuracy)} (${figure(interval[0])} to ${figure(interval[1])})`;
+const points = (gain) => (gain < 0.0005 ? "nothing" : `${figure(gain, 1)} points`);
 
 // What a column says of its class.
 export function verdictOf(one) {
@@ -82,7 +81,7 @@ export class Enough {
     const tag = make("span", { className: TAGS[verdict] }, verdict);
     const words = gain === null
       ? "two photos of a class, taken apart, tell"
-      : `one more photo of each class is expected to add ${points(gain)} (${range.map(decimal).join(" to ")})`;
+      : `one more photo of each class is expected to add ${points(gain)} (${range.map((bound) => figure(bound, 1)).join(" to ")})`;
     return ["Have I done enough? ", tag, ` ${words}`];
   }
 

@@ -1,6 +1,7 @@
 // Label these next: photos without a class, the most useful first, each labelled or skipped by one key.
 
 import { chosen, droppable, filesOf } from "./columns.js";
+import { percent } from "./figures.js";
 import { ask, form, make, parts, query, say } from "./service.js";
 
 const QUEUE = 9; // photos that are ready, the first of which is asked about
@@ -87,10 +88,15 @@ export class Next {
   }
 
   skip() {
-    if (!this.current) return;
+    const photo = this.current;
+    if (!photo) return;
     this.skippedLast = true;
-    this.skipped.push(this.current);
-    this.#deal("was skipped", ({ id }) => ask("DELETE", `/v1/unlabelled/${id}`));
+    this.skipped.push(photo);
+    this.#deal("was skipped", ({ id }) => ask("DELETE", `/v1/unlabelled/${id}`).catch((error) => {
+      this.skippedLast = false;
+      this.skipped = this.skipped.filter((one) => one !== photo);
+      throw error;
+    }));
   }
 
   // What was skipped by mistake is asked about again, at once.
@@ -176,7 +182,7 @@ export class Next {
       const [, called, share] = button.children;
       button.hidden = !name;
       called.textContent = name ?? "";
-      share.textContent = probable.has(name) ? `${Math.round(100 * probable.get(name))} %` : "";
+      share.textContent = probable.has(name) ? percent(probable.get(name)) : "";
     }
     this.others.parentElement.hidden = !many;
     this.others.value = "";

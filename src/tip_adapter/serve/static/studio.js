@@ -3,6 +3,7 @@
 import { Columns, chosen, droppable, filesOf } from "./columns.js";
 import { Enough } from "./enough.js";
 import { setUpExports } from "./exporting.js";
+import { percent } from "./figures.js";
 import { Next } from "./next.js";
 import { ask, form, parts, query, say } from "./service.js";
 import { Selection } from "./selection.js";
@@ -189,7 +190,6 @@ function show() {
   const facts = [];
   if (taught) {
     facts.push(groups < state.shots ? `${state.shots} photos, ${groups} groups` : `${state.shots} photos`);
-    const percent = (value) => `${(100 * value).toFixed(0)} %`;
     if (known) facts.push(`left-out accuracy ${percent(known.accuracy)} (${percent(known.low)} to ${percent(known.high)})`);
     else facts.push(stale ? "accuracy: measuring again …" : "accuracy: two photos of each class tell");
   }

@@ -1,12 +1,12 @@
 // Photos that were not taught: answers that follow every edit, their reasons, and corrections.
 // Each is encoded once; its feature stays in the page, and answers after an edit come from the features.
 
+import { percent } from "./figures.js";
 import { Pinned } from "./pinned.js";
 import { ask, form, make, parts, query } from "./service.js";
 
 const SHOWN = 100;
 const AT_ONCE = 500;
-const percent = (value) => `${Math.round(100 * value)} %`;
 
 export class Trying {
   constructor({ classes, leftOut, correct, fail }) {

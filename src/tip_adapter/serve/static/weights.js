@@ -1,5 +1,6 @@
 // α and β for who wants them: how pairs do on left-out photos, two sliders over them, and a choice that holds.
 
+import { percent } from "./figures.js";
 import { ask } from "./service.js";
 
 const METHOD = "tip-adapter";
@@ -9,7 +10,6 @@ const [WIDTH, HEIGHT, LEFT, BELOW] = [26, 13, 58, 46]; // of a cell, and room fo
 const TICKS = 3;
 const find = (id) => document.getElementById(id);
 const short = (value) => String(Number(value.toPrecision(3)));
-const percent = (value) => `${(100 * value).toFixed(1)} %`;
 const nearest = (axis, value) => axis.reduce((best, one, place) => (Math.abs(one - value) < Math.abs(axis[best] - value) ? place : best), 0);
 
 function svg(tag, attributes, ...children) {
@@ -97,7 +97,7 @@ export class Weights {
 
   #score(pair) {
     const [row, column] = this.#place(pair);
-    return `${percent(this.found.accuracy[row][column])} (log loss ${this.found.nll[row][column].toFixed(3)})`;
+    return `${percent(this.found.accuracy[row][column], 1)} (log loss ${this.found.nll[row][column].toFixed(3)})`;
   }
 
   #mark(element, pair) {
@@ -113,7 +113,7 @@ export class Weights {
     const least = Math.min(...nll.flat());
     const cells = alphas.flatMap((one, row) => betas.map((other, column) => {
       const [x, y] = [LEFT + column * WIDTH, (alphas.length - 1 - row) * HEIGHT];
-      const words = `α ${short(one)}, β ${short(other)}: ${percent(accuracy[row][column])}, log loss ${nll[row][column].toFixed(3)}`;
+      const words = `α ${short(one)}, β ${short(other)}: ${percent(accuracy[row][column], 1)}, log loss ${nll[row][column].toFixed(3)}`;
       const depth = 0.06 + 0.94 * Math.exp((least - nll[row][column]) / FADE);
       const cell = svg("rect", { x, y, width: WIDTH - 1, height: HEIGHT - 1, rx: 2, "fill-opacity": depth.toFixed(3) }, svg("title", {}, words));
       cell.onclick = () => {

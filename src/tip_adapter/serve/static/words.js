@@ -1,9 +1,9 @@
 // Words for a class, with what they would do to the answers of the texts alone while they are typed.
 
+import { percent } from "./figures.js";
 import { ask } from "./service.js";
 
 const TYPED_MS = 250;
-const percent = (value) => `${Math.round(100 * value)} %`;
 
 export function setUpWords({ save, fail }) {
   const dialog = document.getElementById("words");
