@@ -10,16 +10,7 @@ from hypothesis import strategies as st
 from tiny_features import random_units
 from tip_adapter.explain.explainer import ridge_held
 from tip_adapter.explain.terms import TakenApart
-from tip_adapter.methods import METHODS
-from tip_adapter.methods.heads import (
-    CacheHead,
-    ChannelCacheHead,
-    KernelHead,
-    LinearHead,
-    NeighbourHead,
-    TipXHead,
-    TopKCacheHead,
-)
+from tip_adapter.methods import METHODS, heads
 from tip_adapter.methods.heads.gaussian import Moments
 from tip_adapter.methods.trained.linear_probe import LinearProbe
 
@@ -106,9 +97,9 @@ def heads_without(head, shot):
     """The head built again without one shot, with all that was fitted held."""
     rows = np.delete(np.arange(len(head.labels)), shot)
     changed = {"keys": head.keys[rows], "labels": head.labels[rows]}
-    if isinstance(head, ChannelCacheHead):
+    if isinstance(head, heads.ChannelCacheHead):
         changed["key_weights"] = head.key_weights[rows]
-    if isinstance(head, NeighbourHead):
+    if isinstance(head, heads.NeighbourHead):
         changed["neighbours"] = min(head.neighbours, len(rows))
     return dataclasses.replace(head, **changed)
 
@@ -127,18 +118,20 @@ def test_without_a_shot_is_a_head_built_without_it(seed, counts, kind, balanced,
     n = len(counts)
     shared = {"keys": shots, "labels": labels, "alpha": alpha, "beta": beta, "balanced": balanced}
     if kind == "cache":
-        head = CacheHead(n, weights, 20.0, **shared)
+        head = heads.CacheHead(n, weights, 20.0, **shared)
     elif kind == "channels":
         strengths = np.random.default_rng(seed).uniform(0.5, 2, len(labels)).astype(np.float32)
         channels = np.array([0, 3, 5])
         keys = shots[:, channels] / np.linalg.norm(shots[:, channels], axis=1, keepdims=True)
-        head = ChannelCacheHead(n, weights, 20.0, **shared | {"keys": keys}, key_weights=strengths, channels=channels)
+        head = heads.ChannelCacheHead(
+            n, weights, 20.0, **shared | {"keys": keys}, key_weights=strengths, channels=channels
+        )
     elif kind == "top-k":
-        head = TopKCacheHead(n, weights, 20.0, **shared, neighbours=3)
+        head = heads.TopKCacheHead(n, weights, 20.0, **shared, neighbours=3)
     elif kind == "tip-x":
-        head = TipXHead(n, weights, 20.0, **shared, gamma=0.4, slope=1.5, offset=0.3)
+        head = heads.TipXHead(n, weights, 20.0, **shared, gamma=0.4, slope=1.5, offset=0.3)
     else:
-        head = NeighbourHead(n, shots, labels, min(3, len(labels)))
+        head = heads.NeighbourHead(n, shots, labels, min(3, len(labels)))
     parts = TakenApart(head, shots, labels).contributions(queries)
     close(parts.logits(), head.logits(queries))
     shot = seed % len(labels)
@@ -253,7 +246,7 @@ def test_unknown_heads_have_a_rest():
 def test_a_kernel_with_a_foreign_linear_part():
     shots, labels, queries, weights = problem()
     rng = np.random.default_rng(1)
-    head = KernelHead(
+    head = heads.KernelHead(
         4,
         weights,
         20.0,
@@ -267,7 +260,7 @@ def test_a_kernel_with_a_foreign_linear_part():
     assert not parts.exact
     assert len(parts.parts) == 1
     close(parts.logits(), head.logits(queries))
-    close(parts.rest, LinearHead(4, None, 1.0, head.weights, head.bias).logits(queries))
+    close(parts.rest, heads.LinearHead(4, None, 1.0, head.weights, head.bias).logits(queries))
 
 
 def test_no_queries():

@@ -13,23 +13,13 @@ from tip_adapter.export.graph import GraphBuilder
 from tip_adapter.export.heads import HEAD_GRAPHS, head_graph
 from tip_adapter.export.models import serialized
 from tip_adapter.export.parity import check_head
-from tip_adapter.methods.heads import (
-    HEADS,
-    CacheHead,
-    ChannelCacheHead,
-    KernelHead,
-    LinearHead,
-    NeighbourHead,
-    TipXHead,
-    TopKCacheHead,
-    softmax,
-)
+from tip_adapter.methods import heads
 
 N, D, C = 11, 16, 4
 
 
 def example(kind, rng, *, silent=False, text=True, dim=D):
-    """A head of a class of HEADS with arrays of its own; labels leave class 2 without a key."""
+    """A head of a class of heads.HEADS with arrays of its own; labels leave class 2 without a key."""
     weights = random_units(rng, C, dim)
     if silent:
         weights[1] = np.nan
@@ -38,16 +28,18 @@ def example(kind, rng, *, silent=False, text=True, dim=D):
     linear = {"weights": rng.normal(size=(C, dim)).astype(np.float32), "bias": rng.normal(size=C).astype(np.float32)}
     channels = np.sort(rng.choice(dim, 5, replace=False))
     fields = {
-        LinearHead: shared | linear,
-        CacheHead: shared | cache | {"alpha": 7.0, "beta": 5.5},
-        KernelHead: shared | linear | {"keys": cache["keys"], "coefficients": random_units(rng, N, C), "beta": 3.0},
-        TipXHead: shared | cache | {"alpha": 1.5, "beta": 4.0, "gamma": 2.0, "slope": 0.5, "offset": 0.3},
-        ChannelCacheHead: shared
+        heads.LinearHead: shared | linear,
+        heads.CacheHead: shared | cache | {"alpha": 7.0, "beta": 5.5},
+        heads.KernelHead: shared
+        | linear
+        | {"keys": cache["keys"], "coefficients": random_units(rng, N, C), "beta": 3.0},
+        heads.TipXHead: shared | cache | {"alpha": 1.5, "beta": 4.0, "gamma": 2.0, "slope": 0.5, "offset": 0.3},
+        heads.ChannelCacheHead: shared
         | cache
         | {"keys": random_units(rng, N, 5), "channels": channels, "key_weights": rng.random(N).astype(np.float32)}
         | {"alpha": 2.0, "beta": 5.0},
-        TopKCacheHead: shared | cache | {"neighbours": 4, "alpha": 7.0, "beta": 5.5},
-        NeighbourHead: {"n_classes": C, **cache, "neighbours": 5},
+        heads.TopKCacheHead: shared | cache | {"neighbours": 4, "alpha": 7.0, "beta": 5.5},
+        heads.NeighbourHead: {"n_classes": C, **cache, "neighbours": 5},
     }
     if kind in fields:
         return kind(**fields[kind])
@@ -59,25 +51,25 @@ def run(model, features):
     return onnxruntime.InferenceSession(serialized(model)).run(["logits", "probabilities"], {"features": features})
 
 
-@pytest.mark.parametrize("kind", HEADS.values())
+@pytest.mark.parametrize("kind", heads.HEADS.values())
 def test_every_head_has_a_graph(kind):
     assert kind.__name__ in HEAD_GRAPHS
 
 
 @pytest.mark.parametrize("silent", [False, True])
-@pytest.mark.parametrize("kind", HEADS.values())
+@pytest.mark.parametrize("kind", heads.HEADS.values())
 def test_graphs_are_the_heads_formula(kind, silent):
     rng = np.random.default_rng(3)
     head = example(kind, rng, silent=silent)
     features = random_units(rng, 9, D)
     logits, probabilities = run(head_model(head, D, temperature=2.5), 3.7 * features)
     np.testing.assert_allclose(logits, head.logits(features), atol=1e-4)
-    np.testing.assert_allclose(probabilities, softmax(head.logits(features) / 2.5), atol=1e-5)
+    np.testing.assert_allclose(probabilities, heads.softmax(head.logits(features) / 2.5), atol=1e-5)
     one, _ = run(head_model(head, D), features[:1])
     np.testing.assert_allclose(one, logits[:1], atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", [LinearHead, CacheHead, KernelHead])
+@pytest.mark.parametrize("kind", [heads.LinearHead, heads.CacheHead, heads.KernelHead])
 def test_heads_without_any_text(kind):
     rng = np.random.default_rng(4)
     head = example(kind, rng, text=False)
@@ -87,7 +79,7 @@ def test_heads_without_any_text(kind):
 
 def test_a_cache_that_does_not_count_is_left_out():
     rng = np.random.default_rng(5)
-    head = dataclasses.replace(example(CacheHead, rng), alpha=0.0)
+    head = dataclasses.replace(example(heads.CacheHead, rng), alpha=0.0)
     model = head_model(head, D)
     assert "Exp" not in {node.op_type for node in model.graph.node}
     features = random_units(rng, 3, D)
@@ -95,7 +87,7 @@ def test_a_cache_that_does_not_count_is_left_out():
 
 
 @settings(max_examples=15, deadline=None)
-@given(opset=st.integers(13, 20), kind=st.sampled_from(list(HEADS.values())))
+@given(opset=st.integers(13, 20), kind=st.sampled_from(list(heads.HEADS.values())))
 def test_graphs_suit_the_opset_of_any_encoder(opset, kind):
     from onnx import TensorProto, checker, helper
 
@@ -120,7 +112,7 @@ def test_tip_x_is_exact_where_texts_see_photos_nearly_alike():
     keys, queries = (base + 0.02 * rng.normal(size=(n, D)) for n in (40, 12))
     keys, queries = ((x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in (keys, queries))
     labels, numbers = np.repeat(np.arange(10), 4), {"alpha": 2.0, "beta": 5.0, "gamma": 2.0, "offset": 0.9}
-    head = TipXHead(30, weights, 20.0, keys=keys, labels=labels, slope=3000.0, **numbers)
+    head = heads.TipXHead(30, weights, 20.0, keys=keys, labels=labels, slope=3000.0, **numbers)
     f, k, w = (x.astype(np.float64) for x in (queries, keys, weights))
     seen, shown = (np.exp(x @ w.T / 0.5) / np.exp(x @ w.T / 0.5).sum(axis=1, keepdims=True) for x in (f, k))
     divergences = (seen[:, None] * np.log(seen[:, None] / shown[None])).sum(axis=2)
@@ -136,7 +128,7 @@ def test_tip_x_is_exact_where_texts_see_photos_nearly_alike():
 @pytest.mark.parametrize(("factor", "passes"), [(1 + 5e-6, True), (1 + 3e-5, False)])
 def test_large_logits_may_differ_by_what_float32_cannot_hold(factor, passes):
     rng = np.random.default_rng(9)
-    head = LinearHead(C, None, 1.0, weights=1e3 * random_units(rng, C, D), bias=np.zeros(C, dtype=np.float32))
+    head = heads.LinearHead(C, None, 1.0, weights=1e3 * random_units(rng, C, D), bias=np.zeros(C, dtype=np.float32))
     other = dataclasses.replace(head, weights=(head.weights * factor).astype(np.float32))
     model, features = serialized(head_model(other, D, temperature=1e3)), random_units(rng, 9, D)
     if passes:
@@ -162,7 +154,7 @@ def test_real_features_and_many_classes(shared_data):
         queries = data["test_features"].astype(np.float32)
     keys = keys.astype(np.float32)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    head = CacheHead(len(weights), weights, 100.0, keys=keys, labels=labels, alpha=3.0, beta=5.5)
+    head = heads.CacheHead(len(weights), weights, 100.0, keys=keys, labels=labels, alpha=3.0, beta=5.5)
     model = head_model(head, 512)
     assert model.ByteSize() < 1.1 * (keys.nbytes + weights.nbytes)  # labels are no table
     logits, _ = run(model, queries)
@@ -172,6 +164,8 @@ def test_real_features_and_many_classes(shared_data):
 
 def test_one_text_for_all_classes_is_no_text_in_the_graph_too():
     rng = np.random.default_rng(0)
-    head = dataclasses.replace(example(CacheHead, rng), zero_shot_weights=np.tile(random_units(rng, 1, D), (C, 1)))
+    head = dataclasses.replace(
+        example(heads.CacheHead, rng), zero_shot_weights=np.tile(random_units(rng, 1, D), (C, 1))
+    )
     features = random_units(rng, 5, D)
     np.testing.assert_allclose(run(head_model(head, D), features)[0], head.logits(features), atol=1e-4)

@@ -234,6 +234,8 @@ def test_keys_label_and_skip_in_the_page(page, address, tmp_path):
     expect(page.locator("#next-back")).to_be_hidden()
     expect(status).to_contain_text("4 photos without a class")
     page.unroute(refused)
+    assert [words.split(":")[0] for words in page.wrong] == ["Failed to load resource"]
+    page.wrong.clear()
     page.click("#next-skip")
     expect(status).to_contain_text("was skipped · 3 photos without a class")
     page.locator("#next-classes").get_by_role("button", name="night").click()

@@ -52,7 +52,7 @@ class ImageSplits:
         return self.train.class_names
 
 
-def load_splits(source: StrPath, *, name: str | None = None, skip_bad: bool = False) -> ImageSplits:
+def load_splits(source: StrPath, *, skip_bad: bool = False) -> ImageSplits:
     """Read a folder or a manifest with the splits train and test, and perhaps validation; or one without splits.
 
     Without splits, half of every class's photos, always the same ones, are the test set; photos of one group stay
@@ -67,12 +67,12 @@ def load_splits(source: StrPath, *, name: str | None = None, skip_bad: bool = Fa
     ...     for path in (Path(folder, kind, f"{i}.jpg") for kind in ("cat", "dog") for i in range(4)):
     ...         path.parent.mkdir(exist_ok=True)
     ...         path.touch()
-    ...     pets = load_splits(folder, name="pets")
+    ...     pets = load_splits(folder)
     >>> len(pets.train), len(pets.test), pets.validation, pets.origin
     (4, 4, None, 'half of every class is the test set')
     """
     path = Path(source)
-    title = name or path.resolve().stem
+    title = path.resolve().stem
     parts = load_parts(path, skip_bad=skip_bad)
     train, test = parts.get("train"), parts.get("test")
     if "" in parts:

@@ -27,27 +27,8 @@ _IR_VERSION = 8  # what runtimes since 2021 read
 def head_model(head: Any, dim: int, *, temperature: float = 1.0) -> onnx.ModelProto:
     """Write a head as an ONNX model, from its arrays alone.
 
-    Parameters
-    ----------
-    head : Head
-        Of a class in `tip_adapter.methods.heads.HEADS`.
-    dim : int
-        D, the length of a feature.
-    temperature : float, default=1.0
-        What the logits are divided by before they become probabilities.
-
-    Returns
-    -------
-    onnx.ModelProto
-        Input ``features`` (B, D) float32 of any length: the graph normalises them. Outputs ``logits`` and
-        ``probabilities`` (B, C) float32.
-
-    Raises
-    ------
-    InputError
-        When the head has no ONNX form.
-    MissingExtraError
-        When the package onnx is not installed.
+    Input ``features`` (B, D) float32 of any length: the graph normalises them. Outputs ``logits`` and ``probabilities``
+    (B, C) float32; the logits are divided by the temperature before they become probabilities.
 
     Examples
     --------

@@ -142,29 +142,8 @@ def zero_shot_weights(
     With g the text encoder, texts t of class c and templates p:
     :math:`W_c = \mathrm{norm}\big(\sum_{t, p} \mathrm{norm}(g(p(t)))\big)`.
 
-    Parameters
-    ----------
-    encoder : Encoder
-    class_texts : sequence of C sequences of str
-        As from `texts_for`.
-    templates : sequence of str
-        Each with ``{}`` where the text goes.
-    class_names : sequence of C str, optional
-        For messages.
-    store : FeatureStore, optional
-        Prompts in it are not encoded again, others are added.
-
-    Returns
-    -------
-    ndarray of shape (C, D), float32
-        Unit rows, in the order of ``class_texts``; rows of NaN where the encoder has no text tower.
-
-    Raises
-    ------
-    InputError
-        When there is no class, a class has no text, or a template no ``{}``.
-    FeatureError
-        When the encoder gives a class no usable feature.
+    Shapes: → (C, D), unit rows; NaN where the encoder has no text tower. `class_names` are for messages; prompts that
+    are in the store are not encoded again.
 
     References
     ----------
@@ -191,15 +170,8 @@ def prompt_features(
 ) -> Float32Array:
     """Encode the prompts of every class one by one, for methods that weigh them.
 
-    Parameters
-    ----------
-    encoder, class_texts, templates, class_names, store
-        As for `zero_shot_weights`.
-
-    Returns
-    -------
-    ndarray of shape (C, P, D), float32
-        Unit rows; rows of NaN fill up classes with fewer than P prompts, and everything without a text tower.
+    Shapes: → (C, P, D), unit rows; rows of NaN fill up classes with fewer than P prompts, and everything without a text
+    tower.
 
     Examples
     --------

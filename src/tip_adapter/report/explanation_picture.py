@@ -30,25 +30,7 @@ PHOTO_SIDE = 480
 
 
 def save_explanation(path: str | Path, explanation: Explanation, photo: ImageSource) -> None:
-    """Draw why a photo got its answer.
-
-    Parameters
-    ----------
-    path : path-like
-        A .png, .svg or .pdf file.
-    explanation : Explanation
-    photo : path, bytes, Image or array
-        The photo that was explained.
-
-    Raises
-    ------
-    InputError
-        When the ending is another.
-    MissingExtraError
-        When the extra `plot` is not installed.
-    ImageError
-        When the photo cannot be read.
-    """
+    """Draw why a photo got its answer: a .png, .svg or .pdf file."""
     path = Path(path)
     check_plot_path(path)
     shown = _small(photo)

@@ -24,23 +24,8 @@ def create_app(
 ) -> FastAPI:
     """Make the application that serves saved classifiers.
 
-    Parameters
-    ----------
-    models : mapping of str to path-like
-        Folders of saved classifiers by the names that clients call them.
-    settings : Settings, optional
-    encoder : str or path, optional
-        Where the classifiers' encoder is now. Default: where it was when they were fitted.
-
-    Returns
-    -------
-    fastapi.FastAPI
-        For any ASGI server; encoders are loaded when it starts.
-
-    Raises
-    ------
-    ModelFileError
-        When one of them is no saved classifier.
+    `models` are folders by the names that clients call them; `encoder` is where their encoder is now, if not where it
+    was when they were fitted. Encoders are loaded when the application starts.
 
     Examples
     --------

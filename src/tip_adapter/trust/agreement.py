@@ -22,14 +22,7 @@ def disagreement(
     Accuracy (two proportions), loss (Welch's test), the coverage of 90 % sets, and the share of photos that are turned
     away where 10 % may be, are compared.
 
-    Parameters
-    ----------
-    stated : ConformalScores
-        Of the left-out shots.
-    probabilities : ndarray of shape (B, C)
-    labels : ndarray of shape (B,)
-    turned_away : ndarray of shape (B,), bool, optional
-        At `FALSE_ALARMS`.
+    Shapes: `probabilities` (B, C), `labels` (B,), `turned_away` (B,) at `FALSE_ALARMS`.
 
     Examples
     --------

@@ -117,26 +117,13 @@ class Calibration:
     ) -> Calibration:
         """Learn from answers to photos that the classifier has not seen.
 
-        Parameters
-        ----------
-        logits : ndarray of shape (n, C)
-        labels : ndarray of shape (n,), integers in [0, C)
-        parts : tuple of ndarray
-            Unit features of the photos (n, D), keys of the shots (N, D) and their classes (N,).
-        groups : ndarray of shape (N,), optional
-            Of the shots, where the photos are others.
-        folds : tuple of ndarray, optional
-            Where the photos are shots left out in turn: folds of the photos (n,) and of the shots (N,).
-        shots : float, optional
-            Shots per class, where the photos are shots.
-        fewer : ndarray of shape (n, C), optional
-            Answers of fits that lack another fold besides (`tip_adapter.methods.left_out.LeftOut`). What one fold more
-            brought tells how much better all shots together answer. Not where the photos asked about are means of
-            views, which are easier than what will come.
+        Shapes: `logits` (n, C), `labels` (n,); `parts`: unit features of the photos (n, D), keys of the shots (N, D)
+        and their classes (N,); `groups` (N,) of the shots, where the photos are others; `folds`: of photos (n,) and
+        shots (N,), where the photos are shots left out in turn, of which there are `shots` a class.
 
-        Returns
-        -------
-        Calibration
+        `fewer` (n, C) are answers of fits that lack another fold besides (`tip_adapter.methods.left_out.LeftOut`): what
+        one fold more brought tells how much better all shots together answer. Not where the photos asked about are
+        means of views, which are easier than what will come.
 
         Examples
         --------

@@ -105,23 +105,8 @@ def diagnose(
 ) -> Diagnosis:
     """Examine a support set.
 
-    Parameters
-    ----------
-    shots : Photos
-    class_names : sequence of C str
-    zero_shot_weights : ndarray of shape (C, D), float32, or None
-        Unit rows; NaN for a class without text.
-    logit_scale : float
-    other : Photos, optional
-        Photos that should be apart from the shots, such as a test set.
-    images : sequence of BadImage, optional
-        Files that were left out or are small, to be reported with the rest.
-    queries : ndarray of shape (N, D), float32, optional
-        Single views of the shots, where their features are means of several.
-
-    Returns
-    -------
-    Diagnosis
+    Shapes: `zero_shot_weights` (C, D), NaN for a class without text; `queries` (N, D), single views of the shots where
+    their features are means of several. `other` should be apart from the shots, such as a test set.
 
     Examples
     --------

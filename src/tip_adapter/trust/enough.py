@@ -156,21 +156,10 @@ def enough(
 
     A right answer counts as ``sigmoid(margin / temperature)``, since few answers change with one photo.
 
-    Parameters
-    ----------
-    answers : LeftOut
-        To one photo of each group (`tip_adapter.methods.left_out.left_out_logits`).
-    labels : ndarray of shape (N,), integers in [0, C)
-    groups : ndarray of shape (N,), integers, or None
-        Default: each shot is one.
-    class_names : sequence of C str
-    worth : float, default=0.01
-        "enough" is a class whose gain is below this, at the upper end of its interval. "more would help" is one
-        whose expected gain is not, if the photos gain anything at all for sure. All else is "too few to say".
+    "enough" is a class whose gain is below `worth`, at the upper end of its interval. "more would help" is one whose
+    expected gain is not, if the photos gain anything at all for sure. All else is "too few to say".
 
-    Returns
-    -------
-    Enough
+    Shapes: `labels`, `groups` (N,); `answers` are to one photo of each group.
 
     Examples
     --------

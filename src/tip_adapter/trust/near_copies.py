@@ -30,13 +30,8 @@ def copy_cosine(features: Float32Array, labels: IntArray, crops: FloatArray | No
     That is what three of four pairs of random crops of one photo have (half to all of it, mirrored or not: frames of a
     burst differ by no more), but not less than what photos of different classes reach, where all photos are alike.
 
-    Parameters
-    ----------
-    features : ndarray of shape (N, D)
-        Unit rows.
-    labels : ndarray of shape (N,)
-    crops : ndarray of shape (M,), optional
-        Cosines of two random crops of each of some photos; without photos at hand, `SAME_FEATURE` is taken.
+    Shapes: `features` (N, D), unit rows; `labels` (N,); `crops` (M,), cosines of two random crops of each of some
+    photos: without photos at hand, `SAME_FEATURE` is taken.
 
     Examples
     --------

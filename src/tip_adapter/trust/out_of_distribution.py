@@ -33,20 +33,8 @@ def familiarity_parts(
     A left-out shot is compared with the shots of the other folds, so a new photo is, too: its cosine is the mean over
     what may be left out. The nearest of K shots is nearer than the nearest of K - 1.
 
-    Parameters
-    ----------
-    probabilities : ndarray of shape (B, C)
-    features : ndarray of shape (B, D)
-    keys : ndarray of shape (N, D)
-    labels, key_folds : ndarray of shape (N,)
-        Class and fold of every shot.
-    query_folds : ndarray of shape (B,), optional
-        Where the photos are shots: the fold that each is in.
-
-    Returns
-    -------
-    ndarray of shape (B, 2)
-        NaN where the class has no shots.
+    Shapes: `probabilities` (B, C), `features` (B, D), `keys` (N, D), `labels` and `key_folds` (N,), `query_folds` (B,),
+    where the photos are shots → (B, 2), NaN where the class has no shots.
 
     Examples
     --------

@@ -21,20 +21,8 @@ def shot_hints(
 
     Photos of one group are alike, and count as one already: only those in two classes are told.
 
-    Parameters
-    ----------
-    shots : Photos
-        Under names that differ.
-    answers : LeftOut
-        To one photo of each group.
-    class_names : sequence of C str
-    sizes : mapping of str to (width, height)
-        In pixels, of the shots whose size is known, by their names.
-
-    Returns
-    -------
-    tuple of ShotHint
-        Most contradicted labels first, then near-copies, then tiny pictures.
+    `sizes` are (width, height) in pixels by the names of shots, as far as they are known. The most contradicted labels
+    come first, then near-copies, then tiny pictures.
 
     Examples
     --------

@@ -21,7 +21,6 @@ def next_to_label(
     count: int,
     *,
     same: float = EQUAL,
-    random_state: int = 0,
 ) -> IntArray:
     """Choose unlabelled photos to label next, the first the most useful.
 
@@ -30,28 +29,8 @@ def next_to_label(
     nearest photo chosen before. So a photo is chosen for the uncertain photos that are more like it than like anything
     labelled: neither outliers nor near-copies are.
 
-    Parameters
-    ----------
-    features : ndarray of shape (N, D), float32
-        Unlabelled photos, unit rows.
-    probabilities : ndarray of shape (N, C)
-        Of the classes they may be.
-    shots : ndarray of shape (M, D), float32
-        Unit rows; none will do.
-    count : int
-        How many to choose, at most N.
-    same : float, default=EQUAL
-        From this cosine on photos of one moment are near-copies: of those one is chosen.
-    random_state : int, default=0
-
-    Returns
-    -------
-    ndarray of integers
-
-    Raises
-    ------
-    InputError
-        When `count` is below 1.
+    Shapes: `features` (N, D), `probabilities` (N, C), `shots` (M, D), unit rows. From the cosine `same` on, photos of
+    one moment are near-copies: of those one is chosen.
 
     References
     ----------
@@ -74,7 +53,7 @@ def next_to_label(
     uncertain = 1.0 - (ordered[:, -1] - ordered[:, -2]) if probabilities.shape[1] > 1 else np.ones(len(features))
     seen = np.arange(len(features))
     if len(features) > REPRESENTED:
-        seen = np.random.default_rng(random_state).choice(len(features), REPRESENTED, replace=False)
+        seen = np.random.default_rng(0).choice(len(features), REPRESENTED, replace=False)
     near = np.full(len(features), -1.0, dtype=np.float32)
     if len(shots):
         near = (features @ shots.T).max(axis=1)

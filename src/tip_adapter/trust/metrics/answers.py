@@ -16,22 +16,7 @@ from tip_adapter.typing import FloatArray, IntArray
 def accuracy(predictions: ArrayLike, labels: ArrayLike) -> float:
     """Return the share of right predictions.
 
-    Parameters
-    ----------
-    predictions : array-like of shape (B,) or (B, C)
-        Class indices, or scores (logits or probabilities), of which the highest is the prediction.
-    labels : array-like of shape (B,)
-        True class indices.
-
-    Returns
-    -------
-    accuracy : float
-        In [0, 1].
-
-    Raises
-    ------
-    InputError
-        When shapes do not match, labels are out of range, or scores are NaN.
+    Shapes: `predictions` (B,), class indices, or (B, C), scores of which the highest is the prediction; `labels` (B,).
 
     Examples
     --------
