@@ -3,12 +3,16 @@
 Usage: python benchmarks/engines.py [--photos 2000] [--encoder fake] [--source FOLDER]
        [--engines threads ray nodes] [--sound]
 
+Every job is of at least twenty shards, and of shards of 1,024 photos as `embed` writes them where that is more.
+
 Photos are crops, drawn with a seed, of those in --source, or noise of their own without it. Of every thousand one is
 cut short, one is empty, one claims 65,000 × 65,000 pixels, and one never ends: it is a pipe that nobody writes to.
 Every engine has to finish the others, each once, and to have just these four in its table of errors; a photo may take
-two seconds. "bare" is the encoder alone, on one processor, with views that are decoded already; what an engine does in
-a second, per processor of the two, and in a second of a processor's time is compared with that. Memory is that of all
-processes of an engine at its peak, what they share counted once. Ray has two workers
+two seconds. "bare" is the encoder alone, with views that are decoded already, and "bare_decoding" the encoder with
+reading, decoding and resizing one photo after the other: photos in a second of a processor's time, while both are busy.
+Three rates of an engine are compared with them: those of each of the two processors over the whole job and once it runs
+(from the first finished shard on), and photos in a second of processor's time, starting and importing included.
+Processor's time and memory are those of all processes of an engine, what they share counted once. Ray has two workers
 of one processor each, on one machine or on the two nodes of a cluster (Ray's own utility makes it here), of which one
 is taken away once a third is done.
 """
@@ -29,6 +33,7 @@ import threading
 import time
 import zlib
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -93,21 +98,27 @@ def load_worker(encoder: str) -> Worker:
     return BatchEncoder(load_encoder(encoder), seconds_per_image=2.0)
 
 
-def bare(encoder: str, folder: Path) -> float:
-    """Photos a second of the encoder alone."""
+def bare(encoder: str, folder: Path) -> dict[str, float]:
+    """Photos in a second of a processor's time: the encoder alone, and with reading and decoding before it."""
     loaded = load_encoder(encoder)
-    paths = sorted(folder.rglob("*photo.jpg"))[:256]
-    views = np.stack([loaded.preprocessing.center_view(Image.open(path)) for path in paths])
+    records = list_records([str(path) for path in sorted(folder.rglob("*photo.jpg"))[:1024]])
+    prepare = BatchEncoder(loaded).prepared
+    views = np.stack([prepare(record)[1] for record in records])
     loaded.encode_pixels(views[:32])
-    start, first = time.process_time(), time.perf_counter()
+    times = [time.process_time()]
     for begin in range(0, len(views), 32):
         loaded.encode_pixels(views[begin : begin + 32])
-    return len(views) / max(time.process_time() - start, time.perf_counter() - first)
+    times.append(time.process_time())
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(prepare, records))
+    encoding, decoding = np.diff([*times, time.process_time()]) / len(records)
+    return {"bare_photos_s": 1 / encoding, "bare_decoding_photos_s": 1 / (encoding + decoding)}
 
 
 def job(engine: str, folder: Path, output: Path, encoder: str) -> dict[str, Any]:
     """Run one job in this process, and look at what it wrote."""
-    watch, records, start = Watch(), list_records([str(folder)]), time.perf_counter()
+    records, start = list_records([str(folder)]), time.perf_counter()
+    reached = list[tuple[int, float]]()
     cluster, lose = Cluster(engine="threads"), None
     if engine == "ray":
         cluster = Cluster("ray", workers=WORKERS)
@@ -116,21 +127,24 @@ def job(engine: str, folder: Path, output: Path, encoder: str) -> dict[str, Any]
         cluster = Cluster("ray", workers=WORKERS)
 
     def progress(done: int, total: int, _: int) -> None:
+        reached.append((done, time.perf_counter()))
         if lose is not None and not lost.is_set() and done > total / 3:
             lost.set()
             threading.Thread(target=lose).start()
 
     lost, shards = threading.Event(), ShardFolder(str(output), {"encoder": encoder})
     load = functools.partial(load_worker, encoder)
-    counts = run_job(records, load, shards, cluster=cluster, rows_per_shard=50, progress=progress)
-    seconds, used = time.perf_counter() - start, watch.end()
+    rows_per_shard = min(1024, len(records) // 20)
+    counts = run_job(records, load, shards, cluster=cluster, rows_per_shard=rows_per_shard, progress=progress)
+    seconds = time.perf_counter() - start
+    (first, since), (last, until) = reached[0], reached[-1]
     ids = shards.table(["id"])["id"].to_pylist()
     wrong = sorted(name for name in shards.finished() if name not in set(ids))
     return {
         **counts,
-        **used,
         "seconds": seconds,
         "photos_s": len(records) / seconds,
+        "running_photos_s": (last - first) / (until - since),
         "a_node_was_taken": lost.is_set(),
         "each_once": sorted([*ids, *wrong]) == sorted(record.id for record in records),
         "errors_as_made": dict(Counter(Path(name).stem.split()[1] for name in wrong)),
@@ -138,15 +152,15 @@ def job(engine: str, folder: Path, output: Path, encoder: str) -> dict[str, Any]
 
 
 class Watch:
-    """Memory and processor's time of this process and all that it started."""
+    """Memory and processor's time of a process and all that it started."""
 
-    def __init__(self) -> None:
-        self.peak_mb, self.seconds, self.ended = 0.0, dict[int, float](), threading.Event()
+    def __init__(self, process: int) -> None:
+        self.process, self.peak_mb, self.seconds, self.ended = process, 0.0, dict[int, float](), threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
 
     def _watch(self) -> None:
-        while not self.ended.wait(0.25):
+        while not self.ended.wait(1):  # a look holds up each process for some milliseconds
             self.look()
 
     def look(self) -> None:
@@ -157,7 +171,7 @@ class Watch:
                 with contextlib.suppress(OSError):
                     fields = (folder / "stat").read_text().rpartition(")")[2].split()
                     parents[int(folder.name)] = int(fields[1]), (int(fields[11]) + int(fields[12])) / 100
-        family, memory = {os.getpid()}, 0
+        family, memory = {self.process}, 0
         while grown := {one for one, (parent, _) in parents.items() if parent in family} - family:
             family |= grown
         for one in family & set(parents):
@@ -168,8 +182,8 @@ class Watch:
 
     def end(self) -> dict[str, float]:
         """Say what it took."""
-        self.look()
         self.ended.set()
+        self.thread.join()
         return {"peak_mb": self.peak_mb, "processor_s": sum(self.seconds.values())}
 
 
@@ -216,7 +230,7 @@ def main() -> None:
         folder.mkdir()
         photos_of(folder, chosen.photos, chosen.source, sound=chosen.sound)
         figures: dict[str, Any] = {"photos": chosen.photos, "encoder": chosen.encoder}
-        figures["bare_photos_s"] = bare(chosen.encoder, folder)
+        figures |= bare(chosen.encoder, folder)
         for engine in chosen.engines:
             words = [
                 sys.executable,
@@ -228,12 +242,21 @@ def main() -> None:
                 folder,
                 Path(name) / engine,
             ]
-            done = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, text=True, check=True)
-            figures[engine] = json.loads(done.stdout.splitlines()[-1])
-            rate, used = figures[engine]["photos_s"] / WORKERS, figures[engine]["processor_s"]
-            figures[engine]["of_bare"] = rate / figures["bare_photos_s"]
-            figures[engine]["of_bare_by_processor_s"] = chosen.photos / used / figures["bare_photos_s"]
-            figures[engine]["same_as_the_first"] = same(Path(name) / chosen.engines[0], Path(name) / engine)
+            with subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, text=True) as running:
+                watch = Watch(running.pid)
+                printed, _ = running.communicate()
+            if running.returncode:
+                sys.exit(running.returncode)
+            found = figures[engine] = json.loads(printed.splitlines()[-1]) | watch.end()
+            found["same_as_the_first"] = same(Path(name) / chosen.engines[0], Path(name) / engine)
+            rates = {
+                "whole": found["photos_s"] / WORKERS,
+                "running": found["running_photos_s"] / WORKERS,
+                "processor_s": chosen.photos / found["processor_s"],
+            }
+            for bare_rate in ("bare", "bare_decoding"):
+                of_bare = {rate: value / figures[f"{bare_rate}_photos_s"] for rate, value in rates.items()}
+                found[f"of_{bare_rate}"] = of_bare
             print(engine, figures[engine], flush=True)
     write_result(f"engines_{chosen.encoder}", figures)
 

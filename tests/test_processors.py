@@ -22,6 +22,7 @@ from tip_adapter import processors
     ],
 )
 def test_quotas(tmp_path, monkeypatch, files, expected):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
@@ -29,6 +30,14 @@ def test_quotas(tmp_path, monkeypatch, files, expected):
     monkeypatch.setattr(processors, "_CGROUPS", tmp_path)
     monkeypatch.setattr(processors.os, "sched_getaffinity", lambda _: range(64), raising=False)
     assert processors.usable_processors() == math.ceil(min(64, expected))
+
+
+@pytest.mark.parametrize(("given", "expected"), [("3", 3), (" 2,4", 2), ("0", 8), ("many", 8), ("", 8), ("99", 8)])
+def test_a_worker_of_a_cluster_uses_the_processors_it_was_given(monkeypatch, given, expected):
+    monkeypatch.setattr(processors, "_quota", lambda _: 8)
+    monkeypatch.setattr(processors.os, "sched_getaffinity", lambda _: range(64), raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert processors.usable_processors() == expected
 
 
 def test_threads_of_the_program_that_wait_sleep():

@@ -12,7 +12,9 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def usable_processors() -> int:
-    """Count the processors that this process may use; containers often allow fewer than there are.
+    """Count the processors that this process may use; containers and clusters often allow fewer than there are.
+
+    Ray, Spark and torchrun say in ``OMP_NUM_THREADS`` how many each of their workers was given.
 
     Examples
     --------
@@ -21,7 +23,7 @@ def usable_processors() -> int:
     True
     """
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min(there, _quota(_CGROUPS))))
+    return max(1, math.ceil(min(there, _quota(_CGROUPS), _granted())))
 
 
 @contextlib.contextmanager
@@ -39,6 +41,11 @@ def let_waiting_threads_sleep() -> None:
     They would spin otherwise, and where other work takes their processors, that costs fifty times the work itself.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _granted() -> float:
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) else math.inf
 
 
 def _quota(folder: Path) -> float:

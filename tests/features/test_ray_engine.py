@@ -31,11 +31,13 @@ from tip_adapter.encoders import load_encoder
 from tip_adapter.features.batch_encoder import BatchEncoder
 from tip_adapter.features.jobs import Cluster, run_job
 from tip_adapter.features.shards import ShardFolder
+from tip_adapter.processors import usable_processors
 
 photos, out, driver_dies = sys.argv[1], sys.argv[2], sys.argv[3] == "dies"
 killed = Path(out + ".killed")
 
 def load_worker():
+    Path(out + ".processors").write_text(str(usable_processors()))
     worker = BatchEncoder(load_encoder("fake"))
     def work(batch):
         if any(name.endswith("/7.png") for name in batch["id"]) and not killed.exists():
@@ -134,6 +136,7 @@ def test_killed_workers_and_drivers_lose_and_double_nothing(folder, tmp_path):
     finished = on_ray(folder, tmp_path / "ray")
     assert finished.stdout == "{'rows': 24, 'errors': 1}\n", finished.stderr
     assert Path(f"{tmp_path / 'ray'}.killed").exists()
+    assert Path(f"{tmp_path / 'ray'}.processors").read_text() == "1"
     assert shards.table().sort_by("id").equals(threads.table().sort_by("id"))
 
 

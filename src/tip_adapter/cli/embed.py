@@ -62,6 +62,7 @@ def embed(
     engine: options.Engine = "threads",
     address: options.Address = None,
     workers: options.Workers = None,
+    cpus: options.Cpus = 1,
     gpus: options.Gpus = 0,
     seconds_per_image: options.SecondsPerImage = 60,
     rows_per_shard: options.RowsPerShard = 1024,
@@ -73,7 +74,7 @@ def embed(
     from tip_adapter.features.feature_files import check_feature_path
     from tip_adapter.features.jobs import Cluster
 
-    cluster = Cluster(engine, address, workers, gpus=gpus)
+    cluster = Cluster(engine, address, workers, cpus, gpus)
     name = encoder or default_encoder()
     photos = with_names_read(photos, null=null)
     if output is not None and is_job(output):

@@ -115,6 +115,9 @@ Address = Annotated[
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Workers on Ray, at most. Default: as many as fit.")
 ]
+Cpus = Annotated[
+    float, typer.Option("--cpus", min=0.01, help="Processors of each worker on Ray, for its encoder and for decoding.")
+]
 Gpus = Annotated[float, typer.Option("--gpus", min=0, help="GPUs of each worker on Ray.")]
 SecondsPerImage = Annotated[
     float, typer.Option("--seconds-per-image", min=0.001, help="Time limit for one photo, for Parquet output.")

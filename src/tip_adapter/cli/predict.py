@@ -75,6 +75,7 @@ def predict(
     engine: options.Engine = "threads",
     address: options.Address = None,
     workers: options.Workers = None,
+    cpus: options.Cpus = 1,
     gpus: options.Gpus = 0,
     seconds_per_image: options.SecondsPerImage = 60,
     rows_per_shard: options.RowsPerShard = 1024,
@@ -88,7 +89,7 @@ def predict(
     from tip_adapter.progress import progress_bar
     from tip_adapter.storage.tables import check_table_path
 
-    cluster = Cluster(engine, address, workers, gpus=gpus)
+    cluster = Cluster(engine, address, workers, cpus, gpus)
     if coverage is None and guarantee != "calibrated":
         raise InputError("Expected --coverage with --guarantee, such as --coverage 0.9")
     if output is not None and is_job(output):

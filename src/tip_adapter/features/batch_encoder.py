@@ -47,7 +47,7 @@ class BatchEncoder:
         self, encoder: Encoder, *, seconds_per_image: float = 60.0, batch_size: int = 32, allow_truncated: bool = False
     ) -> None:
         self.encoder, self.batch_size, self.allow_truncated = encoder, batch_size, allow_truncated
-        self._threads = TimedThreads(self._prepared, seconds=seconds_per_image, ahead=2 * batch_size)
+        self._threads = TimedThreads(self.prepared, seconds=seconds_per_image, ahead=2 * batch_size)
 
     def __call__(self, batch: Batch) -> Columns:
         """Return the batch with ``digest``, ``features`` (N, D) and ``error`` in the place of ``image``."""
@@ -70,7 +70,8 @@ class BatchEncoder:
         kept = {name: list(column) for name, column in batch.items() if name != "image"}
         return kept | {"digest": digests, "features": features, "error": errors}
 
-    def _prepared(self, image: Record | bytes) -> tuple[str, UInt8Array]:
+    def prepared(self, image: Record | bytes) -> tuple[str, UInt8Array]:
+        """Read and decode one image: its digest, and the view that the encoder sees."""
         data = image.read() if isinstance(image, Record) else bytes(image)
         name = image.id if isinstance(image, Record) else "the image"
         preprocessing = self.encoder.preprocessing

@@ -33,10 +33,13 @@ def run_on_ray(
     """
     with _connected(cluster) as ray:
         data = require_extra("ray.data", "ray")
-        data.DataContext.get_current().enable_progress_bars = False
+        context = data.DataContext.get_current()
+        # It would read the whole memory map of every worker each second, to tune what nothing here needs tuned.
+        context.enable_progress_bars, context.memory_usage_poll_interval_s = False, None
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         rows = [{"records": to_json(chunk)} for chunk in chunks]
-        pool = data.ActorPoolStrategy(min_size=1, max_size=min(len(chunks), cluster.workers or len(chunks)))
+        most, at_once = (min(len(chunks), cluster.workers or others) for others in (len(chunks), 1))
+        pool = data.ActorPoolStrategy(min_size=1, initial_size=at_once, max_size=most)
         written = data.from_items(rows, override_num_blocks=len(rows)).map(
             _ShardWorker,
             fn_constructor_args=(load_worker, output),

@@ -29,6 +29,9 @@ JOB = b"tip_adapter"
 ROWS = 8192
 """Features that are read at a time: groups of rows may hold a million."""
 
+REPEATED = ["label", "group", "class", "set.list.element", "error"]
+"""Columns to store as dictionaries; for numbers and ids, which hardly repeat, that takes longer and more room."""
+
 TEXTS = ("id", "path", "label", "group", "digest")
 
 
@@ -113,7 +116,7 @@ class ShardFolder:
     def replace(self, file: str, table: Any) -> None:
         """Write another table in the place of a shard."""
         sink = require_extra("pyarrow", "data").BufferOutputStream()
-        require_extra("pyarrow.parquet", "data").write_table(table, sink)
+        require_extra("pyarrow.parquet", "data").write_table(table, sink, use_dictionary=REPEATED)
         self._write(file, sink.getvalue().to_pybytes())
 
     def parts(self) -> list[str]:
@@ -192,7 +195,7 @@ def merge(files: Sequence[str], output: Path) -> None:
     try:
         for file in files:
             table = parquet.read_table(file, partitioning=None, use_threads=False)
-            writer = writer or parquet.ParquetWriter(temporary, table.schema)
+            writer = writer or parquet.ParquetWriter(temporary, table.schema, use_dictionary=REPEATED)
             writer.write_table(table)
         if writer is None:
             return
@@ -231,6 +234,6 @@ def _to_parquet(job: Mapping[str, Any], columns: Columns, rows: Any, *, errors: 
         else:
             wanted[name] = arrow.array([column[row] for row in rows])
     sink = arrow.BufferOutputStream()
-    parquet.write_table(arrow.table(wanted, metadata={JOB: json.dumps(dict(job))}), sink)
+    parquet.write_table(arrow.table(wanted, metadata={JOB: json.dumps(dict(job))}), sink, use_dictionary=REPEATED)
     data: bytes = sink.getvalue().to_pybytes()
     return data

@@ -12,6 +12,9 @@ from typing import Generic, TypeVar
 from tip_adapter.errors import ImageError
 from tip_adapter.processors import usable_processors
 
+READERS = 8
+"""Threads at least, however few processors there are: with remote storage they mostly wait."""
+
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
@@ -44,7 +47,7 @@ class TimedThreads(Generic[Item, Value]):
     def map(self, items: Iterable[Item]) -> Iterator[tuple[Value | None, Exception | None]]:
         """Return value or error for every item, in order."""
         window: deque[_Task[Item, Value]] = deque()
-        n_threads = usable_processors()
+        n_threads = max(READERS, usable_processors())
         for _ in range(n_threads):
             self._start()
         try:
