@@ -29,32 +29,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class BenchmarkData:
-    """A data set ready to be measured on.
-
-    Attributes
-    ----------
-    features : FeatureData
-    draws : Draws
-    path : Path or None
-        Feature file that holds `features` already.
-    encoder : str or None
-        Name to load the encoder by, for methods that need it; None for feature files.
-    class_texts : tuple of C tuples of str
-    templates : tuple of str
-    photos : dict of str to tuple of Path
-        Photos of every part, in the order of its rows; empty for feature files.
-    skipped : tuple of (str, str)
-        Photos that cannot be read, and why.
-    """
+    """A data set ready to be measured on."""
 
     features: FeatureData
     draws: Draws
     path: Path | None = None
+    """Feature file that holds `features` already."""
     encoder: str | None = None
+    """Name to load the encoder by, for methods that need it; None for feature files."""
     class_texts: tuple[tuple[str, ...], ...] = ()
     templates: tuple[str, ...] = ()
     photos: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+    """Photos of every part, in the order of its rows; empty for feature files."""
     skipped: tuple[tuple[str, str], ...] = ()
+    """Photos that cannot be read, and why."""
 
 
 @dataclass(frozen=True)

@@ -24,18 +24,12 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """One support set.
-
-    Attributes
-    ----------
-    part : str
-        Name of the part of the data that holds it.
-    rows : ndarray of int, or None
-        Which photos of that part; None takes all.
-    """
+    """One support set."""
 
     part: str
+    """Name of the part of the data that holds it."""
     rows: IntArray | None = None
+    """Which photos of that part; None takes all."""
 
     def of(self, data: FeatureData) -> Part:
         """Take the support set out of the data."""
@@ -45,29 +39,19 @@ class Draw:
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """All support sets of a data set.
-
-    Attributes
-    ----------
-    sets : dict of (shots, seed) to Draw
-    validation : dict of (shots, seed) to Draw
-        For the protocol "paper-few": training photos apart from that support set.
-    single : frozenset of int
-        Shots for which there is one possible support set, so that other seeds would repeat it.
-    notes : tuple of str
-        What was left out, and why.
-    unequal : dict of (shots, seed) to Draw
-        For the protocol "as-it-comes": so many shots a class on average.
-    base : dict of (shots, seed) to Draw
-        For the protocol "base-to-new": the same sets, of the first half of the classes alone.
-    """
+    """All support sets of a data set."""
 
     sets: dict[Key, Draw]
     validation: dict[Key, Draw] = field(default_factory=dict)
+    """For the protocol "paper-few": training photos apart from that support set."""
     single: frozenset[int] = frozenset()
+    """Shots for which there is one possible support set, so that other seeds would repeat it."""
     notes: tuple[str, ...] = ()
+    """What was left out, and why."""
     unequal: dict[Key, Draw] = field(default_factory=dict)
+    """For the protocol "as-it-comes": so many shots a class on average."""
     base: dict[Key, Draw] = field(default_factory=dict)
+    """For the protocol "base-to-new": the same sets, of the first half of the classes alone."""
 
     def of(self, protocol: str) -> dict[Key, Draw]:
         """Return the support sets of a protocol."""
@@ -98,22 +82,14 @@ class Draws:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be drawn.
-
-    Attributes
-    ----------
-    shots : sequence of int, optional
-        Photos of every class. Default: those of `DEFAULT_SHOTS` that the data allows.
-    n_seeds : int
-    protocols : sequence of str
-    frequencies : "zipf", "train", or mapping of class name to number
-        Of the classes under the protocol "as-it-comes".
-    """
+    """What is to be drawn."""
 
     shots: Sequence[int] | None
+    """Photos of every class. Default: those of `DEFAULT_SHOTS` that the data allows."""
     n_seeds: int
     protocols: Sequence[str] = ()
     frequencies: str | Mapping[str, Any] = ZIPF
+    """Of the classes under the protocol "as-it-comes"."""
 
 
 def draws_of_features(data: FeatureData, wanted: Wanted) -> Draws:

@@ -34,59 +34,40 @@ OTHER_HALF = -1e9
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is told, all of it JSON values.
-
-    Attributes
-    ----------
-    data : str
-        Feature file.
-    part : str
-        Part of it that holds the support set.
-    rows : list of int, or None
-        Which photos of that part.
-    base : dict
-        What the record says of the run before it began: data set, method, protocol, shots, seed, digests …
-    method : str
-        One of `METHODS`.
-    parameters : dict
-        What differs from its defaults.
-    record : str
-        Where the result goes.
-    logits : str or None
-        Where the test logits go.
-    checkpoint : str or None
-        Where a long training may leave its state.
-    encoder : str or None
-        For methods that need it.
-    class_texts, templates : list
-    photos : dict of str to list of str
-        Support, validation and test photos, for methods that take them.
-    threads : int
-        Of linear algebra; recorded.
-    twin : dict or None
-        A second result of the same training, for methods that can average their weights afterwards (WiSE-FT):
-        `wise_weight`, and `base`, `record` and `logits` of its own.
-    validation_part, validation_rows : str, list of int or None
-        Photos to tune on, where the protocol is not "fair".
-    """
+    """What a worker is told, all of it JSON values."""
 
     data: str
+    """Feature file."""
     part: str
+    """Part of it that holds the support set."""
     rows: list[int] | None
+    """Which photos of that part."""
     base: dict[str, Any]
+    """What the record says of the run before it began: data set, method, protocol, shots, seed, digests …"""
     method: str
+    """One of `METHODS`."""
     parameters: dict[str, Any]
+    """What differs from its defaults."""
     record: str
+    """Where the result goes."""
     logits: str | None
+    """Where the test logits go."""
     checkpoint: str | None
+    """Where a long training may leave its state."""
     encoder: str | None
+    """For methods that need it."""
     class_texts: list[list[str]]
     templates: list[str]
     photos: dict[str, list[str]]
+    """Support, validation and test photos, for methods that take them."""
     threads: int
+    """Of linear algebra; recorded."""
     twin: dict[str, Any] | None = None
+    """A second result of the same training, for methods that can average their weights afterwards (WiSE-FT):
+    `wise_weight`, and `base`, `record` and `logits` of its own."""
     validation_part: str = "validation"
     validation_rows: list[int] | None = None
+    """validation_part and validation_rows: photos to tune on, where the protocol is not "fair"."""
 
     def support(self, data: FeatureData) -> Part:
         """Features to learn from."""

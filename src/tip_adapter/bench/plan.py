@@ -29,29 +29,19 @@ LEAST_CLASSES = 4
 
 @dataclass
 class Plan:
-    """What a benchmark consists of.
-
-    Attributes
-    ----------
-    jobs : list of Job
-        Runs to make.
-    kept : list of Path
-        Results that are there already.
-    stale : list of (Path, str)
-        Results in the way that are of other data or another version, and why.
-    not_applicable : list of (Path, Record)
-        What a method, or the data, does not allow.
-    notes : list of str
-    planned : set of Path
-        Files of the runs, made and kept.
-    """
+    """What a benchmark consists of."""
 
     jobs: list[Job] = field(default_factory=list)
+    """Runs to make."""
     kept: list[Path] = field(default_factory=list)
+    """Results that are there already."""
     stale: list[tuple[Path, str]] = field(default_factory=list)
+    """Results in the way that are of other data or another version, and why."""
     not_applicable: list[tuple[Path, Record]] = field(default_factory=list)
+    """What a method, or the data, does not allow."""
     notes: list[str] = field(default_factory=list)
     planned: set[Path] = field(default_factory=set)
+    """Files of the runs, made and kept."""
 
     @property
     def paths(self) -> set[Path]:

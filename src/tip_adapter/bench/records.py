@@ -71,18 +71,12 @@ IDENTITY = ("status", "dataset", "dataset_id", "encoder", "protocol", "method", 
 
 @dataclass(frozen=True)
 class Records:
-    """Results of a folder.
-
-    Attributes
-    ----------
-    runs : tuple of Record
-        Those that this version can compare with each other.
-    others : tuple of (str, str)
-        Files that were left out, and why.
-    """
+    """Results of a folder."""
 
     runs: tuple[Record, ...] = ()
+    """Those that this version can compare with each other."""
     others: tuple[tuple[str, str], ...] = field(default=())
+    """Files that were left out, and why."""
 
     @property
     def done(self) -> list[Record]:

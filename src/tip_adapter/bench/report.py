@@ -40,37 +40,22 @@ GAPS = "Accuracy under the named protocol minus “fair” on the same support s
 
 @dataclass(frozen=True)
 class Overview:
-    """A table of one setting.
-
-    Attributes
-    ----------
-    setting : Setting
-    header : list of str
-    cells : list of list of str
-        The most accurate method first.
-    """
+    """A table of one setting."""
 
     setting: Setting
     header: list[str]
     cells: list[list[str]]
+    """The most accurate method first."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a folder of results says.
-
-    Attributes
-    ----------
-    rows : list of Row
-    records : Records
-    files : tuple of Path
-        What was written.
-    notes : tuple of str
-    """
+    """What a folder of results says."""
 
     rows: list[Row]
     records: Records
     files: tuple[Path, ...]
+    """What was written."""
     notes: tuple[str, ...] = ()
 
 

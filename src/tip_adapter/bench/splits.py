@@ -20,31 +20,21 @@ HALVES = (0.5, 0.5)
 
 @dataclass(frozen=True, eq=False)
 class ImageSplits:
-    """Photos of one data set, in parts that share their class names.
-
-    Attributes
-    ----------
-    name : str
-        What results call the data set.
-    train, test : ImageDataset
-        Shots are drawn from `train`; nothing but the final measurement sees `test`.
-    validation : ImageDataset or None
-        Whatever the protocol "paper" tunes on.
-    class_texts : mapping of str to tuple of str, optional
-        Better words for the classes than their names.
-    templates : tuple of str, optional
-        Prompts that belong to the data set.
-    origin : str
-        Where the parts come from, in words.
-    """
+    """Photos of one data set, in parts that share their class names."""
 
     name: str
+    """What results call the data set."""
     train: ImageDataset
     test: ImageDataset
+    """train and test: shots are drawn from `train`; nothing but the final measurement sees `test`."""
     validation: ImageDataset | None
+    """Whatever the protocol "paper" tunes on."""
     class_texts: Mapping[str, tuple[str, ...]] | None = None
+    """Better words for the classes than their names."""
     templates: tuple[str, ...] | None = None
+    """Prompts that belong to the data set."""
     origin: str = "as given"
+    """Where the parts come from, in words."""
 
     @property
     def class_names(self) -> tuple[str, ...]:

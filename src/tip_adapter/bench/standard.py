@@ -19,33 +19,22 @@ from tip_adapter.typing import StrPath
 
 @dataclass(frozen=True)
 class StandardDataset:
-    """Where a data set of the literature keeps its photos, class names and official split.
-
-    Attributes
-    ----------
-    title : str
-        Its name in papers.
-    folder : str
-        Under the root.
-    images : str
-        Folder of the photos in `folder`, which paths in the split file are relative to.
-    split : str
-        File in `folder` that says which photos there are: for "json" lists of [path, label, class name] for train, val
-        and test; for "imagenet" lines of a folder and its class name; for "aircraft" the list of variants.
-    templates : tuple of str
-        As the papers on few-shot adaptation use them.
-    layout : {"json", "imagenet", "aircraft"}
-    other_name : str
-        The name CLIP_benchmark has for it, in files of class names and templates.
-    """
+    """Where a data set of the literature keeps its photos, class names and official split."""
 
     title: str
+    """Its name in papers."""
     folder: str
+    """Under the root."""
     images: str
+    """Folder of the photos in `folder`, which paths in the split file are relative to."""
     split: str
+    """File in `folder` that says which photos there are: for "json" lists of [path, label, class name] for train, val
+    and test; for "imagenet" lines of a folder and its class name; for "aircraft" the list of variants."""
     templates: tuple[str, ...]
+    """As the papers on few-shot adaptation use them."""
     layout: Literal["json", "imagenet", "aircraft"] = "json"
     other_name: str = ""
+    """The name CLIP_benchmark has for it, in files of class names and templates."""
 
 
 STANDARD_DATASETS: dict[str, StandardDataset] = {

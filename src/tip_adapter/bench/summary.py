@@ -22,17 +22,10 @@ HALVES = ("base_accuracy", "new_accuracy")
 
 @dataclass(frozen=True, order=True)
 class Setting:
-    """What rows must share to be compared.
-
-    Attributes
-    ----------
-    dataset : str
-        With the first digits of its fingerprint where there are several states of it.
-    encoder : str
-    protocol : str
-    """
+    """What rows must share to be compared."""
 
     dataset: str
+    """With the first digits of its fingerprint where there are several states of it."""
     encoder: str
     protocol: str
 
@@ -44,28 +37,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Row:
-    """A method at one number of shots; means over its runs.
-
-    Attributes
-    ----------
-    setting : Setting
-    method : str
-    group : {"training-free", "trained", "on-encoder", "transductive"}
-    shots : int
-    n_runs : int
-    accuracy, low, high : float
-        Fractions; the interval holds 95 %.
-    interval : {"seeds", "test images"}
-        What it is over: Student's t over support sets; or, where these do not differ, Wilson's over test images.
-    nll, ece : float
-    fit_seconds, predict_seconds : float
-        Medians.
-    trainable_parameters : int
-    peak_memory_mb : float or None
-        The largest.
-    base_accuracy, new_accuracy : float or None
-        Under the protocol "base-to-new", of which `accuracy` is the harmonic mean.
-    """
+    """A method at one number of shots; means over its runs."""
 
     setting: Setting
     method: str
@@ -75,15 +47,20 @@ class Row:
     accuracy: float
     low: float
     high: float
+    """accuracy, low and high: fractions; the interval holds 95 %."""
     interval: Literal["seeds", "test images"]
+    """What it is over: Student's t over support sets; or, where these do not differ, Wilson's over test images."""
     nll: float
     ece: float
     fit_seconds: float
     predict_seconds: float
+    """fit_seconds and predict_seconds: medians."""
     trainable_parameters: int
     peak_memory_mb: float | None
+    """The largest."""
     base_accuracy: float | None = None
     new_accuracy: float | None = None
+    """base_accuracy and new_accuracy: under the protocol "base-to-new", of which `accuracy` is the harmonic mean."""
 
     @property
     def half(self) -> float:
@@ -93,30 +70,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Gap:
-    """How much a method gains from the published tuning.
-
-    Attributes
-    ----------
-    dataset, encoder, protocol, method, group : str
-        `protocol` is the one that tunes on a validation set.
-    shots, n_pairs : int
-        Pairs of runs on the same support set.
-    gap, low, high : float
-        Accuracy under that protocol minus that under "fair", with its 95 % interval over support sets; without
-        several, over test images.
-    interval : {"seeds", "test images"}
-    """
+    """How much a method gains from the published tuning."""
 
     dataset: str
     encoder: str
     protocol: str
     method: str
     group: str
+    """dataset, encoder, protocol, method and group: `protocol` is the one that tunes on a validation set."""
     shots: int
     n_pairs: int
+    """shots and n_pairs: pairs of runs on the same support set."""
     gap: float
     low: float
     high: float
+    """gap, low and high: accuracy under that protocol minus that under "fair", with its 95 % interval over support
+    sets; without several, over test images."""
     interval: Literal["seeds", "test images"]
 
 

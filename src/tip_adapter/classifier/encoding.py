@@ -59,20 +59,13 @@ def _changed_members(encoder: Encoder, made: EncoderRecord) -> str:
 
 @dataclass(frozen=True)
 class Queries:
-    """Encoded images to classify.
-
-    Attributes
-    ----------
-    extraction : Extraction
-    n : int
-        Images given, those that could not be read among them.
-    one : bool
-        Whether it was one image, which gets one answer, and no list of answers.
-    """
+    """Encoded images to classify."""
 
     extraction: Extraction
     n: int
+    """Images given, those that could not be read among them."""
     one: bool
+    """Whether it was one image, which gets one answer, and no list of answers."""
 
     @property
     def features(self) -> Float32Array:

@@ -29,28 +29,19 @@ from tip_adapter.typing import IntArray
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images with a class each.
-
-    Attributes
-    ----------
-    images : list of N images
-    labels : ndarray of shape (N,), integers that index `class_names`
-    class_names : tuple of C str
-        Sorted; as numbers where all labels are whole numbers.
-    integer_labels : bool
-        Whether the labels were whole numbers, which predictions are then, too.
-    skipped : tuple of (name, reason)
-        What could not be read when they were looked for.
-    groups : tuple of N str, optional
-        What each image belongs to; empty for one on its own.
-    """
+    """Images with a class each."""
 
     images: list[ImageSource]
     labels: IntArray
+    """(N,) that index `class_names`."""
     class_names: tuple[str, ...]
+    """C of them: sorted; as numbers where all labels are whole numbers."""
     integer_labels: bool = False
+    """Whether the labels were whole numbers, which predictions are then, too."""
     skipped: tuple[tuple[str, str], ...] = ()
+    """(name, reason): what could not be read when they were looked for."""
     groups: tuple[str, ...] | None = None
+    """N of them: what each image belongs to; empty for one on its own."""
 
 
 def labelled_images(
@@ -168,17 +159,11 @@ def as_tuples(texts: Mapping[Any, str | Sequence[str]] | None) -> dict[Any, tupl
 
 @dataclass(frozen=True)
 class EncodedPhotos:
-    """Photos that can become shots: all that takes long is done.
-
-    Attributes
-    ----------
-    extraction : Extraction
-    pictures : list of bytes
-        Thumbnails of the photos that were kept.
-    """
+    """Photos that can become shots: all that takes long is done."""
 
     extraction: Extraction
     pictures: list[bytes]
+    """Thumbnails of the photos that were kept."""
 
     @classmethod
     def of(cls, extraction: Extraction, images: Sequence[ImageSource]) -> Self:

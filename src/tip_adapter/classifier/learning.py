@@ -55,19 +55,13 @@ CROPPED = 12
 
 @dataclass(frozen=True)
 class Learned:
-    """What was learned, and from what.
-
-    Attributes
-    ----------
-    model : FewShotModel
-    skipped : tuple of (name, reason)
-    precision_report : PrecisionReport or None
-        What int8 changes on the shots.
-    """
+    """What was learned, and from what."""
 
     model: FewShotModel
     skipped: Skipped = ()
+    """(name, reason)."""
     precision_report: PrecisionReport | None = None
+    """What int8 changes on the shots."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,13 +43,7 @@ def check_method(model: FewShotModel, refit: bool) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Refitter:
-    """Fit a method to the shots of edited models.
-
-    Attributes
-    ----------
-    photos : PhotoEncoder
-    method : str or FewShotMethod
-    """
+    """Fit a method to the shots of edited models."""
 
     photos: PhotoEncoder
     method: str | FewShotMethod

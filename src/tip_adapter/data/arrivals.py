@@ -17,23 +17,15 @@ State = tuple[int, int]
 
 @dataclass
 class Arrivals:
-    """Photos in a folder and those below it; hidden and system folders, links and saved classifiers are passed over.
-
-    Attributes
-    ----------
-    folder : pathlib.Path
-    settle_s : float
-        How long size and time of a file have to stay the same until it is taken for whole.
-    elsewhere : tuple of Path
-        Folders that are passed over.
-    known : dict of str to State
-        Photos, by their paths in the folder, that have been dealt with as they are.
-    """
+    """Photos in a folder and those below it; hidden and system folders, links and saved classifiers are passed over."""
 
     folder: Path
     settle_s: float
+    """How long size and time of a file have to stay the same until it is taken for whole."""
     elsewhere: tuple[Path, ...] = ()
+    """Folders that are passed over."""
     known: dict[str, State] = field(default_factory=dict)
+    """Photos, by their paths in the folder, that have been dealt with as they are."""
     _waiting: dict[Path, tuple[State, float]] = field(default_factory=dict)
 
     def notice(self, paths: Iterable[Path], now: float) -> None:

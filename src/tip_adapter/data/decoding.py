@@ -66,16 +66,10 @@ class NamedBytes(bytes):
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image that is read when it is wanted, such as one of many in a data set that is larger than the memory.
-
-    Attributes
-    ----------
-    read : callable
-        Returns the bytes of its file.
-    filename : str
-    """
+    """An image that is read when it is wanted, such as one of many in a data set that is larger than the memory."""
 
     read: Callable[[], bytes]
+    """Returns the bytes of its file."""
     filename: str
 
 

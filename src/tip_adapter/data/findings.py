@@ -14,34 +14,24 @@ from tip_adapter.errors import SkippableError
 
 @dataclass
 class Findings:
-    """Notes on how a data set was read.
-
-    Attributes
-    ----------
-    skip_bad : bool
-        Whether to go on without what cannot be read.
-    splits : str
-        Which splits there are, and which is taken; empty without.
-    understood : list of str
-        What else was concluded from names of folders and columns, one sentence each.
-    skipped : list of (name, reason)
-        What could not be read.
-    unread_photos, other_files : list of str
-        Files that were passed over: photos of formats that are not read, and files that are no photos.
-    ignored : list of str
-        Hidden folders, and folders of the system.
-    groups : dict of Path to str
-        What photos belong to, where a table says so.
-    """
+    """Notes on how a data set was read."""
 
     skip_bad: bool = False
+    """Whether to go on without what cannot be read."""
     splits: str = ""
+    """Which splits there are, and which is taken; empty without."""
     understood: list[str] = field(default_factory=list)
+    """What else was concluded from names of folders and columns, one sentence each."""
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    """(name, reason): what could not be read."""
     unread_photos: list[str] = field(default_factory=list)
     other_files: list[str] = field(default_factory=list)
+    """unread_photos and other_files: files that were passed over: photos of formats that are not read, and files that
+    are no photos."""
     ignored: list[str] = field(default_factory=list)
+    """Hidden folders, and folders of the system."""
     groups: dict[Path, str] = field(default_factory=dict)
+    """What photos belong to, where a table says so."""
 
     def skip(self, name: str, error: SkippableError) -> None:
         """Note what cannot be read, or raise the error where nothing is to be skipped."""

@@ -21,11 +21,6 @@ class JoinedPreprocessing:
 
     Encoders that differ in nothing but the normalisation share a view.
 
-    Parameters
-    ----------
-    members : tuple of Preprocessing
-        Of every encoder.
-
     Examples
     --------
     >>> from PIL import Image
@@ -40,6 +35,7 @@ class JoinedPreprocessing:
     """
 
     members: tuple[Preprocessing, ...]
+    """Of every encoder."""
 
     @cached_property
     def views(self) -> tuple[Preprocessing, ...]:

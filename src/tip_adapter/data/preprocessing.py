@@ -31,21 +31,6 @@ _CROP_RATIO = (3 / 4, 4 / 3)  # width / height
 class Preprocessing:
     """How an encoder wants its pixels: resized, cropped, normalised.
 
-    Parameters
-    ----------
-    size : int
-        Side of the square view in pixels.
-    resize : int or None
-        Length of the shortest side before the centre crop, at least `size`. None squashes the whole image to
-        ``size × size``, as SigLIP does.
-    interpolation : {"bicubic", "bilinear"}
-        Filter of every resize, always antialiased.
-    mean, std : tuple of 3 floats
-        Per channel, for pixels in [0, 1].
-    draft : bool, default=True
-        Let JPEG files be decoded at a reduced size that is still at least twice what the view needs: several times
-        faster on photos of a modern camera, and within a fraction of a grey level. Switch it off for benchmarks.
-
     Raises
     ------
     InputError
@@ -63,11 +48,18 @@ class Preprocessing:
     """
 
     size: int
+    """Side of the square view in pixels."""
     resize: int | None
+    """Length of the shortest side before the centre crop, at least `size`. None squashes the whole image to ``size ×
+    size``, as SigLIP does."""
     interpolation: Literal["bicubic", "bilinear"]
+    """Filter of every resize, always antialiased."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    """mean and std: per channel, for pixels in [0, 1]."""
     draft: bool = True
+    """Let JPEG files be decoded at a reduced size that is still at least twice what the view needs: several times
+    faster on photos of a modern camera, and within a fraction of a grey level. Switch it off for benchmarks."""
 
     def __post_init__(self) -> None:
         if not _is_side(self.size):

@@ -28,27 +28,18 @@ LABEL_SUFFIXES = (".cls", ".txt", ".json")
 
 @dataclass(frozen=True)
 class Record:
-    """One image of a source, and where its bytes are.
-
-    Parameters
-    ----------
-    id : str
-        What resuming goes by; unique in a source.
-    path : str
-        A file, or the tar or Parquet file that holds the image; local, or an address such as ``s3://bucket/a.tar``.
-    label, group : str, optional
-    column : str, optional
-        The column of image bytes in a Parquet file.
-    place : tuple of int, optional
-        Offset and size in a tar; row group and row in a Parquet file.
-    """
+    """One image of a source, and where its bytes are."""
 
     id: str
+    """What resuming goes by; unique in a source."""
     path: str
+    """A file, or the tar or Parquet file that holds the image; local, or an address such as ``s3://bucket/a.tar``."""
     label: str | None = None
     group: str | None = None
     column: str | None = None
+    """The column of image bytes in a Parquet file."""
     place: tuple[int, int] | None = None
+    """Offset and size in a tar; row group and row in a Parquet file."""
 
     def read(self) -> bytes:
         """Read the encoded image."""

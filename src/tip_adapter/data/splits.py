@@ -30,18 +30,12 @@ _FILLERS = frozenset(
 
 @dataclass(frozen=True)
 class SplitName:
-    """A name that looks like a split's.
-
-    Attributes
-    ----------
-    split : str
-        "train", "validation", "test", "evaluation" or "unlabelled".
-    rest : frozenset of str
-        The other words: splits of one data set share them, as seg_train and seg_test do.
-    """
+    """A name that looks like a split's."""
 
     split: str
+    """"train", "validation", "test", "evaluation" or "unlabelled"."""
     rest: frozenset[str]
+    """The other words: splits of one data set share them, as seg_train and seg_test do."""
 
 
 def split_name(name: str) -> SplitName | None:

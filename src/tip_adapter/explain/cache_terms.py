@@ -15,19 +15,6 @@ from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 class CacheSum:
     """Shots that speak for their own classes: a cache.
 
-    Attributes
-    ----------
-    values : ndarray of shape (B, N)
-        How strongly every shot speaks.
-    labels : ndarray of shape (N,), integers in [0, C)
-    n_classes : int
-        C.
-    balanced : bool
-        Whether a shot counts ``mean shots per class / shots of its class``, as in
-        `tip_adapter.methods.heads.affinity.Cache`.
-    with_text : ndarray of shape (C,), bool, optional
-        Classes that have text: without shots, they have those of the runner-up. Default: none.
-
     Examples
     --------
     >>> import numpy as np
@@ -38,10 +25,16 @@ class CacheSum:
     """
 
     values: Float32Array | FloatArray
+    """(B, N): how strongly every shot speaks."""
     labels: IntArray
+    """(N,), integers in [0, C)."""
     n_classes: int
+    """C."""
     balanced: bool
+    """Whether a shot counts ``mean shots per class / shots of its class``, as in
+    `tip_adapter.methods.heads.affinity.Cache`."""
     with_text: BoolArray | None = None
+    """(C,): classes that have text: without shots, they have those of the runner-up. Default: none."""
     is_sum = True
 
     @cached_property
@@ -92,15 +85,6 @@ class CacheSum:
 class TopKSum:
     """Shots of which the nearest alone speak for their classes; without one of them, the next takes its place.
 
-    Attributes
-    ----------
-    values, cosines : ndarray of shape (B, N)
-        How strongly every shot would speak, and how near it is.
-    neighbours : int
-        k.
-    labels, n_classes, balanced, with_text
-        As for `CacheSum`.
-
     Examples
     --------
     >>> import numpy as np
@@ -112,11 +96,14 @@ class TopKSum:
 
     values: FloatArray
     cosines: Float32Array
+    """values and cosines: (B, N): how strongly every shot would speak, and how near it is."""
     neighbours: int
+    """k."""
     labels: IntArray
     n_classes: int
     balanced: bool
     with_text: BoolArray | None = None
+    """labels, n_classes, balanced and with_text: as for `CacheSum`."""
     is_sum = True
 
     @cached_property

@@ -67,12 +67,7 @@ def ridge_held(held: Mapping[str, Any]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Explainer:
-    """A model ready to explain its answers.
-
-    Parameters
-    ----------
-    model : FewShotModel
-    """
+    """A model ready to explain its answers."""
 
     model: FewShotModel
 

@@ -42,16 +42,6 @@ class ShotPart(Protocol):
 class KernelSum:
     """Shots that each say something about every class: a kernel regression.
 
-    Attributes
-    ----------
-    values : ndarray of shape (B, N), float64
-        Kernels between queries and shots.
-    coefficients : ndarray of shape (N, C), float64
-        What every shot says about every class, per unit of its kernel.
-    inverse : ndarray of shape (N, N), or None
-        M of the system whose solution, ``M·R``, the coefficients are. With it, the other shots' coefficients are solved
-        again where a shot is left out; without it they stay.
-
     Examples
     --------
     >>> import numpy as np
@@ -62,8 +52,12 @@ class KernelSum:
     """
 
     values: FloatArray
+    """(B, N): kernels between queries and shots."""
     coefficients: FloatArray
+    """(N, C): what every shot says about every class, per unit of its kernel."""
     inverse: FloatArray | None = None
+    """(N, N), or None: M of the system whose solution, ``M·R``, the coefficients are. With it, the other shots'
+    coefficients are solved again where a shot is left out; without it they stay."""
     is_sum = True
 
     def logits(self) -> FloatArray:
@@ -110,45 +104,32 @@ class GaussianSum:
     The logit ``α(f - ½μ)·P·μ`` is linear in the last μ, a mean of shots, in which the text has a share where they are
     few. Logits are centred over the classes that have shots. Without a shot, its class has another mean; the precision
     P, made of all shots, stays.
-
-    Attributes
-    ----------
-    queries, solved_queries : ndarray of shape (B, D), float64
-        f and f·P.
-    features : ndarray of shape (N, D), float64
-        The shots.
-    labels : ndarray of shape (N,), integers in [0, C)
-    means, solved_means : ndarray of shape (C, D), float64
-        Means m of the shots, and m·P.
-    own : ndarray of shape (N,), float64
-        ``x·P·μ`` of every shot and its own class.
-    solve : callable
-        From rows (R, D) to rows·P.
-    scale : float
-        α.
-    lost : float
-        Logit of a class whose last shot is left out, and whose text lets expect nothing.
-    told : TextMeans
-        What the texts tell of the means.
-    solved_texts : ndarray of shape (C, D), float64
-        What they let expect, times P.
-    by_text : ndarray of shape (B, C), float64
-        The share of the texts in the logits, before centring; `logits` are without it.
     """
 
     queries: FloatArray
     solved_queries: FloatArray
+    """queries and solved_queries: (B, D): f and f·P."""
     features: FloatArray
+    """(N, D): the shots."""
     labels: IntArray
+    """(N,), integers in [0, C)."""
     means: FloatArray
     solved_means: FloatArray
+    """means and solved_means: (C, D): means m of the shots, and m·P."""
     own: FloatArray
+    """(N,): ``x·P·μ`` of every shot and its own class."""
     solve: Callable[[FloatArray], FloatArray]
+    """From rows (R, D) to rows·P."""
     scale: float
+    """α."""
     lost: float
+    """Logit of a class whose last shot is left out, and whose text lets expect nothing."""
     told: TextMeans
+    """What the texts tell of the means."""
     solved_texts: FloatArray
+    """(C, D): what they let expect, times P."""
     by_text: FloatArray
+    """(B, C): the share of the texts in the logits, before centring; `logits` are without it."""
     is_sum = True
 
     @cached_property
@@ -213,20 +194,6 @@ class GaussianSum:
 class PrototypeSum:
     """Shots whose sum, normalised, is the direction of their class.
 
-    Attributes
-    ----------
-    cosines : ndarray of shape (B, N), float64
-        Between queries and shots.
-    features : ndarray of shape (N, D), float64
-        The shots.
-    labels : ndarray of shape (N,), integers in [0, C)
-    sums : ndarray of shape (C, D), float64
-        Sum of every class's shots.
-    scale : float
-        What a cosine counts.
-    lost : float
-        Logit of a class whose last shot is left out.
-
     Examples
     --------
     >>> import numpy as np
@@ -239,11 +206,17 @@ class PrototypeSum:
     """
 
     cosines: FloatArray
+    """(B, N): between queries and shots."""
     features: FloatArray
+    """(N, D): the shots."""
     labels: IntArray
+    """(N,), integers in [0, C)."""
     sums: FloatArray
+    """(C, D): sum of every class's shots."""
     scale: float
+    """What a cosine counts."""
     lost: float
+    """Logit of a class whose last shot is left out."""
     is_sum = True
 
     @cached_property
@@ -283,16 +256,6 @@ class PrototypeSum:
 class NeighbourVotes:
     """Shots of which the nearest vote; the logarithm of a share of votes is no sum over shots.
 
-    Attributes
-    ----------
-    cosines : ndarray of shape (B, N), float32
-        Between queries and shots.
-    labels : ndarray of shape (N,), integers in [0, C)
-    n_classes : int
-        C.
-    neighbours : int
-        How many vote.
-
     Examples
     --------
     >>> import numpy as np
@@ -303,9 +266,13 @@ class NeighbourVotes:
     """
 
     cosines: Float32Array
+    """(B, N): between queries and shots."""
     labels: IntArray
+    """(N,), integers in [0, C)."""
     n_classes: int
+    """C."""
     neighbours: int
+    """How many vote."""
     is_sum = False
 
     def logits(self) -> FloatArray:

@@ -48,24 +48,16 @@ LOST = -1e4
 
 @dataclass(frozen=True, eq=False)
 class Contributions:
-    """Logits taken apart: the sum of text, rest and shots.
-
-    Attributes
-    ----------
-    text : ndarray of shape (B, C), float64
-        Zero-shot logits (and what rules out classes with neither text nor shots).
-    rest : ndarray of shape (B, C), float64, or None
-        What belongs to no single shot; None where all of it does.
-    parts : tuple of ShotPart
-        What the shots add; none where the method has no such terms.
-    n_shots : int
-        N.
-    """
+    """Logits taken apart: the sum of text, rest and shots."""
 
     text: FloatArray
+    """(B, C): zero-shot logits (and what rules out classes with neither text nor shots)."""
     rest: FloatArray | None
+    """(B, C), or None: what belongs to no single shot; None where all of it does."""
     parts: tuple[ShotPart, ...]
+    """What the shots add; none where the method has no such terms."""
     n_shots: int
+    """N."""
 
     @property
     def exact(self) -> bool:
@@ -119,19 +111,6 @@ class Contributions:
 class TakenApart:
     """A head, ready to be taken apart for any query.
 
-    Parameters
-    ----------
-    head : Head
-    features : ndarray of shape (N, D), float32
-        The shots the head was fitted to, unit rows.
-    labels : ndarray of shape (N,), integers in [0, C)
-    linear : {"gaussian", "prototype"} or None, default=None
-        What its linear part is known to be made of. It is checked against the shots.
-    logit_scale : float, optional
-        s of the encoder, in whose units kernel coefficients were fitted. Default: the head's.
-    ridge : float, default=1
-        Of the Gaussians' covariance.
-
     Examples
     --------
     >>> import numpy as np
@@ -146,10 +125,15 @@ class TakenApart:
 
     head: Head
     features: Float32Array
+    """(N, D): the shots the head was fitted to, unit rows."""
     labels: IntArray
+    """(N,), integers in [0, C)."""
     linear: str | None = None
+    """What its linear part is known to be made of. It is checked against the shots."""
     logit_scale: float | None = None
+    """s of the encoder, in whose units kernel coefficients were fitted. Default: the head's."""
     ridge: float = 1.0
+    """Of the Gaussians' covariance."""
 
     def contributions(self, queries: Float32Array) -> Contributions:
         """Take the logits of queries apart; for heads that are no sum over shots, into texts and a rest.

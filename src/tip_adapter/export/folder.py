@@ -42,24 +42,16 @@ _MAX_DESCRIPTION_BYTES = 2**24
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What `export_classifier` wrote.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-        The folder.
-    files : tuple of str
-        Names in it.
-    head : Parity
-        Of head.onnx against the head's formula.
-    classifier : Parity or None
-        Of classifier.onnx against the Python classifier; None with ``head_only``.
-    """
+    """What `export_classifier` wrote."""
 
     path: Path
+    """The folder."""
     files: tuple[str, ...]
+    """Names in it."""
     head: Parity
+    """Of head.onnx against the head's formula."""
     classifier: Parity | None
+    """Of classifier.onnx against the Python classifier; None with ``head_only``."""
 
 
 def export_classifier(

@@ -57,37 +57,25 @@ def head_model(head: Any, dim: int, *, temperature: float = 1.0) -> onnx.ModelPr
 
 @dataclass(frozen=True)
 class ImageGraph:
-    """An image tower on its way into a classifier.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-        Of a graph with the input ``pixel_values`` (B, 3, S, S), or another one of that shape.
-    pixel_values, output : str
-        Names of that input, and of the output that holds the features (B, D).
-    preprocessing : Preprocessing
-        Whose normalisation goes in front.
-    pixels : str
-        Name of the classifier's input that the tower looks at; towers may share one.
-    share : float
-        What the tower's unit features are multiplied by, before those of all towers stand side by side.
-    pooling : str
-        How features of parts become one: see `tip_adapter.encoders.pooling`.
-    one_by_one : bool
-        Whether the graph takes one view a run.
-    half : bool
-        Whether it calculates in half precision.
-    """
+    """An image tower on its way into a classifier."""
 
     path: Path
+    """Of a graph with the input ``pixel_values`` (B, 3, S, S), or another one of that shape."""
     pixel_values: str
     output: str
+    """pixel_values and output: names of that input, and of the output that holds the features (B, D)."""
     preprocessing: Preprocessing
+    """Whose normalisation goes in front."""
     pixels: str = "pixels"
+    """Name of the classifier's input that the tower looks at; towers may share one."""
     share: float = 1.0
+    """What the tower's unit features are multiplied by, before those of all towers stand side by side."""
     pooling: str = ""
+    """How features of parts become one: see `tip_adapter.encoders.pooling`."""
     one_by_one: bool = False
+    """Whether the graph takes one view a run."""
     half: bool = False
+    """Whether it calculates in half precision."""
 
 
 def classifier_model(towers: Sequence[ImageGraph], head: Any, *, temperature: float = 1.0) -> onnx.ModelProto:

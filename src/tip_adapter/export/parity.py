@@ -31,25 +31,17 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class Parity:
-    """How an exported graph compares with the Python classifier.
-
-    Attributes
-    ----------
-    samples : int
-        Photos, or features, that both were asked about.
-    source : str
-        Where they come from.
-    max_logit_difference, max_probability_difference : float
-        Largest absolute difference over all samples and classes.
-    same_top_class : int
-        For how many samples both name the same class first.
-    """
+    """How an exported graph compares with the Python classifier."""
 
     samples: int
+    """Photos, or features, that both were asked about."""
     source: str
+    """Where they come from."""
     max_logit_difference: float
     max_probability_difference: float
+    """max_logit_difference and max_probability_difference: largest absolute difference over all samples and classes."""
     same_top_class: int
+    """For how many samples both name the same class first."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

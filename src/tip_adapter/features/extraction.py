@@ -25,21 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What `extract_features` returns.
-
-    Parameters
-    ----------
-    features : FeatureSet
-        Of the images that could be read, in the given order.
-    kept : ndarray of int
-        Indices of these images in what was given.
-    skipped : tuple of (name, reason)
-        The images that could not be read.
-    """
+    """What `extract_features` returns."""
 
     features: FeatureSet
+    """Of the images that could be read, in the given order."""
     kept: IntArray
+    """Indices of these images in what was given."""
     skipped: tuple[tuple[str, str], ...]
+    """(name, reason): the images that could not be read."""
 
 
 def extract_features(

@@ -22,17 +22,6 @@ BLOCK = 4096
 class FeatureSet:
     """Features of N images, before any mean or normalisation.
 
-    Parameters
-    ----------
-    raw : ndarray of shape (N, V, D), float32
-        Un-normalised features of V views of each image.
-    encoder_id : str
-        The ``id`` of the encoder that made them.
-    digests : tuple of N str
-        SHA-256 of the bytes of each image.
-    names : tuple of N str
-        What messages call the images: their file names.
-
     Raises
     ------
     FeatureError
@@ -48,9 +37,13 @@ class FeatureSet:
     """
 
     raw: Float32Array
+    """(N, V, D): un-normalised features of V views of each image."""
     encoder_id: str
+    """The ``id`` of the encoder that made them."""
     digests: tuple[str, ...]
+    """N of them: SHA-256 of the bytes of each image."""
     names: tuple[str, ...]
+    """N of them: what messages call the images: their file names."""
 
     def __post_init__(self) -> None:
         if (

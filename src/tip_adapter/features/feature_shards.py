@@ -83,18 +83,7 @@ def load_feature_shards(path: StrPath, *, name: str | None = None) -> FeatureDat
 
 @dataclass(frozen=True, eq=False)
 class _Labelled:
-    """What Parquet files of features tell of their photos, but for the features.
-
-    Attributes
-    ----------
-    files : list of str
-    path : Path
-    job : dict
-    facts : pyarrow.Table
-    class_names : tuple of C str
-    labels : ndarray of shape (N,)
-        Classes, -1 for a photo without.
-    """
+    """What Parquet files of features tell of their photos, but for the features."""
 
     files: list[str]
     path: Path
@@ -102,6 +91,7 @@ class _Labelled:
     facts: Any
     class_names: tuple[str, ...]
     labels: IntArray
+    """(N,): classes, -1 for a photo without."""
 
     @classmethod
     def of(cls, path: Path) -> Self:

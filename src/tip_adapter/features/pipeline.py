@@ -36,27 +36,19 @@ CENTER_VIEW = "center"
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """One image on its way to the encoder.
-
-    Parameters
-    ----------
-    owner : int
-        Index of the image that these bytes were first seen in: its own, or that of its twin, which is prepared instead.
-    found : dict of int to ndarray of shape (D,)
-        By index of the view, the features that the store has.
-    pixels : dict of int to ndarray of uint8
-        By index of the view, the views that it lacks.
-    error : ImageError, optional
-        Why the image cannot be read.
-    truncated : bool
-        The pixels are those that could be decoded of a file that is cut short.
-    """
+    """One image on its way to the encoder."""
 
     owner: int
+    """Index of the image that these bytes were first seen in: its own, or that of its twin, which is prepared
+    instead."""
     found: dict[int, Float32Array]
+    """(D,): by index of the view, the features that the store has."""
     pixels: dict[int, UInt8Array]
+    """By index of the view, the views that it lacks."""
     error: ImageError | None = None
+    """Why the image cannot be read."""
     truncated: bool = False
+    """The pixels are those that could be decoded of a file that is cut short."""
 
 
 class ImageReader:

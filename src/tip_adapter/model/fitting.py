@@ -24,27 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MethodRecord:
-    """Which method made the head, from which parameters, and what it chose by itself.
-
-    Attributes
-    ----------
-    name : str
-        In `tip_adapter.METHODS`, or the name of a class of the user's own.
-    parameters : mapping
-        As given to the estimator.
-    chosen : mapping
-        What the fitted estimator says about its choice, for people.
-    held : mapping
-        Parameters that fit the same formula to other shots without choosing anything.
-    trains : bool
-        Whether parameters were trained on the shots by gradient descent.
-    """
+    """Which method made the head, from which parameters, and what it chose by itself."""
 
     name: str
+    """In `tip_adapter.METHODS`, or the name of a class of the user's own."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    """As given to the estimator."""
     chosen: Mapping[str, Any] = field(default_factory=dict)
+    """What the fitted estimator says about its choice, for people."""
     held: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters that fit the same formula to other shots without choosing anything."""
     trains: bool = False
+    """Whether parameters were trained on the shots by gradient descent."""
 
     @property
     def fitted_to(self) -> int | None:

@@ -32,17 +32,10 @@ class ClassRecord:
 
 @dataclass(frozen=True, eq=False)
 class MovedShots:
-    """Shots that were taken out or got another class: the classes they had, and the rows where they were.
-
-    Attributes
-    ----------
-    shots : Shots
-        Their labels mean nothing: columns may be others by now.
-    class_names : tuple of M str
-    rows : tuple of M int, ascending
-    """
+    """Shots that were taken out or got another class: the classes they had, and the rows where they were."""
 
     shots: Shots
+    """Their labels mean nothing: columns may be others by now."""
     class_names: tuple[str, ...]
     rows: tuple[int, ...]
 
@@ -60,39 +53,26 @@ class MovedShots:
 
 @dataclass(frozen=True, eq=False)
 class Undo:
-    """What takes an edit back; parts that do not apply are empty.
-
-    Attributes
-    ----------
-    stale : tuple of str
-        What was stale before.
-    added : tuple of str
-        Ids of shots to take out.
-    removed : MovedShots or None
-        Shots to put back.
-    moved : mapping of str to str
-        Class that shots had, by id.
-    added_class : str or None
-        Class to take out.
-    removed_class : ClassRecord or None
-        Class to put back.
-    renamed_class : tuple of str and ClassRecord, or None
-        A class's new name, and how it was before.
-    method : mapping or None
-        Record of the method before a refit.
-    calibration : Calibration or None
-        As it was before a refit.
-    """
+    """What takes an edit back; parts that do not apply are empty."""
 
     stale: tuple[str, ...] = ()
+    """What was stale before."""
     added: tuple[str, ...] = ()
+    """Ids of shots to take out."""
     removed: MovedShots | None = None
+    """Shots to put back."""
     moved: Mapping[str, str] = field(default_factory=dict)
+    """Class that shots had, by id."""
     added_class: str | None = None
+    """Class to take out."""
     removed_class: ClassRecord | None = None
+    """Class to put back."""
     renamed_class: tuple[str, ClassRecord] | None = None
+    """A class's new name, and how it was before."""
     method: Mapping[str, Any] | None = None
+    """Record of the method before a refit."""
     calibration: Calibration | None = None
+    """As it was before a refit."""
 
     @property
     def empty(self) -> bool:
@@ -103,37 +83,25 @@ class Undo:
 
 @dataclass(frozen=True, eq=False)
 class JournalEntry:
-    """One thing that was done.
-
-    Attributes
-    ----------
-    number : int
-        From 1.
-    when : str
-        See `now`.
-    action : str
-        fit, add, remove, relabel, add-class, remove-class, rename-class, refit, undo, forget, purge.
-    classes : tuple of str
-        The classes it was about.
-    ids, digests : tuple of str
-        The shots it was about, those apart that were forgotten since; none for a fit.
-    n_shots : int
-        How many shots it was about.
-    undo : Undo or None
-        What takes it back; None where nothing can, or it was taken back already.
-    undone : bool
-        Whether it was taken back.
-    """
+    """One thing that was done."""
 
     number: int
+    """From 1."""
     when: str
+    """See `now`."""
     action: str
+    """fit, add, remove, relabel, add-class, remove-class, rename-class, refit, undo, forget, purge."""
     classes: tuple[str, ...] = ()
+    """The classes it was about."""
     ids: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
+    """ids and digests: the shots it was about, those apart that were forgotten since; none for a fit."""
     n_shots: int = 0
+    """How many shots it was about."""
     undo: Undo | None = None
+    """What takes it back; None where nothing can, or it was taken back already."""
     undone: bool = False
+    """Whether it was taken back."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, for people: without what undo needs."""

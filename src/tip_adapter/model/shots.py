@@ -18,26 +18,18 @@ from tip_adapter.typing import Float32Array, IntArray
 
 @dataclass(frozen=True, eq=False)
 class Shots:
-    """The support set of a model, in the order of the fit and then of the edits.
-
-    Attributes
-    ----------
-    features : FeatureSet
-        Un-normalised: one per shot, the mean over its views, or all views, where the method trains on them.
-    labels : ndarray of shape (N,), integers that index the class names
-    ids : tuple of N str
-        Short names of the shots, unique, made of their digests.
-    thumbnails : Thumbnails
-        Small JPEG pictures by id; may be empty.
-    groups : tuple of N str
-        What each shot belongs to, such as a burst; empty for a shot that is its own. Default: all are.
-    """
+    """The support set of a model, in the order of the fit and then of the edits."""
 
     features: FeatureSet
+    """Un-normalised: one per shot, the mean over its views, or all views, where the method trains on them."""
     labels: IntArray
+    """(N,) that index the class names."""
     ids: tuple[str, ...]
+    """N of them: short names of the shots, unique, made of their digests."""
     thumbnails: Thumbnails
+    """Small JPEG pictures by id; may be empty."""
     groups: tuple[str, ...] = ()
+    """N of them: what each shot belongs to, such as a burst; empty for a shot that is its own. Default: all are."""
 
     def __post_init__(self) -> None:
         if not self.groups:

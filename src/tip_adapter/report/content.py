@@ -62,50 +62,32 @@ class Mistake:
 
 @dataclass(frozen=True, eq=False)
 class ReportContent:
-    """All that `render_report` needs.
-
-    Attributes
-    ----------
-    title : str
-    facts : mapping of str to str
-        About the classifier: method, encoder, shots and so on.
-    evaluation : Evaluation
-    probabilities : ndarray of shape (B, C)
-        Calibrated.
-    labels : ndarray of shape (B,)
-    names : sequence of B str
-        What the photos are called.
-    thumbnails : mapping of row to bytes
-        JPEG pictures of some of the photos.
-    raw_probabilities : ndarray of shape (B, C), optional
-        At temperature 1.
-    calibration : Calibration, optional
-    landscape : Landscape, optional
-        With the chosen α and β in `chosen`.
-    chosen : tuple of (α, β), optional
-    mistakes : sequence of Mistake
-        The most confident first.
-    diagnosis : Diagnosis, optional
-    shot_thumbnails : mapping of shot name to bytes
-        Pictures of the shots that the doctor speaks of.
-    compared : sequence of ComparedMethod
-        The last is the classifier of the report. Without any, its texts, its shots and both are compared.
-    explained : ExplainedPhoto, optional
-    """
+    """All that `render_report` needs."""
 
     title: str
     facts: Mapping[str, str]
+    """About the classifier: method, encoder, shots and so on."""
     evaluation: Evaluation
     probabilities: FloatArray
+    """(B, C): calibrated."""
     labels: IntArray
+    """(B,)."""
     names: Sequence[str]
+    """B of them: what the photos are called."""
     thumbnails: Mapping[int, bytes] = field(default_factory=dict)
+    """JPEG pictures of some of the photos."""
     raw_probabilities: FloatArray | None = None
+    """(B, C): at temperature 1."""
     calibration: Calibration | None = None
     landscape: Landscape | None = None
+    """With the chosen α and β in `chosen`."""
     chosen: tuple[float, float] | None = None
+    """(α, β)."""
     mistakes: Sequence[Mistake] = ()
+    """The most confident first."""
     diagnosis: Diagnosis | None = None
     shot_thumbnails: Mapping[str, bytes] = field(default_factory=dict)
+    """Pictures of the shots that the doctor speaks of."""
     compared: Sequence[ComparedMethod] = ()
+    """The last is the classifier of the report. Without any, its texts, its shots and both are compared."""
     explained: ExplainedPhoto | None = None

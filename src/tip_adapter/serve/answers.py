@@ -18,23 +18,15 @@ from tip_adapter.trust.conformal import prediction_sets
 
 @dataclass(frozen=True)
 class Question:
-    """What a client wants to know of every photo.
-
-    Attributes
-    ----------
-    top_k : int
-    coverage : float or None
-        Of prediction sets.
-    none_of_these : float or None
-        Share of known photos that may be turned away by mistake.
-    evidence : int
-        Deciding shots to list; 0 for no explanation.
-    """
+    """What a client wants to know of every photo."""
 
     top_k: int = 1
     coverage: float | None = None
+    """Of prediction sets."""
     none_of_these: float | None = None
+    """Share of known photos that may be turned away by mistake."""
     evidence: int = 0
+    """Deciding shots to list; 0 for no explanation."""
 
 
 def check_question(served: ServedModel, question: Question) -> None:

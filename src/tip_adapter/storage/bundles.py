@@ -56,28 +56,18 @@ READS = 20
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """What `load_bundle` read: checked arrays and config; the thumbnails are read, and checked, when asked for.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-    arrays : dict of str to ndarray
-    config : dict
-        As given to `save_bundle`.
-    checksums : dict of str to str
-        SHA-256 of arrays and thumbnails.
-    fingerprint : str
-        See `fingerprint`.
-    forgetting : list of dict
-        Shots whose forgetting was interrupted; see `finish_forgetting`.
-    """
+    """What `load_bundle` read: checked arrays and config; the thumbnails are read, and checked, when asked for."""
 
     path: Path
     arrays: dict[str, NDArray[Any]]
     config: dict[str, Any]
+    """As given to `save_bundle`."""
     checksums: dict[str, str]
+    """SHA-256 of arrays and thumbnails."""
     fingerprint: str
+    """See `fingerprint`."""
     forgetting: list[dict[str, str]] = field(default_factory=list)
+    """Shots whose forgetting was interrupted; see `finish_forgetting`."""
 
     def read_thumbnails(self) -> tuple[bytes, bool]:
         """Read the thumbnails, or those of the present state where others have saved there since."""

@@ -20,17 +20,11 @@ UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errn
 
 @dataclass(frozen=True)
 class FolderLock:
-    """A folder that the holder alone may change.
-
-    Attributes
-    ----------
-    folder : pathlib.Path
-    exclusive : bool
-        False where the file system has no locks, so that others may change it at the same time.
-    """
+    """A folder that the holder alone may change."""
 
     folder: Path
     exclusive: bool = True
+    """False where the file system has no locks, so that others may change it at the same time."""
 
 
 @contextlib.contextmanager

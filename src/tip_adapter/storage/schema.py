@@ -154,32 +154,21 @@ def plain(value: Any, where: str) -> None:
 
 @dataclass(frozen=True)
 class ArrayRule:
-    """What an array must be.
-
-    Parameters
-    ----------
-    kind : str
-        "float32", "float" (32 or 64 bits), "integer" (signed, 32 or 64 bits), or "bytes".
-    axes : tuple of str or int
-        Their lengths; the same letter stands for the same length in all arrays of a file.
-    low, high : float
-        Of the values.
-    below : str, optional
-        The letter of a length that all values are below: what labels count.
-    unit_rows : bool
-        Whether rows have the length 1.
-    may_lack_rows : bool
-        Whether a row may be all NaN, for what is not there.
-    required : bool
-    """
+    """What an array must be."""
 
     kind: str
+    """"float32", "float" (32 or 64 bits), "integer" (signed, 32 or 64 bits), or "bytes"."""
     axes: tuple[str | int, ...]
+    """Their lengths; the same letter stands for the same length in all arrays of a file."""
     low: float = -LARGEST
     high: float = LARGEST
+    """low and high: of the values."""
     below: str | None = None
+    """The letter of a length that all values are below: what labels count."""
     unit_rows: bool = False
+    """Whether rows have the length 1."""
     may_lack_rows: bool = False
+    """Whether a row may be all NaN, for what is not there."""
     required: bool = True
 
 

@@ -75,31 +75,21 @@ def fit_temperature(logits: FloatArray, labels: IntArray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What a classifier's answers to photos it had not seen tell about its other answers.
-
-    Attributes
-    ----------
-    temperature : float
-        T of ``softmax(logits / T)``.
-    source : {"shots", "photos", "none"}
-        Shots left out in turn, photos apart from the shots, or nothing.
-    n, n_folds : int
-        Photos that were asked about, and folds of the cross-validation (0 without).
-    chosen : bool
-        Whether the temperature comes from them; with one or two shots per class it stays 1.
-    nll, ece : tuple of float
-        Negative log-likelihood and expected calibration error of these photos, at temperature 1 and at T; NaN without.
-    scores : ConformalScores
-    familiarity : Familiarity
-    """
+    """What a classifier's answers to photos it had not seen tell about its other answers."""
 
     temperature: float
+    """T of ``softmax(logits / T)``."""
     source: CalibrationSource
+    """Shots left out in turn, photos apart from the shots, or nothing."""
     n: int
     n_folds: int
+    """n and n_folds: photos that were asked about, and folds of the cross-validation (0 without)."""
     chosen: bool
+    """Whether the temperature comes from them; with one or two shots per class it stays 1."""
     nll: tuple[float, float]
     ece: tuple[float, float]
+    """nll and ece: negative log-likelihood and expected calibration error of these photos, at temperature 1 and at T;
+    NaN without."""
     scores: ConformalScores
     familiarity: Familiarity
 

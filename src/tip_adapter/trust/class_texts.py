@@ -30,25 +30,17 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class TextDoubts:
-    """Texts that seem to be of little use.
-
-    Attributes
-    ----------
-    no_words : tuple of str
-        Classes that go by a name that looks like no word, such as "n02123045" or "class_01", unless shots prove it
-        a good one.
-    weak : tuple of str
-        Classes whose text tells their photos from others hardly better than chance.
-    mean_area : float
-        Mean area under the ROC curve over classes; .5 is chance, NaN where nothing can be measured.
-    all_weak : bool
-        Whether the texts as a whole are hardly better than chance.
-    """
+    """Texts that seem to be of little use."""
 
     no_words: tuple[str, ...]
+    """Classes that go by a name that looks like no word, such as "n02123045" or "class_01", unless shots prove it a
+    good one."""
     weak: tuple[str, ...]
+    """Classes whose text tells their photos from others hardly better than chance."""
     mean_area: float
+    """Mean area under the ROC curve over classes; .5 is chance, NaN where nothing can be measured."""
     all_weak: bool
+    """Whether the texts as a whole are hardly better than chance."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to say."""

@@ -20,18 +20,12 @@ NOTHING_LEFT_OUT = (
 
 @dataclass(frozen=True, eq=False)
 class ConformalScores:
-    """How probable the true classes of calibration photos were held to be.
-
-    Attributes
-    ----------
-    true : ndarray of shape (n,)
-        Probability of the true class.
-    ahead : ndarray of shape (n,)
-        Total probability of the classes before it, the most probable first; 0 where the answer was right.
-    """
+    """How probable the true classes of calibration photos were held to be."""
 
     true: FloatArray
+    """(n,): probability of the true class."""
     ahead: FloatArray
+    """(n,): total probability of the classes before it, the most probable first; 0 where the answer was right."""
 
     @classmethod
     def of(cls, probabilities: FloatArray, labels: IntArray) -> ConformalScores:

@@ -26,27 +26,19 @@ ENOUGH_PAIRS, SAMPLE = 30, 500
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """Labelled photos as the doctor sees them.
-
-    Attributes
-    ----------
-    features : ndarray of shape (N, D), float32
-        Unit rows.
-    labels : ndarray of shape (N,), integers in [0, C)
-    names, digests : tuple of N str
-        What each photo is called, and the SHA-256 of its file.
-    hashes : ndarray of shape (N, 2, 64), bool, optional
-        Of the pictures and their mirror images; see `tip_adapter.data.thumbnails.picture_hash`.
-    groups : ndarray of shape (N,), integers, optional
-        Photos of one group have the same number, and say nothing about each other.
-    """
+    """Labelled photos as the doctor sees them."""
 
     features: Float32Array
+    """(N, D): unit rows."""
     labels: IntArray
+    """(N,), integers in [0, C)."""
     names: tuple[str, ...]
     digests: tuple[str, ...]
+    """names and digests: N of them: what each photo is called, and the SHA-256 of its file."""
     hashes: BoolArray | None = None
+    """(N, 2, 64): of the pictures and their mirror images; see `tip_adapter.data.thumbnails.picture_hash`."""
     groups: IntArray | None = None
+    """(N,): photos of one group have the same number, and say nothing about each other."""
 
     def __len__(self) -> int:
         return len(self.labels)

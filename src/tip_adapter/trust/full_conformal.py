@@ -28,19 +28,6 @@ CHUNK = 2_000_000
 class FullConformal:
     """What the shots of a cache model say of each other, to which a photo is added in O(N) for each class.
 
-    Attributes
-    ----------
-    head : CacheHead
-    temperature : float
-    counts : ndarray of shape (C,)
-        Shots of every class.
-    text, sums : ndarray of shape (N, C)
-        Zero-shot logits of every shot, and its affinities to the other shots of every class, summed.
-    own : ndarray of shape (N,)
-        Logit of every shot's class, from the others.
-    rest : ndarray of shape (N, C)
-        Log of the summed powers of all logits but that of a class.
-
     Notes
     -----
     Logits are those of `CacheHead` over the temperature, each shot left out of its own. Whatever is held, α, β, the
@@ -55,10 +42,15 @@ class FullConformal:
     head: CacheHead
     temperature: float
     counts: IntArray
+    """(C,): shots of every class."""
     text: FloatArray
     sums: FloatArray
+    """text and sums: (N, C): zero-shot logits of every shot, and its affinities to the other shots of every class,
+    summed."""
     own: FloatArray
+    """(N,): logit of every shot's class, from the others."""
     rest: FloatArray
+    """(N, C): log of the summed powers of all logits but that of a class."""
 
     @classmethod
     def of(cls, head: CacheHead, temperature: float = 1.0) -> FullConformal:

@@ -105,17 +105,13 @@ class Familiarity:
 
     The score of a photo is the sum of its two `familiarity_parts`, each less its mean among photos whose class is known
     and over its spread: the standard deviation there, divided by how much the sign tells.
-
-    Attributes
-    ----------
-    means, spreads : ndarray of shape (2,)
-    scores : ndarray of shape (n,)
-        Of the photos whose class is known, ascending.
     """
 
     means: FloatArray
     spreads: FloatArray
+    """means and spreads: (2,)."""
     scores: FloatArray
+    """(n,): of the photos whose class is known, ascending."""
 
     @classmethod
     def of(cls, parts: FloatArray, unknown: FloatArray | None = None) -> Familiarity:

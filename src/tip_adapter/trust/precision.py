@@ -29,23 +29,16 @@ _ALPHA, _BETA = 1.0, 5.5  # the paper's
 
 @dataclass(frozen=True)
 class PrecisionReport:
-    """How features of 8-bit weights compare with those of full precision.
-
-    Attributes
-    ----------
-    shots : int
-        Photos that were encoded both ways.
-    mean_cosine, lowest_cosine : float
-        Between the two features of a photo.
-    flipped : int
-        For how many of them the class that text and the other photos give is another one. Accuracy would hide those
-        that are wrong in another way than before.
-    """
+    """How features of 8-bit weights compare with those of full precision."""
 
     shots: int
+    """Photos that were encoded both ways."""
     mean_cosine: float
     lowest_cosine: float
+    """mean_cosine and lowest_cosine: between the two features of a photo."""
     flipped: int
+    """For how many of them the class that text and the other photos give is another one. Accuracy would hide those that
+    are wrong in another way than before."""
 
     def __str__(self) -> str:
         """One sentence of it."""

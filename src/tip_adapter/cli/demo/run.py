@@ -26,33 +26,22 @@ from tip_adapter.typing import StrPath
 
 @dataclass(frozen=True, eq=False)
 class DemoResult:
-    """What the demo measured.
-
-    Attributes
-    ----------
-    classifier : ImageClassifier
-        Fitted with `auto`.
-    evaluation : Evaluation
-        Of this classifier.
-    compared : tuple of ComparedMethod
-        Zero-shot, the shots alone, Tip-Adapter and `auto`.
-    encoding_seconds : float
-        Until all photos were encoded.
-    search : str
-        What Tip-Adapter's search for α and β found, in words.
-    texts : str or None
-        What the shots say against the class texts; None where they are good enough.
-    explanation : Explanation
-        Of one query.
-    """
+    """What the demo measured."""
 
     classifier: ImageClassifier
+    """Fitted with `auto`."""
     evaluation: Evaluation
+    """Of this classifier."""
     compared: tuple[ComparedMethod, ...]
+    """Zero-shot, the shots alone, Tip-Adapter and `auto`."""
     encoding_seconds: float
+    """Until all photos were encoded."""
     search: str
+    """What Tip-Adapter's search for α and β found, in words."""
     texts: str | None
+    """What the shots say against the class texts; None where they are good enough."""
     explanation: Explanation
+    """Of one query."""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values; fractions, not per cent."""

@@ -27,22 +27,15 @@ _DAMAGE = (OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zip
 
 @dataclass(frozen=True)
 class Member:
-    """A file in an archive.
-
-    Attributes
-    ----------
-    size, packed : int
-        Bytes of the file, and of what the archive keeps of it.
-    read : callable
-        Reads at most so many bytes from its beginning.
-    problem : str
-        Why it is not read, and what to do; empty otherwise.
-    """
+    """A file in an archive."""
 
     size: int
     packed: int
+    """size and packed: bytes of the file, and of what the archive keeps of it."""
     read: Callable[[int], bytes]
+    """Reads at most so many bytes from its beginning."""
     problem: str = ""
+    """Why it is not read, and what to do; empty otherwise."""
 
     @property
     def refused(self) -> str:

@@ -44,26 +44,17 @@ _ONES = ("1", "1.0", "True", "true")
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column says what.
-
-    Attributes
-    ----------
-    path : str
-    label : str
-        Empty where the classes are columns of zeros and ones.
-    classes : tuple of str
-        These columns.
-    split : str
-        Empty where there is none.
-    group : str
-        What a photo belongs to, such as a burst; empty where there is none.
-    """
+    """Which column says what."""
 
     path: str
     label: str
+    """Empty where the classes are columns of zeros and ones."""
     classes: tuple[str, ...] = ()
+    """These columns."""
     split: str = ""
+    """Empty where there is none."""
     group: str = ""
+    """What a photo belongs to, such as a burst; empty where there is none."""
 
     def label_of(self, row: dict[str, Any]) -> Any:
         """Return the label of a row: of columns of zeros and ones a list, unless there is one class."""

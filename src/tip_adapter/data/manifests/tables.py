@@ -24,20 +24,14 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
-
-    Attributes
-    ----------
-    path : Path
-    columns : tuple of str
-        As in the file, without blanks around them; those without a name are left out.
-    rows : list of (number, row)
-        The number of the line in a text file, where a row of a Parquet table counts from 1; and the row by column.
-    """
+    """A table."""
 
     path: Path
     columns: tuple[str, ...]
+    """As in the file, without blanks around them; those without a name are left out."""
     rows: list[Row]
+    """(number, row): the number of the line in a text file, where a row of a Parquet table counts from 1; and the row
+    by column."""
 
     def values(self, column: str) -> list[Any]:
         """Return the values of a column; None where a row has none."""

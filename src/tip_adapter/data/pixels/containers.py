@@ -50,35 +50,23 @@ class TruncatedImageError(UnreadableImageError):
 
 @dataclass(frozen=True)
 class Container:
-    """An encoded image, reduced to what its decoder needs.
-
-    Parameters
-    ----------
-    format : str
-        One of `FORMATS`.
-    data : bytes
-    orientation : int, default=1
-        As in EXIF. What AVIF and HEIF files say of it is left to their decoders.
-    significant_bits : int or None, default=None
-        Of a sample, as a PNG file declares it.
-    bits : int, default=8
-        Of a sample of a PNG file.
-    scan_bytes : int, default=0
-        What a JPEG decoder keeps of a picture that comes in several scans.
-    size : tuple of 2 ints, default=(0, 0)
-        Width and height of a JPEG before it is decoded at a reduced size.
-    complete : bool, default=True
-        False for a JPEG without its end.
-    """
+    """An encoded image, reduced to what its decoder needs."""
 
     format: str
+    """One of `FORMATS`."""
     data: bytes
     orientation: int = 1
+    """As in EXIF. What AVIF and HEIF files say of it is left to their decoders."""
     significant_bits: int | None = None
+    """Of a sample, as a PNG file declares it."""
     bits: int = 8
+    """Of a sample of a PNG file."""
     scan_bytes: int = 0
+    """What a JPEG decoder keeps of a picture that comes in several scans."""
     size: tuple[int, int] = (0, 0)
+    """Width and height of a JPEG before it is decoded at a reduced size."""
     complete: bool = True
+    """False for a JPEG without its end."""
 
 
 def image_format(head: bytes) -> str | None:

@@ -23,28 +23,19 @@ _BAND_PIXELS = 2**20
 
 @dataclass(frozen=True)
 class Depth:
-    """What a file declares about its samples.
-
-    Parameters
-    ----------
-    significant : int or None, default=None
-        Bits, where values of more than these mean that the samples were scaled up to 16 bits, as PNG has it.
-    at_least, at_most : int
-        Bits, where the values decide between them.
-    extremes : tuple of 2 floats or None, default=None
-        Black and white of floating-point samples.
-    inverted : bool, default=False
-        Zero is white.
-    key : tuple of int or None, default=None
-        The colour that stands for transparent.
-    """
+    """What a file declares about its samples."""
 
     significant: int | None = None
+    """Bits, where values of more than these mean that the samples were scaled up to 16 bits, as PNG has it."""
     at_least: int = 8
     at_most: int = 16
+    """at_least and at_most: bits, where the values decide between them."""
     extremes: tuple[float, float] | None = None
+    """Black and white of floating-point samples."""
     inverted: bool = False
+    """Zero is white."""
     key: tuple[int, ...] | None = None
+    """The colour that stands for transparent."""
 
 
 def smallest_depth(highest: float) -> int:

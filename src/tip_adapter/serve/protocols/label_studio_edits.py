@@ -19,21 +19,15 @@ RECORD = "label_studio.json"
 
 @dataclass
 class Annotated:
-    """A shot that somebody annotated.
-
-    Attributes
-    ----------
-    before : str or None
-        Its class before the first annotation; None for a shot that came with it.
-    annotations : dict of str to str
-        The class of every annotation that stands, the latest word last.
-    coming : tuple of (annotation, class) or None
-        An annotation whose edit is on the disk if the shot has that class: it is written down before the edit.
-    """
+    """A shot that somebody annotated."""
 
     before: str | None
+    """Its class before the first annotation; None for a shot that came with it."""
     annotations: dict[str, str] = field(default_factory=dict)
+    """The class of every annotation that stands, the latest word last."""
     coming: tuple[str, str] | None = None
+    """(annotation, class) or None: an annotation whose edit is on the disk if the shot has that class: it is written
+    down before the edit."""
 
     @property
     def class_name(self) -> str | None:
