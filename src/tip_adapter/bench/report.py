@@ -68,10 +68,6 @@ def write_report(folder: StrPath, *, figures: bool = True) -> Report:
     figures : bool, default=True
         Draw figures, where matplotlib is installed.
 
-    Returns
-    -------
-    Report
-
     Raises
     ------
     InputError

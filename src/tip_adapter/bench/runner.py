@@ -152,10 +152,6 @@ def run(
     progress : callable, optional
         See `RunProgress`.
 
-    Returns
-    -------
-    BenchmarkResult
-
     Raises
     ------
     InputError

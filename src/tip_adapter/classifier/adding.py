@@ -42,12 +42,7 @@ class AddedShots:
     skipped: Skipped = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values.
-
-        Returns
-        -------
-        dict
-        """
+        """As JSON values."""
         known = [{"path": name, "id": shot, "class": class_name} for name, shot, class_name in self.known]
         skipped = [{"path": name, "reason": reason} for name, reason in self.skipped]
         return {"ids": list(self.ids), "already_there": known, "skipped": skipped}

@@ -113,10 +113,6 @@ class EditableClassifier(TrustedClassifier):
             Go on without photos that cannot be read; they are in `skipped` of the result.
         progress : Progress, optional
 
-        Returns
-        -------
-        AddedShots
-
         Raises
         ------
         DatasetError
@@ -289,10 +285,6 @@ class EditableClassifier(TrustedClassifier):
             Choose hyper-parameters again.
         skip_bad : bool, default=False
         progress : Progress, optional
-
-        Returns
-        -------
-        AddedShots
 
         Raises
         ------

@@ -48,10 +48,6 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         X : iterable of images
         y : ignored
-
-        Returns
-        -------
-        self
         """
         return self
 

@@ -211,10 +211,6 @@ class ImageClassifier(EditableClassifier):
         store : "default", path or None, default="default"
         allow_truncated : bool, default=False
 
-        Returns
-        -------
-        ImageClassifier
-
         Raises
         ------
         ModelFileError
@@ -248,10 +244,6 @@ class ImageClassifier(EditableClassifier):
             Branch, tag or commit of the repository.
         encoder, store
             As for `load`.
-
-        Returns
-        -------
-        ImageClassifier
 
         Raises
         ------

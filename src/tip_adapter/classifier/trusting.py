@@ -144,10 +144,6 @@ class TrustedClassifier(PhotoClassifier):
             Leave out photos that cannot be read; they are in `skipped` of the result.
         progress : Progress, optional
 
-        Returns
-        -------
-        Calibrated
-
         Raises
         ------
         DatasetError
@@ -178,10 +174,6 @@ class TrustedClassifier(PhotoClassifier):
         skip_bad : bool, default=False
             Leave out photos that cannot be read; they are in `skipped` of the result.
         progress : Progress, optional
-
-        Returns
-        -------
-        Evaluation
 
         Raises
         ------
@@ -274,10 +266,6 @@ class TrustedClassifier(PhotoClassifier):
         skip_bad : bool, default=False
             Go on without photos of `other` that cannot be read, and report them as bad.
         progress : Progress, optional
-
-        Returns
-        -------
-        Diagnosis
         """
         from tip_adapter.trust.doctor import BadImage
 
@@ -328,10 +316,6 @@ class TrustedClassifier(PhotoClassifier):
         skip_bad : bool, default=False
             Leave out photos that cannot be read; they are in `skipped` of the result.
         progress : Progress, optional
-
-        Returns
-        -------
-        Evaluation
         """
         from tip_adapter.report import render_report
         from tip_adapter.report.collect import report_content

@@ -69,12 +69,7 @@ class ShotEvidence:
     thumbnail: bytes | None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values, without the picture.
-
-        Returns
-        -------
-        dict
-        """
+        """As JSON values, without the picture."""
         return {
             "id": self.id,
             "name": self.name,
@@ -229,10 +224,6 @@ class Explanation:
         ----------
         all_shots : bool, default=False
             Also what each of the other shots adds.
-
-        Returns
-        -------
-        dict
         """
         facts: dict[str, Any] = {
             "path": self.path,
@@ -255,12 +246,7 @@ class Explanation:
         return facts
 
     def flat(self) -> dict[str, Any]:
-        """As one row of a table.
-
-        Returns
-        -------
-        dict
-        """
+        """As one row of a table."""
         return {
             "path": self.path,
             "class": self.answer,

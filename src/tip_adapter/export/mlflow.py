@@ -91,10 +91,6 @@ def log_model(
         As for `save_model`.
     registered_model_name : str, optional
         Register it in MLflow's registry, too.
-
-    Returns
-    -------
-    mlflow.models.model.ModelInfo
     """
     pyfunc = _pyfunc()
     with _arguments(classifier, photos, encoder, pip_requirements) as arguments:
@@ -108,10 +104,6 @@ def load_model(model_uri: str) -> ImageClassifier:
     ----------
     model_uri : str
         As MLflow's, such as ``"models:/clothes/1"``, or a folder.
-
-    Returns
-    -------
-    ImageClassifier
     """
     classifier: ImageClassifier = _pyfunc().load_model(model_uri).get_raw_model()
     return classifier

@@ -50,10 +50,6 @@ class Part:
         Parameters
         ----------
         rows : ndarray of int
-
-        Returns
-        -------
-        Part
         """
         views = None if self.views is None else self.views[rows]
         named = (self.names, self.digests, self.groups)
@@ -156,12 +152,7 @@ class FeatureData:
         return digest(names, self.test.features, self.test.labels, *weights)
 
     def parts(self) -> dict[str, Part]:
-        """Every part by the name it has in a file.
-
-        Returns
-        -------
-        dict of str to Part
-        """
+        """Every part by the name it has in a file."""
         named = {"test": self.test, "validation": self.validation, "train": self.train}
         given = {f"support_{shots}": part for shots, part in self.supports.items()}
         return {name: part for name, part in named.items() if part is not None} | given

@@ -39,10 +39,6 @@ def load_feature_file(path: StrPath, *, name: str | None = None) -> FeatureData:
     name : str, optional
         Default: the name of the file.
 
-    Returns
-    -------
-    FeatureData
-
     Raises
     ------
     DatasetError

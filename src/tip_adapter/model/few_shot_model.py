@@ -281,10 +281,6 @@ class FewShotModel:
         path : path-like
             The folder, or ``hub:owner/name``.
 
-        Returns
-        -------
-        FewShotModel
-
         Raises
         ------
         ModelFileError

@@ -69,12 +69,7 @@ class Prediction:
         return None if self.none else self.top[0][0]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values.
-
-        Returns
-        -------
-        dict
-        """
+        """As JSON values."""
         (_, probability), *_ = self.top
         return {
             "path": self.path,
@@ -84,12 +79,7 @@ class Prediction:
         }
 
     def flat(self) -> dict[str, Any]:
-        """As one row of a table.
-
-        Returns
-        -------
-        dict
-        """
+        """As one row of a table."""
         row: dict[str, Any] = {"path": self.path}
         for rank, (name, probability) in enumerate(self.top, start=1):
             suffix = "" if rank == 1 else f"_{rank}"
@@ -188,12 +178,7 @@ class PredictionSets:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values.
-
-        Returns
-        -------
-        dict
-        """
+        """As JSON values."""
         rows = [
             {"path": each.path, "classes": [{"class": name, "probability": value} for name, value in each.classes]}
             for each in self.sets

@@ -83,12 +83,7 @@ class Diagnosis:
         return not (self.labels or self.duplicates or self.images)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values.
-
-        Returns
-        -------
-        dict
-        """
+        """As JSON values."""
         found = dataclasses.asdict(dataclasses.replace(self, enough=None))
         return found | {"enough": None if self.enough is None else self.enough.to_dict()}
 

@@ -129,12 +129,7 @@ class Enough(Sufficiency):
         return tuple(sorted(self.classes, key=lambda one: (one.asked > 0, -(one.gain or 0.0), one.groups)))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values, the classes in their order.
-
-        Returns
-        -------
-        dict
-        """
+        """As JSON values, the classes in their order."""
         classes, hints = [one.to_dict() for one in self.classes], [vars(hint) for hint in self.hints]
         return {**super().to_dict(), "classes": classes, "hints": hints}
 

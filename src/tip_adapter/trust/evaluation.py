@@ -86,12 +86,7 @@ class Evaluation:
         return (*parts, self.disagreement) if self.disagreement else parts
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON values; fractions, not per cent.
-
-        Returns
-        -------
-        dict
-        """
+        """Everything as JSON values; fractions, not per cent."""
         return {
             "n": self.n,
             "n_shots_among": self.n_shots_among,
