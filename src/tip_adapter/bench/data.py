@@ -47,19 +47,10 @@ class BenchmarkData:
 
 @dataclass(frozen=True)
 class PhotoSettings:
-    """How photos become features.
-
-    Attributes
-    ----------
-    encoder : callable
-        Loads the encoder, when the first photos need it.
-    encoder_name : str
-    class_texts, templates, views, data_root, skip_bad, no_text
-        As in `tip_adapter.bench.run`.
-    store : FeatureStore or None
-    """
+    """How photos become features; the settings are those of `tip_adapter.bench.run`."""
 
     encoder: Callable[[], Encoder]
+    """Loads the encoder, when the first photos need it."""
     encoder_name: str
     class_texts: StrPath | None = None
     templates: str | Sequence[str] | None = None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 import textwrap
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 
 from tip_adapter.bench.summary import Gap, Row, Setting
 from tip_adapter.libraries import require_extra
-from tip_adapter.storage.atomic import write_file
+from tip_adapter.report.pictures import save_figure
 from tip_adapter.storage.escaping import for_terminal, shortened
 
 # Okabe and Ito's colours, which people with any kind of colour vision tell apart; shapes say the same again.
@@ -297,12 +295,5 @@ def _file_name(text: str) -> str:
 def _save(folder: Path, name: str, figure: Any) -> list[Path]:
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     for path in paths:
-        buffer = io.BytesIO()
-        with warnings.catch_warnings():
-            # Letters that the font lacks become boxes; a warning for each would hide what matters.
-            warnings.filterwarnings("ignore", "Glyph")
-            # Without a date, the same results give the same file.
-            metadata = {"Date": None} if path.suffix == ".svg" else None
-            figure.savefig(buffer, format=path.suffix[1:], dpi=110, metadata=metadata)
-        write_file(path, buffer.getvalue())
+        save_figure(path, figure, dpi=110)
     return paths

@@ -24,7 +24,7 @@ from tip_adapter.features.feature_files import is_feature_file, save_feature_fil
 from tip_adapter.methods.spec import MethodSpec
 from tip_adapter.processors import usable_processors
 from tip_adapter.storage.atomic import clear_errors, sweep_leftovers
-from tip_adapter.storage.json_files import read_json
+from tip_adapter.storage.json_files import read_object
 from tip_adapter.storage.locking import locked
 from tip_adapter.typing import StrPath
 
@@ -188,11 +188,7 @@ def run(
         ) as settings,
     ):
         data_sets = [
-            _in_folder(
-                prepare(source, settings, wanted, progress=encoding_progress),
-                output,
-            )
-            for source in sources
+            _in_folder(prepare(source, settings, wanted, progress=encoding_progress), output) for source in sources
         ]
         cores = usable_processors()
         plan = make_plan(data_sets, chosen, protocols, output, logits=logits, redo=redo, cores=cores)
@@ -207,13 +203,7 @@ def run(
 def _read_frequencies(given: StrPath) -> str | Mapping[str, Any]:
     if given in (ZIPF, TRAIN):
         return str(given)
-    try:
-        content = read_json(Path(given))
-    except ValueError as error:
-        raise InputError(f"Expected JSON with class frequencies in {given}, got something else ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"Expected a JSON object of class names to numbers in {given}, got another: correct it")
-    return content
+    return read_object(Path(given), "class names to numbers")
 
 
 def _check_fresh(plan: Plan, output: Path) -> None:

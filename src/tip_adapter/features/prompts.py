@@ -11,7 +11,7 @@ import numpy as np
 
 from tip_adapter.data.class_names import class_name, name_of_label
 from tip_adapter.errors import FeatureError, InputError, probably
-from tip_adapter.storage.json_files import read_json
+from tip_adapter.storage.json_files import read_object
 from tip_adapter.typing import Float32Array, FloatArray, StrPath
 
 if TYPE_CHECKING:
@@ -78,16 +78,8 @@ def load_class_texts(path: StrPath) -> dict[str, tuple[str, ...]]:
     {'outwear': ('jacket', 'coat'), 'tee': ('t-shirt',)}
     """
     path = Path(path)
-    try:
-        content = read_json(path)
-    except ValueError as error:
-        raise InputError(
-            f"Expected JSON with class texts in {path}, got something else ({error}): correct it"
-        ) from error
-    if not isinstance(content, dict):
-        raise InputError(f"Expected a JSON object of class names to texts in {path}, got a {type(content).__name__}")
     found: dict[str, tuple[str, ...]] = {}
-    for written, texts in content.items():
+    for written, texts in read_object(path, "class names to texts").items():
         name = class_name(written)
         if name in found:
             raise InputError(f"Expected every class once in {path}, got {name!r} twice")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,7 @@ import numpy as np
 from tip_adapter.data.decoding import ImageSource, load_image
 from tip_adapter.explain.explanation import Explanation, ShotEvidence
 from tip_adapter.libraries import require_extra
-from tip_adapter.report.pictures import check_plot_path
-from tip_adapter.storage.atomic import write_file
+from tip_adapter.report.pictures import check_plot_path, save_figure
 from tip_adapter.storage.escaping import shortened
 from tip_adapter.typing import UInt8Array
 
@@ -47,12 +44,7 @@ def save_explanation(path: str | Path, explanation: Explanation, photo: ImageSou
         left = 0.35 + column * (WIDTH - 0.7) / PER_ROW
         _draw_shot(_box(figure, (left, TOP + 0.35 + row * SHOT_HEIGHT, 1.9, 1.6)), shot, explanation)
     _text(figure, 0.35, height - 0.3, _wrapped(" ".join(explanation.notes), 150), color=PALE, fontsize=8, va="center")
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # Letters that the font lacks become boxes; a warning for each would hide what matters.
-        warnings.filterwarnings("ignore", "Glyph")
-        figure.savefig(buffer, format=path.suffix[1:].lower())
-    write_file(path, buffer.getvalue())
+    save_figure(path, figure)
 
 
 def _box(figure: Any, box: tuple[float, float, float, float]) -> Any:

@@ -1,4 +1,4 @@
-"""Draw a confusion matrix."""
+"""Draw a confusion matrix, and save figures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tip_adapter.errors import InputError
 from tip_adapter.libraries import require_extra
@@ -24,6 +25,17 @@ def check_plot_path(path: Path) -> None:
     if path.suffix.lower() not in PLOT_SUFFIXES:
         raise InputError(f"Expected a picture file ending in .png, .svg or .pdf, got {path}: rename it")
     require_extra("matplotlib.figure", "plot")
+
+
+def save_figure(path: Path, figure: Any, *, dpi: int | None = None) -> None:
+    """Write a figure of matplotlib as its path ends; the same figure gives the same file."""
+    buffer, kind = io.BytesIO(), path.suffix[1:].lower()
+    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with warnings.catch_warnings():
+        # Letters that the font lacks become boxes; a warning for each would hide what matters.
+        warnings.filterwarnings("ignore", "Glyph")
+        figure.savefig(buffer, format=kind, dpi=dpi or "figure", metadata=dates.get(kind))
+    write_file(path, buffer.getvalue())
 
 
 def save_confusion_matrix(path: StrPath, confusion: IntArray, class_names: Sequence[str]) -> None:
@@ -54,9 +66,4 @@ def save_confusion_matrix(path: StrPath, confusion: IntArray, class_names: Seque
                     color = "white" if shares[row, column] > 0.5 else "black"
                     axes.text(column, row, confusion[row, column], ha="center", va="center", color=color, fontsize=8)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # Letters that the font lacks become boxes; a warning for each would hide what matters.
-        warnings.filterwarnings("ignore", "Glyph")
-        figure.savefig(buffer, format=path.suffix[1:].lower())
-    write_file(path, buffer.getvalue())
+    save_figure(path, figure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tip_adapter.errors import InputError
 from tip_adapter.storage.strict_json import parse_json
 
 MOST_BYTES = 64 * 2**20
@@ -20,3 +21,16 @@ def read_json(path: Path, *, most: int = MOST_BYTES) -> Any:
     if len(data) > most:
         raise ValueError(f"it has more than {most // 2**20} MiB")
     return parse_json(data)
+
+
+def read_object(path: Path, what: str) -> dict[str, Any]:
+    """Read a JSON file that somebody wrote, which has to be an object of what is named, or raise `InputError`."""
+    try:
+        content = read_json(path)
+    except ValueError as error:
+        raise InputError(
+            f"Expected a JSON object of {what} in {path}, got something else ({error}): correct it"
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(f"Expected a JSON object of {what} in {path}, got a {type(content).__name__}: correct it")
+    return content
