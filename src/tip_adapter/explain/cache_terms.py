@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -88,34 +88,31 @@ class TopKSum:
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.explain.cache_terms import TopKSum
-    >>> part = TopKSum(np.array([[3.0, 2.0]]), np.array([[0.9, 0.8]]), 1, np.array([0, 1]), 2, balanced=False)
+    >>> from tip_adapter.explain.cache_terms import CacheSum, TopKSum
+    >>> every = CacheSum(np.array([[3.0, 2.0]]), np.array([0, 1]), 2, balanced=False)
+    >>> part = TopKSum(every, np.array([[0.9, 0.8]]), 1)
     >>> part.logits(), part.to_class(0, 0), part.logits_without(0, 0)
     (array([[3., 0.]]), array([3., 0.]), array([0., 2.]))
     """
 
-    values: FloatArray
+    every: CacheSum
+    """The sum, if all shots spoke."""
     cosines: Float32Array
-    """values and cosines: (B, N): how strongly every shot would speak, and how near it is."""
+    """(B, N): how near every shot is."""
     neighbours: int
     """k."""
-    labels: IntArray
-    n_classes: int
-    balanced: bool
-    with_text: BoolArray | None = None
-    """labels, n_classes, balanced and with_text: as for `CacheSum`."""
     is_sum = True
 
     @cached_property
     def _sum(self) -> CacheSum:
-        return self._of_nearest(self.values, self.cosines)
+        return self._of_nearest(self.every.values, self.cosines)
 
-    def _of_nearest(self, values: FloatArray, cosines: Float32Array | FloatArray) -> CacheSum:
+    def _of_nearest(self, values: Float32Array | FloatArray, cosines: Float32Array | FloatArray) -> CacheSum:
         first = max(0, cosines.shape[1] - self.neighbours)
         rows = np.argpartition(cosines, first, axis=1)[:, first:] if first else np.arange(cosines.shape[1])[None]
         kept = np.zeros(values.shape, dtype=np.float64)
         np.put_along_axis(kept, rows, np.take_along_axis(values, rows, axis=1), axis=1)
-        return CacheSum(kept, self.labels, self.n_classes, self.balanced, self.with_text)
+        return replace(self.every, values=kept)
 
     def logits(self) -> FloatArray:
         """Logits of all queries, (B, C)."""
@@ -127,7 +124,7 @@ class TopKSum:
 
     def logits_without(self, query: int, shot: int) -> FloatArray:
         """Logits of one query without one of the shots, (C,)."""
-        values, cosines = self.values[query : query + 1].copy(), self.cosines[query : query + 1].copy()
+        values, cosines = self.every.values[query : query + 1].copy(), self.cosines[query : query + 1].copy()
         values[:, shot], cosines[:, shot] = 0.0, -np.inf
         return self._of_nearest(values, cosines).logits_without(0, shot)
 

@@ -150,7 +150,8 @@ class TakenApart:
         if isinstance(head, TopKCacheHead):
             texts, cosines = with_text(head.zero_shot_weights, head.n_classes), queries @ head.keys.T
             values = head.alpha * np.exp(head.beta * (cosines.astype(np.float64) - 1.0))
-            nearest = TopKSum(values, cosines, head.neighbours, head.labels, head.n_classes, head.balanced, texts)
+            every = CacheSum(values, head.labels, head.n_classes, head.balanced, texts)
+            nearest = TopKSum(every, cosines, head.neighbours)
             return Contributions(_text_term(head, queries), None, (nearest,), n_shots)
         if isinstance(head, NeighbourHead):
             votes = NeighbourVotes(queries @ head.keys.T, head.labels, head.n_classes, head.neighbours)
