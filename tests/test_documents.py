@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def photos(tmp_path, monkeypatch):
 @pytest.mark.parametrize("code", SNIPPETS)
 def test_snippet_runs(code, photos, capsys):
     # The encoder of the examples needs half a minute to prepare; what they show is the same with any.
-    exec(compile(code.replace('"lite"', '"fake"'), "snippet", "exec"), {})
+    exec(compile(textwrap.dedent(code).replace('"lite"', '"fake"'), "snippet", "exec"), {})
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
