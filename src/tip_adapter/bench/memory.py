@@ -14,11 +14,6 @@ class PeakMemory:
     It counts resident memory, so that what NumPy, torch and ONNX Runtime allocate counts, too, which Python's own
     tracing would not see.
 
-    Attributes
-    ----------
-    before : float or None
-        Resident memory at the beginning, in MB; None where the system does not tell.
-
     Examples
     --------
     >>> import numpy as np

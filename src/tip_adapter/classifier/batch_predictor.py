@@ -20,18 +20,8 @@ if TYPE_CHECKING:
 class BatchPredictor:
     """Add predictions to a batch of images; those that cannot be read get the reason as their error.
 
-    Parameters
-    ----------
-    classifier : ImageClassifier
-        Fitted.
-    coverage : float, optional
-        Add the set of classes that contains the true one this often, as ``set``.
-    sets : {"lac", "aps"}, default="lac"
-    allow_empty : bool, default=False
-        Allow empty sets.
-    none_of_these : float, optional
-        Add ``out_of_distribution``, where this share of photos of known classes may be called so by mistake.
-    seconds_per_image : float, default=60.0
+    With `coverage`, sets of classes that contain the true one this often are added as ``set``; with `none_of_these`,
+    ``out_of_distribution``, where this share of photos of known classes may be called so by mistake.
     """
 
     def __init__(

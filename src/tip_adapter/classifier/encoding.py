@@ -83,25 +83,7 @@ class Queries:
 
 
 class PhotoEncoder:
-    """An encoder, loaded when it is first needed, and the store of what it made.
-
-    Parameters
-    ----------
-    encoder : str, path or Encoder, optional
-        Default: `default_encoder`.
-    precision : {"fp32", "int8"}
-    store : "default", path or None
-    allow_truncated : bool
-
-    Attributes
-    ----------
-    given : bool
-        Whether an encoder was given.
-    may_download : bool
-        Not where a saved classifier names it: a file must not make a program fetch whatever it likes.
-    made_by : EncoderRecord or None
-        The encoder that a model was fitted with: another one is refused.
-    """
+    """An encoder, loaded when it is first needed, and the store of what it made."""
 
     def __init__(
         self,
@@ -117,7 +99,9 @@ class PhotoEncoder:
         self.store = store
         self.allow_truncated = allow_truncated
         self.may_download = True
+        """Not where a saved classifier names it: a file must not make a program fetch whatever it likes."""
         self.made_by: EncoderRecord | None = None
+        """The encoder that a model was fitted with: another one is refused."""
         self._loaded: Encoder | None = None
         self._loading = threading.Lock()
 

@@ -19,30 +19,15 @@ _T = TypeVar("_T")
 
 
 class EditingSession:
-    """A saved classifier that is being edited; the first edit takes its lock.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-    model : FewShotModel
-        As it was read.
-    seen : str
-        Fingerprint of the state that was read.
-    wait_s : float
-        How long to wait for others, in seconds.
-
-    Attributes
-    ----------
-    lock : FolderLock or None
-        None before the first edit.
-    interrupted : list of dict
-        Shots whose forgetting was interrupted, and is complete since.
-    """
+    """A saved classifier that is being edited; the first edit takes its lock."""
 
     def __init__(self, folder: Path, model: FewShotModel, seen: str, wait_s: float) -> None:
-        self.folder, self.model, self.seen, self.wait_s = folder, model, seen, wait_s
+        self.folder, self.model, self.wait_s = folder, model, wait_s
+        self.seen = seen
+        """Fingerprint of the state that was read."""
         self.lock: FolderLock | None = None
         self.interrupted: list[dict[str, str]] = []
+        """Shots whose forgetting was interrupted, and is complete since."""
         self._held = ExitStack()
 
     def begin(self) -> bool:
@@ -77,22 +62,14 @@ def _fitted_as(model: FewShotModel) -> tuple[object, ...]:
 
 
 class LiveModel:
-    """The model of a classifier, if it has one, and where it is saved.
-
-    Attributes
-    ----------
-    model : FewShotModel or None
-    origin : tuple of (path, str) or None
-        Which saved classifier this is, and as which it was read or written; None for none.
-    forgetting : list of dict
-        Shots that have to be forgotten on the disk, too, when it is saved.
-    session : EditingSession or None
-    """
+    """The model of a classifier, if it has one, and where it is saved."""
 
     def __init__(self) -> None:
         self.model: FewShotModel | None = None
         self.origin: tuple[Path, str] | None = None
+        """Which saved classifier this is, and as which it was read or written."""
         self.forgetting: list[dict[str, str]] = []
+        """Shots that have to be forgotten on the disk, too, when it is saved."""
         self.session: EditingSession | None = None
         self._lock = threading.RLock()
 

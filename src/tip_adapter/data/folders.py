@@ -49,13 +49,7 @@ class Listing:
 
 
 class FolderReader:
-    """List folders, each once, and note what is passed over in those whose photos are used.
-
-    Parameters
-    ----------
-    findings : Findings
-        Where it is noted.
-    """
+    """List folders, each once, and note what is passed over in those whose photos are used."""
 
     def __init__(self, findings: Findings) -> None:
         self.findings = findings

@@ -14,10 +14,6 @@ T = TypeVar("T")
 class MemoryBudget:
     """Bytes that threads reserve before they allocate them, and wait for while others hold too many.
 
-    Parameters
-    ----------
-    limit : int
-
     Examples
     --------
     >>> from tip_adapter.data.memory_budget import MemoryBudget

@@ -14,24 +14,16 @@ Pair = tuple[str, Path]
 
 @dataclass(frozen=True)
 class Part:
-    """All of a data set, or a split of it.
-
-    Attributes
-    ----------
-    split : str
-        One of `SPLITS`, or what the data call it; empty for a whole.
-    shown : str
-        What the data call it.
-    source : Path
-        The folder or table, as messages name it.
-    load : callable
-        Reads its photos: (class name, image) each.
-    """
+    """All of a data set, or a split of it."""
 
     split: str
+    """One of `SPLITS`, or what the data call it; empty for a whole."""
     shown: str
+    """What the data call it."""
     source: Path
+    """The folder or table, as messages name it."""
     load: Callable[[], list[Pair]]
+    """Reads its photos: (class name, image) each."""
 
 
 def chosen_part(parts: Sequence[Part], split: str | None, prefer: Sequence[str], source: Path) -> Part:

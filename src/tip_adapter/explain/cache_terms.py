@@ -27,9 +27,7 @@ class CacheSum:
     values: Float32Array | FloatArray
     """(B, N): how strongly every shot speaks."""
     labels: IntArray
-    """(N,), integers in [0, C)."""
     n_classes: int
-    """C."""
     balanced: bool
     """Whether a shot counts ``mean shots per class / shots of its class``, as in
     `tip_adapter.methods.heads.affinity.Cache`."""
@@ -100,7 +98,6 @@ class TopKSum:
     cosines: Float32Array
     """(B, N): how near every shot is."""
     neighbours: int
-    """k."""
     is_sum = True
 
     @cached_property

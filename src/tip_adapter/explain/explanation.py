@@ -22,18 +22,12 @@ CANCEL = (
 
 @dataclass(frozen=True)
 class Term:
-    """What one part adds.
-
-    Attributes
-    ----------
-    logit : float
-        To the logit of the answer.
-    margin : float
-        To the margin: the logit of the answer minus that of the runner-up.
-    """
+    """What one part adds."""
 
     logit: float
+    """To the logit of the answer."""
     margin: float
+    """To the margin: the logit of the answer minus that of the runner-up."""
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,6 @@ class GaussianSum:
     features: FloatArray
     """(N, D): the shots."""
     labels: IntArray
-    """(N,), integers in [0, C)."""
     means: FloatArray
     solved_means: FloatArray
     """means and solved_means: (C, D): means m of the shots, and m·P."""
@@ -210,7 +209,6 @@ class PrototypeSum:
     features: FloatArray
     """(N, D): the shots."""
     labels: IntArray
-    """(N,), integers in [0, C)."""
     sums: FloatArray
     """(C, D): sum of every class's shots."""
     scale: float
@@ -268,9 +266,7 @@ class NeighbourVotes:
     cosines: Float32Array
     """(B, N): between queries and shots."""
     labels: IntArray
-    """(N,), integers in [0, C)."""
     n_classes: int
-    """C."""
     neighbours: int
     """How many vote."""
     is_sum = False

@@ -57,7 +57,6 @@ class Contributions:
     parts: tuple[ShotPart, ...]
     """What the shots add; none where the method has no such terms."""
     n_shots: int
-    """N."""
 
     @property
     def exact(self) -> bool:
@@ -127,7 +126,6 @@ class TakenApart:
     features: Float32Array
     """(N, D): the shots the head was fitted to, unit rows."""
     labels: IntArray
-    """(N,), integers in [0, C)."""
     linear: str | None = None
     """What its linear part is known to be made of. It is checked against the shots."""
     logit_scale: float | None = None

@@ -17,17 +17,7 @@ _REDUCTION_AXES_INPUT = 18
 
 
 class GraphBuilder:
-    """Nodes and constants of a graph, each value known by a name that no encoder uses.
-
-    Parameters
-    ----------
-    opset : int
-        Version of the ONNX operators, at least 13.
-
-    Attributes
-    ----------
-    nodes, initializers : list
-        What was added so far.
+    """Nodes and constants of a graph of operators from version 13 on; its values have names that no encoder uses.
 
     Examples
     --------

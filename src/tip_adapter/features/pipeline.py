@@ -52,18 +52,7 @@ class PreparedImage:
 
 
 class ImageReader:
-    """What a thread does with an image: bytes, digest, look-up, and only where something is missing decoding and views.
-
-    Parameters
-    ----------
-    encoder : Encoder
-    images : sequence of images
-    views : int
-        1 for the centre view, V ≥ 2 for V random views.
-    random_state : int
-    store : FeatureStore or None
-    allow_truncated : bool, default=False
-    """
+    """What a thread does with an image: bytes, digest, look-up, and where something is missing, decoding and views."""
 
     def __init__(
         self,

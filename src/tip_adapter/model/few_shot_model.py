@@ -32,15 +32,7 @@ from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray, St
 
 @dataclass(frozen=True)
 class EncoderRecord:
-    """Which encoder a model was fitted with, and needs again.
-
-    Attributes
-    ----------
-    name, image_id, text_id, dim, logit_scale, precision
-        As of the encoder.
-    member_ids : tuple of str
-        Of a joined encoder, the ids of its members' image towers.
-    """
+    """Which encoder a model was fitted with, and needs again."""
 
     name: str
     image_id: str
@@ -48,7 +40,9 @@ class EncoderRecord:
     dim: int
     logit_scale: float
     precision: str = "fp32"
+    """name, image_id, text_id, dim, logit_scale and precision: as of the encoder."""
     member_ids: tuple[str, ...] = ()
+    """Of a joined encoder, the ids of its members' image towers."""
 
     @property
     def summary(self) -> str:

@@ -39,13 +39,8 @@ DAMAGES = (KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, str
 class Archive:
     """An archive of `thumbnail_archive` that stays on the disk until somebody looks at one of its pictures.
 
-    Parameters
-    ----------
-    load : callable
-        Returns the bytes of the archive, and whether it is the one that was saved with the shots: where others have
-        saved since, pictures may have been forgotten.
-    name : str
-        What messages call it.
+    `load` returns its bytes, and whether it is the one that was saved with the shots: where others have saved since,
+    pictures may have been forgotten.
     """
 
     def __init__(self, load: Callable[[], tuple[bytes, bool]], name: str) -> None:
@@ -115,10 +110,6 @@ def pack(sources: Mapping[str, Source]) -> tuple[bytes, set[str]]:
 
 class Thumbnails(Mapping[str, bytes]):
     """Pictures by the ids of their shots, some in memory, some still unread in an archive.
-
-    Parameters
-    ----------
-    sources : mapping of id to bytes or (Archive, digest)
 
     Examples
     --------

@@ -121,16 +121,11 @@ def top_predictions(
 
 @dataclass(frozen=True)
 class PredictionSet:
-    """The classes that one photo may show, the most probable first; none where sets may be empty.
-
-    Attributes
-    ----------
-    path : str
-    classes : tuple of (class name, probability)
-    """
+    """The classes that one photo may show, the most probable first; none where sets may be empty."""
 
     path: str
     classes: tuple[tuple[str, float], ...]
+    """(class name, probability)."""
 
 
 @dataclass(frozen=True)

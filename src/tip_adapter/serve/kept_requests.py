@@ -34,18 +34,8 @@ log = logging.getLogger(__name__)
 class KeptRequests:
     """Kept photos of one classifier: in a folder for each reason, each file named by the SHA-256 of its bytes.
 
-    Where one more would be too many, the oldest of whatever reason has most goes.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Nobody but the owner of the process may look into it.
-    most, most_bytes : int
-
-    Raises
-    ------
-    TipAdapterError
-        When the folder cannot be written, or another service keeps photos there.
+    Where one more would be too many, the oldest of whatever reason has most goes. Nobody but the owner of the process
+    may look into the folder.
     """
 
     def __init__(self, folder: Path, most: int, most_bytes: int) -> None:

@@ -40,23 +40,14 @@ BACKGROUND = "background"
 
 
 class ServedModel:
-    """One saved classifier, or the folder where one is to be saved.
-
-    Attributes
-    ----------
-    name : str
-    folder : pathlib.Path
-    encoder : Encoder
-    queue : EncodingQueue
-        Of its encoder, which other models may share.
-    unlabelled : UnlabelledPhotos
-    """
+    """One saved classifier, or the folder where one is to be saved."""
 
     def __init__(
         self, name: str, folder: Path, encoder: Encoder, model: FewShotModel | None, settings: Settings
     ) -> None:
         self.name, self.folder, self.encoder, self._settings = name, folder, encoder, settings
         self.queue: EncodingQueue
+        """Of its encoder, which other models may share."""
         kept = None
         if settings.keep_requests is not None:
             place = Path(settings.keep_requests) / for_path(name)

@@ -15,10 +15,6 @@ class SentPhotos:
     """Photos by the SHA-256 of their bytes.
 
     SQLite's file without a name is deleted when it is opened, and what is deleted in it makes room for others.
-
-    Parameters
-    ----------
-    most_bytes : int
     """
 
     def __init__(self, most_bytes: int) -> None:

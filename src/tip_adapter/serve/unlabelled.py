@@ -55,19 +55,12 @@ class UnlabelledPhotos:
 
     Those of the operator's folder are read where they are, and never written. Those that clients send wait in one file
     without a name. Those of requests are kept where that was asked.
-
-    Attributes
-    ----------
-    kept : KeptRequests or None
-    unread : int
-        Photos of the folder that are still to be encoded.
-    unreadable : int
-        Photos of the folder that cannot be.
     """
 
     def __init__(self, encoder: Encoder, settings: Settings, kept: KeptRequests | None = None) -> None:
         self.encoder, self.settings, self.kept = encoder, settings, kept
         self.unread = self.unreadable = 0
+        """Photos of the folder that are still to be encoded, or cannot be."""
         self._photos: dict[str, Unlabelled] = {}
         self._passed_over: set[str] = set()
         # The last of each come last.

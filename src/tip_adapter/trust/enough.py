@@ -32,20 +32,13 @@ _UNKNOWN: Gain = (None, None, "too few to say")
 
 @dataclass(frozen=True)
 class ShotHint:
-    """Why a shot is worth a look.
-
-    Attributes
-    ----------
-    shot : str
-        Its name.
-    kind : {"doubtful label", "near-copy", "tiny picture"}
-    reason : str
-        For people.
-    """
+    """Why a shot is worth a look."""
 
     shot: str
+    """Its name."""
     kind: Literal["doubtful label", "near-copy", "tiny picture"]
     reason: str
+    """For people."""
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,7 @@ from tip_adapter.errors import DatasetError
 
 
 class PhotoFinder:
-    """Find photos near a table.
-
-    Parameters
-    ----------
-    table : Path
-        Paths are relative to its folder.
-    reader : FolderReader
-    """
+    """Find photos near a table: paths are relative to its folder."""
 
     def __init__(self, table: Path, reader: FolderReader) -> None:
         self.table, self.folder, self.reader = table, table.parent, reader

@@ -53,23 +53,10 @@ _UPRIGHT = {
 
 
 class EncodedImage:
-    """An image file that has been looked at and not decoded.
+    """An image file that has been looked at and not decoded; `memory` are the bytes that `decode` takes at most.
 
-    Parameters
-    ----------
-    data : bytes
-    min_side : int or None, default=None
-        A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, with both sides still at least twice this many pixels.
-
-    Attributes
-    ----------
-    memory : int
-        Bytes that `decode` takes at most.
-
-    Raises
-    ------
-    UnreadableImageError
-        When it is no image, or one that takes too much memory or time.
+    A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, with both sides still at least twice `min_side`. What is no
+    image, or takes too much memory or time, raises `UnreadableImageError`.
 
     Examples
     --------
