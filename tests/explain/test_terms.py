@@ -70,9 +70,14 @@ def test_text_and_shots_are_the_logits(name, counts, text):
             close(parts.text[query, column] + parts.to_class(query, column).sum(), parts.logits()[query, column])
 
 
-@pytest.mark.parametrize("name", ["tip-adapter", "ape", "gda", "auto", "proker", "tip-x"])
-def test_a_class_without_shots(name):
-    shots, labels, queries, weights = problem()
+WITHOUT_SHOTS = ["tip-adapter", "ape", "gda", "auto", "proker", "tip-x"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [*((name, "all") for name in WITHOUT_SHOTS), ("gda", "none"), ("prototype", "none")]
+)
+def test_a_class_without_shots(name, text):
+    shots, labels, queries, weights = problem(text=text)
     kept = labels != 2
     method = fitted(name, shots[kept], labels[kept], weights, 4)
     parts = taken_apart(name, method, shots[kept], labels[kept]).contributions(queries)
@@ -80,17 +85,7 @@ def test_a_class_without_shots(name):
     close(parts.logits(), method.head_.logits(queries))
     for query in range(len(queries)):
         close(parts.text[query, 2] + parts.to_class(query, 2).sum(), parts.logits()[query, 2])
-
-
-@pytest.mark.parametrize("name", ["gda", "prototype"])
-def test_a_class_with_neither_text_nor_shots(name):
-    shots, labels, queries, _ = problem()
-    kept = labels != 2
-    method = fitted(name, shots[kept], labels[kept], None, 4)
-    parts = taken_apart(name, method, shots[kept], labels[kept]).contributions(queries)
-    assert parts.exact
-    close(parts.logits(), method.head_.logits(queries))
-    assert np.all(parts.to_class(0, 2) == 0)
+        assert text == "all" or np.all(parts.to_class(query, 2) == 0)
 
 
 def heads_without(head, shot):

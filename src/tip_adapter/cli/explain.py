@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tip_adapter.cli import options
-from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, left_out, percent
+from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, left_out
 from tip_adapter.cli.photos import find_photos
 from tip_adapter.cli.streams import answer_lines, is_stream, with_names_read
 from tip_adapter.cli.tables import echo_table, number, spare, text, whole
+from tip_adapter.trust.figures import percent
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier

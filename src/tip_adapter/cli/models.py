@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tip_adapter.cli import completion, options
-from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, left_out, percent, warn_of_stale
+from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, left_out, warn_of_stale
 from tip_adapter.cli.photos import read_photos
 from tip_adapter.cli.tables import echo_table, number, text
 from tip_adapter.errors import InputError
+from tip_adapter.trust.figures import percent
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier

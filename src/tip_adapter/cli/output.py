@@ -123,11 +123,6 @@ def _is_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
-def percent(value: float | None) -> str:
-    """Write a share the way the documentation and the pages do; a dash where there is none."""
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
 def left_out(skipped: Sequence[tuple[str, str]], findings: Findings | None = None) -> dict[str, Any]:
     """List photos that were left out, and what was noticed about the data, as JSON values."""
     rows = [{"path": name, "reason": reason} for name, reason in skipped]

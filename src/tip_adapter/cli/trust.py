@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tip_adapter.cli import options
-from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, left_out, percent
+from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, left_out
 from tip_adapter.cli.photos import read_photos
 from tip_adapter.cli.tables import Column, echo_table, number, text
 from tip_adapter.storage.locking import WAIT_S
+from tip_adapter.trust.figures import percent
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier

@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from tip_adapter.cli import options
-from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, left_out, percent
+from tip_adapter.cli.output import echo, echo_json, echo_next, echo_skipped, left_out
 from tip_adapter.cli.photos import find_photos
 from tip_adapter.cli.streams import with_names_read
 from tip_adapter.cli.tables import echo_table, text
+from tip_adapter.trust.figures import percent
 
 
 def next_photos(

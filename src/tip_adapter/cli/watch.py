@@ -13,9 +13,10 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from tip_adapter.cli import options
-from tip_adapter.cli.output import echo, echo_json_line, echo_skipped, percent
+from tip_adapter.cli.output import echo, echo_json_line, echo_skipped
 from tip_adapter.cli.streams import BATCH, answered
 from tip_adapter.errors import InputError
+from tip_adapter.trust.figures import percent
 
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier

@@ -13,6 +13,7 @@ from tip_adapter.explain.explanation import Explanation, ShotEvidence
 from tip_adapter.libraries import require_extra
 from tip_adapter.report.pictures import check_plot_path, save_figure
 from tip_adapter.storage.escaping import shortened
+from tip_adapter.trust.figures import percent
 from tip_adapter.typing import UInt8Array
 
 INK, PALE, LINE = "#1a1a1a", "#6b6b6b", "#c8c8c8"
@@ -76,9 +77,9 @@ def _draw_photo(axes: Any, pixels: Any) -> None:
 
 
 def _draw_headline(figure: Any, explanation: Explanation) -> None:
-    answer = f"{shortened(explanation.answer, 36)}  {100 * explanation.probability:.1f} %"
+    answer = f"{shortened(explanation.answer, 36)}  {percent(explanation.probability)}"
     _text(figure, 3.4, 0.45, answer, fontsize=17, fontweight="bold", color=FOR, va="center")
-    second = f"ahead of {shortened(explanation.runner_up, 50)}  {100 * explanation.runner_up_probability:.1f} %"
+    second = f"ahead of {shortened(explanation.runner_up, 50)}  {percent(explanation.runner_up_probability)}"
     _text(figure, 3.4, 0.8, second, fontsize=11, color=AGAINST, va="center")
     facts = ["what makes the difference, in logits"]
     if explanation.text_answer is not None:
@@ -167,7 +168,7 @@ def _without(shot: ShotEvidence, explanation: Explanation) -> list[tuple[str, st
     if shot.answer_without is None or shot.probability_without is None:
         return []
     if shot.answer_without == explanation.answer:
-        return [(f"without it still {100 * shot.probability_without:.1f} %", PALE, "normal")]
+        return [(f"without it still {percent(shot.probability_without)}", PALE, "normal")]
     return [(f"without it: {shortened(shot.answer_without, 15)}", AGAINST, "bold")]
 
 

@@ -22,6 +22,7 @@ from tip_adapter.report.charts import (
 from tip_adapter.report.content import ComparedMethod, ExplainedPhoto, ReportContent
 from tip_adapter.storage.escaping import for_html, for_terminal, shortened
 from tip_adapter.trust.doctor import Diagnosis
+from tip_adapter.trust.figures import percent
 from tip_adapter.trust.metrics import wilson_interval
 
 MAX_PICTURE_BYTES = 6_000_000
@@ -105,7 +106,7 @@ def _template(name: str) -> Any:
     for part in ("palette.css", "style.css", "report.js"):
         # The project's own files, not a user's words.
         environment.globals[part.replace(".", "_")] = Markup((folder / part).read_text(encoding="utf-8"))  # noqa: S704
-    environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f}\u00a0%"
+    environment.filters["percent"] = lambda value: percent(value).replace(" ", "\u00a0")
     environment.filters["raw"] = Markup
     environment.filters |= {"tick": _tick, "shortened": shortened}
     return environment.get_template(name)
@@ -217,7 +218,7 @@ def _photo_data(content: ReportContent, best: np.ndarray[Any, Any], pictures: Ma
         {
             "t": int(content.labels[row]),
             "p": int(best[row]),
-            "c": round(float(content.probabilities[row, best[row]]), 4),
+            "c": percent(float(content.probabilities[row, best[row]])),
             "n": for_terminal(str(content.names[row])),
             "i": pictures.get(row, ""),
         }

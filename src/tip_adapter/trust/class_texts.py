@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tip_adapter.trust.figures import percent
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 ALL_BELOW, ONE_BELOW = 0.7, 0.6
@@ -52,7 +53,7 @@ class TextDoubts:
             verb = "looks like no word" if len(self.no_words) == 1 else "look like no words"
             return f"{_listed(self.no_words)} {verb} that the text encoder could know"
         if self.all_weak:
-            area = f"{100 * self.mean_area:.1f} %, 50.0 % is chance"
+            area = f"{percent(self.mean_area)}, 50.0 % is chance"
             return f"the classes' texts find their photos hardly better than chance ({area})"
         return f"the text of {_listed(self.weak)} finds photos of the class hardly better than chance"
 

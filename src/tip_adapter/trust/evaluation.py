@@ -10,6 +10,7 @@ import numpy as np
 
 from tip_adapter.trust.agreement import disagreement
 from tip_adapter.trust.conformal import ConformalScores
+from tip_adapter.trust.figures import percent
 from tip_adapter.trust.metrics import (
     accuracy,
     confusion_matrix,
@@ -77,9 +78,9 @@ class Evaluation:
             (self.cache_accuracy, "the shots alone", "better class texts, or none (--no-text), may help"),
             (self.zero_shot_accuracy, "the class texts alone", "more shots, or shots more like these photos, may help"),
         )
-        mine = f"{100 * self.accuracy:.1f} %"
+        mine = percent(self.accuracy)
         parts = tuple(
-            f"{part} are right more often on these photos ({100 * value:.1f} % against {mine}): {remedy}"
+            f"{part} are right more often on these photos ({percent(value)} against {mine}): {remedy}"
             for value, part, remedy in alone
             if value is not None and value > self.accuracy
         )

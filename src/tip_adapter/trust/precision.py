@@ -13,6 +13,7 @@ from tip_adapter.errors import EncoderError
 from tip_adapter.features.extraction import extract_features
 from tip_adapter.methods.heads import zero_shot_logits
 from tip_adapter.methods.heads.affinity import Cache, affinity, class_mass
+from tip_adapter.trust.figures import percent
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def guard_precision(
     )
     if report.flipped > max_flipped * report.shots:
         raise EncoderError(
-            f"Expected precision int8 to change at most {100 * max_flipped:.1f} % of the predictions, got {report}: "
+            f"Expected precision int8 to change at most {percent(max_flipped)} of the predictions, got {report}: "
             "use precision fp32, or allow more"
         )
     return report

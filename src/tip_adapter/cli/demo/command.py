@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tip_adapter.cli import options
-from tip_adapter.cli.output import command_line, echo, echo_json, percent
+from tip_adapter.cli.output import command_line, echo, echo_json
+from tip_adapter.trust.figures import percent
 
 if TYPE_CHECKING:
     from tip_adapter.cli.demo.run import DemoResult

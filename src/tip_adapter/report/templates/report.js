@@ -25,7 +25,7 @@
       } else {
         figure.append(element("div", "no picture", "photo none"));
       }
-      figure.append(element("figcaption", `${(100 * photo.c).toFixed(1)} % · ${photo.n.split(/[\\/]/).pop()}`));
+      figure.append(element("figcaption", `${photo.c} · ${photo.n.split(/[\\/]/).pop()}`));
       return figure;
     }));
     dialog.showModal();
