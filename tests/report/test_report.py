@@ -168,6 +168,13 @@ def test_names_are_text_and_never_markup():
     assert "<img src=x" not in html
 
 
+def test_probabilities_are_rounded_once():
+    bare = content(2)
+    bare.probabilities[:] = [0.66246, 0.33754]  # 66.2 %, of whose four digits toFixed would make 66.3
+    html = render_report(bare)
+    assert html.count('"c": "66.2 %"') == len(bare.labels)
+
+
 def test_the_page_stays_small(monkeypatch):
     whole = render_report(content(n=300))
     monkeypatch.setattr(page, "MAX_PICTURE_BYTES", 20_000)
