@@ -17,10 +17,11 @@ from tip_adapter.errors import InputError
 from tip_adapter.methods.heads.affinity import Cache
 from tip_adapter.methods.heads.base import nll_per_sample
 from tip_adapter.methods.selection.cache_logits import MAX_COSINES, CacheLogits, affordable_images
-from tip_adapter.methods.selection.evidence import TextOf
+from tip_adapter.methods.selection.evidence import Selection, TextOf
 from tip_adapter.methods.selection.folds import asked_shots, one_of_each, shots_per_class, spread_over, support_folds
 from tip_adapter.methods.selection.line_search import best_accuracy_alpha, best_likelihood_alpha
 from tip_adapter.methods.selection.prior import WIDTH, expected_spread, likely_ratio, likely_text_weight
+from tip_adapter.methods.selection.weight import harms, nll_and_accuracy
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 BETAS = tuple(0.25 * 2.0**power for power in range(10))
@@ -34,7 +35,6 @@ PRIOR_BETA = 5.5
 over classes that is expected of one shot. With more, log β is expected around it with the width of every weight: few
 shots may well be a nat likelier under kernels so narrow that a new photo is near one shot or none, and α has no end."""
 
-Rule = Literal["cross-validation", "validation", "prior"]
 Criterion = Literal["likelihood", "accuracy"]
 
 
@@ -52,60 +52,33 @@ class SearchPoint:
     pull: float = 0.0
 
 
-@dataclass(frozen=True)
-class SearchResult:
-    """What was chosen, and from what evidence.
+@dataclass(frozen=True, kw_only=True)
+class SearchResult(Selection):
+    """What was chosen for Tip-Adapter.
 
     Attributes
     ----------
-    alpha, beta : float
-        The chosen pair.
-    rule : {"cross-validation", "validation", "prior"}
-        Where the evidence comes from: shots left out in turn, a validation set, or (one shot per class) a ratio stated
-        beforehand.
+    beta : float
+        β, sharpness of the affinity.
     criterion : {"likelihood", "accuracy"}
         What was optimised.
     cache_helps : bool
         False when the evidence says that text alone does better; then `alpha` is 0.
-    n_folds, n_scored : int
-        Folds of the cross-validation (0 without), and images that were scored.
-    nll, accuracy : float
-        Of the chosen pair on the scored images, in nats per image and as a fraction; NaN under the rule "prior".
-    zero_shot_nll, zero_shot_accuracy : float
-        The same of text alone; NaN without text.
     points : tuple of SearchPoint
         Every β that was tried, ascending.
-    text_weight : float
-        t, what the zero-shot logits count.
     """
 
-    alpha: float
     beta: float
-    rule: Rule
-    criterion: Criterion
+    criterion: Criterion = "likelihood"
     cache_helps: bool
-    n_folds: int
-    n_scored: int
-    nll: float
-    accuracy: float
-    zero_shot_nll: float
-    zero_shot_accuracy: float
-    points: tuple[SearchPoint, ...]
-    text_weight: float = 1.0
+    points: tuple[SearchPoint, ...] = ()
 
     @property
     def summary(self) -> str:
         """One sentence for people."""
-        chosen = f"α = {self.alpha:.3g}, β = {self.beta:.3g}"
-        if self.rule == "prior":
-            return f"{chosen} by the rule for one shot, or group of them, per class (nothing can be left out)"
-        source = f"{self.n_folds}-fold cross-validation on the shots" if self.n_folds else "the validation set"
-        compared = f"{100 * self.accuracy:.1f} %"
-        if not np.isnan(self.zero_shot_accuracy):
-            compared += f" against {100 * self.zero_shot_accuracy:.1f} % zero-shot"
-        if not self.cache_helps:
-            return f"α = 0: by {source} the cache does not help ({compared}), so text alone answers"
-        return f"{chosen} by {source} ({compared})"
+        if self.cache_helps or self.rule == "prior":
+            return self._sentence(f"α = {self.alpha:.3g}, β = {self.beta:.3g}")
+        return self._sentence("α = 0 (the cache does not help, so text alone answers)")
 
 
 def search(
@@ -345,15 +318,12 @@ class _Scored:
         return float(nll_per_sample(self.text + alpha * mass, self.labels).mean())
 
     def _result(self, points: tuple[SearchPoint, ...], best: SearchPoint, alpha: float | None) -> SearchResult:
-        mass = self.cache_logits.of(best.beta)
-        zero_shot = self._right(mass, 0.0)
-        with_cache = self._right(mass, best.alpha)
-        lost, won = int(np.sum(zero_shot & ~with_cache)), int(np.sum(~zero_shot & with_cache))
-        # Likelihood can gain where accuracy loses; a loss of more than two standard errors is believed.
-        text = bool(self.zero_shot.any())
-        helps = best.alpha > 0 and (lost - won <= 2 * np.sqrt(lost + won) or not text)
+        mass, text = self.cache_logits.of(best.beta), bool(self.zero_shot.any())
+        # Likelihood can gain where accuracy loses.
+        helps = best.alpha > 0 and not (text and harms(self.text, self.text + best.alpha * mass, self.labels))
         if alpha is None and not helps:
-            best, with_cache = SearchPoint(best.beta, 0.0, self._nll(mass, 0.0), 0.0), zero_shot
+            best = self._point(best.beta, 0.0, 0.0)
+        zero_shot_nll, zero_shot_accuracy = nll_and_accuracy(self.zero_shot, self.labels if text else self.labels[:0])
         return SearchResult(
             alpha=best.alpha,
             beta=best.beta,
@@ -363,9 +333,9 @@ class _Scored:
             n_folds=self.n_folds,
             n_scored=len(self.labels),
             nll=best.nll,
-            accuracy=float(with_cache.mean()),
-            zero_shot_nll=float(nll_per_sample(self.zero_shot, self.labels).mean()) if text else np.nan,
-            zero_shot_accuracy=float(zero_shot.mean()) if text else np.nan,
+            accuracy=best.accuracy,
+            zero_shot_nll=zero_shot_nll,
+            zero_shot_accuracy=zero_shot_accuracy,
             points=points,
             text_weight=self.text_weight,
         )
@@ -383,18 +353,4 @@ def _prior(
     mass[own[rows][:, None] == own] = np.nan
     spread = float(np.nanstd(mass, axis=1).mean()) if len(np.unique(own)) > 1 else 0.0
     chosen_alpha = alpha if alpha is not None else expected_spread(1) / spread if spread > 0 else 1.0
-    unknown = float("nan")
-    return SearchResult(
-        alpha=chosen_alpha,
-        beta=chosen_beta,
-        rule="prior",
-        criterion="likelihood",
-        cache_helps=chosen_alpha > 0,
-        n_folds=0,
-        n_scored=0,
-        nll=unknown,
-        accuracy=unknown,
-        zero_shot_nll=unknown,
-        zero_shot_accuracy=unknown,
-        points=(),
-    )
+    return SearchResult(alpha=chosen_alpha, beta=chosen_beta, rule="prior", cache_helps=chosen_alpha > 0)

@@ -6,6 +6,7 @@ to the rest answers for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,50 @@ Rule = Literal["cross-validation", "cross-validation and prior", "prior", "valid
 
 FEW_SHOTS = 2.0
 """Up to so many shots per class, on average, left-out fits differ so much from the full one that a prior is needed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What was chosen to count beside the texts, and how it did on images that no fit had seen.
+
+    Attributes
+    ----------
+    alpha : float
+        α, weight of what the shots say.
+    rule : {"cross-validation", "cross-validation and prior", "prior", "validation"}
+        "cross-validation" on the shots, "cross-validation and prior" where they are few, "prior" where none can be left
+        out, or "validation".
+    n_folds, n_scored : int
+        Folds of the cross-validation (0 without), and images that were scored.
+    nll, accuracy : float
+        On these images, in nats per image and as a fraction; NaN under the rule "prior".
+    zero_shot_nll, zero_shot_accuracy : float
+        The same of text alone; NaN without text.
+    text_weight : float
+        t, what the zero-shot logits count.
+    """
+
+    alpha: float
+    rule: Rule
+    n_folds: int = 0
+    n_scored: int = 0
+    nll: float = math.nan
+    accuracy: float = math.nan
+    zero_shot_nll: float = math.nan
+    zero_shot_accuracy: float = math.nan
+    text_weight: float = 1.0
+
+    def _sentence(self, chosen: str) -> str:
+        if self.rule == "prior":
+            return f"{chosen} by the rule for one shot, or group of them, per class (nothing can be left out)"
+        source = f"{self.n_folds}-fold cross-validation on the shots" if self.n_folds else "the validation set"
+        if self.rule == "cross-validation and prior":
+            source += " and the prior for few shots"
+        compared = f"{100 * self.accuracy:.1f} %"
+        if not math.isnan(self.zero_shot_accuracy):
+            compared += f" against {100 * self.zero_shot_accuracy:.1f} % zero-shot"
+        return f"{chosen} by {source} ({compared})"
+
 
 GROUPS = 8
 """Groups of classes, each left out once, when the spread of an expert's logits on new images is measured."""

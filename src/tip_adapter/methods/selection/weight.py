@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tip_adapter.methods.heads.base import nll_per_sample
-from tip_adapter.methods.selection.evidence import Evidence, Fit, Rule, spread
+from tip_adapter.methods.selection.evidence import Evidence, Fit, Selection, spread
 from tip_adapter.methods.selection.line_search import best_accuracy_alpha
 from tip_adapter.methods.selection.prior import expected_spread, likely_ratio, likely_text_weight
 from tip_adapter.typing import FloatArray, IntArray
@@ -37,60 +37,29 @@ def nll_and_accuracy(logits: FloatArray, labels: IntArray) -> tuple[float, float
     return float(np.mean(nll_per_sample(logits, labels))), float(np.mean(logits.argmax(axis=1) == labels))
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What was chosen for ``text + α·expert``, and from what evidence.
+@dataclass(frozen=True, kw_only=True)
+class Choice(Selection):
+    """What was chosen for ``t·text + α·expert``, the expert fitted to all shots.
 
     Attributes
     ----------
     parameters : dict of str to float
         The expert's parameters.
-    alpha : float
-        Weight of the expert fitted to all shots.
     alpha_seen : float
         Weight that the experts of the left-out shots were given when they were scored.
-    rule : {"cross-validation", "cross-validation and prior", "prior", "validation"}
-        "cross-validation" on the shots, "cross-validation and prior" where they are few, "prior" where none can be left
-        out, or "validation".
-    n_folds, n_scored : int
-        Folds (0 without), and images that were scored.
-    nll, accuracy : float
-        Of the answers to left-out shots or validation images; NaN under the rule "prior".
-    zero_shot_nll, zero_shot_accuracy : float
-        The same of text alone; NaN without text.
-    text_weight : float
-        What the zero-shot logits count.
     tried : tuple of (dict, float)
         Every combination of parameters with its negative log-likelihood.
     """
 
     parameters: dict[str, float]
-    alpha: float
     alpha_seen: float
-    rule: Rule
-    n_folds: int
-    n_scored: int
-    nll: float
-    accuracy: float
-    zero_shot_nll: float
-    zero_shot_accuracy: float
-    text_weight: float = 1.0
     tried: tuple[tuple[dict[str, float], float], ...] = ()
 
     @property
     def summary(self) -> str:
         """One sentence for people."""
         values = {"alpha": self.alpha, **self.parameters}
-        chosen = ", ".join(f"{name} = {value:.3g}" for name, value in values.items())
-        if self.rule == "prior":
-            return f"{chosen} by the rule for one shot, or group of them, per class (nothing can be left out)"
-        source = "the validation set" if not self.n_folds else f"{self.n_folds}-fold cross-validation on the shots"
-        if self.rule == "cross-validation and prior":
-            source += " and the prior for few shots"
-        compared = f"{100 * self.accuracy:.1f} %"
-        if not np.isnan(self.zero_shot_accuracy):
-            compared += f" against {100 * self.zero_shot_accuracy:.1f} % zero-shot"
-        return f"{chosen} by {source} ({compared})"
+        return self._sentence(", ".join(f"{name} = {value:.3g}" for name, value in values.items()))
 
 
 def choose(
@@ -189,17 +158,17 @@ def _weigh(
     if alpha is None and text.any() and harms(text, text_weight * text + seen * expert, labels):
         full, seen, text_weight, nll, accuracy = 0.0, 0.0, 1.0, zero_shot_nll, zero_shot_accuracy
     return Choice(
-        parameters,
-        float(full),
-        float(seen),
-        evidence.rule,
-        evidence.n_folds if rows.any() else 0,
-        len(labels),
-        nll,
-        accuracy,
-        zero_shot_nll,
-        zero_shot_accuracy,
-        float(text_weight),
+        parameters=parameters,
+        alpha=float(full),
+        alpha_seen=float(seen),
+        rule=evidence.rule,
+        n_folds=evidence.n_folds if rows.any() else 0,
+        n_scored=len(labels),
+        nll=nll,
+        accuracy=accuracy,
+        zero_shot_nll=zero_shot_nll,
+        zero_shot_accuracy=zero_shot_accuracy,
+        text_weight=float(text_weight),
     )
 
 

@@ -221,7 +221,6 @@ def _search_left_out(
         alpha=chosen.alpha,
         beta=chosen.beta,
         rule="cross-validation",
-        criterion="likelihood",
         cache_helps=chosen.alpha > 0,
         n_folds=len(folds),
         n_scored=len(rows),
