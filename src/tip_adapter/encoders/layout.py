@@ -23,7 +23,7 @@ from tip_adapter.encoders.open_clip_config import (
 )
 from tip_adapter.encoders.tokenizer import TextSettings, TextTokenizer
 from tip_adapter.errors import EncoderError
-from tip_adapter.storage.json_files import read_json
+from tip_adapter.storage.json_files import read_object
 from tip_adapter.storage.schema import fields, flag, mapping, number, one_of, optional, text, whole
 
 METADATA_VERSION = 3
@@ -206,15 +206,7 @@ def _text_settings(directory: Path, files: Layout, config: Mapping[str, Any]) ->
 
 def read_config(path: Path) -> dict[str, Any]:
     """Read a JSON object, or raise an `EncoderError` that names the file."""
-    try:
-        content = read_json(path, most=_MAX_JSON_BYTES)
-    except ValueError as error:
-        raise EncoderError(
-            f"Expected {path} to be a readable JSON file, got something else ({error}): fetch it again"
-        ) from error
-    if not isinstance(content, dict):
-        raise EncoderError(f"Expected {path} to hold a JSON object, got {type(content).__name__}: fetch it again")
-    return content
+    return read_object(path, "settings", error=EncoderError, remedy="fetch it again", most=_MAX_JSON_BYTES)
 
 
 def _read_optional(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tip_adapter.errors import InputError
+from tip_adapter.errors import InputError, TipAdapterError
 from tip_adapter.storage.strict_json import parse_json
 
 MOST_BYTES = 64 * 2**20
@@ -23,14 +23,19 @@ def read_json(path: Path, *, most: int = MOST_BYTES) -> Any:
     return parse_json(data)
 
 
-def read_object(path: Path, what: str) -> dict[str, Any]:
-    """Read a JSON file that somebody wrote, which has to be an object of what is named, or raise `InputError`."""
+def read_object(
+    path: Path,
+    what: str,
+    *,
+    error: type[TipAdapterError] = InputError,
+    remedy: str = "correct it",
+    most: int = MOST_BYTES,
+) -> dict[str, Any]:
+    """Read a JSON file that has to be an object of what is named, or raise an error that says what to do."""
     try:
-        content = read_json(path)
-    except ValueError as error:
-        raise InputError(
-            f"Expected a JSON object of {what} in {path}, got something else ({error}): correct it"
-        ) from error
+        content = read_json(path, most=most)
+    except ValueError as damage:
+        raise error(f"Expected a JSON object of {what} in {path}, got something else ({damage}): {remedy}") from damage
     if not isinstance(content, dict):
-        raise InputError(f"Expected a JSON object of {what} in {path}, got a {type(content).__name__}: correct it")
+        raise error(f"Expected a JSON object of {what} in {path}, got a {type(content).__name__}: {remedy}")
     return content
