@@ -21,6 +21,7 @@ from tip_adapter.trust.figures import percent
 if TYPE_CHECKING:
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.classifier.full_sets import SetGuarantee
+    from tip_adapter.data import Findings
     from tip_adapter.model.predictions import Prediction, PredictionSets, Results, Skipped
     from tip_adapter.progress import Progress
     from tip_adapter.trust.conformal import SetKind
@@ -86,8 +87,6 @@ def predict(
     from tip_adapter.classifier import ImageClassifier
     from tip_adapter.errors import InputError
     from tip_adapter.features.jobs import Cluster
-    from tip_adapter.model.predictions import PredictionSets
-    from tip_adapter.progress import progress_bar
     from tip_adapter.storage.tables import check_table_path
 
     cluster = Cluster(engine, address, workers, cpus, gpus)
@@ -116,17 +115,35 @@ def predict(
         return
     paths, findings = find_photos(with_names_read(photos, null=null), skip_bad=skip_bad, as_json=as_json)
     classifier = ImageClassifier.load(model, encoder=encoder, allow_truncated=allow_truncated)
+    _predict(model, classifier, paths, wanted, findings, output=table, skip_bad=skip_bad, as_json=as_json)
+
+
+def _predict(
+    model: str,
+    classifier: ImageClassifier,
+    paths: list[Path],
+    wanted: _Classes | _Sets,
+    findings: Findings,
+    *,
+    output: Path | None,
+    skip_bad: bool,
+    as_json: bool,
+) -> None:
+    """Ask about photos, say what was found, and name the next command."""
+    from tip_adapter.model.predictions import PredictionSets
+    from tip_adapter.progress import progress_bar
+
     with progress_bar("Encoding photos") as progress:
         found = wanted.ask(classifier, paths, skip_bad=skip_bad, progress=progress)
     skipped = (*findings.skipped, *found.skipped)
     echo_skipped(skipped)
     facts = left_out(skipped, findings)
     if isinstance(found, PredictionSets):
-        _tell_sets(found, facts, table, as_json=as_json)
-        if not as_json and guarantee != "full":
+        _tell_sets(found, facts, output, as_json=as_json)
+        if not as_json and isinstance(wanted, _Sets) and wanted.guarantee != "full":
             echo_next("calibrate", model, "LABELLED_PHOTOS", so_that="let the coverage hold for photos like these")
     else:
-        _tell_classes(found, {"stale": list(classifier.model_.stale)} | facts, table, as_json=as_json)
+        _tell_classes(found, {"stale": list(classifier.model_.stale)} | facts, output, as_json=as_json)
         if not as_json:
             echo_next("explain", model, found[0].path, so_that="see why")
 
