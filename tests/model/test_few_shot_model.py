@@ -15,7 +15,7 @@ from tip_adapter.methods import METHODS
 from tip_adapter.model.few_shot_model import EncoderRecord, FewShotModel
 from tip_adapter.model.fitting import MethodRecord
 from tip_adapter.model.picture_archive import Thumbnails
-from tip_adapter.model.shots import Shots, shot_ids
+from tip_adapter.model.shots import Shots, features_from_state, shot_ids
 from tip_adapter.storage.bundles import load_bundle, save_bundle
 from tip_adapter.trust.calibration import Calibration
 
@@ -61,6 +61,14 @@ def test_save_and_load_give_the_same_bits(tmp_path, method):
     same = ("encoder", "class_names", "class_texts", "templates", "method", "views", "random_state")
     assert [getattr(again, name) for name in same] == [getattr(model, name) for name in same]
     assert (again.shots.ids, again.shots.features.names) == (model.shots.ids, model.shots.features.names)
+
+
+def test_the_first_addition_to_a_loaded_model_copies_no_features():
+    arrays = {"shots.features": np.ones((16, 3), dtype=np.float32)}
+    loaded = features_from_state(arrays, "shots.", "encoder", ["d"] * 16, ["a.jpg"] * 16)
+    grown = loaded.extended(loaded.subset([0]))
+    assert np.shares_memory(loaded.raw, grown.raw)
+    assert np.shares_memory(loaded.unit, grown.unit)
 
 
 def test_a_class_without_text_survives(tmp_path):

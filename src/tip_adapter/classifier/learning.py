@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -180,7 +180,7 @@ class Learner:
             class_texts=support.class_texts,
             templates=support.templates,
             zero_shot_weights=support.zero_shot_weights,
-            shots=support.shots,
+            shots=replace(support.shots, features=support.shots.features.with_room()),
             head=head,
             method=record,
             views=support.views,

@@ -116,6 +116,11 @@ class FeatureSet:
         held = [self.raw, self.unit] if "unit" in self.__dict__ else [self.raw]
         return self._of_growing([GrowingRows(rows, chosen) for rows in held], digests, names)
 
+    def with_room(self) -> Self:
+        """Return a copy with room for others behind it, so that these need no further copy."""
+        known = [self._unit_rows] if "_unit_rows" in self.__dict__ else []
+        return self._of_growing([GrowingRows(self.raw, np.arange(len(self))), *known], self.digests, self.names)
+
     def extended(self, other: FeatureSet) -> Self:
         """Return these features with others behind them, without a copy where there is room; these stay as they are."""
         self._check_alike([self, other])

@@ -155,4 +155,5 @@ def features_from_state(
     means, views = arrays[f"{prefix}features"], arrays.get(f"{prefix}views")
     if views is not None and (views.ndim != 3 or (len(views), views.shape[2]) != means.shape):
         raise InputError(f"its views of shape {views.shape} do not fit its features of shape {means.shape}")
-    return FeatureSet(means[:, None] if views is None else views, encoder_id, tuple(digests), tuple(names))
+    raw = means[:, None] if views is None else views
+    return FeatureSet(raw, encoder_id, tuple(digests), tuple(names)).with_room()

@@ -72,8 +72,8 @@ def arrays_from_bytes(data: bytes, path: Path) -> tuple[dict[str, NDArray[Any]],
         raise ModelFileError(f"Expected a safetensors file, got one that is truncated or something else: {path}")
     try:
         metadata = parse_json(data[8 : 8 + size]).get("__metadata__", {})
-        # A copy can be written to; what safetensors returns may point into the file's bytes.
-        arrays = {name: np.array(array) for name, array in safetensors.numpy.load(data).items()}
+        # They can be written to; only some versions of safetensors return what needs a copy for that.
+        arrays = {name: np.require(array, requirements="W") for name, array in safetensors.numpy.load(data).items()}
     except (safetensors.SafetensorError, ValueError, KeyError, AttributeError) as error:
         raise ModelFileError(f"Expected a safetensors file, got one that is damaged: {path} ({error})") from error
     return arrays, dict(metadata)
