@@ -99,8 +99,6 @@ class Auto(FewShotMethod):
     ----------
     search_ : AutoResult
         The choice and its evidence; `summary` says it in one sentence.
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
 
     Notes
     -----

@@ -53,8 +53,7 @@ class APE(FewShotMethod):
     channels : int or "auto", default="auto"
         Q, how many channels are kept, from 1 to D.
     text_weight : float or "auto", default="auto"
-        t, weight of the zero-shot logits. "auto" chooses it from the shots, together with α, and is the paper's 1
-        where α is given or there are validation images.
+        t, weight of the zero-shot logits. Chosen as for `TipAdapter`.
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
 
@@ -67,8 +66,6 @@ class APE(FewShotMethod):
     search_ : Choice or None
         The evidence for it; None where all were given. Its `alpha` counts per mean of a class's shots, not per sum,
         with key weights of mean 1.
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
 
     Notes
     -----

@@ -123,8 +123,7 @@ class GDA(FewShotMethod):
         What is added to the covariance, in units of the paper's. "auto" chooses it by likelihood from .03 to 3, and is
         the paper's 1 where α is given or there are validation images.
     text_weight : float or "auto", default="auto"
-        t, weight of the zero-shot logits. "auto" chooses it from the shots, together with α, and is the paper's 1
-        where α is given or there are validation images.
+        t, weight of the zero-shot logits. Chosen as for `TipAdapter`.
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
 
@@ -135,8 +134,6 @@ class GDA(FewShotMethod):
     search_ : Choice or None
         The evidence for it; None where it was given. Its `alpha` counts in units of (N-1)/D, which does not depend on
         the number of shots.
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
 
     Notes
     -----

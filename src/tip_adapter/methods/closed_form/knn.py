@@ -44,8 +44,6 @@ class KNN(FewShotMethod):
         What was chosen.
     scores_ : dict of int to (float, float)
         Negative log-likelihood and accuracy of every k that was tried.
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
 
     References
     ----------

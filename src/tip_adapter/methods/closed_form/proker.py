@@ -215,8 +215,7 @@ class ProKeR(FewShotMethod):
     ridge : float or "auto", default="auto"
         λ > 0, on the scale of the kernel, which is 1 for equal features; the smaller, the closer it follows the shots.
     text_weight : float or "auto", default="auto"
-        t, weight of the zero-shot logits. "auto" chooses it from the shots, together with α, and is the paper's 1
-        where α is given or there are validation images.
+        t, weight of the zero-shot logits. Chosen as for `TipAdapter`.
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
 
@@ -226,8 +225,6 @@ class ProKeR(FewShotMethod):
         What was chosen.
     search_ : Choice or None
         The evidence for it; None where all were given.
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
 
     Notes
     -----

@@ -38,8 +38,6 @@ class Prototype(FewShotMethod):
     ----------
     scale_ : float
         What was chosen.
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
 
     References
     ----------

@@ -48,8 +48,7 @@ class TIMO(FewShotMethod):
         What is added to the covariance, in units of the paper's. "auto" chooses it by likelihood from .03 to 3, and is
         the paper's 1 where α is given or there are validation images.
     text_weight : float or "auto", default="auto"
-        t, weight of the zero-shot logits. "auto" chooses it from the shots, together with α, and is the paper's 1
-        where α is given or there are validation images.
+        t, weight of the zero-shot logits. Chosen as for `TipAdapter`.
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
 
@@ -59,8 +58,6 @@ class TIMO(FewShotMethod):
         What was chosen; α in units that do not depend on the number of shots.
     search_ : Choice or None
         The evidence for it; None where it was given.
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
 
     Notes
     -----

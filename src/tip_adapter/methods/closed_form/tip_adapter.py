@@ -39,8 +39,6 @@ class TipAdapter(FewShotMethod):
         What was chosen.
     search_ : SearchResult or None
         The evidence for it; None where both were given.
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
 
     References
     ----------

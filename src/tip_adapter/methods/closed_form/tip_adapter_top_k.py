@@ -76,8 +76,6 @@ class TipAdapterTopK(FewShotMethod):
         Of an index.
     search_ : Choice or None
         The evidence for it; None where all were given.
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
 
     References
     ----------

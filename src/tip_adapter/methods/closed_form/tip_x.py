@@ -43,8 +43,7 @@ class TipX(FewShotMethod):
     beta : float or "auto", default="auto"
         β, sharpness of the affinity.
     text_weight : float or "auto", default="auto"
-        t, weight of the zero-shot logits. "auto" chooses it from the shots, together with α, and is the paper's 1
-        where α is given or there are validation images.
+        t, weight of the zero-shot logits. Chosen as for `TipAdapter`.
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
 
@@ -55,8 +54,6 @@ class TipX(FewShotMethod):
     search_ : Choice or None
         The evidence for it; None where all were given. Its `alpha` counts per mean of a class's shots, not per sum, and
         `mix` is γ/α.
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
 
     Notes
     -----

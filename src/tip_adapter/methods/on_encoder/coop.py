@@ -81,8 +81,6 @@ class CoOp(TrainedMethod):
     trainable_parameters_ : int
         M·E, or C·M·E.
     training_ : TrainingRun
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
 
     Notes
     -----

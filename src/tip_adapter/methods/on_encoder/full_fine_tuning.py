@@ -90,8 +90,6 @@ class FullFineTuning(EncoderTuning):
     training_ : TrainingRun
         Loss of every epoch, and whether Ctrl-C ended it early: the last finished epoch is kept then.
     trainable_parameters_ : int
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
 
     Notes
     -----

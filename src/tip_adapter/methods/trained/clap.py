@@ -50,8 +50,6 @@ class CLAP(TrainedMethod):
     trainable_parameters_ : int
         C·D.
     training_ : TrainingRun
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
 
     References
     ----------

@@ -61,8 +61,6 @@ class CLIPAdapter(TrainedMethod):
     trainable_parameters_ : int
         D²/2.
     training_ : TrainingRun
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
 
     Notes
     -----

@@ -56,8 +56,6 @@ class LinearProbe(FewShotMethod):
         What was chosen.
     scores_ : dict of float to (float, float)
         Negative log-likelihood and accuracy of every strength that was tried.
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
 
     References
     ----------

@@ -46,8 +46,6 @@ class LPPlusPlus(FewShotMethod):
     trainable_parameters_ : int
         C·(D + 1).
     training_ : TrainingRun
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
 
     Notes
     -----

@@ -77,8 +77,6 @@ class TipAdapterF(TrainedMethod):
     trainable_parameters_ : int
         N·D.
     training_ : TrainingRun
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
 
     References
     ----------

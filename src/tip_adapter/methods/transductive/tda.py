@@ -50,11 +50,6 @@ class TDA(FewShotMethod):
     random_state : int, generator or None, default=0
         Seed of the order in which the photos of one call come; None takes them as they are.
 
-    Attributes
-    ----------
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
-
     Notes
     -----
     Each call begins with empty caches. As in the official code the entropy, in nats, is compared with log₂ C, and a

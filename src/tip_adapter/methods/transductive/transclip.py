@@ -54,11 +54,6 @@ class TransCLIP(FewShotMethod):
     logit_scale : float, default=100.0
         s, the inverse temperature the encoder was trained with.
 
-    Attributes
-    ----------
-    classes_ : ndarray of shape (C,)
-        Sorted class names, or the integers that index `class_names`.
-
     Notes
     -----
     Here every shot speaks for its own nearest photos. The official code, in which photos and shots are numbered in two
