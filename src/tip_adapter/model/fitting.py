@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tip_adapter.errors import InputError, TrainingWarning, warn
 from tip_adapter.methods.heads import Head
 from tip_adapter.methods.heads.base import without_text
+from tip_adapter.processors import single_threaded_blas
 from tip_adapter.trust.calibration import Calibration
 from tip_adapter.typing import Float32Array, IntArray, StrPath
 
@@ -186,14 +187,15 @@ def calibrate_on_shots(
             TrainingWarning,
         )
         return None
-    return Calibration.of(
-        answers.logits,
-        answers.labels,
-        (asked[answers.rows], features, labels),
-        folds=(answers.folds[answers.rows], answers.folds),
-        shots=answers.shots,
-        fewer=None if means else answers.fewer,
-    )
+    with single_threaded_blas():
+        return Calibration.of(
+            answers.logits,
+            answers.labels,
+            (asked[answers.rows], features, labels),
+            folds=(answers.folds[answers.rows], answers.folds),
+            shots=answers.shots,
+            fewer=None if means else answers.fewer,
+        )
 
 
 def _chosen(estimator: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tip_adapter.processors import single_threaded_blas
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 SAME_FEATURE = 0.97
@@ -69,16 +70,17 @@ def near_copies(
     from scipy.sparse.csgraph import connected_components
 
     groups, found = np.empty(len(labels), dtype=np.intp), 0
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        alike = features[rows] @ features[rows].T >= cosine
-        doubtful = np.flatnonzero(alike.sum(axis=1) > 1)
-        if pictures is not None and len(doubtful):
-            pairs = np.ix_(doubtful, doubtful)
-            alike[pairs] &= _same_scene(pictures(rows[doubtful]), alike[pairs])
-        number, part = connected_components(alike, directed=False)
-        groups[rows] = part + found
-        found += number
+    with single_threaded_blas():
+        for label in np.unique(labels):
+            rows = np.flatnonzero(labels == label)
+            alike = features[rows] @ features[rows].T >= cosine
+            doubtful = np.flatnonzero(alike.sum(axis=1) > 1)
+            if pictures is not None and len(doubtful):
+                pairs = np.ix_(doubtful, doubtful)
+                alike[pairs] &= _same_scene(pictures(rows[doubtful]), alike[pairs])
+            number, part = connected_components(alike, directed=False)
+            groups[rows] = part + found
+            found += number
     return groups
 
 
