@@ -175,13 +175,13 @@ def test_without_a_kernel_that_solves_nothing(monkeypatch):
 def gaussian_without(shots, labels, queries, texts, shot, scale):
     """Class means without a shot, of shots and text as `TextMeans` says, the precision of all: a loop."""
     precision = Moments.of(shots, labels, len(texts)).precision()(np.eye(shots.shape[1]))
-    told = Moments.of(shots, labels, len(texts)).told_by(texts.astype(np.float64))
+    text_means = Moments.of(shots, labels, len(texts)).text_means(texts.astype(np.float64))
     kept = np.arange(len(labels)) != shot
     left = np.isin(np.arange(len(texts)), labels[kept])
     logits = np.empty((len(queries), len(texts)))
     for column in range(len(texts)):
-        share = told.shares_of(np.bincount(labels[kept], minlength=len(texts)))[column]
-        mean = share * told.expected[column]
+        share = text_means.shares_of(np.bincount(labels[kept], minlength=len(texts)))[column]
+        mean = share * text_means.expected[column]
         if left[column]:
             mean = mean + (1 - share) * shots[kept][labels[kept] == column].astype(np.float64).mean(axis=0)
         for row, query in enumerate(queries.astype(np.float64)):

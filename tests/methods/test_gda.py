@@ -53,11 +53,11 @@ def test_texts_have_a_share_in_the_means_of_classes_with_few_shots():
     means = [shots[labels == c].mean(axis=0) if count else np.zeros(12) for c, count in enumerate(counts)]
     many = [0, 2, 4]
     within = sum(np.sum((shots[labels == c] - means[c]) ** 2) for c in set(labels)) / (len(labels) - 5)
-    told = Moments.of(shots, labels, 6).told_by(texts)
-    off = sum(np.sum((means[c] - told.expected[c]) ** 2) for c in many) / 2
+    of_texts = Moments.of(shots, labels, 6).text_means(texts)
+    off = sum(np.sum((means[c] - of_texts.expected[c]) ** 2) for c in many) / 2
     worth = within / (off - np.mean([within / counts[c] for c in many]))
-    np.testing.assert_allclose(told.shares, [0, worth / (worth + 1), 0, 1, 0, worth / (worth + 3)])
-    joined = told.joined(np.array(means))
+    np.testing.assert_allclose(of_texts.shares, [0, worth / (worth + 1), 0, 1, 0, worth / (worth + 3)])
+    joined = of_texts.joined(np.array(means))
     truth = [np.linalg.norm(joined[c] - centres[c]) for c in (1, 5)]
     assert truth[0] < np.linalg.norm(means[1] - centres[1])
     assert truth[1] < np.linalg.norm(means[5] - centres[5])
@@ -67,9 +67,9 @@ def test_shots_alone_make_the_means_where_nothing_tells_what_a_text_is_worth():
     rng = np.random.default_rng(4)
     shots, labels = rng.normal(size=(10, 5)), np.array([0] * 9 + [1])
     silent = np.array([[1.0, 0, 0, 0, 0], [np.nan] * 5])
-    assert not Moments.of(shots, labels, 2).told_by(silent).shares.any()
+    assert not Moments.of(shots, labels, 2).text_means(silent).shares.any()
     copies = np.repeat(np.eye(5)[:2], (9, 1), axis=0)  # no scatter: a text is worth nothing beside a shot
-    assert not Moments.of(copies, labels, 2).told_by(np.eye(5)[:2]).shares.any()
+    assert not Moments.of(copies, labels, 2).text_means(np.eye(5)[:2]).shares.any()
 
 
 def test_a_part_taken_from_the_sums_is_a_fit_without_it():

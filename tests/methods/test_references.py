@@ -10,7 +10,7 @@ from tip_adapter.errors import InputError
 from tip_adapter.methods import APE, KNN, LinearProbe, ProKeR, Prototype, TipX
 from tip_adapter.methods.closed_form.ape import channel_scores
 from tip_adapter.methods.closed_form.proker import KernelRidge
-from tip_adapter.methods.heads.gaussian import crowding
+from tip_adapter.methods.heads.gaussian import class_frequency
 from tip_adapter.methods.selection.evidence import evidence_from_support
 
 CLASSES, DIM, SCALE = 3, 6, 10.0
@@ -167,7 +167,7 @@ def test_proker_leaves_folds_out_in_closed_form():
     shots, texts = unit(rng.normal(size=(24, DIM))), unit(rng.normal(size=(4, DIM)))
     evidence = evidence_from_support(shots, labels, shots @ texts.T)
     residuals = np.eye(4)[labels] - shots.astype(float) @ texts.T.astype(float)
-    regression = KernelRidge(shots, residuals, evidence.folds, crowding(labels))
+    regression = KernelRidge(shots, residuals, evidence.folds, class_frequency(labels))
     fold_by_fold = evidence.logits(regression.fit(1.5, 0.2))
     np.testing.assert_allclose(regression.left_out(1.5, 0.2), fold_by_fold, rtol=1e-8, atol=1e-10)
 

@@ -1,4 +1,4 @@
-"""α is the likeliest, near what is expected where shots say little, and 0 where the expert harms."""
+"""α is the likeliest, near what is expected where shots say little, and 0 where the term is_worse."""
 
 import numpy as np
 import pytest
@@ -8,11 +8,11 @@ from scipy.special import logsumexp
 
 from tip_adapter.methods.selection.evidence import evidence_from_support
 from tip_adapter.methods.selection.prior import expected_spread, likely_ratio, likely_text_weight
-from tip_adapter.methods.selection.weight import choose, harms, likely_weights, nll_and_accuracy
+from tip_adapter.methods.selection.weight import choose, is_worse, likely_weights, nll_and_accuracy
 
 
-def evidence_and_expert(seed, shots, n_classes=12, quality=2.0):
-    """Text that is right now and then, and an expert whose logits are features themselves."""
+def evidence_and_term(seed, shots, n_classes=12, quality=2.0):
+    """Text that is right now and then, and a term whose logits are features themselves."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(n_classes), shots)
     truth = np.eye(n_classes)[labels]
@@ -49,8 +49,8 @@ def test_texts_of_other_classes_count_nothing_also_with_one_shot_per_class():
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_with_many_shots_the_likelihood_decides(seed):
-    evidence, expert = evidence_and_expert(seed, shots=40)
-    choice, _ = choose(evidence, expert)
+    evidence, term = evidence_and_term(seed, shots=40)
+    choice, _ = choose(evidence, term)
     logits, found = evidence.features.astype(float), (choice.text_weight, choice.alpha)
 
     def loss(t, alpha):
@@ -63,60 +63,60 @@ def test_with_many_shots_the_likelihood_decides(seed):
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
-def test_one_shot_per_class_gets_the_spread_stated_beforehand_whatever_the_scales_of_text_and_expert(scale):
-    evidence, _ = evidence_and_expert(0, shots=1)
-    expert = lambda _: lambda kept: lambda queries: scale * queries.astype(float)  # noqa: E731
-    choice, _ = choose(evidence, expert)
+def test_one_shot_per_class_gets_the_spread_stated_beforehand_whatever_the_scales_of_text_and_term(scale):
+    evidence, _ = evidence_and_term(0, shots=1)
+    term = lambda _: lambda kept: lambda queries: scale * queries.astype(float)  # noqa: E731
+    choice, _ = choose(evidence, term)
     assert choice.rule == "prior"
     assert np.isnan(choice.nll)
-    assert choice.alpha * evidence.new_image_spread(expert({})) == pytest.approx(expected_spread(1))
+    assert choice.alpha * evidence.new_image_spread(term({})) == pytest.approx(expected_spread(1))
 
 
 def test_few_shots_that_are_all_right_do_not_let_the_weight_grow_without_end():
-    evidence, expert = evidence_and_expert(0, shots=2, quality=8.0)
-    choice, _ = choose(evidence, expert)
+    evidence, term = evidence_and_term(0, shots=2, quality=8.0)
+    choice, _ = choose(evidence, term)
     assert choice.accuracy == 1.0
-    assert choice.alpha * evidence.new_image_spread(expert({})) < 4 * expected_spread(2)
+    assert choice.alpha * evidence.new_image_spread(term({})) < 4 * expected_spread(2)
 
 
 def test_what_was_found_with_the_shots_of_a_fold_is_scaled_up():
-    evidence, expert = evidence_and_expert(1, shots=4)
-    (still, _), (grown, _) = choose(evidence, expert), choose(evidence, expert, growth=1.0)
+    evidence, term = evidence_and_term(1, shots=4)
+    (still, _), (grown, _) = choose(evidence, term), choose(evidence, term, growth=1.0)
     assert grown.alpha / grown.alpha_seen == pytest.approx(4 / 3)
     assert still.alpha == still.alpha_seen
 
 
 def test_parameters_are_chosen_one_after_another():
-    evidence, _ = evidence_and_expert(2, shots=5)
+    evidence, _ = evidence_and_term(2, shots=5)
 
-    def expert(parameters):
+    def term(parameters):
         return lambda kept: lambda queries: parameters["sign"] * queries ** parameters["power"]
 
     axes = {"sign": (-1.0, 1.0), "power": (3.0, 1.0)}
-    choice, _ = choose(evidence, expert, axes)
+    choice, _ = choose(evidence, term, axes)
     assert choice.parameters["sign"] == 1.0
     assert len(choice.tried) == 3
     assert choice.nll == min(nll for _, nll in choice.tried)
     assert "sign = 1" in choice.summary
 
 
-def test_an_expert_that_is_wrong_gets_no_weight():
-    evidence, expert = evidence_and_expert(3, shots=6, quality=-3.0)
-    choice, _ = choose(evidence, expert)
+def test_an_term_that_is_wrong_gets_no_weight():
+    evidence, term = evidence_and_term(3, shots=6, quality=-3.0)
+    choice, _ = choose(evidence, term)
     zero_shot = choice.zero_shot_accuracy
     assert choice.accuracy >= zero_shot - 2 * np.sqrt(zero_shot * (1 - zero_shot) / choice.n_scored)
 
 
-def test_an_expert_without_opinion_gets_none():
-    evidence, _ = evidence_and_expert(4, shots=3)
+def test_an_term_without_opinion_gets_none():
+    evidence, _ = evidence_and_term(4, shots=3)
     choice, _ = choose(evidence, lambda _: lambda kept: lambda queries: np.zeros((len(queries), 12)))
     assert choice.alpha == 0.0
     assert choice.accuracy == choice.zero_shot_accuracy
 
 
 def test_a_given_alpha_is_kept():
-    evidence, expert = evidence_and_expert(5, shots=3)
-    assert choose(evidence, expert, alpha=0.37)[0].alpha == 0.37
+    evidence, term = evidence_and_term(5, shots=3)
+    assert choose(evidence, term, alpha=0.37)[0].alpha == 0.37
 
 
 @settings(max_examples=15, deadline=None)
@@ -142,9 +142,9 @@ def test_chance_is_no_harm():
     labels = np.zeros(40, dtype=int)
     right, some_wrong = np.tile([1.0, 0.0], (40, 1)), np.tile([1.0, 0.0], (40, 1))
     some_wrong[:3] = [0.0, 1.0]
-    assert not harms(right, some_wrong, labels)
+    assert not is_worse(right, some_wrong, labels)
     some_wrong[:9] = [0.0, 1.0]
-    assert harms(right, some_wrong, labels)
+    assert is_worse(right, some_wrong, labels)
 
 
 @pytest.mark.parametrize("n", [6, 60, 2000])
@@ -154,11 +154,11 @@ def test_the_likely_ratio_is_the_minimum_of_its_loss(n, expected):
     rng = np.random.default_rng(n)
     labels = rng.integers(0, 4, n)
     text = rng.normal(size=(n, 4))
-    expert = rng.normal(size=(n, 4)) + 1.5 * np.eye(4)[labels]
+    term = rng.normal(size=(n, 4)) + 1.5 * np.eye(4)[labels]
     ratios = np.exp(np.linspace(np.log(expected) - 6, np.log(expected) + 6, 2401))
     losses = []
     for ratio in ratios:
-        logits = text + ratio * expert
+        logits = text + ratio * term
         losses.append(np.sum(logsumexp(logits, axis=1) - logits[np.arange(n), labels]))
     best = ratios[np.argmin(losses + np.log(ratios / expected) ** 2 / (2 * np.log(2) ** 2))]
-    assert likely_ratio(text, expert, labels, expected) == pytest.approx(best, rel=0.01)
+    assert likely_ratio(text, term, labels, expected) == pytest.approx(best, rel=0.01)

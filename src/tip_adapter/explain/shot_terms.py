@@ -123,7 +123,7 @@ class GaussianSum:
     """α."""
     lost: float
     """Logit of a class whose last shot is left out, and whose text lets expect nothing."""
-    told: TextMeans
+    text_means: TextMeans
     """What the texts tell of the means."""
     solved_texts: FloatArray
     """(C, D): what they let expect, times P."""
@@ -139,7 +139,7 @@ class GaussianSum:
     def _values(self) -> FloatArray:
         """What every shot adds to its own class before centring, (B, N)."""
         seen = self.solved_queries @ self.features.T
-        parts = (1 - self.told.shares) / np.maximum(self._counts, 1)
+        parts = (1 - self.text_means.shares) / np.maximum(self._counts, 1)
         result: FloatArray = self.scale * (seen - 0.5 * self.own) * parts[self.labels]
         return result
 
@@ -170,7 +170,7 @@ class GaussianSum:
         whole[own] = self._own_without(query, shot)
         present[own] = self._counts[own] > 1
         centre = whole[present].mean() if present.any() else 0.0
-        answered = present | (self.told.shares_of(present.astype(int)) > 0)
+        answered = present | (self.text_means.shares_of(present.astype(int)) > 0)
         lost = np.where(np.arange(len(whole)) == own, self.lost, 0.0)
         result: FloatArray = np.where(answered, whole - centre - stated, lost)
         return result
@@ -179,8 +179,8 @@ class GaussianSum:
         """Logit of a shot's own class without it, before centring."""
         own, counts = self.labels[shot], self._counts.copy()
         counts[own] -= 1
-        share, left = self.told.shares_of(counts)[own], counts[own]
-        mean, solved = share * np.nan_to_num(self.told.expected[own]), share * self.solved_texts[own]
+        share, left = self.text_means.shares_of(counts)[own], counts[own]
+        mean, solved = share * np.nan_to_num(self.text_means.expected[own]), share * self.solved_texts[own]
         if left:
             feature = self.features[shot]
             mean = mean + (1 - share) * ((left + 1) * self.means[own] - feature) / left

@@ -29,7 +29,7 @@ from tip_adapter.methods.heads import (
 from tip_adapter.methods.heads.affinity import affinity
 from tip_adapter.methods.heads.base import symmetric_inverse, unit, with_text
 from tip_adapter.methods.heads.cache import text_divergence, text_log_probabilities, unit_channels
-from tip_adapter.methods.heads.gaussian import Moments, TextMeans, crowding
+from tip_adapter.methods.heads.gaussian import Moments, TextMeans, class_frequency
 from tip_adapter.methods.heads.linear import kernel_residuals
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
 
@@ -202,7 +202,9 @@ class TakenApart:
         text = zero_shot_logits(head.keys, head.zero_shot_weights, scale, head.n_classes).astype(np.float64)
         labels = kernel_residuals(self.labels, np.zeros_like(text), scale)
         explained = labels - kernel_residuals(self.labels, text, scale)
-        return _ridge_inverse(self._wide_keys, head.beta, head.coefficients, labels, explained, crowding(self.labels))
+        return _ridge_inverse(
+            self._wide_keys, head.beta, head.coefficients, labels, explained, class_frequency(self.labels)
+        )
 
     @property
     def solves_again(self) -> bool:
@@ -236,12 +238,12 @@ def _gaussian(
 ) -> Split:
     moments = Moments.of(features, labels, len(weights))
     solve, present = moments.precision(ridge), moments.counts > 0
-    told = TextMeans(np.full_like(moments.means, np.nan), moments.counts, 0.0)
+    text_means = TextMeans(np.full_like(moments.means, np.nan), moments.counts, 0.0)
     if texts is not None and 2 * (moments.counts.min() - 1) < moments.counts.max():
         # A class has few shots, or would have without one of them.
-        told = moments.told_by(texts.astype(np.float64))
-    shares, means = told.shares, told.joined(moments.means)
-    solved, solved_texts = solve(means), solve(np.nan_to_num(told.expected))
+        text_means = moments.text_means(texts.astype(np.float64))
+    shares, means = text_means.shares, text_means.joined(moments.means)
+    solved, solved_texts = solve(means), solve(np.nan_to_num(text_means.expected))
     made = solved - solved[present].mean(axis=0)
     made[~present & (shares == 0)] = 0.0
     scale = _proportion(weights, made)
@@ -254,13 +256,13 @@ def _gaussian(
     corrected = bias - scale * offsets
     corrected[np.abs(corrected) < ROUNDING * np.abs(bias).max()] = 0.0
     of_texts = scale * shares[:, None] * solved_texts
-    text_offsets = -0.5 * scale * shares * np.einsum("cd,cd->c", solved, np.nan_to_num(told.expected))
+    text_offsets = -0.5 * scale * shares * np.einsum("cd,cd->c", solved, np.nan_to_num(text_means.expected))
 
     def part(queries: FloatArray) -> GaussianSum:
         by_text = queries @ of_texts.T + text_offsets
         sums = moments.means, solve(moments.means)
         return GaussianSum(
-            queries, solve(queries), features, labels, *sums, own, solve, scale, lost, told, solved_texts, by_text
+            queries, solve(queries), features, labels, *sums, own, solve, scale, lost, text_means, solved_texts, by_text
         )
 
     of_text = None
@@ -284,21 +286,21 @@ def _ridge_inverse(
     coefficients: Float32Array,
     labels: FloatArray,
     explained: FloatArray,
-    crowded: FloatArray,
+    frequencies: FloatArray,
 ) -> FloatArray | None:
-    """Invert the matrix of ``(K/λ + diag(crowded))·A = α·(Y - t·F·Wᵀ)``; None where no λ > 0, α and t solve it."""
+    """Invert the matrix of ``(K/λ + diag(frequencies))·A = α·(Y - t·F·Wᵀ)``; None where no λ > 0, α and t solve it."""
     system, solved = np.exp(beta * (keys @ keys.T - 1.0)), coefficients.astype(np.float64)
     smooth = system @ solved
-    # diag(crowded)·A = α·Y - α·t·F·Wᵀ - K·A/λ: three unknowns, N·C equations.
+    # diag(frequencies)·A = α·Y - α·t·F·Wᵀ - K·A/λ: three unknowns, N·C equations.
     columns = np.stack([labels.ravel(), -explained.ravel(), -smooth.ravel()], axis=1)
-    weighed = (crowded[:, None] * solved).ravel()
+    weighed = (frequencies[:, None] * solved).ravel()
     found, *_ = np.linalg.lstsq(columns, weighed, rcond=None)
     inverse_ridge = float(found[2])
     missed = np.abs(columns @ found - weighed).max(initial=0.0)
     if not inverse_ridge > 0 or missed > SAME * np.abs(weighed).max(initial=0.0):
         return None
     system *= inverse_ridge
-    system[np.diag_indices_from(system)] += crowded
+    system[np.diag_indices_from(system)] += frequencies
     return symmetric_inverse(system)
 
 

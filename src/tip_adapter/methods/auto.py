@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from tip_adapter.methods.base import FewShotMethod
-from tip_adapter.methods.closed_form.gda import gaussian_expert
-from tip_adapter.methods.closed_form.proker import kernel_expert
-from tip_adapter.methods.expert import Expert, combined_head
+from tip_adapter.methods.closed_form.gda import gaussian_term
+from tip_adapter.methods.closed_form.proker import kernel_term
+from tip_adapter.methods.few_shot_term import FewShotTerm, combined_head
 from tip_adapter.methods.heads import Head
 from tip_adapter.methods.selection.evidence import Rule
 from tip_adapter.methods.selection.text_offsets import text_offsets
-from tip_adapter.methods.selection.weight import harms, likely_weights, nll_and_accuracy
+from tip_adapter.methods.selection.weight import is_worse, likely_weights, nll_and_accuracy
 from tip_adapter.methods.support_set import SupportSet
 
 MAX_KERNEL_SHOTS = 6000
@@ -24,7 +24,7 @@ MAX_KERNEL_SHOTS = 6000
 BETA = 1.0
 """Of ProKeR's kernel, whose likelihood is flat in β."""
 
-TEXT_WIDTH, EXPERT_WIDTH = 0.1, 0.25
+TEXT_WIDTH, TERM_WIDTH = 0.1, 0.25
 """How far from the mean of the two methods weights may well be, as fractions: each was fitted to the shots by itself,
 and shots (means of many views) look more alike than the photos that will come."""
 
@@ -145,51 +145,51 @@ class Auto(FewShotMethod):
 
     def _refit_head(self, support: SupportSet) -> Head:
         held, weights = self.search_.parameters, self.search_.weights
-        text, experts = held["text weight"], []
+        text, terms = held["text weight"], []
         if "proker alpha" in held:
-            experts.append(
-                kernel_expert(support, held["proker alpha"], text, (held["proker beta"],), (held["proker ridge"],))
+            terms.append(
+                kernel_term(support, held["proker alpha"], text, (held["proker beta"],), (held["proker ridge"],))
             )
-        experts.append(gaussian_expert(support, held["gda alpha"], text, (held["gda ridge"],)))
+        terms.append(gaussian_term(support, held["gda alpha"], text, (held["gda ridge"],)))
         weighed = support.weigh_text(weights[0] * text)
         offsets = text_offsets(weighed) if any(weights[1:]) else 0.0
-        return combined_head(weighed, experts, weights[1:], offsets)
+        return combined_head(weighed, terms, weights[1:], offsets)
 
 
 def _searched(support: SupportSet) -> AutoResult:
-    experts = _experts(support)
-    text_weight = float(np.mean([expert.values["text weight"] for expert in experts.values()]))
-    weights, scores = _weigh(support, experts, text_weight)
+    terms = _terms(support)
+    text_weight = float(np.mean([term.values["text weight"] for term in terms.values()]))
+    weights, scores = _weigh(support, terms, text_weight)
     evidence, scored = support.evidence, int(support.evidence.scored.sum())
-    parameters = {f"{name} {key}": value for name, one in experts.items() for key, value in one.values.items()}
+    parameters = {f"{name} {key}": value for name, one in terms.items() for key, value in one.values.items()}
     parameters = {key: value for key, value in parameters.items() if not key.endswith("text weight")}
     parameters["text weight"] = text_weight
     return AutoResult(evidence.rule, scores, evidence.n_folds if scored else 0, scored, weights, parameters)
 
 
-def _experts(support: SupportSet) -> dict[str, Expert]:
-    experts = {"gda": gaussian_expert(support)}
+def _terms(support: SupportSet) -> dict[str, FewShotTerm]:
+    terms = {"gda": gaussian_term(support)}
     if len(support.labels) > MAX_KERNEL_SHOTS:
-        return experts
-    return {"proker": kernel_expert(support, betas=(BETA,))} | experts
+        return terms
+    return {"proker": kernel_term(support, betas=(BETA,))} | terms
 
 
 def _weigh(
-    support: SupportSet, experts: Mapping[str, Expert], text_weight: float
+    support: SupportSet, terms: Mapping[str, FewShotTerm], text_weight: float
 ) -> tuple[tuple[float, ...], dict[str, tuple[float, float]]]:
-    """Weights of the texts and the experts, and how well they do on images that no fit had seen."""
-    evidence, share = support.evidence, 1 / len(experts)
+    """Weights of the texts and the terms, and how well they do on images that no fit had seen."""
+    evidence, share = support.evidence, 1 / len(terms)
     if not evidence.scored.any():
         # Without a covariance GDA is the nearest mean, while ProKeR sees in what the shots differ from each other.
-        return (1.0, 1.0, *[0.0] * (len(experts) - 1)), {}
-    expected = (1.0, *[share] * len(experts))
+        return (1.0, 1.0, *[0.0] * (len(terms) - 1)), {}
+    expected = (1.0, *[share] * len(terms))
     text, labels = evidence.text[evidence.scored].astype(np.float64), evidence.labels[evidence.scored]
-    logits = np.stack([text_weight * text, *(expert.seen for expert in experts.values())])
-    weights = likely_weights(logits, labels, expected, (TEXT_WIDTH, *[EXPERT_WIDTH] * len(experts)))
-    if text.any() and harms(text, np.tensordot(weights, logits, axes=1), labels):
+    logits = np.stack([text_weight * text, *(term.seen for term in terms.values())])
+    weights = likely_weights(logits, labels, expected, (TEXT_WIDTH, *[TERM_WIDTH] * len(terms)))
+    if text.any() and is_worse(text, np.tensordot(weights, logits, axes=1), labels):
         weights = np.eye(1, len(weights))[0] / text_weight
     answers = {"zero-shot": text} if text.any() else {}
-    answers |= {name: expert.values["text weight"] * text + expert.seen for name, expert in experts.items()}
+    answers |= {name: term.values["text weight"] * text + term.seen for name, term in terms.items()}
     answers["auto"] = np.tensordot(weights, logits, axes=1)
     scores = {name: nll_and_accuracy(one, labels) for name, one in answers.items()}
     return tuple(weights.tolist()), scores

@@ -102,9 +102,9 @@ class ManyShots:
     def weighed(self, logits: FloatArray, asked: IntArray | None = None) -> FloatArray:
         """The likeliest weights of the texts and of other logits (B, C)."""
         rows = slice(None) if asked is None else asked
-        experts = np.stack([self.text(self.queries[rows]).astype(np.float64), logits])
+        terms = np.stack([self.text(self.queries[rows]).astype(np.float64), logits])
         textless = self.zero_shot_weights is None
-        weights = likely_weights(experts[1:] if textless else experts, self.truth[rows], *_UNKNOWN[textless])
+        weights = likely_weights(terms[1:] if textless else terms, self.truth[rows], *_UNKNOWN[textless])
         return np.concatenate([[0.0], weights]) if textless else weights
 
     def linear(self, weights: FloatArray, bias: FloatArray, text_weight: float) -> LinearHead:

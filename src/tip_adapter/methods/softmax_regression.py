@@ -13,7 +13,7 @@ from tip_adapter.typing import FloatArray
 if TYPE_CHECKING:
     from tip_adapter.methods.many_shots import ManyShots
 
-PULLS = (100.0, 10.0, 1.0)
+PENALTIES = (100.0, 10.0, 1.0)
 """How firmly weights are held where they began, from the most on: inverse variances, in coordinates in which features
 vary alike in all directions within classes."""
 
@@ -44,7 +44,7 @@ def softmax_regressions(shots: ManyShots, start: LinearHead | None) -> Iterator[
         weights = solve_triangular(root, table[:, :-1].T, lower=True, trans="T").T
         return weights, table[:, -1] - weights @ centre
 
-    def loss(flat: FloatArray, pull: float) -> tuple[float, FloatArray]:
+    def loss(flat: FloatArray, penalty: float) -> tuple[float, FloatArray]:
         table = flat.reshape(first.shape)
         weights, bias = read(table)
         single, value, slopes = weights.T.astype(np.float32), 0.0, np.zeros_like(table)
@@ -62,12 +62,12 @@ def softmax_regressions(shots: ManyShots, start: LinearHead | None) -> Iterator[
             slopes[:, -1] += logits.sum(axis=0)
         slopes[:, :-1] = solve_triangular(root, (slopes[:, :-1] - np.outer(slopes[:, -1], centre)).T, lower=True).T
         away = table[:, :-1] - first[:, :-1]
-        slopes[:, :-1] += pull / n * away
-        return value + pull / (2 * n) * float(np.sum(away**2)), slopes.ravel()
+        slopes[:, :-1] += penalty / n * away
+        return value + penalty / (2 * n) * float(np.sum(away**2)), slopes.ravel()
 
     weights = start.weights.astype(np.float64)
     first = np.column_stack([weights @ root, start.bias + weights @ centre])
     table = first.ravel()
-    for pull in PULLS:
-        table = minimize(loss, table, (pull,), jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS}).x
+    for penalty in PENALTIES:
+        table = minimize(loss, table, (penalty,), jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS}).x
         yield shots.linear(*read(table.reshape(first.shape)), text_weight)

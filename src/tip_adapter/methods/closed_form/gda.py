@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from tip_adapter.methods.base import FewShotMethod
-from tip_adapter.methods.expert import Expert, combined_head, scaled
+from tip_adapter.methods.few_shot_term import FewShotTerm, combined_head, scaled
 from tip_adapter.methods.heads import Head
 from tip_adapter.methods.heads.gaussian import Moments, spanned
 from tip_adapter.methods.inputs import given_or_auto
@@ -70,12 +70,12 @@ class Gaussians:
         return fit
 
 
-def gaussian_expert(
+def gaussian_term(
     support: SupportSet,
     alpha: float | None = None,
     text_weight: float | None = None,
     ridges: Sequence[float] = RIDGES,
-) -> Expert:
+) -> FewShotTerm:
     """Fit the Gaussians, and choose what is not given: α in units that do not depend on the number of shots."""
     shots, texts = (support.features, support.labels, support.n_classes), None
     if 2 * support.counts.min() < support.counts.max():
@@ -101,7 +101,7 @@ def gaussian_expert(
     weights, bias = gaussians.classifier(ridge)
     values = {"alpha": alpha, "ridge": ridge, "text weight": weight}
     fit = scaled(alpha, gaussians.fit(ridge))
-    return Expert(values, seen, fit, alpha * bias, weights=alpha * weights, search=choice)
+    return FewShotTerm(values, seen, fit, alpha * bias, weights=alpha * weights, search=choice)
 
 
 class GDA(FewShotMethod):
@@ -169,13 +169,13 @@ class GDA(FewShotMethod):
         alpha, ridge = given_or_auto("alpha", self.alpha), given_or_auto("ridge", self.ridge, positive=True)
         chosen = RIDGES if alpha is None and support.validation is None else RIDGES[:1]
         text_weight = given_or_auto("text_weight", self.text_weight)
-        expert = gaussian_expert(
+        term = gaussian_term(
             support, None if alpha is None else alpha * unit, text_weight, chosen if ridge is None else (ridge,)
         )
-        self.search_ = expert.search
-        self.alpha_, self.ridge_ = expert.values["alpha"] / unit, expert.values["ridge"]
-        self.text_weight_ = expert.values["text weight"]
-        return combined_head(support.weigh_text(self.text_weight_), [expert])
+        self.search_ = term.search
+        self.alpha_, self.ridge_ = term.values["alpha"] / unit, term.values["ridge"]
+        self.text_weight_ = term.values["text weight"]
+        return combined_head(support.weigh_text(self.text_weight_), [term])
 
     def _refit_head(self, support: SupportSet) -> Head:
         # The paper's P shrinks by (N-1)/D; what α counts without that is held.

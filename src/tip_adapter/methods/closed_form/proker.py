@@ -11,10 +11,10 @@ import numpy as np
 
 from tip_adapter.errors import InputError
 from tip_adapter.methods.base import FewShotMethod
-from tip_adapter.methods.expert import Expert, combined_head, scaled
+from tip_adapter.methods.few_shot_term import FewShotTerm, combined_head, scaled
 from tip_adapter.methods.heads import Head
 from tip_adapter.methods.heads.base import symmetric_inverse
-from tip_adapter.methods.heads.gaussian import crowding
+from tip_adapter.methods.heads.gaussian import class_frequency
 from tip_adapter.methods.heads.linear import kernel_residuals
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.evidence import Evidence
@@ -42,8 +42,8 @@ class KernelRidge:
         Y - F·Wᵀ.
     folds : ndarray of shape (N,), or None
         Fold of every shot.
-    crowding : ndarray of shape (N,), float64
-        See `tip_adapter.methods.heads.gaussian.crowding`.
+    class_frequency : ndarray of shape (N,), float64
+        See `tip_adapter.methods.heads.gaussian.class_frequency`.
     labels : ndarray of shape (N,), integers, optional
         With them, classes whose shots are all left out are treated as classes without shots.
     """
@@ -51,7 +51,7 @@ class KernelRidge:
     features: Float32Array
     residuals: FloatArray
     folds: IntArray | None
-    crowding: FloatArray
+    class_frequency: FloatArray
     labels: IntArray | None = None
 
     @classmethod
@@ -67,7 +67,7 @@ class KernelRidge:
         residuals = kernel_residuals(support.labels, text, support.logit_scale)
         # `left_out` answers for keys: of shots that are asked about by single views, folds are fitted one by one.
         folds = support.evidence.support_folds if support.queries is None else None
-        return cls(support.features, residuals, folds, crowding(support.labels), support.labels)
+        return cls(support.features, residuals, folds, class_frequency(support.labels), support.labels)
 
     @cached_property
     def _cosines(self) -> FloatArray:
@@ -82,11 +82,11 @@ class KernelRidge:
         system *= beta
         np.exp(system, out=system)
         system /= ridge
-        system[np.diag_indices_from(system)] += self.crowding if kept is None else self.crowding[kept]
+        system[np.diag_indices_from(system)] += self.class_frequency if kept is None else self.class_frequency[kept]
         return system.T  # it is symmetric, and columns are what LAPACK takes without a copy
 
     def coefficients(self, beta: float, ridge: float, kept: BoolArray | None = None) -> FloatArray:
-        """``(K/λ + diag(crowding))⁻¹(Y - F·Wᵀ)``, (N, C), of all shots or the kept ones."""
+        """``(K/λ + diag(class_frequency))⁻¹(Y - F·Wᵀ)``, (N, C), of all shots or the kept ones."""
         from scipy.linalg import cho_factor, cho_solve
 
         residuals = self.residuals if kept is None else self.residuals[kept]
@@ -110,7 +110,7 @@ class KernelRidge:
     def left_out(self, beta: float, ridge: float) -> FloatArray:
         """Regression of every shot by the shots of the other folds, (N, C), from one factorisation.
 
-        With ``M = (K/λ + diag(crowding))⁻¹`` and ``A = M·R``, the shots I of a fold are missed by ``M_II⁻¹·A_I``.
+        With ``M = (K/λ + diag(class_frequency))⁻¹`` and ``A = M·R``, the shots I of a fold are missed by ``M_II⁻¹A_I``.
         """
         from scipy.linalg import cho_factor, cho_solve
 
@@ -167,13 +167,13 @@ def choose_kernel(
     )
 
 
-def kernel_expert(
+def kernel_term(
     support: SupportSet,
     alpha: float | None = None,
     text_weight: float | None = None,
     betas: Sequence[float] = BETAS,
     ridges: Sequence[float] = RIDGES,
-) -> Expert:
+) -> FewShotTerm:
     """Fit the regression, and choose α and t, where they are not given, and among the β and ridges."""
     choice, beta, ridge, weight = None, betas[0], ridges[0], 1.0 if text_weight is None else text_weight
     seen: FloatArray = np.zeros((0, support.n_classes))
@@ -194,7 +194,7 @@ def kernel_expert(
     values = {"alpha": alpha, "beta": beta, "ridge": ridge, "text weight": weight}
     coefficients = alpha * regression.coefficients(beta, ridge)
     fit, none = scaled(alpha, regression.fit(beta, ridge)), np.zeros(support.n_classes)
-    return Expert(values, seen, fit, none, coefficients=coefficients, search=choice)
+    return FewShotTerm(values, seen, fit, none, coefficients=coefficients, search=choice)
 
 
 class ProKeR(FewShotMethod):
@@ -257,14 +257,14 @@ class ProKeR(FewShotMethod):
     def _fit_head(self, support: SupportSet) -> Head:
         alpha, beta = given_or_auto("alpha", self.alpha), given_or_auto("beta", self.beta)
         ridge = given_or_auto("ridge", self.ridge, positive=True)
-        expert = kernel_expert(
+        term = kernel_term(
             support,
             alpha,
             given_or_auto("text_weight", self.text_weight),
             BETAS if beta is None else (beta,),
             RIDGES if ridge is None else (ridge,),
         )
-        self.search_ = expert.search
-        self.alpha_, self.beta_, self.ridge_ = (expert.values[name] for name in ("alpha", "beta", "ridge"))
-        self.text_weight_ = expert.values["text weight"]
-        return combined_head(support.weigh_text(self.text_weight_), [expert])
+        self.search_ = term.search
+        self.alpha_, self.beta_, self.ridge_ = (term.values[name] for name in ("alpha", "beta", "ridge"))
+        self.text_weight_ = term.values["text weight"]
+        return combined_head(support.weigh_text(self.text_weight_), [term])

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from tip_adapter.methods.base import FewShotMethod
-from tip_adapter.methods.expert import ABSENT_LOGIT
+from tip_adapter.methods.few_shot_term import ABSENT_LOGIT
 from tip_adapter.methods.heads import LinearHead
 from tip_adapter.methods.heads.base import unit
 from tip_adapter.methods.inputs import given_or_auto

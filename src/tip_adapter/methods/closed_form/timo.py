@@ -13,7 +13,7 @@ from tip_adapter.errors import FeatureError, InputError
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.closed_form.gda import RIDGES
 from tip_adapter.methods.closed_form.prototype import unit_means
-from tip_adapter.methods.expert import Expert, combined_head, scaled
+from tip_adapter.methods.few_shot_term import FewShotTerm, combined_head, scaled
 from tip_adapter.methods.heads import Head, zero_shot_logits
 from tip_adapter.methods.heads.base import unit
 from tip_adapter.methods.heads.gaussian import Moments, spanned
@@ -115,8 +115,8 @@ class TIMO(FewShotMethod):
         guided = replace(support, zero_shot_weights=guide.weights(guide.everything), text_weight=self.text_weight_)
         weights, bias = guide.classifier(guide.everything, self.ridge_)
         fit, seen = scaled(alpha, guide.fit(self.ridge_)), np.zeros((0, support.n_classes))
-        expert = Expert({"alpha": alpha}, seen, fit, alpha * bias, alpha * weights)
-        return combined_head(guided, [expert])
+        term = FewShotTerm({"alpha": alpha}, seen, fit, alpha * bias, alpha * weights)
+        return combined_head(guided, [term])
 
     def _prompts(self, support: SupportSet) -> Float32Array:
         """Unit rows (C, P, D) in the order of the classes; NaN where there is none."""

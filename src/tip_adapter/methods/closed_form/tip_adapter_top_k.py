@@ -163,11 +163,11 @@ class TipAdapterTopK(FewShotMethod):
             count = int(parameters["neighbours"])
             return nearest_mass(cosines[:, :count], owners[:, :count], cache, parameters["beta"])
 
-        def expert(parameters: dict[str, float]) -> Fit:
+        def term(parameters: dict[str, float]) -> Fit:
             return lambda kept: lambda queries: self._mass(support, kept, queries, parameters)
 
         axes = {"neighbours": [float(count) for count in counts], "beta": betas}
-        return choose(evidence, expert, axes, alpha=alpha, text_weight=text_weight, left_out=left_out)[0]
+        return choose(evidence, term, axes, alpha=alpha, text_weight=text_weight, left_out=left_out)[0]
 
     def _cache(self, support: SupportSet, kept: BoolArray) -> Cache:
         return Cache.build(support.features[kept], support.labels[kept], support.n_classes, balanced=self.balanced)

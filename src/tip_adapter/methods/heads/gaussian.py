@@ -96,8 +96,8 @@ class Moments:
         present, means = self.counts > 0, self.means
         shares: FloatArray = np.zeros(len(self.counts))
         if texts is not None:
-            told = self.told_by(texts)
-            means, shares = told.joined(means), told.shares
+            of_texts = self.text_means(texts)
+            means, shares = of_texts.joined(means), of_texts.shares
         weights = self.precision(ridge)(means)
         bias = -0.5 * np.einsum("cd,cd->c", weights, means)
         if np.ptp(self.counts[present]) > 0:
@@ -106,7 +106,7 @@ class Moments:
         weights = np.where(answered[:, None], weights - weights[present].mean(axis=0), 0.0)
         return weights, np.where(answered, bias - bias[present].mean(), 0.0)
 
-    def told_by(self, texts: FloatArray) -> TextMeans:
+    def text_means(self, texts: FloatArray) -> TextMeans:
         """Say what the texts (C, D) tell of the means of classes with few shots, as far as they do of the others."""
         counts, means = self.counts, self.means
         many = (counts > 0) & (2 * counts >= counts.max())
@@ -223,7 +223,7 @@ def expected_means(means: FloatArray, present: BoolArray, texts: FloatArray) -> 
     return result
 
 
-def crowding(labels: IntArray) -> FloatArray:
+def class_frequency(labels: IntArray) -> FloatArray:
     """Shots of every shot's class over the mean of the classes that have any: 1 where classes have equally many.
 
     Shapes: `labels` (N,) → (N,).
@@ -231,8 +231,8 @@ def crowding(labels: IntArray) -> FloatArray:
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.methods.heads.gaussian import crowding
-    >>> crowding(np.array([0, 0, 0, 1]))
+    >>> from tip_adapter.methods.heads.gaussian import class_frequency
+    >>> class_frequency(np.array([0, 0, 0, 1]))
     array([1.5, 1.5, 1.5, 0.5])
     """
     counts = np.bincount(labels)

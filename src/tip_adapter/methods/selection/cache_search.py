@@ -21,7 +21,7 @@ from tip_adapter.methods.selection.evidence import Selection, TextOf
 from tip_adapter.methods.selection.folds import asked_shots, one_of_each, shots_per_class, spread_over, support_folds
 from tip_adapter.methods.selection.line_search import best_accuracy_alpha, best_likelihood_alpha
 from tip_adapter.methods.selection.prior import WIDTH, expected_spread, likely_ratio, likely_text_weight
-from tip_adapter.methods.selection.weight import harms, nll_and_accuracy
+from tip_adapter.methods.selection.weight import is_worse, nll_and_accuracy
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 BETAS = tuple(0.25 * 2.0**power for power in range(10))
@@ -42,14 +42,14 @@ Criterion = Literal["likelihood", "accuracy"]
 class SearchPoint:
     """One β that was tried, the best α for it, and how the pair did on the scored images.
 
-    `pull` is what the distance of α and β from what is expected of them adds to `nll`, in nats per image.
+    `penalty` is what the distance of α and β from what is expected of them adds to `nll`, in nats per image.
     """
 
     beta: float
     alpha: float
     nll: float
     accuracy: float
-    pull: float = 0.0
+    penalty: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +286,7 @@ class _Scored:
 
     def _best(self, points: dict[float, SearchPoint]) -> SearchPoint:
         if self.criterion == "likelihood":
-            return min(points.values(), key=lambda point: point.nll + point.pull)
+            return min(points.values(), key=lambda point: point.nll + point.penalty)
         return min(points.values(), key=lambda point: (-point.accuracy, point.nll))
 
     def _point(self, beta: float, alpha: float | None, start: float) -> SearchPoint:
@@ -302,13 +302,13 @@ class _Scored:
         alpha, nll = best_likelihood_alpha(self.text, mass, self.labels, start=start)
         spread = float(mass.std(axis=1).mean())
         # β = 0 is given or not tried.
-        pull = float(np.log(beta / PRIOR_BETA)) ** 2 / (2 * WIDTH**2 * len(self.labels)) if beta else 0.0
+        penalty = float(np.log(beta / PRIOR_BETA)) ** 2 / (2 * WIDTH**2 * len(self.labels)) if beta else 0.0
         if alpha > 0 and spread > 0:
             expected = expected_spread(self.shots)
             weight = likely_ratio(self.text, mass / spread, self.labels, expected, start=alpha * spread)
             alpha, nll = weight / spread, self._nll(mass, weight / spread)
-            pull += float(np.log(weight / expected)) ** 2 / (2 * WIDTH**2 * len(self.labels))
-        return SearchPoint(beta, alpha, nll, float(self._right(mass, alpha).mean()), pull)
+            penalty += float(np.log(weight / expected)) ** 2 / (2 * WIDTH**2 * len(self.labels))
+        return SearchPoint(beta, alpha, nll, float(self._right(mass, alpha).mean()), penalty)
 
     def _right(self, mass: FloatArray, alpha: float) -> BoolArray:
         right: BoolArray = (self.text + alpha * mass).argmax(axis=1) == self.labels
@@ -320,7 +320,7 @@ class _Scored:
     def _result(self, points: tuple[SearchPoint, ...], best: SearchPoint, alpha: float | None) -> SearchResult:
         mass, text = self.cache_logits.of(best.beta), bool(self.zero_shot.any())
         # Likelihood can gain where accuracy loses.
-        helps = best.alpha > 0 and not (text and harms(self.text, self.text + best.alpha * mass, self.labels))
+        helps = best.alpha > 0 and not (text and is_worse(self.text, self.text + best.alpha * mass, self.labels))
         if alpha is None and not helps:
             best = self._point(best.beta, 0.0, 0.0)
         zero_shot_nll, zero_shot_accuracy = nll_and_accuracy(self.zero_shot, self.labels if text else self.labels[:0])

@@ -1,6 +1,6 @@
 """Measure what classes with few shots lose to those with many, and correct it.
 
-An expert knows a class of one shot less well than one of sixteen, so its logits for that class stay lower, also on the
+A term knows a class of one shot less well than one of sixteen, so its logits for that class stay lower, also on the
 class's own images. How much lower is measured on classes that have many shots: some of them are cut to as few shots, or
 to none, and asked about shots that were left out.
 """
@@ -23,9 +23,9 @@ GROUPS = 4
 
 
 def class_offsets(support: SupportSet, fit: Fit) -> FloatArray:
-    """Offsets (C,) of an expert's logits: 0 but for classes with less than half of the shots of the largest class.
+    """Offsets (C,) of a term's logits: 0 but for classes with less than half of the shots of the largest class.
 
-    They are the likeliest for ``text + expert + offset`` on shots of classes that were cut: with them the
+    They are the likeliest for ``text + term + offset`` on shots of classes that were cut: with them the
     probabilities of a class with few shots add up to what is there of it, so that it is named as often as it occurs.
 
     Examples

@@ -1,6 +1,6 @@
 """Logits on images that a fit has not seen: shots left out in turn, or a validation set.
 
-One shot of every class is left out at once (never one image alone, which handicaps its own class), and an expert fitted
+One shot of every class is left out at once (never one image alone, which handicaps its own class), and a term fitted
 to the rest answers for it.
 """
 
@@ -19,7 +19,7 @@ from tip_adapter.methods.selection.prior import likely_text_weight
 from tip_adapter.typing import BoolArray, Float32Array, FloatArray, IntArray
 
 Fit = Callable[[BoolArray], Callable[[Float32Array], FloatArray]]
-"""Fit an expert to the shots that a mask (N,) keeps; the result turns unit features (B, D) into logits (B, C), 0 for
+"""Fit a term to the shots that a mask (N,) keeps; the result turns unit features (B, D) into logits (B, C), 0 for
 classes without a kept shot."""
 
 TextOf = Callable[[IntArray | BoolArray], FloatArray]
@@ -75,12 +75,12 @@ class Selection:
 
 
 GROUPS = 8
-"""Groups of classes, each left out once, when the spread of an expert's logits on new images is measured."""
+"""Groups of classes, each left out once, when the spread of a term's logits on new images is measured."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Images that decide, and how an expert is asked about them without having seen them.
+    """Images that decide, and how a term is asked about them without having seen them.
 
     Attributes
     ----------
@@ -91,13 +91,13 @@ class Evidence:
     asked : ndarray of shape (B,), bool
         Images that ask the texts: all, or one of every group, at most `folds.MAX_ASKED`.
     scored : ndarray of shape (B,), bool
-        Those that ask the expert, too; a shot whose class has none left says nothing. None with one shot per class.
+        Those that ask the term, too; a shot whose class has none left says nothing. None with one shot per class.
     folds : ndarray of shape (B,), or None
         Their folds; None for a validation set.
     support_folds : ndarray of shape (N,), or None
-        Folds of the shots an expert is fitted to.
+        Folds of the shots a term is fitted to.
     support_labels : ndarray of shape (N,)
-        Classes of the shots an expert is fitted to.
+        Classes of the shots a term is fitted to.
     growth : float
         Shots per class over shots per class that a left-out fit keeps.
     groups : ndarray of shape (N,), optional
@@ -145,7 +145,7 @@ class Evidence:
         return "cross-validation and prior" if self.few else "cross-validation"
 
     def logits(self, fit: Fit) -> FloatArray:
-        """Logits of the scored images, by experts that have not seen them; 0 for the others.
+        """Logits of the scored images, by terms that have not seen them; 0 for the others.
 
         All of a validation set are scored; with a single fold, which nothing is left out of, none.
 
@@ -160,9 +160,9 @@ class Evidence:
         return result
 
     def new_image_spread(self, fit: Fit) -> float:
-        """Spread over classes of the logits that the full expert would give new images.
+        """Spread over classes of the logits that the full term would give new images.
 
-        Shots are no new images, but to an expert that has not seen their class they are: a part of the classes is left
+        Shots are no new images, but to a term that has not seen their class they are: a part of the classes is left
         out at a time, and the others' logits are looked at.
         """
         present = np.unique(self.support_labels)

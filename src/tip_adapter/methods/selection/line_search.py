@@ -99,10 +99,10 @@ def best_accuracy_alpha(text: FloatArray, cache: FloatArray, labels: IntArray) -
     return float(ends[best] + widths[best] / 2), float(counts[best] / len(labels))
 
 
-def nll_along(text: FloatArray, expert: FloatArray, labels: IntArray, weight: float) -> FloatArray:
-    """Negative log-likelihood of every image under ``text + weight·expert``, in nats.
+def nll_along(text: FloatArray, term: FloatArray, labels: IntArray, weight: float) -> FloatArray:
+    """Negative log-likelihood of every image under ``text + weight·term``, in nats.
 
-    Shapes: `text, expert` (B, C), `labels` (B,) → (B,).
+    Shapes: `text, term` (B, C), `labels` (B,) → (B,).
 
     Examples
     --------
@@ -114,7 +114,7 @@ def nll_along(text: FloatArray, expert: FloatArray, labels: IntArray, weight: fl
     # In float64 whatever the logits are: differences of such sums over many images find the best weight.
     result, weight = np.empty(len(labels)), np.float64(weight)
     for part in _blocks(text):
-        result[part] = nll_per_sample(text[part] + weight * expert[part], labels[part])
+        result[part] = nll_per_sample(text[part] + weight * term[part], labels[part])
     return result
 
 

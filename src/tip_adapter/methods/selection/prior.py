@@ -29,7 +29,7 @@ between classes deserves K / (K + κ) of its length."""
 
 
 def expected_spread(shots: float) -> float:
-    """Expect so much spread over classes, in nats, of an expert's logits for new images.
+    """Expect so much spread over classes, in nats, of a term's logits for new images.
 
     Examples
     --------
@@ -69,20 +69,20 @@ def likely_text_weight(text: FloatArray, labels: IntArray, beside: FloatArray | 
 
 def likely_ratio(
     text: FloatArray,
-    expert: FloatArray,
+    term: FloatArray,
     labels: IntArray,
     expected: float,
     *,
     width: float = WIDTH,
     start: float | None = None,
 ) -> float:
-    """Find the ratio c that is likeliest for ``text + c·expert``, given what is expected of it.
+    """Find the ratio c that is likeliest for ``text + c·term``, given what is expected of it.
 
     Minimises the sum of negative log-likelihood plus ``log²(c / expected) / (2·width²)``.
 
     Parameters
     ----------
-    text, expert : ndarray of shape (B, C)
+    text, term : ndarray of shape (B, C)
         Logits with the same spread over classes.
     labels : ndarray of shape (B,)
     expected : float
@@ -107,10 +107,10 @@ def likely_ratio(
     from scipy.optimize import minimize_scalar
 
     if start is None:
-        start, _ = best_likelihood_alpha(text, expert, labels)
+        start, _ = best_likelihood_alpha(text, term, labels)
 
     def loss(log_ratio: float) -> float:
-        nll = float(nll_along(text, expert, labels, float(np.exp(log_ratio))).sum())
+        nll = float(nll_along(text, term, labels, float(np.exp(log_ratio))).sum())
         return nll + float(log_ratio - np.log(expected)) ** 2 / (2 * width**2)
 
     # The likelihood alone is best at `start`, the prior alone at `expected`: the optimum lies between.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tip_adapter.methods.heads.base import with_text
-from tip_adapter.methods.heads.gaussian import crowding
+from tip_adapter.methods.heads.gaussian import class_frequency
 from tip_adapter.methods.selection.folds import asked_shots, one_of_each
 from tip_adapter.methods.selection.prior import expected_spread
 from tip_adapter.typing import FloatArray, IntArray
@@ -27,7 +27,7 @@ to the photo, else they would not tell photos apart."""
 def text_offsets(support: SupportSet) -> FloatArray:
     """Offsets (C,) of the text logits, 0 for classes without text or shots: the likeliest given what is expected.
 
-    A shot's own class leads the others by as much as the experts, which the shots teach, are expected to add: where
+    A shot's own class leads the others by as much as the terms, which the shots teach, are expected to add: where
     they know a class well, a poor text costs nothing.
 
     Examples
@@ -51,15 +51,15 @@ def text_offsets(support: SupportSet) -> FloatArray:
         logits[np.arange(len(labels)), labels] += lead[counts[labels]]
         columns = np.cumsum(known) - 1
         if width > 0:  # texts that count nothing are not off
-            offsets[known] = _likeliest(logits[:, known], columns[labels], crowding(labels), width)
+            offsets[known] = _likeliest(logits[:, known], columns[labels], class_frequency(labels), width)
     return offsets
 
 
-def _likeliest(logits: FloatArray, labels: IntArray, crowded: FloatArray, width: float) -> FloatArray:
+def _likeliest(logits: FloatArray, labels: IntArray, frequencies: FloatArray, width: float) -> FloatArray:
     """Offsets (C,) that make the labels likeliest, classes counting alike, with a normal distribution expected."""
     from scipy.optimize import minimize
 
-    rows, weights = np.arange(len(labels)), 1 / crowded
+    rows, weights = np.arange(len(labels)), 1 / frequencies
 
     def loss(offsets: FloatArray) -> tuple[float, FloatArray]:
         moved = logits + offsets

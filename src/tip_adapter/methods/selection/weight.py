@@ -1,6 +1,6 @@
-"""Choose how much to trust an expert beside the texts, from its logits on held-out images.
+"""Choose how much to trust a term beside the texts, from its logits on held-out images.
 
-Every method that adds ``α·expert`` to the zero-shot logits meets the question how large α should be. From shots alone,
+Every method that adds ``α·term`` to the zero-shot logits meets the question how large α should be. From shots alone,
 the likelihood of the answers to left-out shots decides, corrected for what leaving out changes (fewer shots) and, where
 shots are few, held near a spread stated beforehand. With a validation set accuracy on it decides, as in most papers.
 """
@@ -39,14 +39,14 @@ def nll_and_accuracy(logits: FloatArray, labels: IntArray) -> tuple[float, float
 
 @dataclass(frozen=True, kw_only=True)
 class Choice(Selection):
-    """What was chosen for ``t·text + α·expert``, the expert fitted to all shots.
+    """What was chosen for ``t·text + α·term``, the term fitted to all shots.
 
     Attributes
     ----------
     parameters : dict of str to float
-        The expert's parameters.
+        The term's parameters.
     alpha_seen : float
-        Weight that the experts of the left-out shots were given when they were scored.
+        Weight that the terms of the left-out shots were given when they were scored.
     tried : tuple of (dict, float)
         Every combination of parameters with its negative log-likelihood.
     """
@@ -64,7 +64,7 @@ class Choice(Selection):
 
 def choose(
     evidence: Evidence,
-    expert: Callable[[dict[str, float]], Fit],
+    term: Callable[[dict[str, float]], Fit],
     axes: Mapping[str, Sequence[float]] | None = None,
     *,
     growth: float = 0.0,
@@ -72,19 +72,19 @@ def choose(
     text_weight: float | None = None,
     left_out: Callable[[dict[str, float]], FloatArray] | None = None,
 ) -> tuple[Choice, FloatArray]:
-    """Choose α, t, and the parameters of an expert, for ``t·text + α·expert``.
+    """Choose α, t, and the parameters of a term, for ``t·text + α·term``.
 
     Parameters
     ----------
     evidence : Evidence
-    expert : callable
+    term : callable
         From parameters to a `tip_adapter.methods.selection.evidence.Fit`.
     axes : mapping of str to sequence of float, optional
         Values to try of every parameter, the one to take without evidence first. One parameter after another is chosen,
         the others held at the best so far.
     growth : float, default=0
         The best weight grows as the shots to this power, so what was found with the shots a fold keeps is scaled up. 0
-        for experts whose own output grows as it should.
+        for terms whose own output grows as it should.
     alpha, text_weight : float, optional
         α and t that are given and not to be chosen. With α given, or a validation set, t is 1, as in papers.
     left_out : callable, optional
@@ -94,7 +94,7 @@ def choose(
     -------
     Choice
     ndarray of shape (B, C)
-        The chosen expert's logits of images that its fits have not seen.
+        The chosen term's logits of images that its fits have not seen.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def choose(
     axes = axes or {}
 
     def weigh(parameters: dict[str, float]) -> tuple[Choice, FloatArray]:
-        fit = expert(parameters)
+        fit = term(parameters)
         logits = evidence.logits(fit) if left_out is None else left_out(parameters)
         return _weigh(evidence, fit, logits, parameters, growth, (alpha, text_weight)), logits
 
@@ -140,22 +140,22 @@ def _order(choice: Choice) -> tuple[float, float]:
 def _weigh(
     evidence: Evidence,
     fit: Fit,
-    expert: FloatArray,
+    term: FloatArray,
     parameters: dict[str, float],
     growth: float,
     given: tuple[float | None, float | None],
 ) -> Choice:
     rows = evidence.scored
-    text, labels, expert = evidence.text[rows], evidence.labels[rows], expert[rows]
+    text, labels, term = evidence.text[rows], evidence.labels[rows], term[rows]
     alpha, text_weight = given
     if alpha is not None or evidence.rule == "validation":
         text_weight = 1.0 if text_weight is None else text_weight
-        full = seen = best_accuracy_alpha(text_weight * text, expert, labels)[0] if alpha is None else alpha
+        full = seen = best_accuracy_alpha(text_weight * text, term, labels)[0] if alpha is None else alpha
     else:
-        full, seen, text_weight = _weights_from_shots(evidence, fit, expert, growth, text_weight)
-    nll, accuracy = nll_and_accuracy(text_weight * text + seen * expert, labels)
+        full, seen, text_weight = _weights_from_shots(evidence, fit, term, growth, text_weight)
+    nll, accuracy = nll_and_accuracy(text_weight * text + seen * term, labels)
     zero_shot_nll, zero_shot_accuracy = nll_and_accuracy(text, labels if text.any() else labels[:0])
-    if alpha is None and text.any() and harms(text, text_weight * text + seen * expert, labels):
+    if alpha is None and text.any() and is_worse(text, text_weight * text + seen * term, labels):
         full, seen, text_weight, nll, accuracy = 0.0, 0.0, 1.0, zero_shot_nll, zero_shot_accuracy
     return Choice(
         parameters=parameters,
@@ -172,7 +172,7 @@ def _weigh(
     )
 
 
-def harms(before: FloatArray, after: FloatArray, labels: IntArray) -> bool:
+def is_worse(before: FloatArray, after: FloatArray, labels: IntArray) -> bool:
     """Tell whether accuracy falls by more than two standard errors: likelihood can gain where accuracy loses.
 
     Shapes: logits (B, C), `labels` (B,).
@@ -180,9 +180,9 @@ def harms(before: FloatArray, after: FloatArray, labels: IntArray) -> bool:
     Examples
     --------
     >>> import numpy as np
-    >>> from tip_adapter.methods.selection.weight import harms
+    >>> from tip_adapter.methods.selection.weight import is_worse
     >>> right = np.eye(2)[[0] * 9]
-    >>> harms(right, 1 - right, np.zeros(9, dtype=int)), harms(1 - right, right, np.zeros(9, dtype=int))
+    >>> is_worse(right, 1 - right, np.zeros(9, dtype=int)), is_worse(1 - right, right, np.zeros(9, dtype=int))
     (True, False)
     """
     first, second = before.argmax(axis=1) == labels, after.argmax(axis=1) == labels
@@ -191,28 +191,28 @@ def harms(before: FloatArray, after: FloatArray, labels: IntArray) -> bool:
 
 
 def _weights_from_shots(
-    evidence: Evidence, fit: Fit, expert: FloatArray, growth: float, text_weight: float | None
+    evidence: Evidence, fit: Fit, term: FloatArray, growth: float, text_weight: float | None
 ) -> tuple[float, float, float]:
-    """α of the full expert, of the experts that the left-out shots were shown to, and t.
+    """α of the full term, of the terms that the left-out shots were shown to, and t.
 
-    Logits of a known spread are weighed, so that what is expected does not depend on the expert's scale.
+    Logits of a known spread are weighed, so that what is expected does not depend on the term's scale.
     """
     expected, rows = expected_spread(evidence.shots), evidence.scored
     asked = evidence.asked
     t = evidence.text_weight if text_weight is None else text_weight
-    full_spread = evidence.new_image_spread(fit) if evidence.few else spread(expert)
+    full_spread = evidence.new_image_spread(fit) if evidence.few else spread(term)
     if full_spread == 0:
         return 0.0, 0.0, t
     if evidence.rule == "prior":
         return expected / full_spread, expected / full_spread, t
-    fold_spread = spread(expert)
+    fold_spread = spread(term)
     if fold_spread == 0:
         return 0.0, 0.0, t
-    grown, unit = evidence.growth**growth, expert / fold_spread
+    grown, unit = evidence.growth**growth, term / fold_spread
     text, labels, beside = evidence.text[rows], evidence.labels[rows], np.zeros(evidence.text.shape)
     weight = likely_ratio(t * text, unit, labels, expected / grown)
     for _ in range(ROUNDS if text_weight is None and text.any() else 0):
-        # Shots that are their classes' only ones were shown to no expert: they ask the texts alone.
+        # Shots that are their classes' only ones were shown to no term: they ask the texts alone.
         beside[rows] = weight * unit
         t = likely_text_weight(evidence.text[asked], evidence.labels[asked], beside[asked])
         weight = likely_ratio(t * text, unit, labels, expected / grown)
@@ -226,14 +226,14 @@ ROUNDS = 2
 def likely_weights(
     logits: FloatArray, labels: IntArray, expected: Sequence[float], widths: Sequence[float]
 ) -> FloatArray:
-    """Find non-negative weights of several experts' logits: the likeliest, given what is expected of them.
+    """Find non-negative weights of several terms' logits: the likeliest, given what is expected of them.
 
     Minimises the sum of negative log-likelihood plus ``Σ ((w - expected) / (width · expected))² / 2``, which is convex.
 
     Parameters
     ----------
     logits : ndarray of shape (E, B, C)
-        Of E experts, text among them.
+        Of E terms, text among them.
     labels : ndarray of shape (B,), integers in [0, C)
     expected : sequence of E floats
         Weights expected beforehand, above 0.

@@ -10,7 +10,7 @@ import numpy as np
 
 from tip_adapter.errors import InputError
 from tip_adapter.methods.base import FewShotMethod
-from tip_adapter.methods.expert import ABSENT_LOGIT
+from tip_adapter.methods.few_shot_term import ABSENT_LOGIT
 from tip_adapter.methods.heads import LinearHead
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.evidence import Evidence, evidence_from_support

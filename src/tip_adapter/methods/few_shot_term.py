@@ -19,7 +19,7 @@ ABSENT_LOGIT = -1e4
 
 
 @dataclass(frozen=True, eq=False)
-class Expert:
+class FewShotTerm:
     """A term beside the zero-shot logits, fitted to all shots: linear in the feature, or in its kernels to the shots.
 
     Attributes
@@ -47,7 +47,7 @@ class Expert:
 
 
 def scaled(alpha: float, fit: Fit) -> Fit:
-    """Multiply what an expert adds."""
+    """Multiply what a term adds."""
 
     def fitted(kept: BoolArray) -> Callable[[Float32Array], FloatArray]:
         answer = fit(kept)
@@ -57,25 +57,26 @@ def scaled(alpha: float, fit: Fit) -> Fit:
 
 
 def combined_head(
-    support: SupportSet, experts: Sequence[Expert], shares: Sequence[float] = (1.0,), offsets: FloatArray | float = 0.0
+    support: SupportSet,
+    terms: Sequence[FewShotTerm],
+    shares: Sequence[float] = (1.0,),
+    offsets: FloatArray | float = 0.0,
 ) -> LinearHead | KernelHead:
-    """One formula for the weighed sum of the zero-shot logits and experts, of which at most one has kernels.
+    """One formula for the weighed sum of the zero-shot logits and terms, of which at most one has kernels.
 
     What classes with few shots lose to those with many is made up for (`class_offsets`), `offsets` are added.
     """
-    bias = sum(
-        (share * expert.bias for share, expert in zip(shares, experts, strict=True)), np.zeros(support.n_classes)
-    )
+    bias = sum((share * term.bias for share, term in zip(shares, terms, strict=True)), np.zeros(support.n_classes))
     # Of the keys: an edit fits the head again, and may have no more than they.
-    bias += offsets + class_offsets(replace(support, queries=None), _together(experts, shares))
+    bias += offsets + class_offsets(replace(support, queries=None), _together(terms, shares))
     if support.zero_shot_weights is None:
         bias = np.where(support.counts == 0, ABSENT_LOGIT, bias)
     weights, coefficients, beta = None, None, 0.0
-    for share, expert in zip(shares, experts, strict=True):
-        if expert.weights is not None:
-            weights = (share * expert.weights).astype(np.float32)
-        if expert.coefficients is not None:
-            coefficients, beta = (share * expert.coefficients).astype(np.float32), expert.values["beta"]
+    for share, term in zip(shares, terms, strict=True):
+        if term.weights is not None:
+            weights = (share * term.weights).astype(np.float32)
+        if term.coefficients is not None:
+            coefficients, beta = (share * term.coefficients).astype(np.float32), term.values["beta"]
     scale = support.text_scale
     if coefficients is None:
         return LinearHead(
@@ -93,9 +94,9 @@ def combined_head(
     )
 
 
-def _together(experts: Sequence[Expert], shares: Sequence[float]) -> Fit:
+def _together(terms: Sequence[FewShotTerm], shares: Sequence[float]) -> Fit:
     def fit(kept: BoolArray) -> Callable[[Float32Array], FloatArray]:
-        answers = [(share, expert.fit(kept)) for share, expert in zip(shares, experts, strict=True) if share]
+        answers = [(share, term.fit(kept)) for share, term in zip(shares, terms, strict=True) if share]
 
         def together(queries: Float32Array) -> FloatArray:
             total: FloatArray = np.zeros((len(queries), 1))
