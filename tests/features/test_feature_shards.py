@@ -74,6 +74,24 @@ def test_the_photo_of_bad_features_is_named(tmp_path):
         load_training_features(tmp_path / "x.parquet")
 
 
+WIDER = pa.FixedSizeListArray.from_arrays(pa.array(np.eye(4, 5, dtype=np.float32).ravel()), 5)
+ODD = {
+    "dimensions": (table(id=list("efgh"), features=WIDER), r"of 4 dimensions in .*, got 5 in .*part-2\.parquet"),
+    "encoder": (table(job=JOB_OF_FEATURES | {"encoder": "lite"}), r"those of .*part-1\.parquet and .*part-2\.parquet"),
+    "ids": (table(id=list("ebfg")), r"got 1 ids again, such as b:"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_the_file_or_photo_that_does_not_fit_the_others_is_named(tmp_path, odd):
+    other, said = ODD[odd]
+    (tmp_path / "_manifest.json").touch()
+    pq.write_table(SOUND, tmp_path / "part-1.parquet")
+    pq.write_table(other, tmp_path / "part-2.parquet")
+    with pytest.raises(TipAdapterError, match=said):
+        load_training_features(tmp_path)
+
+
 @pytest.mark.parametrize("name", DAMAGED)
 @pytest.mark.parametrize("read", [load_training_features, load_feature_file])
 def test_damaged_tables_are_refused(tmp_path, name, read):
@@ -87,5 +105,5 @@ def test_damaged_tables_are_refused(tmp_path, name, read):
 def test_cut_files_are_refused(tmp_path, cut):
     pq.write_table(SOUND, tmp_path / "whole.parquet")
     (tmp_path / "x.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:cut])
-    with pytest.raises(TipAdapterError, match="got"):
+    with pytest.raises(TipAdapterError, match=r"x\.parquet, got.*delete what is damaged"):
         load_feature_file(tmp_path / "x.parquet")

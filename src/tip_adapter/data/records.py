@@ -261,7 +261,9 @@ def _parquet_records(path: str) -> Iterator[Record]:
                     label = _class_of(told.get("label"))
                     yield Record(identity, path, label, texts.get("group"), column, (group, row))
     except (OSError, _arrow_error()) as error:
-        raise DatasetError(f"Expected {path} to be a whole Parquet file, got: {str(error).splitlines()[0]}") from error
+        raise DatasetError(
+            f"Expected {path} to be a whole Parquet file, got: {str(error).splitlines()[0]}; copy or write it again"
+        ) from error
 
 
 def _first(names: Sequence[str], name: str) -> str | None:

@@ -143,19 +143,23 @@ def _readable(path: Path) -> Iterator[None]:
         raise
     except damage as error:
         raise DatasetError(
-            f"Expected Parquet files of features that embed wrote in {path}, got: {reason_of(error)}; run it again"
+            f"Expected features that embed wrote in {path}, got: {reason_of(error)}; delete what is damaged, and run "
+            "embed again"
         ) from error
 
 
 def _one_job(files: Sequence[str], path: Path) -> dict[str, Any]:
     """What the files say they are of, which has to be the same."""
-    parquet = require_extra("pyarrow.parquet", "data")
     if not files:
         raise DatasetError(f"Expected Parquet files of features in {path}, got none: run embed again")
-    jobs = {(parquet.read_schema(file).metadata or {}).get(JOB, b"{}") for file in files}
+    jobs = {(_schema(file).metadata or {}).get(JOB, b"{}"): file for file in files}
     if len(jobs) > 1:
-        raise FeatureError(f"Expected features of one encoder in {path}, got {len(jobs)} kinds: keep them apart")
-    job: dict[str, Any] = json.loads(jobs.pop())
+        first, second = list(jobs.values())[:2]
+        raise FeatureError(
+            f"Expected features of one encoder and precision in {path}, but those of {first} and {second} differ: put "
+            "each kind into a folder of its own"
+        )
+    job: dict[str, Any] = json.loads(next(iter(jobs)))
     if job.get("kind") != "features" or not isinstance(job.get("encoder"), str):
         got = f"{job.get('kind', 'other columns')} of {job.get('encoder', 'no encoder')}"
         raise DatasetError(f"Expected features that embed wrote in {path}, got {got}")
@@ -170,14 +174,23 @@ def _facts(files: Sequence[str], path: Path) -> Any:
         raise DatasetError(f"Expected {nameless[0]} of every image in {path}, got rows without: run embed again")
     again = len(table) - compute.count_distinct(table["id"]).as_py()
     if again:
-        raise DatasetError(f"Expected every image once in {path}, got {again} ids again")
+        counts = compute.value_counts(table["id"])
+        first = counts.filter(compute.greater(counts.field("counts"), 1))[0]["values"]
+        raise DatasetError(
+            f"Expected every image once in {path}, got {again} ids again, such as {first}: remove one of the files"
+        )
     return table
+
+
+def _schema(file: str) -> Any:
+    with _readable(Path(file)):
+        return require_extra("pyarrow.parquet", "data").read_schema(file)
 
 
 def _words(file: str) -> Any:
     """Read the columns of words of one file; the column of groups may be missing."""
     arrow, parquet = require_extra("pyarrow", "data"), require_extra("pyarrow.parquet", "data")
-    schema = parquet.read_schema(file)
+    schema = _schema(file)
     names = schema.names
     if missing := [name for name in ("id", "label", "digest", "features") if name not in names]:
         raise DatasetError(
@@ -234,13 +247,16 @@ def _on_disk(files: Sequence[str], kept: BoolArray, ids: Any, path: Path) -> Flo
     """Write unit rows to a temporary file without a name, a row group at a time, and map it."""
     with tempfile.TemporaryFile() as file:
         start, dim = 0, 0
-        for values in iter_features(files):
+        for source, values in ((one, values) for one in files for values in iter_features([one])):
             rows = start + np.flatnonzero(kept[start : start + len(values)])
             with np.errstate(over="ignore"):  # refused below
                 wanted = values[rows - start].astype(np.float32)
             start, dim = start + len(values), dim or values.shape[1]
             if values.shape[1] != dim:
-                raise FeatureError(f"Expected features of {dim} dimensions in {path}, got {values.shape[1]}, too")
+                raise FeatureError(
+                    f"Expected features of {dim} dimensions in {path}, got {values.shape[1]} in {source}: put "
+                    "each kind into a folder of its own"
+                )
             norms = np.linalg.norm(wanted.astype(np.float64), axis=1, keepdims=True)
             bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
             if bad.size:

@@ -144,8 +144,8 @@ class ShardFolder:
                 return opened.read(columns=columns, use_threads=False)
         except (OSError, require_extra("pyarrow", "data").ArrowException) as error:
             raise ModelFileError(
-                f"Expected {file} to be a whole shard, got: {str(error).splitlines()[0]}; delete it and run again, its "
-                "images will be encoded again"
+                f"Expected {file} to be a whole shard, got: {reason_of(error)}: delete it and run again, which encodes "
+                "its images again"
             ) from error
 
     def _parts(self, folder: str) -> list[str]:

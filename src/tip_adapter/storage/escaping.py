@@ -42,14 +42,14 @@ def for_terminal(text: str) -> str:
 
 
 def reason_of(error: BaseException, *, longest: int = 200) -> str:
-    r"""Say on one line, as far as it is of use, what an exception of another library says.
+    r"""Say on one line without a full stop, as far as it is of use, what an exception of another library says.
 
     Examples
     --------
     >>> print(reason_of(ValueError("no such\n  \x1b[31m thing")))
     no such \x1b[31m thing
     """
-    reason = for_terminal(" ".join(str(error).split())) or type(error).__name__
+    reason = for_terminal(" ".join(str(error).split())).removesuffix(".") or type(error).__name__
     return reason if len(reason) <= longest else f"{reason[: longest - 1]}…"
 
 
