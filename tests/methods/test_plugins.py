@@ -1,6 +1,8 @@
 """Methods and encoders that other packages add, with a tiny package laid into a folder of the path."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -87,3 +89,27 @@ def test_a_package_that_cannot_be_imported_is_named_and_the_others_go_on(install
     assert code != 0
     assert len(err.strip().splitlines()) == 1
     assert "'broken' of the package broken cannot be imported" in err
+
+
+def test_name_of_a_class(installed):
+    assert {methods.method_name(each) for each in methods.METHODS.values()} == set(methods.METHODS)
+
+    class Own(methods.Prototype):
+        pass
+
+    assert methods.method_name(Own) == "Own"
+
+
+def test_fitting_imports_no_other_method():
+    code = """
+import sys
+import numpy as np
+from tip_adapter.model.fitting import fit_method, make_estimator
+
+eye, labels = np.eye(2, dtype=np.float32), np.array([0, 0, 1, 1])
+_, record = fit_method(make_estimator("auto", {}), eye[labels], labels, eye, 10.0)
+loaded = [name for name in sys.modules if name.startswith("tip_adapter.methods.")]
+print(record.name, [name for name in loaded if ".on_encoder" in name or ".transductive" in name or ".knn" in name])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "auto []\n"

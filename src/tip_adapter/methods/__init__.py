@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,7 @@ __all__ = [
     "ZeroShot",
     "describe",
     "method_class",
+    "method_name",
 ]
 
 # A new method is a file and a line here: its name, where its class is, and what it is in a few words.
@@ -169,3 +171,18 @@ def method_class(name: str) -> type[FewShotMethod]:
     if name not in METHODS:
         raise InputError(f"Unknown method {name!r}{probably(name, METHODS)}: choose one of {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def method_name(method: type[FewShotMethod]) -> str:
+    """Return the name of a method's class in `METHODS`, importing none of the others, or else that of the class.
+
+    Examples
+    --------
+    >>> from tip_adapter.methods import TipAdapter, method_name
+    >>> method_name(TipAdapter)
+    'tip-adapter'
+    """
+    path = f"{method.__module__.removeprefix(f'{__name__}.')}:{method.__qualname__}"
+    own = (name for name, (found, _) in _TABLE.items() if found == path)
+    others = (name for name, plugin in _others().items() if plugin.works() and plugin.load() is method)
+    return next(itertools.chain(own, others), method.__name__)

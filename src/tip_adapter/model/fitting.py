@@ -115,7 +115,7 @@ def fit_method(
     >>> record.name, record.held
     ('gda', {'alpha': 1.0, 'ridge': 1.0, 'text_weight': 1.0})
     """
-    from tip_adapter.methods import METHODS
+    from tip_adapter.methods import method_name
     from tip_adapter.methods.spec import GIVEN
 
     weights = None if without_text(zero_shot_weights).all() else zero_shot_weights
@@ -127,10 +127,9 @@ def fit_method(
     given = {"groups": groups, "queries": queries, "views": views if estimator.takes_views else None}
     given = {name: value for name, value in given.items() if value is not None and not estimator.takes_images}
     estimator.set_params(class_names=names).fit(features, labels, **given)
-    known = [name for name, cls in METHODS.items() if type(estimator) is cls]
     parameters = {name: value for name, value in estimator.get_params(deep=False).items() if name not in GIVEN}
     record = MethodRecord(
-        known[0] if known else type(estimator).__name__,
+        method_name(type(estimator)),
         parameters,
         _chosen(estimator),
         estimator.held_parameters(),
