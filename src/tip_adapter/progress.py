@@ -6,7 +6,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -51,6 +51,11 @@ def announce(progress: Progress | None, words: str, unit: str = "") -> None:
     tell = getattr(progress, "announce", None)
     if tell is not None:
         tell(words, unit)
+
+
+def for_steps(progress: Progress | None) -> Callable[[int, int, float], None] | None:
+    """Let a training count its steps on a bar that counts photos; its loss is not shown."""
+    return None if progress is None else lambda done, total, loss: progress(done, total, 0)
 
 
 @contextlib.contextmanager

@@ -191,16 +191,15 @@ def test_a_worker_that_dies_is_a_failed_run_and_the_others_go_on(processes, monk
 class Tuned(METHODS["prototype"]):
     """Stands for full fine-tuning: takes photos, leaves a checkpoint, and can be averaged with its beginning."""
 
-    takes_images = True
+    takes_images = needs_encoder = True
     seen: ClassVar[dict] = {}
-    checkpoint: Path | None = None
     wise_weight: float = 0.5
 
-    def fit(self, X, y, *, validation=None):
+    def fit(self, X, y, *, encoder, class_texts, checkpoint, validation=None):
         self.seen["photos"], self.seen["validation"] = [Path(path).parent.name for path in X], validation
-        Path(self.checkpoint).parent.mkdir(parents=True, exist_ok=True)
+        Path(checkpoint).parent.mkdir(parents=True, exist_ok=True)
         for suffix in (".safetensors", ".rates.json"):
-            Path(self.checkpoint).with_suffix(suffix).touch()
+            Path(checkpoint).with_suffix(suffix).touch()
         self.seen["fits"] = self.seen.get("fits", 0) + 1
         self.classes_, self.trainable_parameters_ = np.unique(y), 7
         return self
@@ -220,6 +219,7 @@ class Tuned(METHODS["prototype"]):
 def test_one_training_gives_two_results_with_and_without_averaging(compare, photos, monkeypatch, add_method):
     add_method("tuned", Tuned)
     monkeypatch.setattr(Tuned, "seen", {})
+    monkeypatch.setattr("tip_adapter.encoders.trainable.load_trainable_encoder", lambda name: name)
     result = compare(photos, methods="tuned", shots=[2], n_seeds=1, encoder="fake", store=None)
     assert {record["method"]: record["accuracy"] for record in result.records} == {
         "tuned": 1.0,

@@ -290,9 +290,9 @@ def test_a_bar_of_the_callers_own_counts_the_training():
             self.steps.append((done, total))
 
     bar = Bar()
-    method = make_estimator("task-res", {**SHORT["task-res"], "progress": bar.advance})
+    method = make_estimator("task-res", SHORT["task-res"])
     images, labels = photos_of(dict.fromkeys(CLASSES, 3))
-    classifier = ImageClassifier("fake", method, store=None).fit(list(images), list(labels))
+    classifier = ImageClassifier("fake", method, store=None).fit(list(images), list(labels), progress=bar.advance)
     assert bar.steps
     assert bar.steps[-1][0] == bar.steps[-1][1]
     assert dataclasses.asdict(classifier.model_.method)["parameters"]["epochs"] == 3

@@ -31,7 +31,8 @@ def encoder(tiny_clip):
 
 def tuned(encoder, photos, labels, **settings):
     settings = {"class_names": NAMES, "iterations": 4, "learning_rate": 1e-2, "views": 2, **settings}
-    return CLIPLoRA(encoder=encoder, **settings).fit(photos, labels)
+    call = {name: settings.pop(name) for name in ("checkpoint", "progress") if name in settings}
+    return CLIPLoRA(**settings).fit(photos, labels, encoder=encoder, **call)
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +142,9 @@ def test_a_finished_training_is_taken_from_its_checkpoint_and_no_other(encoder, 
 def test_bad_input_is_said(encoder, given, message):
     photos, labels = colored(1)
     with pytest.raises(InputError, match=message):
-        CLIPLoRA(**{"encoder": encoder, "class_names": NAMES} | given).fit(photos, labels)
+        tuned(**{"encoder": encoder} | given, photos=photos, labels=labels)
     with pytest.raises(InputError, match="CLIPLoRA takes photos"):
-        CLIPLoRA(encoder=encoder).fit(np.eye(3, dtype=np.float32), labels)
+        CLIPLoRA().fit(np.eye(3, dtype=np.float32), labels, encoder=encoder)
 
 
 def test_towers_without_attention_are_refused(encoder, monkeypatch):

@@ -42,7 +42,8 @@ def shots(encoder):
 def fitted(encoder, shots, **settings):
     settings = {"class_names": NAMES, "epochs": 3, "n_context": 4, "logit_scale": SCALE, **settings}
     features, labels = shots
-    return CoOp(encoder=encoder, **settings).fit(features, labels)
+    call = {name: settings.pop(name) for name in ("class_texts", "checkpoint", "progress") if name in settings}
+    return CoOp(**settings).fit(features, labels, encoder=encoder, **call)
 
 
 class NaiveClip:
@@ -221,10 +222,10 @@ def test_a_seed_gives_the_same_prompts_and_another_gives_others(encoder, shots):
 
 def test_views_are_trained_on(encoder, shots):
     features, labels = shots
-    method = CoOp(class_names=NAMES, encoder=encoder, n_context=2, epochs=2)
+    method = CoOp(class_names=NAMES, n_context=2, epochs=2)
     flipped = np.stack([features, features[::-1]], axis=1)
-    before = method.fit(features, labels).context_
-    assert np.abs(method.fit(features, labels, views=flipped).context_ - before).max() > 1e-6
+    before = method.fit(features, labels, encoder=encoder).context_
+    assert np.abs(method.fit(features, labels, encoder=encoder, views=flipped).context_ - before).max() > 1e-6
 
 
 def test_one_shot_per_class_and_a_class_without_shots(encoder, shots):
@@ -286,7 +287,7 @@ def test_divergence_is_an_error(encoder, shots):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"encoder": None}, "give the encoder that the features are of"),
+        ({"encoder": None}, "give fit the encoder that the features are of"),
         ({"class_names": None}, "Prompts need words for the classes"),
         ({"class_texts": ["hat"]}, "each of the 3 classes, got 1"),
         ({"class_texts": ["hat", "", "cap"]}, "a text or several for every class"),

@@ -1,5 +1,6 @@
 """Every method is a scikit-learn classifier."""
 
+import copy
 import dataclasses
 import inspect
 import pickle
@@ -127,19 +128,25 @@ class Bar:
     """What a progress bar is: it counts on itself, and holds a lock, which cannot be copied."""
 
     def __init__(self):
-        self.lock = threading.Lock()
+        self.lock, self.steps = threading.Lock(), []
 
     def advance(self, done, total, loss):
-        """Nothing is trained here."""
+        self.steps.append((done, total))
 
 
-@pytest.mark.parametrize("name", [name for name, cls in METHODS.items() if "progress" in cls._get_param_names()])
-def test_a_clone_counts_on_the_same_bar(name):
+@pytest.mark.parametrize("name", [name for name, cls in METHODS.items() if not (cls.needs_encoder or cls.transductive)])
+def test_nothing_of_a_call_stays_on_the_method(name):
     bar = Bar()
-    method = METHODS[name](progress=bar.advance, logit_scale=7.0)
-    cloned = clone(method)
-    assert cloned.progress.__self__ is bar
-    assert method.progress.__self__ is bar
-    assert cloned is not method
-    assert cloned.logit_scale == 7.0
-    assert "head_" not in vars(cloned)
+    eye = np.eye(3, dtype=np.float32)
+    method = METHODS[name](eye, logit_scale=7.0).fit(eye[[0, 0, 1, 1, 2, 2]], [0, 0, 1, 1, 2, 2], progress=bar.advance)
+    assert bool(bar.steps) == (method.trains and name != "linear-probe")
+    assert all(done <= total for done, total in bar.steps)
+    for copied in (pickle.loads(pickle.dumps(method)), copy.deepcopy(method)):
+        np.testing.assert_array_equal(copied.logits(eye), method.logits(eye))
+
+
+@pytest.mark.parametrize("given", ["progress", "encoder", "class_texts", "checkpoint"])
+def test_constructors_take_nothing_that_belongs_to_a_call(given):
+    for cls in METHODS.values():
+        with pytest.raises(TypeError, match="unexpected keyword"):
+            cls(**{given: None})

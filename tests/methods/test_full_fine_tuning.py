@@ -30,7 +30,8 @@ def encoder(tiny_clip):
 
 def tuned(encoder, photos, labels, **settings):
     settings = {"class_names": NAMES, "epochs": 3, "learning_rate": 1e-3, "templates": "photo", "views": 2, **settings}
-    return FullFineTuning(encoder=encoder, **settings).fit(photos, labels)
+    call = {name: settings.pop(name) for name in ("class_texts", "checkpoint", "progress") if name in settings}
+    return FullFineTuning(**settings).fit(photos, labels, encoder=encoder, **call)
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +127,11 @@ def test_with_one_shot_per_class_there_is_a_default(encoder):
 
 def test_validation_photos_choose_the_rate_by_accuracy(encoder):
     rates = {"learning_rate": "auto", "rates": (1e-9, 3e-3), "epochs": 20, "class_names": NAMES, "views": 2}
-    method = FullFineTuning(encoder=encoder, **rates).fit(*colored(1), validation=colored(4, seed=3))
+    method = FullFineTuning(**rates).fit(*colored(1), encoder=encoder, validation=colored(4, seed=3))
     assert method.learning_rate_ == 3e-3
     assert "12 validation photos" in method.search_.summary
     with pytest.raises(InputError, match="Expected a known class for each of 1 validation photos, got 7"):
-        FullFineTuning(encoder=encoder, **rates).fit(*colored(1), validation=(colored(1)[0][:1], [7]))
+        FullFineTuning(**rates).fit(*colored(1), encoder=encoder, validation=(colored(1)[0][:1], [7]))
 
 
 def test_rates_are_tried_downwards_until_it_gets_worse():
@@ -234,7 +235,7 @@ def test_features_are_refused(encoder):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"encoder": None}, "tunes an encoder: give one"),
+        ({"encoder": None}, "tunes an encoder: give fit one"),
         ({"wise_weight": 1.5}, "wise_weight from 0 to 1, got 1.5"),
         ({"views": 0}, "views to be at least 1"),
         ({"rates": (), "learning_rate": "auto"}, "Expected learning rates above 0"),

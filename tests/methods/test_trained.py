@@ -224,9 +224,9 @@ def test_an_interruption_keeps_the_last_finished_epoch(cls, data):
         if done == 4:
             raise KeyboardInterrupt
 
-    method = cls(texts, logit_scale=SCALE, progress=stop, **few(cls), **nothing_chosen(cls))
+    method = cls(texts, logit_scale=SCALE, **few(cls), **nothing_chosen(cls))
     with pytest.warns(TrainingWarning, match=r"what [34] of 8 (epochs|iterations) reached is kept"):
-        method.fit(shots, labels)
+        method.fit(shots, labels, progress=stop)
     assert method.training_.interrupted
     assert np.isfinite(method.logits(queries)).all()
 
@@ -345,8 +345,8 @@ def test_trained_keys_beat_the_untrained_on_real_features(shared_data):
 def test_a_fit_to_a_part_of_the_shots_is_whole_and_silent(cls, data):
     texts, shots, labels, _ = data
     steps = []
-    method = cls(texts, logit_scale=SCALE, progress=lambda *step: steps.append(step), **few(cls), **nothing_chosen(cls))
-    method.fit(shots, labels)
+    method = cls(texts, logit_scale=SCALE, **few(cls), **nothing_chosen(cls))
+    method.fit(shots, labels, progress=lambda *step: steps.append(step))
     told = len(steps)
     left_out_logits(method, shots, labels)
     assert 0 < told == len(steps)

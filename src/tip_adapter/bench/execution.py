@@ -134,9 +134,9 @@ def _measure(job: Job, data: FeatureData) -> tuple[Record, Record | None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         memory = PeakMemory()
-        method = _build(job, data)
+        method, options = _build(job, data), inputs.options(job, support, validation)
         start = time.perf_counter()
-        method.fit(inputs.support, support.labels, **inputs.options(support, validation, method))
+        method.fit(inputs.support, support.labels, **options)
         seconds = time.perf_counter() - start
         told = {"threads": job.threads, "fit_seconds": seconds}
         figures = _predicted(method, inputs.test, data.test.labels, job.logits, job.new_classes(data)) | told
@@ -170,24 +170,15 @@ def _predicted(
 
 
 def _build(job: Job, data: FeatureData) -> FewShotMethod:
-    method = MethodSpec(job.method, job.parameters)
-    encoder = None
-    if method.type.needs_encoder and job.encoder is not None:
-        from tip_adapter.encoders.trainable import load_trainable_encoder
-
-        encoder = load_trainable_encoder(job.encoder)  # before the clock runs: it is the same for all
     given: dict[str, Any] = {
         "zero_shot_weights": data.zero_shot_weights,
         "class_names": list(data.class_names),
         "prompt_features": data.prompt_features,
         "logit_scale": data.logit_scale,
         "random_state": job.base["seed"],
-        "encoder": encoder,
-        "class_texts": job.class_texts,
         "templates": job.templates,
-        "checkpoint": job.checkpoint,
     }
-    return method.build(given)
+    return MethodSpec(job.method, job.parameters).build(given)
 
 
 @dataclass(frozen=True)
@@ -205,9 +196,15 @@ class _Inputs:
             return cls(job.photos["support"], job.photos["test"], job.photos.get("validation"))
         return cls(support.features, data.test.features, None if validation is None else validation.features)
 
-    def options(self, support: Part, validation: Part | None, method: FewShotMethod) -> dict[str, Any]:
+    def options(self, job: Job, support: Part, validation: Part | None) -> dict[str, Any]:
         """Give what `fit` takes besides X and y."""
         options: dict[str, Any] = {}
+        method = METHODS[job.method]
+        if method.needs_encoder and job.encoder is not None:
+            from tip_adapter.encoders.trainable import load_trainable_encoder
+
+            options["encoder"] = load_trainable_encoder(job.encoder)
+            options |= {"class_texts": job.class_texts, "checkpoint": job.checkpoint}
         if support.views is not None and method.takes_views:
             options["views"] = support.views
         groups = support.group_numbers

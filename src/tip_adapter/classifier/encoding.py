@@ -28,6 +28,7 @@ from tip_adapter.typing import Float32Array, StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.encoders import Encoder
+    from tip_adapter.encoders.trainable import TrainableEncoder
     from tip_adapter.methods import FewShotMethod
     from tip_adapter.progress import Progress
 
@@ -150,12 +151,15 @@ class PhotoEncoder:
             )
         return encoder
 
-    @property
-    def for_training(self) -> StrPath | Encoder:
-        """What towers with gradients are made of: the encoder, or its name, where it was not needed yet."""
+    def towers_for(self, estimator: FewShotMethod) -> TrainableEncoder | None:
+        """Load the towers that a method trains through: of the encoder, or of its name, where it was not needed yet."""
+        if not estimator.needs_encoder:
+            return None
+        from tip_adapter.encoders.trainable import load_trainable_encoder
+
         source = self.source
         needs_it = not self.may_download and isinstance(source, str) and source.startswith("huggingface:")
-        return self.encoder if self._loaded is not None or needs_it else source
+        return load_trainable_encoder(self.encoder if self._loaded is not None or needs_it else source)
 
     def _check(self, encoder: Encoder) -> None:
         made = self.made_by

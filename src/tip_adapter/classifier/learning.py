@@ -45,6 +45,7 @@ from tip_adapter.typing import Float32Array, IntArray, StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.encoders.base import BaseEncoder
+    from tip_adapter.encoders.trainable import TrainableEncoder
     from tip_adapter.methods import FewShotMethod
     from tip_adapter.model.shots import Shots
     from tip_adapter.progress import Progress
@@ -83,6 +84,7 @@ class Learner:
         """Learn from a feature file; the encoder is only loaded for texts that are not in it."""
         found, named = load_training_features(path), str(path)
         encoder, estimator = self._encoder_of(found, named), self._estimator()
+        towers = self.photos.towers_for(estimator)
         names, weights = found.class_names, found.zero_shot_weights
         texts, templates = recorded_texts(found)
         if weights is None or self.class_texts is not None or self.templates != "ensemble":
@@ -107,12 +109,13 @@ class Learner:
         support = Support(chosen, names, texts, templates, weights, encoder, chosen.features.n_views)
         if choice is not None and choice.head is not None:
             return Learned(self._assembled(support, *fitted_to_very_many(choice, support)))
-        model = self._model(estimator, support, queries, means=means)
+        model = self._model(estimator, support, queries, towers, means=means)
         return Learned(model if choice is None else told_of_choice(model, choice))
 
     def from_photos(self, given: LabelledImages, shots: int | None) -> Learned:
         """Learn from photos; they are encoded once whatever can be wrong with the rest was looked at."""
         estimator, names = self._estimator(), given.class_names
+        towers = self.photos.towers_for(estimator)
         images, numbers, groups = self._drawn(given, shots)
         texts, templates = words_of(names, self.class_texts), resolve_templates(self.templates)
         expect_text(estimator, self.photos.encoder, texts)
@@ -133,7 +136,7 @@ class Learner:
         encoder, whole = record_of(self.photos.encoder), given.integer_labels
         support = Support(chosen, names, texts, templates, weights, encoder, self.views, whole, limit)
         queries = self.photos.middle_views(readable, self.views, self.progress)
-        return Learned(self._model(estimator, support, queries), skipped, report)
+        return Learned(self._model(estimator, support, queries, towers), skipped, report)
 
     def _drawn(self, given: LabelledImages, shots: int | None) -> tuple[list[ImageSource], IntArray, list[str] | None]:
         """Draw shots, sorted by class: images, classes and groups."""
@@ -143,10 +146,15 @@ class Learner:
         return [given.images[row] for row in rows], given.labels[rows], groups
 
     def _model(
-        self, estimator: FewShotMethod, support: Support, queries: Float32Array | None, *, means: bool = False
+        self,
+        estimator: FewShotMethod,
+        support: Support,
+        queries: Float32Array | None,
+        towers: TrainableEncoder | None,
+        *,
+        means: bool = False,
     ) -> FewShotModel:
         """Fit the method and calibrate it, on shots as photos to classify are seen: `queries`, unless all are means."""
-        _show_training(estimator, self.progress)
         announce(self.progress, "Training" if estimator.trains else "Choosing hyper-parameters on the shots", "steps")
         features, labels = support.shots.features, support.shots.labels
         numbers = support.shots.group_numbers
@@ -162,6 +170,8 @@ class Learner:
             views=features.unit_views,
             groups=numbers,
             queries=queries,
+            encoder=towers,
+            progress=self.progress,
         )
         announce(self.progress, "Calibrating on shots left out in turn", "steps")
         calibration = calibrate_on_shots(
@@ -189,7 +199,7 @@ class Learner:
         )
 
     def _estimator(self) -> FewShotMethod:
-        return make_estimator(self.method, self.method_parameters, self.photos.for_training)
+        return make_estimator(self.method, self.method_parameters)
 
     def _encoder_of(self, found: TrainingFeatures, path: str) -> EncoderRecord:
         """The encoder that made saved features: the one that the file names, which a given one must be, or that one."""
@@ -230,9 +240,3 @@ class Learner:
         crops = self.photos.extract(some, views=2, skip_bad=False, progress=self.progress).features.unit_views
         cosines = None if crops is None else np.einsum("nd,nd->n", crops[:, 0], crops[:, 1])
         return copy_cosine(shots.features.unit, shots.labels, cosines)
-
-
-def _show_training(estimator: FewShotMethod, progress: Progress | None) -> None:
-    """Let a method that trains count its steps on the bar that counted photos, unless it has a bar of its own."""
-    if progress is not None and "progress" in estimator.get_params(deep=False) and estimator.progress is None:
-        estimator.set_params(progress=lambda done, total, _: progress(done, total, 0))

@@ -67,12 +67,10 @@ class Refitter:
                 return edits.finished(edit, self._held_head(model))
         with _clear_errors(model.method):
             estimator = self._estimator(model.method.parameters)
-        if progress is not None and "progress" in estimator.get_params(deep=False):
-            estimator.set_params(progress=lambda done, total, _: progress(done, total, 0))
         announce(progress, "Training" if estimator.trains else "Choosing hyper-parameters on the shots", "steps")
         queries = self.photos.stored_middle_views(model)
         with _clear_errors(model.method):
-            head, record = self._fit(estimator, model, queries)
+            head, record = self._fit(estimator, model, queries, progress)
         if edit.undo is not None and edit.action != "undo":
             edit = dataclasses.replace(edit, undo=_undo_of_choice(edit.undo, before or model))
         return edits.finished(edit, head, method=record, **_recalibrated(estimator, model, queries))
@@ -136,7 +134,11 @@ class Refitter:
         )
 
     def _fit(
-        self, estimator: FewShotMethod, model: FewShotModel, queries: Float32Array | None
+        self,
+        estimator: FewShotMethod,
+        model: FewShotModel,
+        queries: Float32Array | None,
+        progress: Progress | None = None,
     ) -> tuple[Head, MethodRecord]:
         self.photos.give_prompts(estimator, model.class_texts, model.templates, model.class_names)
         features = model.shots.features
@@ -151,10 +153,12 @@ class Refitter:
             views=features.unit_views,
             groups=model.shots.group_numbers,
             queries=queries,
+            encoder=self.photos.towers_for(estimator),
+            progress=progress,
         )
 
     def _estimator(self, parameters: Mapping[str, Any]) -> FewShotMethod:
-        return make_estimator(self.method, parameters, self.photos.for_training)
+        return make_estimator(self.method, parameters)
 
 
 def _recalibrated(estimator: FewShotMethod, model: FewShotModel, queries: Float32Array | None) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +16,6 @@ from tip_adapter.errors import EncoderError, InputError
 
 if TYPE_CHECKING:
     from tip_adapter.methods.on_encoder.encoder_tuning import EncoderTuning
-    from tip_adapter.methods.trained.loop import TrainingProgress
 
 
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="New folder for the tuned encoder.")]
@@ -74,6 +72,7 @@ def fine_tune(
     from tip_adapter.classifier import default_encoder
     from tip_adapter.data.sampling import shots_at_most
     from tip_adapter.features.prompts import texts_for
+    from tip_adapter.progress import for_steps, progress_bar
 
     start = time.perf_counter()
     # Looked at before the training, not after it.
@@ -83,22 +82,23 @@ def fine_tune(
         raise InputError("--wise-weight averages all weights, and --rank changes those of the attention: leave one out")
     dataset = read_photos(data, split=split, prefer=("train",), as_json=as_json)
     chosen = shots_at_most(dataset.labels, shots, random_state=seed, class_names=dataset.class_names)
-    with _training_bar() as progress:
-        settings: dict[str, Any] = {
-            "class_names": list(dataset.class_names),
-            "encoder": encoder or default_encoder(),
-            "class_texts": texts_for(dataset.class_names, options.read_class_texts(class_texts)),
-            "random_state": seed,
-            "checkpoint": checkpoint,
-            "progress": progress,
-        }
-        if template:
-            settings["templates"] = options.templates(template)
-        if rank is None:
-            method, told = _full(settings, wise_weight, learning_rate, epochs)
-        else:
-            method, told = _low_rank(settings, rank, learning_rate, epochs, len(chosen))
-        method.fit([dataset.paths[index] for index in chosen], dataset.labels[chosen])
+    settings: dict[str, Any] = {"class_names": list(dataset.class_names), "random_state": seed}
+    if template:
+        settings["templates"] = options.templates(template)
+    if rank is None:
+        method, told = _full(settings, wise_weight, learning_rate, epochs)
+    else:
+        method, told = _low_rank(settings, rank, learning_rate, epochs, len(chosen))
+    texts = texts_for(dataset.class_names, options.read_class_texts(class_texts))
+    with progress_bar("Fine-tuning", unit="steps") as bar:
+        method.fit(
+            [dataset.paths[index] for index in chosen],
+            dataset.labels[chosen],
+            encoder=encoder or default_encoder(),
+            class_texts=texts,
+            checkpoint=checkpoint,
+            progress=for_steps(bar),
+        )
     method.export_encoder(output)
     facts: dict[str, Any] = {
         "output": str(output),
@@ -162,11 +162,3 @@ def _show_tuning(facts: dict[str, Any], data: Path) -> None:
     echo(facts["summary"])
     echo(f"saved: {output}")
     echo_next("fit", data, "--encoder", output, "--method", "zero-shot", so_that="use it")
-
-
-@contextmanager
-def _training_bar() -> Iterator[TrainingProgress]:
-    from tip_adapter.progress import progress_bar
-
-    with progress_bar("Fine-tuning", unit="steps") as bar:
-        yield lambda done, total, _: bar(done, total, 0)

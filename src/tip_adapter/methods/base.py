@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -27,8 +26,11 @@ from tip_adapter.methods.inputs import (
     checked_weights,
     unit_rows,
 )
-from tip_adapter.methods.support_set import SupportSet
+from tip_adapter.methods.support_set import FitCall, SupportSet
 from tip_adapter.typing import Float32Array, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from tip_adapter.methods.trained.loop import TrainingProgress
 
 
 @dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(field,))
@@ -79,7 +81,7 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Whether fitting needs torch (predicting never does)."""
 
     needs_encoder = False
-    """Whether the constructor takes `encoder`, a `TrainableEncoder` or its name."""
+    """Whether `fit` takes `encoder`, a `TrainableEncoder` or its name, with `class_texts` and `checkpoint`."""
 
     takes_views = False
     """Whether `fit` takes `views` and trains on them; the other methods take the mean of a shot's views alone."""
@@ -94,16 +96,20 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     _weights_of_sums: ClassVar[tuple[str, ...]] = ()
     """Parameters that weigh sums over shots against the texts."""
 
-    _keeps_interrupted = True
-    """Whether Ctrl-C ends a training early, or everything."""
-
     def __init_subclass__(cls, **options: Any) -> None:
         """Give every method the constructor that scikit-learn reads its parameters from."""
         super().__init_subclass__(**options)
         dataclass(eq=False, repr=False, kw_only=True)(cls)
 
     def fit(
-        self, X: Any, y: Any, *, validation: tuple[Any, Any] | None = None, groups: Any = None, queries: Any = None
+        self,
+        X: Any,
+        y: Any,
+        *,
+        validation: tuple[Any, Any] | None = None,
+        groups: Any = None,
+        queries: Any = None,
+        progress: TrainingProgress | None = None,
     ) -> Self:
         """Fit to the support set.
 
@@ -122,6 +128,8 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         queries : array-like or tensor of shape (N, D), optional
             The shots as photos to classify will be seen: one view of each, where X are means of several, which are
             easier to recognise. Hyper-parameters are chosen by how left-out shots are answered so. Default: X.
+        progress : callable, optional
+            Called by methods that train, with steps done, steps in all, and the loss.
 
         Returns
         -------
@@ -134,20 +142,21 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         InputError
             When labels do not fit the classes.
         """
-        return self._fitted(X, y, validation, groups=groups, queries=queries)
+        return self._fitted(X, y, validation, FitCall(progress), groups=groups, queries=queries)
 
     def _fitted(
         self,
         X: Any,
         y: Any,
         validation: tuple[Any, Any] | None,
+        call: FitCall,
         *,
         views: Any = None,
         groups: Any = None,
         queries: Any = None,
     ) -> Self:
         self.trainable_parameters_ = 0
-        support = self._support_set(X, y, validation, groups, queries)
+        support = replace(self._support_set(X, y, validation, groups, queries), call=call)
         if views is not None:
             support = replace(support, views=checked_views(views, support.features.shape))
         self._n_shots = len(support.labels)
@@ -190,22 +199,8 @@ class FewShotMethod(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _refitted(self, support: SupportSet, **parameters: Any) -> Head:
         again: Self = clone(self).set_params(**parameters)
-        if hasattr(again, "progress"):
-            again.progress = None
         again.classes_ = self.classes_
-        # Half a training would say something else about the shots left out than the whole one does.
-        again._keeps_interrupted = False
         return again._fit_head(support)
-
-    def __sklearn_clone__(self) -> Self:
-        """Clone as scikit-learn does, but for `progress`: a deep copy of it would count on a bar that nobody sees."""
-        bare = copy.copy(self)
-        if hasattr(bare, "progress"):
-            bare.progress = None
-        cloned: Self = super(FewShotMethod, bare).__sklearn_clone__()
-        if hasattr(bare, "progress"):
-            cloned.progress = self.progress
-        return cloned
 
     def logits(self, X: Any) -> Float32Array:
         """Logits of every class.

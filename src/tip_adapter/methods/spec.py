@@ -14,11 +14,8 @@ from tip_adapter.methods import FewShotMethod, method_class
 
 SEPARATOR = ":"
 
-GIVEN = (
-    *("zero_shot_weights", "class_names", "prompt_features", "logit_scale"),
-    *("encoder", "class_texts", "checkpoint", "progress"),
-)
-"""Parameters that come from the classifier or the data set, or are of no use once the method is fitted."""
+GIVEN = ("zero_shot_weights", "class_names", "prompt_features", "logit_scale")
+"""Parameters that come from the classifier or the data set."""
 
 RESERVED = (*GIVEN, "random_state", "templates", "held")
 """Parameters that are no part of a method's name: the run decides them, too."""
@@ -44,7 +41,7 @@ class MethodSpec:
     @property
     def on_encoder(self) -> bool:
         """Whether it needs the encoder itself, not only features."""
-        return self.type.needs_encoder or self.type.takes_images
+        return self.type.needs_encoder
 
     @property
     def takes_images(self) -> bool:

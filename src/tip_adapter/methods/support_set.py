@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tip_adapter.methods.heads import zero_shot_logits
 from tip_adapter.methods.selection.evidence import Evidence, evidence_from_support, evidence_from_validation
 from tip_adapter.methods.selection.folds import VERY_MANY, support_folds
-from tip_adapter.typing import BoolArray, Float32Array, IntArray
+from tip_adapter.typing import BoolArray, Float32Array, IntArray, StrPath
+
+if TYPE_CHECKING:
+    from tip_adapter.encoders import Encoder
+    from tip_adapter.encoders.trainable import TrainableEncoder
+    from tip_adapter.methods.trained.loop import TrainingProgress
+
+
+@dataclass(frozen=True)
+class FitCall:
+    """What one call of `fit` is given besides shots, and what nobody needs once it has returned."""
+
+    progress: TrainingProgress | None = None
+    encoder: StrPath | Encoder | TrainableEncoder | None = None
+    class_texts: Sequence[str | Sequence[str]] | None = None
+    checkpoint: StrPath | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,9 @@ class SupportSet:
     queries : ndarray of shape (N, D), float32, optional
         Unit rows: one view of each shot, where features are means of several. Shots are asked about as photos to
         classify are seen. Default: the features.
+    call : FitCall, optional
+        None for a part of the shots that the method is fitted to again: that reports no progress, touches no
+        checkpoint, and is not ended early, since half a training would say something else about the shots left out.
     """
 
     features: Float32Array
@@ -50,6 +70,7 @@ class SupportSet:
     text_weight: float = 1.0
     groups: IntArray | None = None
     queries: Float32Array | None = None
+    call: FitCall | None = None
 
     def subset(self, rows: IntArray | BoolArray) -> SupportSet:
         """Keep some of the shots."""
@@ -57,7 +78,7 @@ class SupportSet:
         groups = None if self.groups is None else self.groups[rows]
         queries = None if self.queries is None else self.queries[rows]
         features, labels = self.features[rows], self.labels[rows]
-        return replace(self, features=features, labels=labels, views=views, groups=groups, queries=queries)
+        return replace(self, features=features, labels=labels, views=views, groups=groups, queries=queries, call=None)
 
     def weigh_text(self, weight: float) -> SupportSet:
         """Let the texts count so much."""

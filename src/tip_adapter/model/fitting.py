@@ -15,12 +15,14 @@ from tip_adapter.errors import InputError, TrainingWarning, warn
 from tip_adapter.methods.heads import Head
 from tip_adapter.methods.heads.base import without_text
 from tip_adapter.processors import single_threaded_blas
+from tip_adapter.progress import for_steps
 from tip_adapter.trust.calibration import Calibration
-from tip_adapter.typing import Float32Array, IntArray, StrPath
+from tip_adapter.typing import Float32Array, IntArray
 
 if TYPE_CHECKING:
-    from tip_adapter.encoders import Encoder
+    from tip_adapter.encoders.trainable import TrainableEncoder
     from tip_adapter.methods import FewShotMethod
+    from tip_adapter.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,7 @@ class MethodRecord:
         return self.chosen.get("fitted_to")
 
 
-def make_estimator(
-    method: str | FewShotMethod, parameters: Mapping[str, Any], encoder: StrPath | Encoder | None = None
-) -> FewShotMethod:
+def make_estimator(method: str | FewShotMethod, parameters: Mapping[str, Any]) -> FewShotMethod:
     """Build an estimator that is not fitted.
 
     Examples
@@ -81,10 +81,6 @@ def make_estimator(
             f"{type(estimator).__name__} answers many photos together, and a classifier answers each for itself: "
             "compare it with `tip-adapter bench --protocol transductive`, or fit it to features in Python"
         )
-    if estimator.needs_encoder and encoder is not None:
-        from tip_adapter.encoders.trainable import load_trainable_encoder
-
-        estimator.set_params(encoder=load_trainable_encoder(encoder))
     return estimator
 
 
@@ -100,8 +96,12 @@ def fit_method(
     views: Float32Array | None = None,
     groups: IntArray | None = None,
     queries: Float32Array | None = None,
+    encoder: TrainableEncoder | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Head, MethodRecord]:
     """Fit an estimator to a support set; `queries` are single views of the shots, where features are means of several.
+
+    Methods on an encoder get `encoder` and the class texts, methods that train count their steps on the progress bar.
 
     Shapes: `features` (N, D), `labels` (N,), `zero_shot_weights` (C, D), `views` (N, V, D), `groups` (N,), `queries`
     (N, D).
@@ -120,12 +120,13 @@ def fit_method(
 
     weights = None if without_text(zero_shot_weights).all() else zero_shot_weights
     estimator.set_params(zero_shot_weights=weights, logit_scale=logit_scale)
-    if estimator.needs_encoder:
-        estimator.set_params(class_texts=class_texts)
     # Without texts the rows of the weights cannot tell the classes, so names do, whatever they are.
     names = [str(index) for index in range(len(zero_shot_weights))] if class_names is None else list(class_names)
-    given = {"groups": groups, "queries": queries, "views": views if estimator.takes_views else None}
-    given = {name: value for name, value in given.items() if value is not None and not estimator.takes_images}
+    given: dict[str, Any] = {"groups": groups, "queries": queries, "progress": for_steps(progress)}
+    if estimator.takes_views:
+        given["views"] = views
+    if estimator.needs_encoder:
+        given |= {"encoder": encoder, "class_texts": class_texts}
     estimator.set_params(class_names=names).fit(features, labels, **given)
     parameters = {name: value for name, value in estimator.get_params(deep=False).items() if name not in GIVEN}
     record = MethodRecord(

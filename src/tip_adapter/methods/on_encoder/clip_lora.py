@@ -10,11 +10,12 @@ from typing import Literal
 import numpy as np
 
 from tip_adapter.data.decoding import ImageSource
-from tip_adapter.encoders.trainable import load_trainable_encoder
+from tip_adapter.encoders.trainable import TrainableEncoder
 from tip_adapter.errors import InputError
 from tip_adapter.methods.on_encoder.encoder_tuning import EncoderTuning, LabelledPhotos
 from tip_adapter.methods.on_encoder.photo_views import cut_views
-from tip_adapter.methods.trained.loop import Schedule
+from tip_adapter.methods.support_set import FitCall
+from tip_adapter.methods.trained.loop import Schedule, checked_seed
 from tip_adapter.typing import IntArray
 
 ITERATIONS_PER_SHOT = 500
@@ -33,10 +34,6 @@ class CLIPLoRA(EncoderTuning):
         Only their number matters: the tuned towers compute their own.
     class_names : sequence of str, optional
         Names of the classes.
-    encoder : str, path or TrainableEncoder
-        What to tune; see `load_trainable_encoder`. It stays as it is: a copy is tuned.
-    class_texts : sequence of C texts or of C sequences of texts, optional
-        Words for every class, in the order of `class_names`; by default the names.
     templates : str or sequence of str, default="photo"
         What makes prompts of texts; the paper trains with one, and with more a step takes longer.
     rank : int, default=2
@@ -59,10 +56,6 @@ class CLIPLoRA(EncoderTuning):
         s; by default the encoder's own. It is not trained.
     random_state : int, generator or None, default=0
         Seed of views, A, dropout and the order of photos.
-    checkpoint : path, optional
-        File written after an epoch, at most every 30 s, that an interrupted training goes on from.
-    progress : callable, optional
-        Called with steps done, steps in all, and the loss.
 
     Attributes
     ----------
@@ -89,7 +82,7 @@ class CLIPLoRA(EncoderTuning):
     >>> import numpy as np
     >>> from tip_adapter.methods import CLIPLoRA
     >>> photos = [np.full((40, 40, 3), shade, dtype=np.uint8) for shade in (30, 220)]
-    >>> CLIPLoRA(encoder="fake").fit(photos, ["night", "day"])
+    >>> CLIPLoRA().fit(photos, ["night", "day"], encoder="fake")
     Traceback (most recent call last):
     tip_adapter.errors.EncoderError: The encoder fake gives no gradients, which training it or its prompts needs: ...
     """
@@ -104,12 +97,18 @@ class CLIPLoRA(EncoderTuning):
     weight_decay: float = 0.01
     views: int = 8
 
-    def _tune(self, photos: list[ImageSource], labels: IntArray, seed: int, apart: LabelledPhotos | None) -> None:
+    def _tune(
+        self,
+        encoder: TrainableEncoder,
+        photos: list[ImageSource],
+        labels: IntArray,
+        apart: LabelledPhotos | None,
+        call: FitCall,
+    ) -> None:
         from tip_adapter.methods.on_encoder.low_rank import LowRankTask, LowRankTowers
 
-        schedule = self._schedule(len(labels), int(np.bincount(labels).max()))
+        schedule, seed = self._schedule(len(labels), int(np.bincount(labels).max())), checked_seed(self.random_state)
         prompts = self._prompts
-        encoder = load_trainable_encoder(self.encoder)  # type: ignore[arg-type]
         scale = encoder.logit_scale if self.logit_scale is None else float(self.logit_scale)
         towers = LowRankTowers.of(encoder, self.rank, float(self.alpha), float(self.dropout), seed)
         rows = cut_views(photos, encoder.preprocessing, self.views, seed)
@@ -119,8 +118,8 @@ class CLIPLoRA(EncoderTuning):
         self.training_ = task.train(
             schedule,
             seed,
-            self.progress,
-            self.checkpoint,
+            call.progress,
+            call.checkpoint,
             {"method": "clip-lora", "task": hashlib.sha256(json.dumps(content).encode()).hexdigest()},
         )
         self.trainable_parameters_ = sum(parameter.numel() for parameter in towers.parameters)

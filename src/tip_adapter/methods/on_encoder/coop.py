@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from tip_adapter.encoders import Encoder
 from tip_adapter.encoders.trainable import TrainableEncoder, load_trainable_encoder
 from tip_adapter.errors import FeatureError, InputError
 from tip_adapter.features.prompts import texts_for
@@ -20,10 +21,10 @@ from tip_adapter.methods.on_encoder.learned_prompts import (
     LearnedPrompts,
     word_embeddings,
 )
-from tip_adapter.methods.support_set import SupportSet
-from tip_adapter.methods.trained.base import TrainedMethod, TrainingSet
-from tip_adapter.methods.trained.loop import Schedule, train
-from tip_adapter.typing import StrPath
+from tip_adapter.methods.support_set import FitCall, SupportSet
+from tip_adapter.methods.trained.base import TrainedMethod, Trainings, TrainingSet
+from tip_adapter.methods.trained.loop import Schedule, TrainingProgress, require_torch
+from tip_adapter.typing import Float32Array, StrPath
 
 if TYPE_CHECKING:
     import torch
@@ -43,11 +44,6 @@ class CoOp(TrainedMethod):
         Only their number matters: this method computes its own weights from its prompts.
     class_names : sequence of str, optional
         Names of the classes.
-    encoder : str, path or TrainableEncoder
-        The encoder that the features come from, one of those that give gradients; see `load_trainable_encoder`.
-    class_texts : sequence of C texts or of C sequences of texts, optional
-        Words for every class, in the order of `class_names`; by default the names. The features of several texts are
-        averaged.
     n_context : int, default=16
         M, context vectors.
     context_init : str, optional
@@ -67,10 +63,6 @@ class CoOp(TrainedMethod):
         Shots per step.
     random_state : int, generator or None, default=0
         Seed of the first context and of the order of the shots.
-    checkpoint : path, optional
-        File that training goes on from when it is there, to the same result; written after every epoch.
-    progress : callable, optional
-        Called with steps done, steps in all, and the loss.
 
     Attributes
     ----------
@@ -99,15 +91,13 @@ class CoOp(TrainedMethod):
     Examples
     --------
     >>> from tip_adapter.methods import CoOp
-    >>> CoOp(class_names=["hat", "cap"], encoder="fake").fit([[1.0, 0.0], [0.0, 1.0]], ["hat", "cap"])
+    >>> CoOp(class_names=["hat", "cap"]).fit([[1.0, 0.0], [0.0, 1.0]], ["hat", "cap"], encoder="fake")
     Traceback (most recent call last):
     tip_adapter.errors.EncoderError: The encoder fake gives no gradients, which training it or its prompts needs: ...
     """
 
     needs_encoder = True
 
-    encoder: StrPath | TrainableEncoder | None = None
-    class_texts: Sequence[str | Sequence[str]] | None = None
     n_context: int = 16
     context_init: str | None = None
     class_specific: bool = False
@@ -115,45 +105,76 @@ class CoOp(TrainedMethod):
     epochs: int | str = "paper"
     learning_rate: float = 0.002
     batch_size: int = 32
-    checkpoint: StrPath | None = None
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        encoder: StrPath | Encoder | TrainableEncoder | None = None,
+        class_texts: Sequence[str | Sequence[str]] | None = None,
+        checkpoint: StrPath | None = None,
+        validation: tuple[Any, Any] | None = None,
+        views: Any = None,
+        groups: Any = None,
+        queries: Any = None,
+        progress: TrainingProgress | None = None,
+    ) -> Self:
+        """Train the context on the support set; Ctrl-C keeps what the last finished epoch reached, and says so.
+
+        Parameters
+        ----------
+        X, y, validation, groups, queries, progress : see `FewShotMethod.fit`
+        encoder : str, path or TrainableEncoder
+            The encoder that the features come from, one of those that give gradients; see `load_trainable_encoder`.
+        class_texts : sequence of C texts or of C sequences of texts, optional
+            Words for every class, in the order of `class_names`; by default the names. The features of several texts
+            are averaged.
+        checkpoint : path, optional
+            File that training goes on from when it is there, to the same result; written after every epoch.
+        views : see `TrainedMethod.fit`
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        FeatureError, InputError, TrainingError, MissingExtraError
+            As for all methods that train.
+        EncoderError
+            When the encoder gives no gradients.
+        """
+        require_torch()
+        call = FitCall(progress, encoder, class_texts, checkpoint)
+        return self._fitted(X, y, validation, call, views=views, groups=groups, queries=queries)
+
+    def _fit_head(self, support: SupportSet) -> LinearHead:
+        trainings = self._trainings(support, self._schedule(support))
+        call = support.call or FitCall()
+        encoder = self._encoder(call.encoder, support.features.shape[1])
+        texts = aligned_texts(call.class_texts, self.class_names, self.classes_)
+        context = self._first_context(encoder, support.n_classes, trainings.seed)
+        # Kept for fits to a part of the shots.
+        self._prompts = LearnedPrompts.build(encoder, texts, context.shape[-2], self.class_position)
+        self.class_weights_ = self._train_context(context, support, trainings, final=True)
+        self.context_ = context.detach().numpy()
+        return _head(self.class_weights_, support)
 
     def _refit_head(self, support: SupportSet) -> LinearHead:
-        # A shallow copy: the encoder is large, and `classes_` says which text is whose. The checkpoint is of all shots.
-        twin = copy.copy(self)
-        twin.epochs, twin.checkpoint, twin.progress = self.training_.epochs, None, None
-        return twin._fit_head(support, final=False)
-
-    def _fit_head(self, support: SupportSet, *, final: bool = True) -> LinearHead:
-        schedule, seed = self._schedule(support), self._seed()
-        encoder = self._encoder(support.features.shape[1])
-        texts = aligned_texts(self.class_texts, self.class_names, self.classes_)
-        context = self._first_context(encoder, support.n_classes, seed)
-        prompts = LearnedPrompts.build(encoder, texts, context.shape[-2], self.class_position)
-        shots = self._training_set(support)
-        self._train_context(context, prompts, support, shots, schedule, seed, final=final)
-        import torch
-
-        with torch.no_grad():
-            weights = prompts.class_features(context).numpy()
-        self.context_ = context.detach().numpy()
-        self.class_weights_ = weights
-        scaled = (support.logit_scale * weights.astype(np.float64)).astype(np.float32)
-        return LinearHead(support.n_classes, None, support.logit_scale, weights=scaled)
+        schedule = replace(self._schedule(support), epochs=self.training_.epochs)
+        trainings = self._trainings(support, schedule)
+        context = self._first_context(self._prompts.encoder, support.n_classes, trainings.seed)
+        return _head(self._train_context(context, support, trainings, final=False), support)
 
     def _train_context(
-        self,
-        context: torch.Tensor,
-        prompts: LearnedPrompts,
-        support: SupportSet,
-        shots: TrainingSet,
-        schedule: Schedule,
-        seed: int,
-        *,
-        final: bool,
-    ) -> None:
+        self, context: torch.Tensor, support: SupportSet, trainings: Trainings, *, final: bool
+    ) -> Float32Array:
+        """Train, and give the features of the prompts, (C, D)."""
         import torch
         from torch.nn.functional import cross_entropy
 
+        prompts, shots = self._prompts, self._training_set(support)
         batch = shots.batches()
 
         def loss_of(rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -161,18 +182,11 @@ class CoOp(TrainedMethod):
             return cross_entropy(support.logit_scale * features @ prompts.class_features(context).T, labels)
 
         optimizer = torch.optim.SGD([context], momentum=0.9, weight_decay=5e-4)
-        run = train(
-            loss_of,
-            optimizer,
-            len(shots.labels),
-            schedule,
-            seed=seed,
-            keep_interrupted=final,
-            progress=self.progress,
-            checkpoint=self.checkpoint,
-            describes=_described(prompts, shots, support.logit_scale, self),
-        )
-        self._record(run, optimizer)
+        described = _described(prompts, shots, support.logit_scale, self)
+        self._train(trainings, loss_of, optimizer, len(shots.labels), final=final, describes=described)
+        with torch.no_grad():
+            weights: Float32Array = prompts.class_features(context).numpy()
+        return weights
 
     def _schedule(self, support: SupportSet) -> Schedule:
         if self.class_position not in CLASS_POSITIONS:
@@ -186,10 +200,13 @@ class CoOp(TrainedMethod):
             epochs = paper_epochs(int(support.counts.max()))
         return Schedule(epochs, self.batch_size, self.learning_rate, warmup_epochs=1)
 
-    def _encoder(self, dim: int) -> TrainableEncoder:
-        if self.encoder is None:
-            raise InputError("CoOp trains prompts through the text tower: give the encoder that the features are of")
-        encoder = load_trainable_encoder(self.encoder)
+    def _encoder(self, given: StrPath | Encoder | TrainableEncoder | None, dim: int) -> TrainableEncoder:
+        if given is None:
+            raise InputError(
+                "CoOp trains prompts through the text tower: give fit the encoder that the features are of, such as "
+                "encoder='huggingface:owner/name'"
+            )
+        encoder = load_trainable_encoder(given)
         if encoder.dim != dim:
             raise FeatureError(
                 f"Expected features of shape (N, {encoder.dim}), as of the encoder {encoder.name}, got {dim} "
@@ -252,6 +269,11 @@ def aligned_texts(
         if not row or not all(isinstance(text, str) and text.strip() for text in row):
             raise InputError(f"Expected a text or several for every class, got {row!r}")
     return texts if integers else [texts[names.index(name)] for name in classes.tolist()]
+
+
+def _head(class_weights: Float32Array, support: SupportSet) -> LinearHead:
+    scaled = (support.logit_scale * class_weights.astype(np.float64)).astype(np.float32)
+    return LinearHead(support.n_classes, None, support.logit_scale, weights=scaled)
 
 
 def _described(prompts: LearnedPrompts, shots: TrainingSet, logit_scale: float, method: CoOp) -> dict[str, Any]:

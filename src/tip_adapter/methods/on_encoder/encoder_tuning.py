@@ -12,6 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from tip_adapter.data.decoding import ImageSource
 from tip_adapter.data.sequences import list_images
+from tip_adapter.encoders import Encoder
+from tip_adapter.encoders.trainable import TrainableEncoder, load_trainable_encoder
 from tip_adapter.errors import InputError
 from tip_adapter.features.extraction import extract_features
 from tip_adapter.features.prompts import resolve_templates, zero_shot_weights
@@ -19,13 +21,12 @@ from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.heads import Head, LinearHead
 from tip_adapter.methods.inputs import aligned, as_labels, as_names
 from tip_adapter.methods.on_encoder.coop import aligned_texts
-from tip_adapter.methods.support_set import SupportSet
-from tip_adapter.methods.trained.loop import TrainingProgress, checked_seed, require_torch
+from tip_adapter.methods.support_set import FitCall, SupportSet
+from tip_adapter.methods.trained.loop import TrainingProgress, require_torch
 from tip_adapter.typing import Float32Array, IntArray, StrPath
 
 if TYPE_CHECKING:
     from tip_adapter.encoders.torch_encoder import TorchEncoder
-    from tip_adapter.encoders.trainable import TrainableEncoder
 
 LabelledPhotos = tuple[Sequence[ImageSource], Any]
 """Photos, and the class of each."""
@@ -45,22 +46,22 @@ class EncoderTuning(FewShotMethod):
     needs_encoder = True
     takes_images = True
 
-    encoder: StrPath | TrainableEncoder | None = None
-    class_texts: Sequence[str | Sequence[str]] | None = None
     templates: str | Sequence[str] = "ensemble"
     logit_scale: Any = None
     random_state: Any = 0
-    checkpoint: StrPath | None = None
-    progress: TrainingProgress | None = None
 
     def fit(
         self,
         X: Sequence[ImageSource],
         y: Any,
         *,
+        encoder: StrPath | Encoder | TrainableEncoder | None = None,
+        class_texts: Sequence[str | Sequence[str]] | None = None,
+        checkpoint: StrPath | None = None,
         validation: LabelledPhotos | None = None,
         groups: Any = None,
         queries: Any = None,
+        progress: TrainingProgress | None = None,
     ) -> Self:
         """Tune the encoder on labelled photos.
 
@@ -70,11 +71,20 @@ class EncoderTuning(FewShotMethod):
             Photos, not features.
         y : array-like of shape (N,)
             Class names, or integers that index `class_names` (without them: the rows of `zero_shot_weights`).
+        encoder : str, path or TrainableEncoder
+            What to tune; see `load_trainable_encoder`. It stays as it is: a copy is tuned.
+        class_texts : sequence of C texts or of C sequences of texts, optional
+            Words for every class, in the order of `class_names`; by default the names.
+        checkpoint : path, optional
+            File written after an epoch, at most every 30 s; beside it `FullFineTuning` writes the learning rates tried,
+            with the suffix ``.rates.json``. When they are there, training goes on from them, to the same result.
         validation : tuple of photos and labels, optional
             Photos apart from the shots. `FullFineTuning` chooses a learning rate left at "auto" by accuracy on them, as
             papers do; `CLIPLoRA` has nothing to choose.
         groups, queries : ignored
             Nothing is left out.
+        progress : callable, optional
+            Called with steps done, steps in all at most, and the loss.
 
         Returns
         -------
@@ -95,15 +105,16 @@ class EncoderTuning(FewShotMethod):
         """
         require_torch()
         self._check_parameters()
-        if self.encoder is None:
+        if encoder is None:
             raise InputError(
-                f"{type(self).__name__} tunes an encoder: give one, such as encoder='huggingface:owner/name'"
+                f"{type(self).__name__} tunes an encoder: give fit one, such as encoder='huggingface:owner/name'"
             )
         photos = self._listed_photos(X)
         labels = self._checked_labels(photos, y)
-        self._texts = aligned_texts(self.class_texts, self.class_names, self.classes_)
+        self._texts = aligned_texts(class_texts, self.class_names, self.classes_)
         self._templates = resolve_templates(self.templates)
-        self._tune(photos, labels, checked_seed(self.random_state), validation)
+        call = FitCall(progress, checkpoint=checkpoint)
+        self._tune(load_trainable_encoder(encoder), photos, labels, validation, call)
         return self
 
     @abstractmethod
@@ -111,7 +122,14 @@ class EncoderTuning(FewShotMethod):
         """Refuse parameters out of range before any work is done."""
 
     @abstractmethod
-    def _tune(self, photos: list[ImageSource], labels: IntArray, seed: int, apart: LabelledPhotos | None) -> None:
+    def _tune(
+        self,
+        encoder: TrainableEncoder,
+        photos: list[ImageSource],
+        labels: IntArray,
+        apart: LabelledPhotos | None,
+        call: FitCall,
+    ) -> None:
         """Tune the encoder, and set what `fit` gives."""
 
     @property

@@ -11,14 +11,15 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from tip_adapter.data.decoding import ImageSource
-from tip_adapter.encoders.trainable import TrainableEncoder, load_trainable_encoder
+from tip_adapter.encoders.trainable import TrainableEncoder
 from tip_adapter.errors import InputError
 from tip_adapter.methods.inputs import as_labels, given_or_auto
 from tip_adapter.methods.on_encoder.encoder_tuning import EncoderTuning, LabelledPhotos
 from tip_adapter.methods.on_encoder.photo_views import cut_views
 from tip_adapter.methods.on_encoder.rate_choice import RateChoice
 from tip_adapter.methods.on_encoder.tuning_task import Apart, TuningTask
-from tip_adapter.methods.trained.loop import Schedule
+from tip_adapter.methods.support_set import FitCall
+from tip_adapter.methods.trained.loop import Schedule, checked_seed
 from tip_adapter.typing import IntArray
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
@@ -41,10 +42,6 @@ class FullFineTuning(EncoderTuning):
         Only their number matters: the tuned towers compute their own.
     class_names : sequence of str, optional
         Names of the classes.
-    encoder : str, path or TrainableEncoder
-        What to tune; see `load_trainable_encoder`. It stays as it is: a copy is tuned.
-    class_texts : sequence of C texts or of C sequences of texts, optional
-        Words for every class, in the order of `class_names`; by default the names.
     templates : str or sequence of str, default="ensemble"
         What makes captions of texts; see `tip_adapter.features.prompts.TEMPLATES`.
     wise_weight : float, default=0.5
@@ -71,11 +68,6 @@ class FullFineTuning(EncoderTuning):
         s; by default the encoder's own. It is not trained.
     random_state : int, generator or None, default=0
         Seed of views, captions, held-out shots and the order of photos.
-    checkpoint : path, optional
-        File written after an epoch, at most every 30 s, and beside it, with the suffix ``.rates.json``, the learning
-        rates tried. When they are there, an interrupted training goes on from them, to the same result.
-    progress : callable, optional
-        Called with steps done, steps in all at most, and the loss.
 
     Attributes
     ----------
@@ -109,7 +101,7 @@ class FullFineTuning(EncoderTuning):
     >>> import numpy as np
     >>> from tip_adapter.methods import FullFineTuning
     >>> photos = [np.full((40, 40, 3), shade, dtype=np.uint8) for shade in (30, 220)]
-    >>> FullFineTuning(encoder="fake").fit(photos, ["night", "day"])
+    >>> FullFineTuning().fit(photos, ["night", "day"], encoder="fake")
     Traceback (most recent call last):
     tip_adapter.errors.EncoderError: The encoder fake gives no gradients, which training it or its prompts needs: ...
     """
@@ -126,10 +118,16 @@ class FullFineTuning(EncoderTuning):
         if not 0 <= self.wise_weight <= 1:
             raise InputError(f"Expected wise_weight from 0 to 1, got {self.wise_weight}")
 
-    def _tune(self, photos: list[ImageSource], labels: IntArray, seed: int, apart: LabelledPhotos | None) -> None:
-        most = int(np.bincount(labels).max())
+    def _tune(
+        self,
+        encoder: TrainableEncoder,
+        photos: list[ImageSource],
+        labels: IntArray,
+        apart: LabelledPhotos | None,
+        call: FitCall,
+    ) -> None:
+        most, seed = int(np.bincount(labels).max()), checked_seed(self.random_state)
         schedule = Schedule(self._epochs(most), self.batch_size, self._given_rate() or 1.0, 1, warmup_rate=None)
-        encoder = load_trainable_encoder(self.encoder)  # type: ignore[arg-type]
         task = TuningTask(
             encoder,
             self._prompts,
@@ -139,8 +137,8 @@ class FullFineTuning(EncoderTuning):
             float(self.weight_decay),
             float(self.wise_weight),
             seed,
-            self.checkpoint,
-            self.progress,
+            call.checkpoint,
+            call.progress,
         )
         validation = None if apart is None else self._photos_apart(*apart, encoder)
         schedule = replace(schedule, learning_rate=self._chosen_rate(task, schedule, validation))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -13,7 +13,7 @@ from tip_adapter.errors import InputError, TrainingWarning, warn
 from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.heads.base import without_text
 from tip_adapter.methods.selection.folds import support_folds
-from tip_adapter.methods.support_set import SupportSet
+from tip_adapter.methods.support_set import FitCall, SupportSet
 from tip_adapter.methods.trained.loop import Schedule, TrainingProgress, TrainingRun, checked_seed, require_torch, train
 from tip_adapter.typing import Float32Array, IntArray
 
@@ -113,6 +113,69 @@ def text_logits(
     return torch.where(missing, prior, logits)
 
 
+@dataclass
+class Trainings:
+    """The trainings of one fit, counted together; Ctrl-C ends one early where the fit is a call of `fit`."""
+
+    schedule: Schedule
+    seed: int
+    call: FitCall | None
+    steps: int = 0
+    """Of all trainings, where there are several."""
+    done: int = 0
+    """Steps of the trainings that are over."""
+
+    def plan(self, sizes: Sequence[int]) -> None:
+        """Announce how many trainings there will be, by the shots of each, so that progress is of them all."""
+        self.steps = sum(self.schedule.steps(size) for size in sizes)
+
+    def run(
+        self,
+        loss_of: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
+        optimizer: torch.optim.Optimizer,
+        n_items: int,
+        *,
+        final: bool,
+        describes: Mapping[str, Any] | None = None,
+    ) -> TrainingRun:
+        """Run the one training loop; `final` is the training on all shots, the others are of a cross-validation."""
+        run = train(
+            loss_of,
+            optimizer,
+            n_items,
+            self.schedule,
+            seed=self.seed,
+            keep_interrupted=final and self.call is not None,
+            progress=self._counted(),
+            checkpoint=self.call.checkpoint if final and self.call else None,
+            describes=describes,
+        )
+        self.done += self.schedule.steps(n_items)
+        return run
+
+    def until_interrupted(self, work: Callable[[_Item], _Result], items: Sequence[_Item], choice: str) -> list[_Result]:
+        """Try things to choose from; Ctrl-C ends that, and the training of what is best so far begins."""
+        results: list[_Result] = []
+        try:
+            for item in items:
+                results.append(work(item))
+        except KeyboardInterrupt:
+            if self.call is None:
+                raise
+            warn(
+                f"The choice of {choice} was interrupted after {len(results)} of {len(items)} trainings: it rests on "
+                "those, and the final training begins (interrupt again to end it early)",
+                TrainingWarning,
+            )
+        return results
+
+    def _counted(self) -> TrainingProgress | None:
+        progress, before = None if self.call is None else self.call.progress, self.done
+        if progress is None:
+            return None
+        return lambda done, total, loss: progress(before + done, max(self.steps, before + total), loss)
+
+
 class TrainedMethod(FewShotMethod):
     """Base of the methods that train on features with torch; a fitted one predicts without it.
 
@@ -129,10 +192,6 @@ class TrainedMethod(FewShotMethod):
     takes_views = True
 
     random_state: Any = 0
-    progress: TrainingProgress | None = None
-
-    _steps_planned = 0
-    _steps_done = 0
 
     def fit(
         self,
@@ -143,12 +202,13 @@ class TrainedMethod(FewShotMethod):
         views: Any = None,
         groups: Any = None,
         queries: Any = None,
+        progress: TrainingProgress | None = None,
     ) -> Self:
         """Train on the support set; Ctrl-C keeps what the last finished epoch reached, and says so.
 
         Parameters
         ----------
-        X, y, validation, groups, queries : see `FewShotMethod.fit`
+        X, y, validation, groups, queries, progress : see `FewShotMethod.fit`
         views : array-like or tensor of shape (N, V, D), optional
             Features of augmented views of each shot; one of each is drawn per epoch. By default `X` itself.
 
@@ -166,72 +226,32 @@ class TrainedMethod(FewShotMethod):
             When torch is not installed.
         """
         require_torch()
-        return self._fitted(X, y, validation, views=views, groups=groups, queries=queries)
+        return self._fitted(X, y, validation, FitCall(progress), views=views, groups=groups, queries=queries)
 
     def _training_set(self, support: SupportSet) -> TrainingSet:
         views = support.features[:, None] if support.views is None else support.views
         return TrainingSet(support.features, support.labels, views)
 
+    def _trainings(self, support: SupportSet, schedule: Schedule) -> Trainings:
+        return Trainings(schedule, checked_seed(self.random_state), support.call)
+
     def _train(
         self,
+        trainings: Trainings,
         loss_of: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
         optimizer: torch.optim.Optimizer,
         n_items: int,
-        schedule: Schedule,
-        seed: int,
         *,
         final: bool,
+        describes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Run the one training loop; `final` is the training on all shots, the others are of a cross-validation."""
-        run = train(
-            loss_of,
-            optimizer,
-            n_items,
-            schedule,
-            seed=seed,
-            keep_interrupted=final and self._keeps_interrupted,
-            progress=self._counted_from(self._steps_done),
-        )
-        self._steps_done += schedule.steps(n_items)
+        """Train; the `final` training is the one that the fitted method tells of."""
+        run = trainings.run(loss_of, optimizer, n_items, final=final, describes=describes)
         if final:
-            self._record(run, optimizer)
-
-    def _plan(self, schedule: Schedule, sizes: Sequence[int]) -> None:
-        """Announce how many trainings there will be, by the shots of each, so that progress is of them all."""
-        self._steps_done, self._steps_planned = 0, sum(schedule.steps(size) for size in sizes)
-
-    def _counted_from(self, before: int) -> TrainingProgress | None:
-        progress, planned = self.progress, self._steps_planned
-        if progress is None:
-            return None
-        return lambda done, total, loss: progress(before + done, max(planned, before + total), loss)
-
-    def _until_interrupted(
-        self, work: Callable[[_Item], _Result], items: Sequence[_Item], choice: str
-    ) -> list[_Result]:
-        """Try things to choose from; Ctrl-C ends that, and the training of what is best so far begins."""
-        results: list[_Result] = []
-        try:
-            for item in items:
-                results.append(work(item))
-        except KeyboardInterrupt:
-            if not self._keeps_interrupted:
-                raise
-            warn(
-                f"The choice of {choice} was interrupted after {len(results)} of {len(items)} trainings: it rests on "
-                "those, and the final training begins (interrupt again to end it early)",
-                TrainingWarning,
+            self.training_ = run
+            self.trainable_parameters_ = sum(
+                tensor.numel() for group in optimizer.param_groups for tensor in group["params"]
             )
-        return results
-
-    def _record(self, run: TrainingRun, optimizer: torch.optim.Optimizer) -> None:
-        self.training_ = run
-        self.trainable_parameters_ = sum(
-            tensor.numel() for group in optimizer.param_groups for tensor in group["params"]
-        )
-
-    def _seed(self) -> int:
-        return checked_seed(self.random_state)
 
     @abstractmethod
     def _fit_head(self, support: SupportSet) -> Any: ...

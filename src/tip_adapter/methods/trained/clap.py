@@ -40,8 +40,6 @@ class CLAP(TrainedMethod):
         Shots per step.
     random_state : int, generator or None, default=0
         Seed of the order of the shots.
-    progress : callable, optional
-        Called with steps done, steps in all, and the loss.
 
     Attributes
     ----------
@@ -89,8 +87,7 @@ class CLAP(TrainedMethod):
 
         schedule = Schedule(self.epochs, self.batch_size, self.learning_rate, warmup_epochs=1)
         optimizer = torch.optim.SGD([moves], momentum=0.9)
-        self._plan(schedule, [len(shots.labels)])
-        self._train(loss_of, optimizer, len(shots.labels), schedule, self._seed(), final=True)
+        self._train(self._trainings(support, schedule), loss_of, optimizer, len(shots.labels), final=True)
         return residual_head(moves.detach().numpy() / TEXT_NORM, support)
 
 

@@ -11,7 +11,7 @@ from tip_adapter.methods.heads import AdapterHead
 from tip_adapter.methods.inputs import given_or_auto
 from tip_adapter.methods.selection.weight import nll_and_accuracy
 from tip_adapter.methods.support_set import SupportSet
-from tip_adapter.methods.trained.base import TrainedMethod, TrainingSet, folds_of, text_logits
+from tip_adapter.methods.trained.base import TrainedMethod, Trainings, TrainingSet, folds_of, text_logits
 from tip_adapter.methods.trained.loop import Schedule
 from tip_adapter.typing import Float32Array
 
@@ -48,8 +48,6 @@ class CLIPAdapter(TrainedMethod):
         How many folds, at most, `residual_ratio` is chosen on.
     random_state : int, generator or None, default=0
         Seed of the first weights and of the order of the shots.
-    progress : callable, optional
-        Called with steps done, steps in all, and the loss.
 
     Attributes
     ----------
@@ -93,29 +91,27 @@ class CLIPAdapter(TrainedMethod):
         ratio = given_or_auto("residual_ratio", self.residual_ratio)
         if ratio is not None and ratio > 1:
             raise InputError(f"Expected residual_ratio between 0 and 1, or 'auto', got {ratio}")
-        seed, shots = self._seed(), self._training_set(support)
+        trainings, shots = self._trainings(support, self._schedule()), self._training_set(support)
         self.ratio_scores_: dict[float, float] = {}
         if ratio is None:
             choose = self._validation_errors if support.validation else self._left_out_losses
-            self.ratio_scores_ = choose(support, shots, seed)
+            self.ratio_scores_ = choose(support, shots, trainings)
             ratio = min(self.ratio_scores_, key=self.ratio_scores_.__getitem__, default=PAPER_RATIO)
-        else:
-            self._plan(self._schedule(), [len(shots.labels)])
         self.residual_ratio_ = ratio
-        return self._train_head(support, shots, seed, ratio, final=True)
+        return self._train_head(support, shots, trainings, ratio, final=True)
 
-    def _left_out_losses(self, support: SupportSet, shots: TrainingSet, seed: int) -> dict[float, float]:
+    def _left_out_losses(self, support: SupportSet, shots: TrainingSet, trainings: Trainings) -> dict[float, float]:
         """Negative log-likelihood of the left-out shots, by ratio."""
         folds = folds_of(support, self.max_folds)
-        self._plan(self._schedule(), [*(len(fold.kept) for fold in folds for _ in RATIOS), len(shots.labels)])
+        trainings.plan([*(len(fold.kept) for fold in folds for _ in RATIOS), len(shots.labels)])
 
         def ask(item: tuple[float, int]) -> Float32Array:
             ratio, fold = item[0], folds[item[1]]
-            head = self._train_head(support, shots.subset(fold.kept), seed, ratio, final=False)
+            head = self._train_head(support, shots.subset(fold.kept), trainings, ratio, final=False)
             return head.logits(support.asked[fold.scored])
 
         items = [(ratio, index) for ratio in RATIOS for index in range(len(folds))]
-        answers = self._until_interrupted(ask, items, "residual_ratio")
+        answers = trainings.until_interrupted(ask, items, "residual_ratio")
         labels = shots.labels[np.concatenate([fold.scored for fold in folds])] if folds else shots.labels
         # A ratio that an interruption left some folds of untried is not compared.
         whole = [answers[start : start + len(folds)] for start in range(0, len(answers), max(len(folds), 1))]
@@ -125,27 +121,27 @@ class CLIPAdapter(TrainedMethod):
             if len(parts) == len(folds)
         }
 
-    def _validation_errors(self, support: SupportSet, shots: TrainingSet, seed: int) -> dict[float, float]:
+    def _validation_errors(self, support: SupportSet, shots: TrainingSet, trainings: Trainings) -> dict[float, float]:
         """One minus the accuracy on the validation set, by ratio."""
         features, labels = support.validation or (support.features, support.labels)
-        self._plan(self._schedule(), [len(shots.labels)] * (len(RATIOS) + 1))
+        trainings.plan([len(shots.labels)] * (len(RATIOS) + 1))
 
         def error(ratio: float) -> float:
-            head = self._train_head(support, shots, seed, ratio, final=False)
+            head = self._train_head(support, shots, trainings, ratio, final=False)
             return 1 - nll_and_accuracy(head.logits(features), labels)[1]
 
-        return dict(zip(RATIOS, self._until_interrupted(error, RATIOS, "residual_ratio"), strict=False))
+        return dict(zip(RATIOS, trainings.until_interrupted(error, RATIOS, "residual_ratio"), strict=False))
 
     def _schedule(self) -> Schedule:
         return Schedule(self.epochs, self.batch_size, self.learning_rate)
 
     def _train_head(
-        self, support: SupportSet, shots: TrainingSet, seed: int, ratio: float, *, final: bool
+        self, support: SupportSet, shots: TrainingSet, trainings: Trainings, ratio: float, *, final: bool
     ) -> AdapterHead:
         import torch
         from torch.nn.functional import cross_entropy
 
-        down, up = _first_weights(shots.features.shape[1], seed)
+        down, up = _first_weights(shots.features.shape[1], trainings.seed)
         batch = shots.batches()
 
         def loss_of(rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -155,7 +151,7 @@ class CLIPAdapter(TrainedMethod):
             return cross_entropy(logits, labels)
 
         optimizer = torch.optim.AdamW([down, up], weight_decay=0.01)
-        self._train(loss_of, optimizer, len(shots.labels), self._schedule(), seed, final=final)
+        self._train(trainings, loss_of, optimizer, len(shots.labels), final=final)
         return AdapterHead(
             support.n_classes,
             support.zero_shot_weights,

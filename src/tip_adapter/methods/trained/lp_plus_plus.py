@@ -11,7 +11,7 @@ from tip_adapter.methods.base import FewShotMethod
 from tip_adapter.methods.heads import LinearHead, softmax
 from tip_adapter.methods.support_set import SupportSet
 from tip_adapter.methods.trained.base import require_text_for_all
-from tip_adapter.methods.trained.loop import TrainingProgress, TrainingRun
+from tip_adapter.methods.trained.loop import TrainingRun
 from tip_adapter.typing import Float32Array
 
 MOMENTUM = 0.9
@@ -36,8 +36,6 @@ class LPPlusPlus(FewShotMethod):
         s, the inverse temperature the encoder was trained with.
     iterations : int, default=300
         All shots at once each; the last one is kept.
-    progress : callable, optional
-        Called with iterations done, iterations in all, and the loss.
 
     Attributes
     ----------
@@ -72,7 +70,6 @@ class LPPlusPlus(FewShotMethod):
     trains = True
 
     iterations: int = 300
-    progress: TrainingProgress | None = None
 
     def _fit_head(self, support: SupportSet) -> LinearHead:
         if self.iterations < 1:
@@ -108,10 +105,10 @@ class LPPlusPlus(FewShotMethod):
                 if iteration % ALPHA_EVERY == 0:
                     alpha = alpha - alpha_step * by_alpha
                 losses.append(loss)
-                if self.progress:
-                    self.progress(iteration, self.iterations, loss)
+                if support.call and support.call.progress:
+                    support.call.progress(iteration, self.iterations, loss)
         except KeyboardInterrupt:
-            if not losses or not self._keeps_interrupted:
+            if not losses or support.call is None:
                 raise
             warn(
                 f"Training was interrupted: what {len(losses)} of {self.iterations} iterations reached is kept",

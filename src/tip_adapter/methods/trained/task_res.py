@@ -40,8 +40,6 @@ class TaskRes(TrainedMethod):
         Shots per step.
     random_state : int, generator or None, default=0
         Seed of the order of the shots.
-    progress : callable, optional
-        Called with steps done, steps in all, and the loss.
 
     Attributes
     ----------
@@ -86,7 +84,6 @@ class TaskRes(TrainedMethod):
 
         self.epochs_ = (100 if support.counts.max() <= 4 else 200) if self.epochs == "auto" else self.epochs
         schedule = Schedule(self.epochs_, self.batch_size, self.learning_rate, warmup_epochs=1)
-        self._plan(schedule, [len(shots.labels)])
         optimizer = torch.optim.Adam([residuals], weight_decay=self.weight_decay)
-        self._train(loss_of, optimizer, len(shots.labels), schedule, self._seed(), final=True)
+        self._train(self._trainings(support, schedule), loss_of, optimizer, len(shots.labels), final=True)
         return residual_head(scale * residuals.detach().numpy(), support)

@@ -13,7 +13,7 @@ from tip_adapter.methods.selection.cache_search import SearchPoint, SearchResult
 from tip_adapter.methods.selection.line_search import best_likelihood_alpha
 from tip_adapter.methods.selection.weight import nll_and_accuracy
 from tip_adapter.methods.support_set import SupportSet
-from tip_adapter.methods.trained.base import Fold, TrainedMethod, TrainingSet, folds_of, text_logits
+from tip_adapter.methods.trained.base import Fold, TrainedMethod, Trainings, TrainingSet, folds_of, text_logits
 from tip_adapter.methods.trained.loop import Schedule
 from tip_adapter.typing import Float32Array, FloatArray
 
@@ -65,8 +65,6 @@ class TipAdapterF(TrainedMethod):
         How often keys are trained, at most, to choose α and β from the shots.
     random_state : int, generator or None, default=0
         Seed of the order of the shots.
-    progress : callable, optional
-        Called with steps done, steps in all, and the loss.
 
     Attributes
     ----------
@@ -107,14 +105,14 @@ class TipAdapterF(TrainedMethod):
     def _fit_head(self, support: SupportSet) -> CacheHead:
         alpha, beta = given_or_auto("alpha", self.alpha), given_or_auto("beta", self.beta)
         self.initial_alpha_ = self._initial_alpha(support, alpha)
-        seed, shots = self._seed(), self._training_set(support)
+        trainings, shots = self._trainings(support, self._schedule()), self._training_set(support)
         self.search_ = None
         folds = [] if support.validation or None not in (alpha, beta) else folds_of(support, self.max_folds)
-        self._plan(self._schedule(), [*(len(fold.kept) for fold in folds), len(shots.labels)])
-        asked = self._until_interrupted(lambda fold: self._ask(support, shots, fold, seed), folds, "α and β")
+        trainings.plan([*(len(fold.kept) for fold in folds), len(shots.labels)])
+        asked = trainings.until_interrupted(lambda fold: self._ask(support, shots, fold, trainings), folds, "α and β")
         if asked:
             self.search_ = _search_left_out(support, asked, folds, alpha, beta)
-        keys = self._train_keys(support, shots, seed, final=True)
+        keys = self._train_keys(support, shots, trainings, final=True)
         if support.validation and None in (alpha, beta):
             self.search_ = search(
                 keys,
@@ -159,7 +157,9 @@ class TipAdapterF(TrainedMethod):
         # With α = 0 the keys would have no gradient; 1 is the default of Tip-Adapter.
         return (alpha if given is None else given) or 1.0
 
-    def _train_keys(self, support: SupportSet, shots: TrainingSet, seed: int, *, final: bool) -> Float32Array:
+    def _train_keys(
+        self, support: SupportSet, shots: TrainingSet, trainings: Trainings, *, final: bool
+    ) -> Float32Array:
         import torch
         from torch.nn.functional import cross_entropy
 
@@ -179,7 +179,7 @@ class TipAdapterF(TrainedMethod):
             return cross_entropy(text + (class_weights[:, None] * mass).T, labels)
 
         optimizer = torch.optim.AdamW([keys], eps=1e-4, weight_decay=0.01)
-        self._train(loss_of, optimizer, len(shots.labels), self._schedule(), seed, final=final)
+        self._train(trainings, loss_of, optimizer, len(shots.labels), final=final)
         return keys.detach().numpy()
 
     def _cache(self, support: SupportSet, shots: TrainingSet, keys: Float32Array | None = None) -> Cache:
@@ -187,10 +187,10 @@ class TipAdapterF(TrainedMethod):
             shots.features if keys is None else keys, shots.labels, support.n_classes, balanced=self.balanced
         )
 
-    def _ask(self, support: SupportSet, shots: TrainingSet, fold: Fold, seed: int) -> _Asked:
+    def _ask(self, support: SupportSet, shots: TrainingSet, fold: Fold, trainings: Trainings) -> _Asked:
         """Train on the other folds, and ask about the left-out shots."""
         kept = shots.subset(fold.kept)
-        cache = self._cache(support, kept, self._train_keys(support, kept, seed, final=False))
+        cache = self._cache(support, kept, self._train_keys(support, kept, trainings, final=False))
         # A class that lost keys would weigh less than it will with all of them.
         full, left = (_mass_of_ones(part) for part in (self._cache(support, shots), cache))
         scale = np.divide(full, left, out=np.zeros_like(full), where=left > 0)
