@@ -149,7 +149,6 @@ def test_any_array(bundles, tmp_path_factory, data):
         (("encoder", "dim"), 2**31 - 1, "encoder.dim should be a whole number"),
         (("class_names", 1), "red", "class_names should be a list without repetitions"),
         (("class_names", 0), [], r"class_names\[0\] should be the name of a class"),
-        (("method", "parameters"), {"checkpoint": "/etc/passwd"}, "has checkpoint, which is never saved"),
         (("shots", "ids", 0), "../../x", r"shots.ids\[0\] should be the id of a shot"),
         (("shots", "digests", 0), "a" * 63, r"shots.digests\[0\] should be a SHA-256"),
         (("head", "parameters", "n_classes"), 10**9, "n_classes should be 3"),
@@ -183,6 +182,17 @@ def test_arrays_are_named(bundles, tmp_path, name, change, words):
     save_bundle(tmp_path / "c.tip", arrays | {name: change(arrays[name])}, config, pictures)
     with pytest.raises(ModelFileError, match=words):
         ImageClassifier.load(tmp_path / "c.tip")
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "encoder"])
+def test_a_file_names_no_files_that_a_training_would_read_or_write(bundles, tmp_path, name):
+    arrays, config, pictures = bundles["tip-adapter"]
+    config = with_value(config, ("method", "parameters"), {name: str(tmp_path / "x")})
+    save_bundle(tmp_path / "c.tip", arrays, config, pictures)
+    classifier = ImageClassifier.load(tmp_path / "c.tip", store=None)
+    with pytest.raises(TipAdapterError, match=f"Unknown parameter '{name}'"):
+        classifier.refit()
+    assert not (tmp_path / "x").exists()
 
 
 def test_keys_of_any_length_do_not_overflow(bundles, tmp_path):

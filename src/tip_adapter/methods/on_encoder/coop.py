@@ -132,7 +132,8 @@ class CoOp(TrainedMethod):
             are averaged.
         checkpoint : path, optional
             File that training goes on from when it is there, to the same result; written after every epoch.
-        views : see `TrainedMethod.fit`
+        views : array-like or tensor of shape (N, V, D), optional
+            Features of augmented views of each shot; one of each is drawn per epoch. By default `X` itself.
 
         Returns
         -------
