@@ -92,6 +92,15 @@ def test_classes_of_a_photo_are_learned_from():
     assert shots.learned[labels[kept] == 2].sum() == 1
 
 
+def test_some_classes_of_two_photos_leave_one_out(monkeypatch):
+    features, labels = drawn(np.eye(30, 32)[:, None], 0.2, n=60)
+    shots = choose_head(features, labels, None, 10.0, 30).shots
+    assert 3 < shots.asked.sum() < 30
+    assert set(labels[shots.learned]) == set(range(30))
+    monkeypatch.setattr(many_shots, "MAX_LOGITS", 90)
+    assert choose_head(features, labels, None, 10.0, 30).shots.asked.sum() == 3
+
+
 @pytest.mark.parametrize(("work", "slack"), [(24 * 1200, 0.02), (10**12, 0.0)])
 def test_a_probe_is_likelier_than_where_it_began_and_hardly_less_so_when_trained_on_half(monkeypatch, work, slack):
     monkeypatch.setattr(softmax_regression, "WORK", work)

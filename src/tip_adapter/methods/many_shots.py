@@ -22,7 +22,10 @@ MANY = 20_000
 """Of more shots most methods would need all in the memory, and no few of them decide anything."""
 
 HELD_OUT, MOST_OF_A_CLASS = 5000, 0.2
-"""Shots that decide, equally many of every class, but no more than a fifth of one."""
+"""Shots that decide, equally many of every class, but no more than a fifth of one; of small classes, one of some."""
+
+MAX_LOGITS = 5_000_000
+"""Of the shots that decide, times classes: several such arrays of float64 are compared."""
 
 KEPT = 10_000
 """Shots that a classifier keeps to show beside its answers."""
@@ -212,8 +215,10 @@ def _parted(
     counts = np.bincount(labels[firsts], minlength=n_classes)
     if groups is not None:
         firsts = firsts[np.isin(groups[firsts], _groups_to_leave_out(labels[firsts], groups[firsts]))]
-    most = np.minimum(-(-HELD_OUT // n_classes), (MOST_OF_A_CLASS * counts).astype(np.intp))
-    rows = _some_of_each(firsts, labels[firsts], most)
+    rng = np.random.default_rng(0)
+    share = np.minimum((MOST_OF_A_CLASS * counts + (counts > 1) * rng.random(n_classes)).astype(np.intp), counts - 1)
+    rows = _some_of_each(firsts, labels[firsts], np.minimum(-(-HELD_OUT // n_classes), share))
+    rows = np.sort(rng.permutation(rows)[: MAX_LOGITS // n_classes])
     asked = np.zeros(len(labels), dtype=bool)
     asked[rows] = True
     learned = ~asked if groups is None else ~np.isin(groups, groups[rows])
