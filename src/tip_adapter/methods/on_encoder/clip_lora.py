@@ -9,14 +9,12 @@ from typing import Literal
 
 import numpy as np
 
-from tip_adapter.data.decoding import ImageSource
 from tip_adapter.encoders.trainable import TrainableEncoder
 from tip_adapter.errors import InputError
 from tip_adapter.methods.on_encoder.encoder_tuning import EncoderTuning, LabelledPhotos
 from tip_adapter.methods.on_encoder.photo_views import cut_views
 from tip_adapter.methods.support_set import FitCall
 from tip_adapter.methods.trained.loop import Schedule, checked_seed
-from tip_adapter.typing import IntArray
 
 ITERATIONS_PER_SHOT = 500
 
@@ -98,17 +96,12 @@ class CLIPLoRA(EncoderTuning):
     views: int = 8
 
     def _tune(
-        self,
-        encoder: TrainableEncoder,
-        photos: list[ImageSource],
-        labels: IntArray,
-        apart: LabelledPhotos | None,
-        call: FitCall,
+        self, encoder: TrainableEncoder, shots: LabelledPhotos, apart: LabelledPhotos | None, call: FitCall
     ) -> None:
         from tip_adapter.methods.on_encoder.low_rank import LowRankTask, LowRankTowers
 
-        schedule, seed = self._schedule(len(labels), int(np.bincount(labels).max())), checked_seed(self.random_state)
-        prompts = self._prompts
+        (photos, labels), prompts, seed = shots, self._prompts, checked_seed(self.random_state)
+        schedule = self._schedule(len(labels), int(np.bincount(labels).max()))
         scale = encoder.logit_scale if self.logit_scale is None else float(self.logit_scale)
         towers = LowRankTowers.of(encoder, self.rank, float(self.alpha), float(self.dropout), seed)
         rows = cut_views(photos, encoder.preprocessing, self.views, seed)

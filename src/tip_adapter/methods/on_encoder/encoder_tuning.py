@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tip_adapter.encoders.torch_encoder import TorchEncoder
 
 LabelledPhotos = tuple[Sequence[ImageSource], Any]
-"""Photos, and the class of each."""
+"""Photos, and the class of each, or its number."""
 
 
 class EncoderTuning(FewShotMethod):
@@ -114,7 +114,7 @@ class EncoderTuning(FewShotMethod):
         self._texts = aligned_texts(class_texts, self.class_names, self.classes_)
         self._templates = resolve_templates(self.templates)
         call = FitCall(progress, checkpoint=checkpoint)
-        self._tune(load_trainable_encoder(encoder), photos, labels, validation, call)
+        self._tune(load_trainable_encoder(encoder), (photos, labels), validation, call)
         return self
 
     @abstractmethod
@@ -123,12 +123,7 @@ class EncoderTuning(FewShotMethod):
 
     @abstractmethod
     def _tune(
-        self,
-        encoder: TrainableEncoder,
-        photos: list[ImageSource],
-        labels: IntArray,
-        apart: LabelledPhotos | None,
-        call: FitCall,
+        self, encoder: TrainableEncoder, shots: LabelledPhotos, apart: LabelledPhotos | None, call: FitCall
     ) -> None:
         """Tune the encoder, and set what `fit` gives."""
 

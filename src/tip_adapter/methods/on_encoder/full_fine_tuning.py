@@ -20,7 +20,6 @@ from tip_adapter.methods.on_encoder.rate_choice import RateChoice
 from tip_adapter.methods.on_encoder.tuning_task import Apart, TuningTask
 from tip_adapter.methods.support_set import FitCall
 from tip_adapter.methods.trained.loop import Schedule, checked_seed
-from tip_adapter.typing import IntArray
 
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
 ONE_SHOT_RATE = 1e-5
@@ -119,14 +118,10 @@ class FullFineTuning(EncoderTuning):
             raise InputError(f"Expected wise_weight from 0 to 1, got {self.wise_weight}")
 
     def _tune(
-        self,
-        encoder: TrainableEncoder,
-        photos: list[ImageSource],
-        labels: IntArray,
-        apart: LabelledPhotos | None,
-        call: FitCall,
+        self, encoder: TrainableEncoder, shots: LabelledPhotos, apart: LabelledPhotos | None, call: FitCall
     ) -> None:
-        most, seed = int(np.bincount(labels).max()), checked_seed(self.random_state)
+        (photos, labels), seed = shots, checked_seed(self.random_state)
+        most = int(np.bincount(labels).max())
         schedule = Schedule(self._epochs(most), self.batch_size, self._given_rate() or 1.0, 1, warmup_rate=None)
         task = TuningTask(
             encoder,
