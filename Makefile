@@ -44,6 +44,7 @@ wheel: .venv/dev.done
 benchmarks: .venv/dev.done
 	$(BIN)/python benchmarks/published_features.py $(DATA)/clip-vit-b32
 	$(BIN)/python benchmarks/lite.py $(DATA)/clothing
+	$(BIN)/python benchmarks/lite_int8.py $(DATA)/clothing
 	$(BIN)/python benchmarks/clothing.py $(DATA)/clothing
 	$(BIN)/python benchmarks/clothing.py $(DATA)/clothing --views 10
 	$(BIN)/python benchmarks/search.py $(DATA)/clip-vit-b32 --fraction 0.01

@@ -147,6 +147,17 @@ def fit_and_predict(figures: Figures) -> str:
     return table(["command", "median", "target"], rows)
 
 
+def lite_int8(figures: Figures) -> str:
+    rows = []
+    for name, row in figures["settings"].items():
+        mean = row["mean"]
+        flips = f"{mean['flipped']:.1f} ± {mean['flipped_half_interval']:.1f} %"
+        others = [f"{mean[key]:.1f}" for key in ("guard_flipped", "accuracy", "float_accuracy")]
+        rows.append([name, f"{mean['speed']:.1f} ×", f"{mean['cosine']:.4f}", flips, *others])
+    header = ["int8", "speed of fp32", "cosine", "predictions changed", "guard, %", "accuracy, %", "fp32, %"]
+    return table(header, rows)
+
+
 def export(figures: Figures) -> str:
     rows = [
         [name, f"{row['max_logit_difference']:.1e}", f"{row['same_top_class']} of {row['photos']}"]
@@ -330,6 +341,7 @@ SECTIONS = {
     "enough": ("What one more photo of a class is foreseen to gain, and gains", enough),
     "encode": ("Photos to features", encode),
     "lite": ("Which networks `lite` joins", lite),
+    "lite_int8": ("What static int8 would do to `lite`", lite_int8),
     "fit_and_predict": ("Commands with `lite`, 10 classes × 16 photos", fit_and_predict),
     "export": ("Exported classifiers", export),
     "published_features": ("Published CLIP ViT-B/32 features, test accuracy in % (95 % interval)", published_features),
