@@ -41,6 +41,7 @@ onnxruntime, quantization = import_library("onnxruntime"), import_library("onnxr
 
 SHOTS = 16
 MOST_FLIPPED, LEAST_SPEED = 2.0, 1.3  # in %, and × float: what would make int8 worth offering
+FLOAT_SHARE = 0.1  # of the convolutions, the noisiest
 TIMED, ROUNDS = 16, 4
 
 
@@ -52,9 +53,7 @@ class Setting:
     corrected: bool = False
     """Biases make up for the mean that rounding adds to each channel, over the calibration photos."""
     kept: str = "none"
-    """Convolutions in float: none, the first and the last (edges), depthwise, or the noisiest."""
-    float_share: float = 0.1
-    """Of the convolutions, those of the lowest signal-to-noise ratio on eight of the shots (noisiest)."""
+    """Convolutions in float: none, the first and the last (edges), or the noisiest on eight of the shots."""
     calibrated_on: int = 40
     """Photos; the histograms of the other methods hold all activations in memory."""
 
@@ -65,9 +64,6 @@ SETTINGS = {
     "edges in float, corrected": Setting(corrected=True, kept="edges"),
     "percentile, corrected": Setting("Percentile", corrected=True, calibrated_on=16),
     "min-max": Setting(),
-    "noisiest quarter in float, corrected": Setting(corrected=True, kept="noisiest", float_share=0.25),
-    "entropy, corrected": Setting("Entropy", corrected=True, calibrated_on=16),
-    "depthwise in float, corrected": Setting(corrected=True, kept="depthwise"),
 }
 
 
@@ -157,13 +153,10 @@ def kept_in_float(tower: OnnxTower, views: np.ndarray, setting: Setting, path: P
     nodes = convolutions(onnx.load(tower.path).graph)
     if setting.kept == "edges":
         return [nodes[0].name, nodes[-1].name]
-    if setting.kept == "depthwise":
-        groups = {node.name: onnx.helper.get_node_attr_value(node, "group") for node in nodes}
-        return [name for name, count in groups.items() if count > 1]
     if setting.kept == "noisiest":
         quantised(tower, views, Setting(), path, [])
         ratios = signal_to_noise(tower, path, views[:8])
-        return sorted(ratios, key=lambda name: ratios[name])[: round(setting.float_share * len(ratios))]
+        return sorted(ratios, key=lambda name: ratios[name])[: round(FLOAT_SHARE * len(ratios))]
     return []
 
 
