@@ -1,9 +1,11 @@
 """Prompt tuning on a tiny CLIP with random weights: its formulas, and what it owes its users."""
 
+import pickle
 import warnings
 
 import numpy as np
 import pytest
+from sklearn.model_selection import GridSearchCV
 
 from tip_adapter.encoders import load_encoder
 from tip_adapter.errors import EncoderError, FeatureError, InputError, TrainingError, TrainingWarning
@@ -247,6 +249,16 @@ def test_it_answers_about_its_own_shots_as_if_it_had_not_seen_them(encoder, shot
         kept = answers.folds != fold
         alone = fitted(encoder, (features[kept], y[kept])).logits(features[~kept])
         np.testing.assert_allclose(answers.logits[~kept], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_it_is_searched_and_pickled_with_an_encoder_that_fit_was_given(encoder, shots):
+    features, labels = shots
+    y = np.array(NAMES)[labels]
+    search = GridSearchCV(CoOp(class_names=NAMES, n_context=2, logit_scale=SCALE), {"epochs": [1, 5]}, cv=2)
+    search.fit(features, y, encoder=encoder, class_texts=[["hat"], ["a cap"], ["tie"]])
+    best = search.best_estimator_
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(best)).logits(features), best.logits(features))
 
 
 def interrupt_at(step):
