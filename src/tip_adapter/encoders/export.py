@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from tip_adapter.data.preprocessing import Preprocessing
 from tip_adapter.encoders.file_hashes import file_sha256
+from tip_adapter.encoders.graph_files import graph_files
 from tip_adapter.encoders.layout import METADATA_VERSION, layout_of, weight_files
 from tip_adapter.encoders.layouts import METADATA_FILE
 from tip_adapter.encoders.onnx import OnnxEncoder
 from tip_adapter.encoders.parity import PROBE_TEXTS, check_parity
+from tip_adapter.encoders.static_int8 import quantise
 from tip_adapter.encoders.tokenizer import TextSettings, Tokenizer
 from tip_adapter.encoders.torch_encoder import TorchEncoder
 from tip_adapter.errors import EncoderError
 from tip_adapter.libraries import require_extra
 from tip_adapter.storage.atomic import new_folder
-from tip_adapter.typing import StrPath
+from tip_adapter.typing import StrPath, UInt8Array
 
 if TYPE_CHECKING:
     import torch
@@ -54,15 +56,40 @@ def export_towers(encoder: TorchEncoder, out_dir: StrPath) -> Path:
 
 def copy_encoder(encoder: OnnxEncoder, out_dir: StrPath) -> Path:
     """Copy an encoder that is an ONNX directory already, such as `lite` or a downloaded one."""
-    source = encoder.layout.directory
     with _new_directory(Path(out_dir)) as directory:
-        layout = encoder.layout.files
-        for name in dict.fromkeys([*weight_files(source, layout), *layout.side_files]):
-            if (source / name).is_file():
-                (directory / name).parent.mkdir(exist_ok=True)
-                shutil.copyfile(source / name, directory / name)  # follows the links of the Hub's cache
-        _write_metadata(directory, encoder.logit_scale, encoder.layout.text)
+        _copy_files(encoder, directory)
+        _write_metadata(directory, encoder.logit_scale, encoder.layout.text, eight_bit=encoder.layout.eight_bit)
     return Path(out_dir)
+
+
+@contextmanager
+def eight_bit_copy(
+    members: Sequence[OnnxEncoder], views: Sequence[UInt8Array], out_dir: StrPath
+) -> Iterator[list[Path]]:
+    """Copy encoders with image towers of int8, calibrated on views of photos, one array a member.
+
+    Yields their folders in a temporary sibling of `out_dir`, which takes its place when the block ends well: one member
+    is the folder itself, several are the folders ``1``, ``2``, … in it.
+    """
+    with _new_directory(Path(out_dir)) as directory:
+        places = [directory] if len(members) == 1 else [directory / str(number + 1) for number in range(len(members))]
+        for member, pixels, place in zip(members, views, places, strict=True):
+            place.mkdir(exist_ok=True)
+            _copy_files(member, place)
+            target = place / member.layout.files.image_model
+            for path in graph_files(target):
+                path.unlink()
+            quantise(member.image_tower, member.preprocessing.normalize(pixels), target)
+            _write_metadata(place, member.logit_scale, member.layout.text, eight_bit=True)
+        yield places
+
+
+def _copy_files(encoder: OnnxEncoder, directory: Path) -> None:
+    source, layout = encoder.layout.directory, encoder.layout.files
+    for name in dict.fromkeys([*weight_files(source, layout), *layout.side_files]):
+        if (source / name).is_file():
+            (directory / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source / name, directory / name)  # follows the links of the Hub's cache
 
 
 def _write_graphs(encoder: TorchEncoder, folder: Path) -> None:
@@ -139,14 +166,16 @@ def write_side_files(description: EncoderDescription, directory: Path) -> None:
     _write_metadata(directory, description.logit_scale, tokenizer.settings if tokenizer else None)
 
 
-def _write_metadata(directory: Path, logit_scale: float, settings: TextSettings | None) -> None:
-    content = {
+def _write_metadata(
+    directory: Path, logit_scale: float, settings: TextSettings | None, *, eight_bit: bool = False
+) -> None:
+    content: dict[str, Any] = {
         "format_version": METADATA_VERSION,
         "logit_scale": logit_scale,
         "text": asdict(settings) if settings else None,
         "files": {name: file_sha256(path) for name, path in weight_files(directory, layout_of(directory)).items()},
     }
-    _write_json(directory / METADATA_FILE, content)
+    _write_json(directory / METADATA_FILE, content | ({"precision": "int8"} if eight_bit else {}))
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -47,7 +47,8 @@ _METADATA = fields(
             )
         ),
         "files": mapping(text(pattern="[0-9a-f]{64}", named="a SHA-256 in hexadecimal")),
-    }
+    },
+    others={"precision": one_of("int8")},
 )
 _CONTEXT_LENGTHS = {"clip": 77, "siglip": 64}
 _LOGIT_SCALES = {"clip": CLIP_LOGIT_SCALE, "siglip": SIGLIP_LOGIT_SCALE, "siglip2": SIGLIP_LOGIT_SCALE}
@@ -74,6 +75,8 @@ class OnnxLayout:
         SHA-256 over the text tower, its vocabulary, and how texts are cut and padded.
     patch_size : int or None
         Side of the patches of a vision transformer, where config.json says it.
+    eight_bit : bool
+        Whether the image tower multiplies bytes, as our export recorded.
     """
 
     directory: Path
@@ -84,6 +87,7 @@ class OnnxLayout:
     model_type: str | None
     text_weights: str
     patch_size: int | None = None
+    eight_bit: bool = False
 
     @property
     def image_model(self) -> Path:
@@ -136,6 +140,7 @@ def read_layout(directory: Path) -> OnnxLayout:
         model_type=model_type,
         text_weights=text_weights(directory, files, settings),
         patch_size=config["patch_size"] if _is_length(config.get("patch_size")) else None,
+        eight_bit="precision" in metadata,
     )
 
 

@@ -74,6 +74,11 @@ class OnnxEncoder(BaseEncoder):
     ) -> None:
         self.layout = read_layout(Path(directory))
         precision = _usable_precision(name or str(directory), precision)
+        if self.layout.eight_bit and not eight_bit_products_are_exact():
+            raise EncoderError(
+                f"The encoder {directory} needs a processor that multiplies 8-bit numbers exactly (with VNNI): use the "
+                "encoder that it was exported from, and fit again"
+            )
         eight_bit = precision == "int8"
         image_model = eight_bit_tower(self.layout.image_model) if eight_bit else self.layout.image_model
         tower = OnnxTower(image_model, _IMAGE_INPUTS, _image_outputs(self.layout))

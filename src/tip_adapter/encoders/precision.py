@@ -118,7 +118,7 @@ def _make(tower: Path, folder: Path) -> None:
     console.print("Making the int8 image tower (once, about half a minute)", highlight=False)
     try:
         with new_folder(folder, accept_existing=True) as working:
-            with _quiet_logging():
+            with quiet_logging():
                 _quantize(tower, working / _GRAPH)
             (working / _NOTE).write_text(json.dumps({"recipe": _RECIPE, "sha256": file_sha256(working / _GRAPH)}))
     except OSError as error:
@@ -147,7 +147,7 @@ def _quantize(tower: Path, output: Path) -> None:
 
 
 @contextmanager
-def _quiet_logging() -> Iterator[None]:
+def quiet_logging() -> Iterator[None]:
     """Keep the quantiser from setting up the logging of the whole process in order to give advice."""
     root = logging.getLogger()
     handler, level = logging.NullHandler(), root.level

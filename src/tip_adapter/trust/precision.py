@@ -60,11 +60,12 @@ def guard_precision(
     zero_shot_weights: Float32Array | None,
     *,
     n_classes: int,
+    exact: BaseEncoder | None = None,
     max_flipped: float = MAX_FLIPPED,
     store: FeatureStore | None = None,
     progress: Progress | None = None,
 ) -> PrecisionReport:
-    """Encode shots with 8-bit weights and in full precision, and compare features and predictions.
+    """Encode shots with 8-bit weights and in full precision, `exact`, and compare features and predictions.
 
     The prediction for a shot is Tip-Adapter's from the class texts and all the *other* shots, with keys and query of
     the same precision: what the two classifiers would say about a new photo.
@@ -73,16 +74,16 @@ def guard_precision(
     """
     chosen = np.unique(np.linspace(0, len(labels) - 1, min(len(labels), _MAX_SHOTS)).round().astype(np.intp))
     photos, numbers = [images[index] for index in chosen], labels[chosen]
-    quick, exact = (
+    quick, full = (
         extract_features(one, photos, store=store, progress=progress).features.unit
-        for one in (encoder, encoder.in_full_precision())
+        for one in (encoder, exact or encoder.in_full_precision())
     )
-    scale = encoder.logit_scale
+    scale = encoder.logit_scale if exact is None else exact.logit_scale
     named = [
         left_out_predictions(rows, numbers, zero_shot_weights, logit_scale=scale, n_classes=n_classes)
-        for rows in (quick, exact)
+        for rows in (quick, full)
     ]
-    cosines = np.einsum("nd,nd->n", quick.astype(np.float64), exact)
+    cosines = np.einsum("nd,nd->n", quick.astype(np.float64), full)
     report = PrecisionReport(
         len(photos), float(cosines.mean()), float(cosines.min()), int((named[0] != named[1]).sum())
     )

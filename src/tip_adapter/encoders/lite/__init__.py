@@ -29,6 +29,7 @@ __all__ = [
     "load_lite",
     "prepare_lite",
     "preprocessing_of",
+    "single_networks",
 ]
 
 LITE_LOGIT_SCALE = 20.0
@@ -109,6 +110,11 @@ def load_lite(
         directory = prepare_lite(*networks)
         members.append(OnnxEncoder(directory, name=called, precision=precision, logit_scale=logit_scale))
     return members[0] if len(members) == 1 else LiteEncoder(name, members)
+
+
+def single_networks(name: str) -> list[OnnxEncoder]:
+    """Return the networks of `lite` as encoders of their own, each with a text tower that reads for it alone."""
+    return [OnnxEncoder(prepare_lite(number), name=f"EfficientNet-Lite{number}") for number in LITE[name]]
 
 
 def prepare_lite(*numbers: int) -> Path:
