@@ -9,20 +9,16 @@ to 16 shots a class in both precisions and asked about photos that neither has s
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import logging
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from lite import Photos, clothing
 from provenance import write_result
@@ -32,12 +28,10 @@ from tip_adapter.encoders import load_encoder
 from tip_adapter.encoders.onnx import OnnxEncoder
 from tip_adapter.encoders.onnx_tower import OnnxTower
 from tip_adapter.encoders.precision import eight_bit_products_are_exact
+from tip_adapter.encoders.static_int8 import activations, convolutions, quantise
 from tip_adapter.features.prompts import zero_shot_weights
-from tip_adapter.libraries import import_library
 from tip_adapter.model.fitting import fit_method, make_estimator
 from tip_adapter.trust.precision import MAX_FLIPPED, left_out_predictions
-
-onnxruntime, quantization = import_library("onnxruntime"), import_library("onnxruntime.quantization")
 
 SHOTS = 16
 MOST_FLIPPED, LEAST_SPEED = 2.0, 1.3  # in %, and × float: what would make int8 worth offering
@@ -67,86 +61,9 @@ SETTINGS = {
 }
 
 
-class Views(quantization.CalibrationDataReader):  # type: ignore[misc]
-    """Normalised views, one at a time."""
-
-    def __init__(self, name: str, views: np.ndarray) -> None:
-        self.feeds = iter([{name: views[row : row + 1]} for row in range(len(views))])
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        """Return the next feed."""
-        return next(self.feeds, None)
-
-
 def quantised(tower: OnnxTower, views: np.ndarray, setting: Setting, path: Path, kept: list[str]) -> None:
-    with contextlib.redirect_stdout(io.StringIO()):
-        quantization.quantize_static(
-            tower.path,
-            path,
-            Views(tower.input, views[: setting.calibrated_on]),
-            quant_format=quantization.QuantFormat.QDQ,
-            per_channel=True,
-            weight_type=quantization.QuantType.QInt8,
-            activation_type=quantization.QuantType.QUInt8,
-            op_types_to_quantize=["Conv", "Add", "Clip"],
-            nodes_to_exclude=kept,
-            calibrate_method=quantization.CalibrationMethod[setting.method],
-        )
-    if setting.corrected:
-        correct_biases(tower, path, views[: setting.calibrated_on : 2])
-
-
-def convolutions(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    return [node for node in graph.node if node.op_type == "Conv"]
-
-
-def activations(model: onnx.ModelProto, names: list[str], feed: str, views: np.ndarray) -> Iterator[list[np.ndarray]]:
-    """Values of some tensors for one view after another, without any optimisation of the graph."""
-    shown = onnx.ModelProto.FromString(model.SerializeToString())
-    have = {output.name for output in shown.graph.output}
-    shown.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, None) for name in names if name not in have)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 4, 2
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    for row in range(len(views)):
-        yield session.run(names, {feed: views[row : row + 1]})
-
-
-def correct_biases(tower: OnnxTower, path: Path, views: np.ndarray) -> None:
-    """Move biases by the mean that rounding weights and inputs adds to each channel; what padding adds is left out."""
-    model = onnx.load(path)
-    constants = {constant.name: numpy_helper.to_array(constant) for constant in model.graph.initializer}
-    makers = {output: node for node in model.graph.node for output in node.output}
-    exact = convolutions(onnx.load(tower.path).graph)
-    exact_constants = {one.name: numpy_helper.to_array(one) for one in onnx.load(tower.path).graph.initializer}
-    eight = {node.name: node for node in convolutions(model.graph) if node.input[1] in makers}
-    steps = {name: [constants[part] for part in makers[node.input[0]].input[1:]] for name, node in eight.items()}
-    means: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in eight}
-    for values in activations(onnx.load(tower.path), [node.input[0] for node in exact], tower.input, views):
-        for node, value in zip(exact, values, strict=True):
-            if node.name in eight:
-                step, zero = steps[node.name]
-                rounded = (np.clip(np.round(value / step) + zero, 0, 255) - zero) * step
-                means[node.name].append((value.mean(axis=(0, 2, 3)), rounded.mean(axis=(0, 2, 3))))
-    for node in exact:
-        if node.name not in eight:
-            continue
-        whole, scales = (constants[part] for part in makers[eight[node.name].input[1]].input[:2])
-        rounded_weights = whole * scales.reshape(-1, 1, 1, 1)
-        before, after = np.mean(means[node.name], axis=0)
-        added = through(rounded_weights, after) - through(exact_constants[node.input[1]], before)
-        maker = makers[eight[node.name].input[2]]
-        bias = next(one for one in model.graph.initializer if one.name == maker.input[0])
-        moved = constants[bias.name] - np.round(added / constants[maker.input[1]])
-        bias.CopyFrom(numpy_helper.from_array(moved.astype(np.int32), bias.name))
-    onnx.save(model, path)
-
-
-def through(weights: np.ndarray, channels: np.ndarray) -> np.ndarray:
-    """What a convolution makes of channels that are the same everywhere."""
-    sums = weights.sum(axis=(2, 3))
-    return sums[:, 0] * channels if sums.shape[1] == 1 and len(channels) == len(sums) else sums @ channels
+    some = views[: setting.calibrated_on]
+    quantise(tower, some, path, method=setting.method, kept=kept, corrected=setting.corrected)
 
 
 def kept_in_float(tower: OnnxTower, views: np.ndarray, setting: Setting, path: Path) -> list[str]:

@@ -96,8 +96,8 @@ def _expect_transformer(tower: Path) -> None:
     convolutions, products = (_weights_of(graph, kinds) for kinds in (("Conv",), _QUANTIZED))
     if convolutions > products:
         raise EncoderError(
-            f"Expected a transformer for precision int8, got convolutions in {tower}: their int8 is slower than fp32 "
-            "and changes predictions (measured: 5 times slower, 16 % changed): use fp32"
+            f"Expected a transformer for precision int8, got convolutions in {tower}: export the encoder in int8, "
+            "calibrated on photos (export-encoder --int8-photos), or use fp32"
         )
 
 
