@@ -108,7 +108,9 @@ def test_convolutions_are_refused(tmp_path, cache):
         [weights],
     )
     onnx.save(helper.make_model(graph), tmp_path / "vision_model.onnx")
-    with pytest.raises(EncoderError, match=r"a transformer for precision int8, got convolutions .*: export the encoder in int8"):
+    with pytest.raises(
+        EncoderError, match=r"a transformer for precision int8, got convolutions .*: export the encoder in int8"
+    ):
         precision.eight_bit_tower(tmp_path / "vision_model.onnx")
     assert not (cache / "encoders").exists()
 
