@@ -5,6 +5,7 @@ import os
 import re
 import stat
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -44,6 +45,8 @@ def test_metadata_say_what_a_reader_needs(fitted, tmp_path):
     model = fitted.model_
     assert about["classes"] == ["blue", "green", "red"]
     assert about["encoder"]["image_id"] == model.encoder.image_id
+    # The page is for everybody, and not everybody has to know where the encoder was.
+    assert about["encoder"]["name"] == Path(model.encoder.name).name != model.encoder.name
     assert about["preprocessing"] == {"pixels": fitted.encoder.preprocessing.to_dict()}
     assert (about["method"]["alpha"], about["method"]["beta"]) == (model.head.alpha, model.head.beta)
     assert about["parity"]["max_logit_difference"] == report.classifier.max_logit_difference

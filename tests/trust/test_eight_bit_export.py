@@ -115,7 +115,7 @@ def test_what_has_no_convolutions_is_refused(convolutional, photos, tmp_path):
 
 def test_lite_is_two_folders_that_read_texts_as_it_does(photos, tmp_path):
     made = export_eight_bit("lite", tmp_path / "int8", photos, max_flipped=1.0)
-    assert made.encoder == f"{tmp_path / 'int8' / '1'}+{tmp_path / 'int8' / '2'}"
+    assert made.encoder == f"{tmp_path / 'int8' / 'lite0'}+{tmp_path / 'int8' / 'lite2'}"
     exact, quick = load_encoder("lite"), load_encoder(made.encoder)
     texts = ["a photo of a hat", "a photo of shoes"]
     np.testing.assert_allclose(unit(quick.encode_texts(texts)), unit(exact.encode_texts(texts)), atol=1e-5)

@@ -153,6 +153,19 @@ def anchored(name: str) -> str:
     return "+".join(found)
 
 
+def without_paths(name: str) -> str:
+    """Name folders in an encoder's name by their last part alone, for those whom it does not concern where they are.
+
+    Examples
+    --------
+    >>> from tip_adapter.encoders import without_paths
+    >>> without_paths("/home/ada/towers+lite")
+    'towers+lite'
+    """
+    parts = [_path_in(member) for member in members_of(name)]
+    return "+".join(prefix + (os.path.basename(path) if os.path.isabs(path) else path) for prefix, path in parts)
+
+
 def _path_in(name: str) -> tuple[str, str]:
     """Return what a name begins with, if it says where the encoder comes from, and the rest."""
     prefix = next((prefix for prefix in _PREFIX_LOADERS if name.startswith(prefix)), "")

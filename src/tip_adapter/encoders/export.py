@@ -69,10 +69,13 @@ def eight_bit_copy(
     """Copy encoders with image towers of int8, calibrated on views of photos, one array a member.
 
     Yields their folders in a temporary sibling of `out_dir`, which takes its place when the block ends well: one member
-    is the folder itself, several are the folders ``1``, ``2``, … in it.
+    is the folder itself, several are folders in it, which have the members' names.
     """
     with _new_directory(Path(out_dir)) as directory:
-        places = [directory] if len(members) == 1 else [directory / str(number + 1) for number in range(len(members))]
+        names = [Path(member.name).name for member in members]
+        if len(set(names)) < len(names) or any("+" in name for name in names):
+            names = [str(number + 1) for number in range(len(names))]
+        places = [directory] if len(members) == 1 else [directory / name for name in names]
         for member, pixels, place in zip(members, views, places, strict=True):
             place.mkdir(exist_ok=True)
             _copy_files(member, place)

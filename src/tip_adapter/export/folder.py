@@ -17,6 +17,7 @@ import numpy as np
 
 from tip_adapter.classifier import ImageClassifier
 from tip_adapter.data.decoding import ImageSource
+from tip_adapter.encoders import without_paths
 from tip_adapter.encoders.base import Encoder
 from tip_adapter.encoders.joined import JoinedEncoder
 from tip_adapter.encoders.onnx import OnnxEncoder
@@ -216,7 +217,7 @@ def _description(
     described = {
         "format": FORMAT,
         "classes": list(model.class_names),
-        "encoder": vars(model.encoder),
+        "encoder": vars(model.encoder) | {"name": without_paths(model.encoder.name)},
         "method": {"name": model.method.name, "chosen": chosen, **heads},
         "temperature": model.temperature,
         "parity": parity.to_dict() | {"logit_tolerance": LOGIT_TOLERANCE},

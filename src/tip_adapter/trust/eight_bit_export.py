@@ -69,7 +69,7 @@ def export_eight_bit(
         )
         timed = np.stack([exact.preprocessing.center_view(image) for image in some[:TIMED]])
         faster = _times_as_fast(quick, exact, timed)
-    folders = [Path(out_dir, str(number + 1)) for number in range(len(places))] if len(places) > 1 else [Path(out_dir)]
+    folders = [Path(out_dir, place.name) for place in places] if len(places) > 1 else [Path(out_dir)]
     return EightBitExport("+".join(map(str, folders)), report, faster)
 
 

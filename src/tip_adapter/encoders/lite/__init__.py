@@ -114,7 +114,7 @@ def load_lite(
 
 def single_networks(name: str) -> list[OnnxEncoder]:
     """Return the networks of `lite` as encoders of their own, each with a text tower that reads for it alone."""
-    return [OnnxEncoder(prepare_lite(number), name=f"EfficientNet-Lite{number}") for number in LITE[name]]
+    return [OnnxEncoder(prepare_lite(number), name=f"lite{number}") for number in LITE[name]]
 
 
 def prepare_lite(*numbers: int) -> Path:
