@@ -103,13 +103,13 @@ def encode(figures: Figures) -> str:
     kinds = {"": "400 × 533 photos", "_large": "12-megapixel photos", "_one_photo": "one photo at a time"}
     rows = []
     for suffix, title in kinds.items():
-        for name in ("fp32", "int8", "lite", "lite-fast"):
+        for name in ("fp32", "int8", "lite", "lite-int8", "lite-fast"):
             ratio, target = found[f"{name}_over_torch{suffix}"], targets.get(f"{name}_over_torch{suffix}")
             shown = f"≥ {target} ×" if target else "–"
             cells = [f"{rates[f'torch{suffix}']:.1f}", f"{rates[f'{name}{suffix}']:.1f}", f"{ratio:.2f} ×", shown]
             rows.append([title, name, *cells])
     shares = []
-    for name in ("fp32", "int8", "lite", "lite-fast"):
+    for name in ("fp32", "int8", "lite", "lite-int8", "lite-fast"):
         parts = [f"{rates[f'{name}{part}']:.1f}" for part in ("_decode", "_encode", "")]
         shares.append([name, *parts, f"{found[f'{name}_pipeline_share']:.0%}"])
     first = table(["photos", "encoder", "torch loop, images/s", "ours, images/s", "ratio", "target"], rows)
@@ -341,7 +341,7 @@ SECTIONS = {
     "enough": ("What one more photo of a class is foreseen to gain, and gains", enough),
     "encode": ("Photos to features", encode),
     "lite": ("Which networks `lite` joins", lite),
-    "lite_int8": ("What static int8 would do to `lite`", lite_int8),
+    "lite_int8": ("What static int8 does to `lite`", lite_int8),
     "fit_and_predict": ("Commands with `lite`, 10 classes × 16 photos", fit_and_predict),
     "export": ("Exported classifiers", export),
     "published_features": ("Published CLIP ViT-B/32 features, test accuracy in % (95 % interval)", published_features),
