@@ -75,11 +75,7 @@ def fine_tune(
     from tip_adapter.progress import for_steps, progress_bar
 
     start = time.perf_counter()
-    # Looked at before the training, not after it.
-    if output.exists():
-        raise EncoderError(f"Expected {output} not to exist yet: choose another place or remove it")
-    if rank is not None and wise_weight is not None:
-        raise InputError("--wise-weight averages all weights, and --rank changes those of the attention: leave one out")
+    _check_wanted(output, rank, wise_weight)
     dataset = read_photos(data, split=split, prefer=("train",), as_json=as_json)
     chosen = shots_at_most(dataset.labels, shots, random_state=seed, class_names=dataset.class_names)
     settings: dict[str, Any] = {"class_names": list(dataset.class_names), "random_state": seed}
@@ -116,6 +112,14 @@ def fine_tune(
         echo_json(facts)
     else:
         _show_tuning(facts, data)
+
+
+def _check_wanted(output: Path, rank: int | None, wise_weight: float | None) -> None:
+    """Look before the training, not after it."""
+    if output.exists():
+        raise EncoderError(f"Expected {output} not to exist yet: choose another place or remove it")
+    if rank is not None and wise_weight is not None:
+        raise InputError("--wise-weight averages all weights, and --rank changes those of the attention: leave one out")
 
 
 def _full(
