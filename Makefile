@@ -72,6 +72,7 @@ benchmarks: .venv/dev.done
 	$(BIN)/python benchmarks/serve.py memory $(DATA)/clothing --encoder fake
 	$(BIN)/python benchmarks/serve.py throughput $(DATA)/clothing
 	$(BIN)/python benchmarks/scale.py --data $(DATA)/clip-vit-b32
+	$(BIN)/python benchmarks/bad_jobs.py
 	$(BIN)/python benchmarks/size.py
 	$(BIN)/python benchmarks/write_readme.py
 

@@ -158,6 +158,16 @@ def lite_int8(figures: Figures) -> str:
     return table(header, rows)
 
 
+def bad_jobs(figures: Figures) -> str:
+    times = figures["times"]
+    rows = [
+        [name, f"{row['as_wanted']} of {times}", f"{row['median_s']:.1f} s"]
+        for name, row in figures.items()
+        if isinstance(row, dict)
+    ]
+    return table(["case", "refused or finished as wanted", "median"], rows)
+
+
 def export(figures: Figures) -> str:
     rows = [
         [name, f"{row['max_logit_difference']:.1e}", f"{row['same_top_class']} of {row['photos']}"]
@@ -357,6 +367,7 @@ SECTIONS = {
     "durability_strace": ("Commands that are killed at each system call that changes names", killed),
     "tampering": ("Saved files that somebody has changed, checksums made right again", tampering),
     "offline": ("What leaves the machine", offline),
+    "bad_jobs": ("Jobs over many photos to which something bad happens", bad_jobs),
     "cases": ("Small inputs that once went wrong", cases),
     "bombs": ("Files made to exhaust memory, through `predict` with `lite`", bombs),
     "mutated_images": ("Damaged images of every format", mutated_images),
