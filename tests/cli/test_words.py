@@ -50,7 +50,7 @@ def strings_of(path):
 
 
 def options_in(text):
-    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - OTHER_PROGRAMS
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) - OTHER_PROGRAMS
 
 
 def test_every_option_that_is_named_exists():
