@@ -247,7 +247,9 @@ def main() -> None:
                 printed, _ = running.communicate()
             if running.returncode:
                 sys.exit(running.returncode)
-            found = figures[engine] = json.loads(printed.splitlines()[-1]) | watch.end()
+            found = figures[engine] = (
+                json.loads(next(line for line in printed.splitlines() if line.startswith("{"))) | watch.end()
+            )
             found["same_as_the_first"] = same(Path(name) / chosen.engines[0], Path(name) / engine)
             rates = {
                 "whole": found["photos_s"] / WORKERS,
